@@ -1,0 +1,42 @@
+# Short recipes; every one does its own set-up.   make demo · test · lint · bench
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(VENV)/bin
+READY  := $(VENV)/.ready
+
+.PHONY: demo test lint bench format lock clean
+
+demo: $(READY)          ## the main job on a temporary node: pull, validate, seal, cascade, receipt
+	$(BIN)/exchange demo
+
+test: $(READY)          ## every test; starts its own PostgreSQL and MariaDB on loopback
+	$(PYTHON) tools/servers.py
+	$(BIN)/pytest
+
+lint: $(READY)          ## ruff, formatting, mypy strict, direction of imports
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+format: $(READY)
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+bench: $(READY)         ## the full set of figures of docs/performance.md, as JSON lines
+	$(PYTHON) tools/servers.py
+	$(BIN)/exchange bench --full
+
+lock:                   ## resolve the pinned, hashed requirements again (needs uv)
+	uv pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
+	  --no-header --no-annotate --all-extras pyproject.toml requirements/dev.in \
+	  -o requirements/dev.txt
+
+$(READY): requirements/dev.txt pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes --only-binary :all: -r requirements/dev.txt
+	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	touch $@
+
+clean:
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis
