@@ -1,0 +1,99 @@
+"""Frames as message values: one zstd frame (level 1) around an Arrow IPC stream.
+
+``zstd -d < value`` gives a stream that any Arrow library reads. Compressing the whole stream,
+not each buffer, costs the same time, and buys a checksum over everything and the true size in
+the header: a damaged or oversized value is refused before an Arrow parser sees a byte of it.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterator
+
+import polars as pl
+import zstandard
+from polars.exceptions import PanicException, PolarsError
+
+from exchange.errors import Integrity, Rejected
+from exchange.text import Text
+
+MAX_ROWS = 8_192
+"""Rows in one message."""
+MAX_BYTES = 900 * 1024
+"""Bytes of one message, below the 1 MiB that a Kafka broker takes by default."""
+MAX_DECODED = 256 * 1024 * 1024
+"""Bytes that one message may unfold to."""
+
+_UNREADABLE = Text(
+    "该消息不能读作数据帧:写入后内容被改动, 或不是本系统写入",
+    "the value does not read as a frame: it was changed after writing, or others wrote it",
+)
+_STOP = Text(
+    "停止处理此主题, 从备份或来源重新取数, 并查明是谁改动了日志",
+    "stop this topic, take the data from a backup or the source again, and find who wrote there",
+)
+
+
+def encode_frame(frame: pl.DataFrame) -> bytes:
+    """Return the message value of ``frame``; the same frame gives the same bytes.
+
+    Raises :class:`Rejected` for a column of Python objects: it has no Arrow type.
+    """
+    for name, dtype in frame.schema.items():
+        if dtype == pl.Object:
+            raise Rejected(
+                Text(
+                    f"列 {name} 是 Python 对象, 没有对应的列式类型",
+                    f"column {name} holds Python objects, which have no column type",
+                ),
+                hint=Text(
+                    "请连接器给出文本、数字、日期等类型", "let the connector give text or numbers"
+                ),
+            )
+    stream = io.BytesIO()
+    frame.write_ipc_stream(stream, compression="uncompressed", compat_level=pl.CompatLevel.oldest())
+    return zstandard.ZstdCompressor(level=1, write_checksum=True).compress(stream.getbuffer())
+
+
+def encode_slices(
+    frame: pl.DataFrame, *, max_rows: int = MAX_ROWS, max_bytes: int = MAX_BYTES
+) -> Iterator[tuple[int, int, bytes]]:
+    """Cut ``frame`` into message values; yield (first row, rows, bytes) in order.
+
+    A slice that comes out over ``max_bytes`` is halved, down to one record: a single record
+    that is larger still is yielded as it is, for the log to take or to refuse by name.
+    """
+    todo = [
+        (start, min(max_rows, frame.height - start)) for start in range(0, frame.height, max_rows)
+    ]
+    todo.reverse()
+    while todo:
+        start, rows = todo.pop()
+        data = encode_frame(frame.slice(start, rows))
+        if len(data) <= max_bytes or rows == 1:
+            yield start, rows, data
+        else:
+            half = rows // 2
+            todo += [(start + half, rows - half), (start, half)]
+
+
+def decode_frame(data: bytes, *, max_decoded: int = MAX_DECODED) -> pl.DataFrame:
+    """Read a message value back, type for type.
+
+    Raises :class:`Integrity` when ``data`` is damaged, foreign, or unfolds to more than
+    ``max_decoded`` bytes.
+    """
+    try:
+        size = zstandard.get_frame_parameters(data).content_size
+        if size == zstandard.CONTENTSIZE_UNKNOWN or size > max_decoded:
+            raise Integrity(
+                Text(
+                    f"消息解压后超过 {max_decoded} 字节或未写明大小",
+                    f"the value unfolds to more than {max_decoded} bytes, or does not say",
+                ),
+                hint=_STOP,
+            )
+        stream = zstandard.ZstdDecompressor().decompress(data, allow_extra_data=False)
+        return pl.read_ipc_stream(stream)
+    except (zstandard.ZstdError, PolarsError, PanicException) as error:
+        raise Integrity(_UNREADABLE, hint=_STOP) from error
