@@ -1,1 +1,34 @@
+"""Connect: the plugin surface; a connector is a generator of column frames with a cursor (D1).
 
+In: settings of one source and the cursor committed last. Out: :class:`Pulled` frames in the
+source's own types and names, each with the cursor that stands behind it. A connector imports
+this package and nothing else of ours. Whatever a connector raises crosses one border: it
+leaves as Transient, Misconfigured, Denied or Rejected, without secrets in its text.
+"""
+
+from exchange.connect.registry import find, installed
+from exchange.connect.secrets import Resolver, Secret
+from exchange.connect.slicing import slices
+from exchange.connect.surface import Connector, Cursor, Note, Pulled, Source, connector
+from exchange.errors import Denied, ExchangeError, Misconfigured, Rejected, Transient
+from exchange.text import Text
+
+__all__ = [
+    "Connector",
+    "Cursor",
+    "Denied",
+    "ExchangeError",
+    "Misconfigured",
+    "Note",
+    "Pulled",
+    "Rejected",
+    "Resolver",
+    "Secret",
+    "Source",
+    "Text",
+    "Transient",
+    "connector",
+    "find",
+    "installed",
+    "slices",
+]

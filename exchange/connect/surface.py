@@ -1,0 +1,271 @@
+"""What an author writes and what the corridor calls: connector, Pulled, Source."""
+
+from __future__ import annotations
+
+import inspect
+import json
+import queue
+import threading
+from collections.abc import Callable, Generator, Iterable, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from exchange.connect.border import border
+from exchange.connect.spec import describe, parse, secrets_of, settings_model
+from exchange.errors import Misconfigured, Rejected, Transient
+from exchange.text import Text
+
+if TYPE_CHECKING:
+    import polars as pl
+    from pydantic import BaseModel
+
+    from exchange.connect.secrets import Resolver
+
+Cursor = Mapping[str, Any]
+"""Where a source stands (游标): JSON-able, opaque to everybody but its connector."""
+Clock = Callable[[], datetime]
+
+MAX_CURSOR_BYTES = 768 * 1024
+"""A cursor travels as one message of the log."""
+CHECK_SECONDS = 30.0
+_AUTHOR = Text("请修改连接器的代码，见 docs/connectors.md", "mend its code, see docs/connectors.md")
+
+
+@dataclass(frozen=True, slots=True)
+class Note:
+    """Something in the source that is not a record: a title, a group row, a blank tail.
+
+    ``row`` is its 1-based position, ``kind`` a short word such as ``title`` or ``group``.
+    """
+
+    row: int
+    kind: str
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Pulled:
+    """A frame, and the cursor that stands behind its last row.
+
+    ``cursor`` None: the pull cannot be resumed here. ``locator`` names the place within the
+    source (table; file/sheet). A frame of 0 rows moves the cursor or carries notes only.
+    """
+
+    frame: pl.DataFrame
+    cursor: Cursor | None = None
+    locator: str = ""
+    notes: tuple[Note, ...] = field(default=())
+
+
+Function = Callable[..., Iterable["pl.DataFrame | Pulled"]]
+
+
+class Connector:
+    """A connector (连接器): a generator function with a name and a settings specification."""
+
+    def __init__(self, name: str, function: Function) -> None:
+        self.name = name
+        self.function = function
+        self.model = settings_model(name, function)
+        self.resumable = "cursor" in inspect.signature(function).parameters
+        self._hooks: dict[str, Callable[..., Any]] = {}
+
+    def __repr__(self) -> str:
+        return f"Connector({self.name!r})"
+
+    def check(self, hook: Callable[..., Text]) -> Callable[..., Text]:
+        """Register (``@name.check``) how to try the source without pulling: says what it saw."""
+        self._hooks["check"] = hook
+        return hook
+
+    def discover(
+        self, hook: Callable[..., list[dict[str, Any]]]
+    ) -> Callable[..., list[dict[str, Any]]]:
+        """Register (``@name.discover``) how to list what the source offers."""
+        self._hooks["discover"] = hook
+        return hook
+
+    def spec(self) -> dict[str, Any]:
+        """Describe the connector, JSON-able: name, doc, resumable, settings."""
+        return {
+            "name": self.name,
+            "doc": inspect.getdoc(self.function) or "",
+            "resumable": self.resumable,
+            "settings": describe(self.model),
+        }
+
+    def open(
+        self,
+        settings: Mapping[str, Any],
+        secrets: Resolver,
+        *,
+        now: Clock = lambda: datetime.now(UTC),
+        base: Path = Path(),
+    ) -> Source:
+        """Check the settings and return the source; nothing is connected yet.
+
+        ``base`` is where relative paths start. Raises Misconfigured naming every wrong key.
+        """
+        model = parse(self.name, self.model, settings, secrets)
+        return Source(self, model, {"now": now, "base": base}, self._hooks)
+
+
+def connector(name: str) -> Callable[[Function], Connector]:
+    """Declare a generator function as the connector ``name``; its parameters are settings.
+
+    The parameters ``cursor``, ``now`` and ``base`` are handed in and are no settings.
+    """
+    return lambda function: Connector(name, function)
+
+
+class Source:
+    """A connector with its settings: what the corridor pulls from."""
+
+    def __init__(
+        self,
+        of: Connector,
+        settings: BaseModel,
+        given: Mapping[str, Any],
+        hooks: Mapping[str, Callable[..., Any]],
+    ) -> None:
+        self.connector = of
+        self._settings = settings
+        self._given = given
+        self._hooks = hooks
+        self._secrets = secrets_of(settings)
+
+    def __repr__(self) -> str:
+        return f"Source({self.connector.name!r}, {self._settings!r})"
+
+    def pull(self, cursor: Cursor | None = None) -> Generator[Pulled, None, None]:
+        """Yield what is new since ``cursor``, oldest first; closing it early frees everything.
+
+        Raises Transient, Misconfigured, Denied or Rejected only.
+        """
+        with border(self.connector.name, self._secrets):
+            stream = iter(self._call(self.connector.function, cursor=cursor))
+            try:
+                for item in stream:
+                    yield self._pulled(item)
+            finally:
+                close = getattr(stream, "close", None)
+                if close is not None:
+                    close()
+
+    def check(self, *, timeout: float = CHECK_SECONDS) -> Text:
+        """Try the source within ``timeout`` seconds and say what was seen; raises our errors."""
+        hook = self._hooks.get("check")
+        if hook is not None:
+            told: Text = self._within(timeout, lambda: self._call(hook))
+            return told
+        frame = self._first(timeout)
+        if frame is None:
+            return Text("可以读取，目前没有数据", "can be read, nothing there now")
+        names = ", ".join(frame.columns)
+        return Text(f"可以读取，列：{names}", f"can be read, columns: {names}")
+
+    def discover(self, *, timeout: float = CHECK_SECONDS) -> list[dict[str, Any]]:
+        """List what the source offers, JSON-able: name and columns (name, type) of each."""
+        hook = self._hooks.get("discover")
+        if hook is not None:
+            found: list[dict[str, Any]] = self._within(timeout, lambda: self._call(hook))
+            return found
+        frame = self._first(timeout)
+        if frame is None:
+            return []
+        columns = [{"name": n, "type": str(t)} for n, t in frame.schema.items()]
+        return [{"name": self.connector.name, "columns": columns}]
+
+    def preview(self, rows: int = 10, *, timeout: float = CHECK_SECONDS) -> pl.DataFrame | None:
+        """Return the first rows of a full pull; None when there is nothing."""
+        frame = self._first(timeout)
+        return None if frame is None else frame.head(rows)
+
+    def _first(self, timeout: float) -> pl.DataFrame | None:
+        def first() -> pl.DataFrame | None:
+            stream = self.pull()
+            try:
+                frames = (pulled.frame for pulled in islice(stream, _LOOK))
+                return next((frame for frame in frames if frame.width), None)
+            finally:
+                stream.close()
+
+        found: pl.DataFrame | None = self._within(timeout, first)
+        return found
+
+    def _within(self, timeout: float, work: Callable[[], Any]) -> Any:
+        """Run ``work`` in a thread of its own: a library that hangs cannot be interrupted."""
+        answer: queue.Queue[tuple[bool, Any]] = queue.Queue()
+
+        def run() -> None:
+            try:
+                with border(self.connector.name, self._secrets):
+                    answer.put((True, work()))
+            except Exception as error:  # noqa: BLE001 - carried over to the caller's thread
+                answer.put((False, error))
+
+        threading.Thread(target=run, daemon=True).start()
+        try:
+            fine, value = answer.get(timeout=timeout)
+        except queue.Empty:
+            raise Transient(
+                Text(
+                    f"连接器 {self.connector.name} 在 {timeout:g} 秒内没有回应",
+                    f"connector {self.connector.name} did not answer within {timeout:g} s",
+                ),
+                hint=Text("请检查对方是否在运行", "check that the other side runs"),
+            ) from None
+        if not fine:
+            raise value
+        return value
+
+    def _call(self, function: Callable[..., Any], **extra: Any) -> Any:
+        """Call a function of the author's with the settings and givens that it names."""
+        known = {**self._settings.__dict__, **self._given, **extra}
+        names = inspect.signature(function).parameters
+        return function(**{name: known[name] for name in names})
+
+    def _pulled(self, item: Any) -> Pulled:
+        import polars as pl  # noqa: PLC0415 - the command line starts without it
+
+        name = self.connector.name
+        pulled = item if isinstance(item, Pulled) else Pulled(item)
+        if not isinstance(pulled.frame, pl.DataFrame):
+            kind = type(pulled.frame).__name__
+            raise Rejected(
+                Text(
+                    f"连接器 {name} 给出的是 {kind}，不是 polars.DataFrame",
+                    f"connector {name} yielded {kind}, not polars.DataFrame",
+                ),
+                hint=_AUTHOR,
+            )
+        if pulled.cursor is not None:
+            _check_cursor(name, pulled.cursor)
+        return pulled
+
+
+_LOOK = 100
+"""Frames looked at before a source counts as empty."""
+
+
+def _check_cursor(name: str, cursor: Cursor) -> None:
+    try:
+        size = len(json.dumps(cursor, ensure_ascii=False, allow_nan=False).encode())
+    except (TypeError, ValueError) as error:
+        raise Rejected(
+            Text(
+                f"连接器 {name} 的游标不是 JSON：{error}", f"cursor of {name} is no JSON: {error}"
+            ),
+            hint=_AUTHOR,
+        ) from error
+    if size > MAX_CURSOR_BYTES:
+        raise Misconfigured(
+            Text(
+                f"连接器 {name} 的游标有 {size} 字节，上限 {MAX_CURSOR_BYTES}",
+                f"cursor of {name} takes {size} bytes, the limit is {MAX_CURSOR_BYTES}",
+            ),
+            hint=Text("请把该数据源拆成几个", "split this source into several"),
+        )
