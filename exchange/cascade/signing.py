@@ -1,0 +1,118 @@
+"""Request signing of the national platforms: one algorithm, two header families.
+
+``sign = Base64(HMAC-SHA256(secret as UTF-8, sid + rid + rtime))``: the prose of the
+specifications lists rid first, the deployed code joins sid first, and so do we.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import hmac
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from typing import Literal
+
+from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
+from cryptography.hazmat.primitives.padding import PKCS7
+
+from exchange.errors import Denied
+from exchange.text import Text
+
+Family = Literal["gjzwfwpt", "gjgxjhpt"]
+"""Prefix of the four headers: 国家政务服务平台 or 国家数据共享交换平台."""
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_BLOCK_BITS = 128
+
+
+@dataclass(frozen=True, slots=True)
+class Credentials:
+    """What the province issues to a caller; the secret never shows in a repr."""
+
+    rid: str
+    """请求者身份标识: who calls."""
+    sid: str
+    """服务标识: which interface is called."""
+    secret: str = field(repr=False)
+    family: Family = "gjzwfwpt"
+
+
+def sign(secret: str, *, sid: str, rid: str, rtime: str) -> str:
+    """Return the signature of one request; ``rtime`` is milliseconds since 1970 as text."""
+    digest = hmac.new(secret.encode(), f"{sid}{rid}{rtime}".encode(), hashlib.sha256).digest()
+    return base64.b64encode(digest).decode()
+
+
+def rtime(now: datetime) -> str:
+    """Return a moment as the platforms write it: milliseconds since 1970 UTC, as text."""
+    return str((now - _EPOCH) // timedelta(milliseconds=1))
+
+
+def signed_headers(credentials: Credentials, now: datetime) -> dict[str, str]:
+    """Make the four headers of one request."""
+    prefix, moment = credentials.family, rtime(now)
+    return {
+        f"{prefix}_rid": credentials.rid,
+        f"{prefix}_sid": credentials.sid,
+        f"{prefix}_rtime": moment,
+        f"{prefix}_sign": sign(
+            credentials.secret, sid=credentials.sid, rid=credentials.rid, rtime=moment
+        ),
+    }
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """The four values as a request carries them, not yet believed."""
+
+    rid: str
+    sid: str
+    rtime: str
+    sign: str
+
+    @classmethod
+    def of(cls, headers: Mapping[str, str], family: Family) -> Claim:
+        """Take the four headers; a missing one is empty text."""
+        return cls(*(headers.get(f"{family}_{name}", "") for name in cls.__slots__))
+
+    def holds(self, secret: str) -> bool:
+        """Compare the signature with ours, in constant time."""
+        ours = sign(secret, sid=self.sid, rid=self.rid, rtime=self.rtime)
+        # Bytes, since compare_digest refuses text that is not ASCII.
+        return hmac.compare_digest(ours.encode(), self.sign.encode(errors="replace"))
+
+    def is_recent(self, now: datetime, window: timedelta) -> bool:
+        """Tell whether the request was made within ``window`` of ``now``, before or after."""
+        if not (self.rtime.isascii() and self.rtime.isdigit() and len(self.rtime) <= 15):  # noqa: PLR2004 (a millisecond count of this era has 13 digits)
+            return False
+        return abs(int(self.rtime) - int(rtime(now))) <= window / timedelta(milliseconds=1)
+
+
+def unwrap_secret(appkey: str, wrapped: str) -> str:
+    """Open the session secret of a two-step gateway (older, still deployed).
+
+    The reference client is Java: AES-128-ECB with PKCS#5 padding, the key drawn from
+    ``SecureRandom("SHA1PRNG")`` seeded with the appkey, which comes to
+    ``sha1(sha1(appkey))[:16]``. The weak parts are theirs; we only speak the protocol.
+    Raises Denied when the secret does not open with this appkey.
+    """
+    seed = hashlib.sha1(appkey.encode(), usedforsecurity=False).digest()
+    key = hashlib.sha1(seed, usedforsecurity=False).digest()[:16]
+    decryptor = Cipher(algorithms.AES(key), modes.ECB()).decryptor()  # noqa: S305 (theirs)
+    unpadder = PKCS7(_BLOCK_BITS).unpadder()
+    try:
+        padded = decryptor.update(base64.b64decode(wrapped, validate=True)) + decryptor.finalize()
+        return (unpadder.update(padded) + unpadder.finalize()).decode()
+    except ValueError as error:
+        raise Denied(
+            Text(
+                "省级平台下发的会话密钥无法用本地 appkey 解开",
+                "the session secret of the province does not open with our appkey",
+            ),
+            hint=Text(
+                "请核对 appkey 是否与省级平台登记的一致",
+                "compare the appkey with the one registered at the province",
+            ),
+        ) from error
