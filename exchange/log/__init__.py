@@ -3,21 +3,29 @@
 In: messages appended inside a transaction. Out: entries, polled by a consumer group or read
 by address. A transaction is all or nothing: appended messages and consumer positions become
 visible together. Raises :class:`Fenced` when another worker already moved the position that
-a transaction builds on, and :class:`exchange.errors.Transient` when the medium fails.
+a transaction builds on, :class:`exchange.errors.Transient` when the medium fails, and
+:class:`exchange.errors.Integrity` when what was kept is not what was written.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from contextlib import AbstractContextManager
+import re
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
-from exchange.errors import Transient
+from exchange.errors import Misconfigured, Rejected, Transient
+from exchange.text import Text
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from contextlib import AbstractContextManager
 
 CURSORS = "exchange.cursors"
 """Compacted topic of everything that is only ever read by its newest value per key."""
 RECEIPTS = "exchange.receipts"
+
+MAX_VALUE_BYTES = 1_000_000
+"""Largest value of a message: Kafka's default limit of 1 MiB, less room for its envelope."""
 
 
 def raw_topic(resource: str) -> str:
@@ -47,6 +55,31 @@ class Topic:
     partitions: int = 1
     compacted: bool = False
 
+    def __post_init__(self) -> None:
+        """Refuse what a driver could not create."""
+        if not re.fullmatch(r"[A-Za-z0-9._-]{1,249}", self.name) or self.partitions < 1:
+            raise Misconfigured(
+                Text(
+                    f"主题「{self.name}」({self.partitions} 个分区)不合规则",
+                    f"topic {self.name!r} with {self.partitions} partitions cannot exist",
+                ),
+                hint=Text(
+                    "名称用 1–249 个字母、数字、点、下划线或连字符,至少一个分区",
+                    "use 1-249 letters, digits, dots, underscores or hyphens, and 1 partition up",
+                ),
+            )
+        if self.compacted and self.partitions != 1:
+            raise Misconfigured(
+                Text(
+                    f"压缩主题「{self.name}」只能有一个分区",
+                    f"compacted topic {self.name!r} must have exactly one partition",
+                ),
+                hint=Text(
+                    "只有一个分区时,「最新」才有唯一的顺序",
+                    "only one partition gives 'newest' a single order; set partitions to 1",
+                ),
+            )
+
 
 @dataclass(frozen=True, slots=True)
 class Message:
@@ -58,10 +91,26 @@ class Message:
     headers: Mapping[str, str] = field(default_factory=dict)
     partition: int = 0
 
+    def __post_init__(self) -> None:
+        """Refuse a value that not every driver can carry."""
+        if len(self.value) > MAX_VALUE_BYTES:
+            raise Rejected(
+                Text(
+                    f"主题「{self.topic}」的消息有 {len(self.value)} 字节,上限 {MAX_VALUE_BYTES}",
+                    f"a message for {self.topic} has {len(self.value)} bytes,"
+                    f" the limit is {MAX_VALUE_BYTES}",
+                ),
+                hint=Text("减少每条消息的行数", "put fewer rows into a message"),
+            )
+
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """A message with its address; ``offset`` (偏移量) counts from 0 within the partition."""
+    """A message with its address.
+
+    ``offset`` (偏移量) rises within the partition. Whether it leaves gaps is the driver's
+    affair: the next offset to read is that of the last entry read plus one.
+    """
 
     topic: str
     partition: int
@@ -70,7 +119,7 @@ class Entry:
     value: bytes
     headers: Mapping[str, str]
     time: int
-    """Append time, milliseconds since 1970 UTC."""
+    """Append time, milliseconds since 1970 UTC; never falls within a partition."""
 
 
 class Consumer(Protocol):
@@ -79,32 +128,36 @@ class Consumer(Protocol):
     def poll(self, *, max_entries: int, max_bytes: int, timeout: float = 0.0) -> list[Entry]:
         """Return the next entries of ONE partition, oldest first; ``[]`` after ``timeout`` s.
 
-        At least one entry is returned when there is one, even when it exceeds ``max_bytes``.
-        The read position moves on; the committed position does not.
+        At least one entry is returned when there is one, even when it exceeds ``max_bytes``
+        (bytes of values). The read position moves on; the committed position does not.
         """
 
     def rewind(self) -> None:
-        """Return to the committed positions, after a failed or fenced transaction."""
+        """Return to the committed positions; duty of the caller after any failed transaction."""
 
     def close(self) -> None:
-        """Leave the group."""
+        """Leave the group; the group's positions stay."""
 
 
 class Transaction(Protocol):
     """Everything done through it becomes visible together, or not at all."""
 
     def append(self, message: Message) -> None:
-        """Append a message at commit."""
+        """Append a message when the block ends; nobody sees it before, not even this worker."""
 
     def commit(self, consumer: Consumer, topic: str, partition: int, offset: int) -> None:
-        """Set the group's next offset to read; raises :class:`Fenced` when it was moved."""
+        """Set the group's next offset to read when the block ends.
+
+        :class:`Fenced` is raised here or by the end of the block when another member moved
+        the position since ``consumer`` polled from it.
+        """
 
 
 class Log(Protocol):
     """A driver: ``exchange.log.embedded`` on one machine, ``exchange.log.kafka`` on many."""
 
     def ensure(self, topics: Sequence[Topic]) -> None:
-        """Create the topics that are missing."""
+        """Create the topics and partitions that are missing; refuses to change compaction."""
 
     def topics(self) -> list[Topic]:
         """List the topics, by name."""
@@ -112,18 +165,27 @@ class Log(Protocol):
     def transaction(self, owner: str) -> AbstractContextManager[Transaction]:
         """Open a transaction; it commits when the block ends and rolls back on an exception.
 
-        ``owner`` names the worker lane: a newer transaction of the same owner in another
-        process fences the older one.
+        ``owner`` names the worker lane (one thread at a time). The first transaction of an
+        owner in a process registers it; from then on every other process that used the same
+        owner gets :class:`Fenced`, once, and registers anew with its next transaction. Read
+        what the transaction builds on inside the block, so that a stale read is fenced.
         """
 
     def consumer(self, group: str, topics: Sequence[str]) -> Consumer:
-        """Join a consumer group (消费组)."""
+        """Join a consumer group (消费组).
+
+        A group new to a topic starts at its first kept entry, and from now on retention
+        waits for it.
+        """
 
     def read(self, topic: str, partition: int, offset: int, *, max_entries: int) -> list[Entry]:
-        """Read by address, without a group; raises Integrity when ``offset`` was retained away."""
+        """Read committed entries from an address on, without a group; ``[]`` at the end.
+
+        Raises Integrity when ``offset`` was retained away or lies beyond the end.
+        """
 
     def latest(self, topic: str, key: str) -> Entry | None:
-        """Return the newest committed entry with this key of a compacted topic."""
+        """Return the newest committed entry with this key of a compacted topic, if any."""
 
     def bounds(self, topic: str, partition: int) -> tuple[int, int]:
         """Return the first kept offset and the next offset to be written."""
@@ -132,7 +194,7 @@ class Log(Protocol):
         """Return the committed next offset of a group (the first kept one when none)."""
 
     def retain(self, topic: str, partition: int, before: int) -> None:
-        """Drop entries below offset ``before`` (also below every group's position: refused)."""
+        """Drop entries below offset ``before``; refused (Rejected) past any group's position."""
 
     def close(self) -> None:
         """Release files or sockets."""
