@@ -1,0 +1,117 @@
+"""What commands say: data to stdout, talk to stderr, in the reader's language."""
+
+from __future__ import annotations
+
+import json
+import locale
+import os
+import sys
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from exchange.errors import ExchangeError
+from exchange.text import Text
+
+_LINE_SECONDS = 10.0
+
+
+def language(environ: Mapping[str, str] = os.environ) -> str:
+    """Choose ``zh`` or ``en``: ``$EXCHANGE_LANG``, else the locale."""
+    given = environ.get("EXCHANGE_LANG") or environ.get("LC_ALL") or environ.get("LANG")
+    name = given or locale.getlocale()[0] or ""
+    return "zh" if name.lower().startswith(("zh", "chinese")) else "en"
+
+
+@dataclass(frozen=True)
+class Talk:
+    """One command's voice; ``as_json`` turns answers into JSON lines."""
+
+    lang: str
+    as_json: bool = False
+
+    def t(self, zh: str, en: str) -> str:
+        """Pick the sentence of this language."""
+        return zh if self.lang == "zh" else en
+
+    def answer(self, data: Any, human: str | None = None) -> None:
+        """Write the command's answer to stdout: one JSON line, or text for a person."""
+        if self.as_json:
+            sys.stdout.write(json.dumps(data, ensure_ascii=False, default=str) + "\n")
+        elif human is not None:
+            sys.stdout.write(human + "\n")
+        sys.stdout.flush()
+
+    def table(self, title: str, heads: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
+        """Write a table to stdout; nothing when answers are JSON."""
+        if self.as_json:
+            return
+        from rich.box import SIMPLE_HEAD  # noqa: PLC0415
+        from rich.console import Console  # noqa: PLC0415
+        from rich.table import Table  # noqa: PLC0415
+        from rich.text import Text as Plain  # noqa: PLC0415
+
+        table = Table(title=title, box=SIMPLE_HEAD, title_justify="left")
+        for head in heads:
+            table.add_column(head, overflow="fold")
+        for row in rows:
+            # Plain: what comes from data is never read as markup.
+            table.add_row(*(Plain("" if cell is None else str(cell)) for cell in row))
+        wide = None if sys.stdout.isatty() else 140
+        Console(file=sys.stdout, width=wide, highlight=False).print(table)
+
+    def say(self, text: str) -> None:
+        """Talk to the person on stderr."""
+        sys.stderr.write(text + "\n")
+        sys.stderr.flush()
+
+    def error(self, error: ExchangeError) -> None:
+        """Say what happened, why, and what to do next."""
+        if self.as_json:
+            body = {
+                "error": type(error).__name__,
+                "what": error.what._asdict(),
+                "hint": error.hint._asdict(),
+            }
+            sys.stderr.write(json.dumps(body, ensure_ascii=False) + "\n")
+            return
+        self.say(self.t("错误：", "error: ") + error.what.pick(self.lang))
+        self.say(self.t("下一步：", "next: ") + error.hint.pick(self.lang))
+
+    def text(self, text: Text) -> str:
+        """Pick one sentence of a pair."""
+        return text.pick(self.lang)
+
+
+@dataclass
+class Progress:
+    """Progress with rate on stderr: one moving line on a terminal, a line every 10 s otherwise."""
+
+    talk: Talk
+    label: str
+    started: float = field(default_factory=time.monotonic)
+    shown: float = field(default_factory=time.monotonic)
+    rows: int = 0
+
+    def add(self, rows: int, note: str = "") -> None:
+        """Count ``rows`` more, and show the state when it is time to."""
+        self.rows += rows
+        now = time.monotonic()
+        tty = sys.stderr.isatty()
+        if now - self.shown < (0.2 if tty else _LINE_SECONDS):
+            return
+        self.shown = now
+        rate = self.rows / max(now - self.started, 1e-9)
+        line = self.talk.t(
+            f"{self.label}：{self.rows:,} 条，{rate:,.0f} 条/秒 {note}",
+            f"{self.label}: {self.rows:,} rows, {rate:,.0f} rows/s {note}",
+        )
+        sys.stderr.write(f"\r\x1b[2K{line}" if tty else line + "\n")
+        sys.stderr.flush()
+
+    def end(self) -> None:
+        """Clear the moving line."""
+        if sys.stderr.isatty():
+            sys.stderr.write("\r\x1b[2K")
+            sys.stderr.flush()
