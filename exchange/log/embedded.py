@@ -66,6 +66,10 @@ class _Shard:
     def address(self, offset: int) -> int:
         return self.id << OFFSET_BITS | offset
 
+    @property
+    def end(self) -> int:
+        return self.id + 1 << OFFSET_BITS
+
 
 @dataclass(slots=True)
 class _Place:
@@ -169,9 +173,9 @@ class EmbeddedLog:
                         "check whether the log was replaced, retained or restored from a backup",
                     ),
                 )
-            return list(
-                _entries(rows, self._file.path, (topic, partition, shard), offset, max_entries)
-            )
+            if offset == end:
+                return []
+            return _entries(rows, self._file.path, (topic, partition, shard), offset, max_entries)
 
     def latest(self, topic: str, key: str) -> Entry | None:
         """Return the newest committed entry with this key of a compacted topic, if any."""
@@ -188,7 +192,7 @@ class EmbeddedLog:
             if found is None:
                 return None
             offset = found[0] - shard.address(0)
-            return next(_entries(rows, self._file.path, (topic, 0, shard), offset, 1))
+            return _entries(rows, self._file.path, (topic, 0, shard), offset, 1)[0]
 
     def bounds(self, topic: str, partition: int) -> tuple[int, int]:
         """Return the first kept offset and the next offset to be written."""
@@ -399,23 +403,12 @@ class _Consumer:
             # Partitions take turns: the next one after the last served.
             turn = min(waiting, key=lambda shard: (shard <= self._last, shard))
             topic, partition, compacted = waiting[turn]
-            place = self._places[turn]
-            taken: list[Entry] = []
-            size = 0
-            for entry in _entries(
-                rows,
-                self._file.path,
-                (topic, partition, _Shard(turn, compacted)),
-                place.read,
-                max_entries,
-            ):
-                size += len(entry.value)
-                if taken and size > max_bytes:
-                    break
-                taken.append(entry)
+            place, shard = self._places[turn], _Shard(turn, compacted)
+            count = _fitting(rows, shard, place.read, max_entries, max_bytes)
+            entries = _entries(rows, self._file.path, (topic, partition, shard), place.read, count)
         self._last = turn
-        place.read = taken[-1].offset + 1
-        return taken
+        place.read = entries[-1].offset + 1
+        return entries
 
     def _waiting(self, rows: sqlite3.Connection) -> dict[int, tuple[str, int, bool]]:
         """Find the partitions with entries to read, and follow where other members moved."""
@@ -475,27 +468,47 @@ def _bounds(rows: sqlite3.Connection, shard: _Shard) -> tuple[int, int]:
     return int(first), int(end)
 
 
+def _fitting(
+    rows: sqlite3.Connection, shard: _Shard, offset: int, max_entries: int, max_bytes: int
+) -> int:
+    """Count the entries from ``offset`` on that fit, at least one, without reading values."""
+    count = size = 0
+    for (length,) in rows.execute(
+        "SELECT length(value) FROM entry WHERE id >= ? AND id < ? ORDER BY id LIMIT ?",
+        (shard.address(offset), shard.end, max_entries),
+    ):
+        size += length
+        if count and size > max_bytes:
+            break
+        count += 1
+    return max(count, 1)
+
+
 def _entries(
     rows: sqlite3.Connection,
     path: Path,
     place: tuple[str, int, _Shard],
     offset: int,
     limit: int,
-) -> Iterator[Entry]:
-    """Read entries from ``offset`` on, each against its checksum, gaps refused."""
+) -> list[Entry]:
+    """Read entries from ``offset`` on, which exists; each against its checksum, gaps refused."""
     topic, partition, shard = place
+    entries: list[Entry] = []
     for address, moment, key, headers, crc, value in rows.execute(
         "SELECT id, time, key, headers, crc, value FROM entry"
         " WHERE id >= ? AND id < ? ORDER BY id LIMIT ?",
-        (shard.address(offset), shard.address(0) + (1 << OFFSET_BITS), limit),
+        (shard.address(offset), shard.end, limit),
     ):
         found = address - shard.address(0)
         if found != offset and not shard.compacted:
             raise damaged(path, _at(topic, partition, offset, Text("条目缺失", "entry missing")))
         if crc != _checksum(address, moment, key, headers, value):
             raise damaged(path, _at(topic, partition, found, Text("校验和不符", "wrong checksum")))
-        yield Entry(topic, partition, found, key, value, _headers(headers), moment)
+        entries.append(Entry(topic, partition, found, key, value, _headers(headers), moment))
         offset = found + 1
+    if not entries:
+        raise damaged(path, _at(topic, partition, offset, Text("条目缺失", "entry missing")))
+    return entries
 
 
 def _at(topic: str, partition: int, offset: int, what: Text) -> Text:

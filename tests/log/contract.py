@@ -380,6 +380,24 @@ class LogContract:
         assert log.consumer("reader", [sealed]).poll(max_entries=1, max_bytes=1) != []
         assert len(log.read(sealed, 0, 0, max_entries=1000)) == count
 
+    def test_threads_share_one_driver(self, log: Log, topic: str) -> None:
+        count = 20
+
+        def write(name: str) -> None:
+            for number in range(count):
+                put(log, topic, f"{name} {number}".encode(), owner=name)
+
+        names = ("a", "b", "c")
+        threads = [threading.Thread(target=write, args=(name,)) for name in names]
+        for thread in threads:
+            thread.start()
+        entries = take(log.consumer("group", [topic]), count * len(names))
+        for thread in threads:
+            thread.join()
+        for name in names:
+            mine = [value for value in values(entries) if value.startswith(name.encode())]
+            assert mine == [f"{name} {number}".encode() for number in range(count)]
+
     # compacted topics
 
     def test_latest_by_key(self, log: Log, opening: Opening) -> None:
