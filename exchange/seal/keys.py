@@ -1,0 +1,57 @@
+"""Keys of both suites, in one table: libcrypto for SM2, ``cryptography`` for P-256.
+
+Libraries are imported when a key of their suite is first used: whoever only reads Chinese
+seals needs no ``cryptography``, and the command line starts quickly.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import Any, Final, Protocol, cast
+
+from exchange.seal.suites import ECDSA_P256_SHA256, SM2_SM3, Suite
+
+
+class PublicKey(Protocol):
+    """Verifies signatures."""
+
+    def verify(self, data: bytes, signature: bytes) -> bool:
+        """Verify a DER signature ``SEQUENCE { r, s }`` over ``data``."""
+
+
+class PrivateKey(Protocol):
+    """Makes signatures; ``repr`` shows nothing of the key."""
+
+    def sign(self, data: bytes) -> bytes:
+        """Sign ``data``; returns DER ``SEQUENCE { r, s }``."""
+
+    def public_der(self) -> bytes:
+        """Return the SubjectPublicKeyInfo."""
+
+    def to_pkcs8(self, password: bytes | None = None) -> bytes:
+        """Write PKCS#8 DER, encrypted when a password is given."""
+
+
+_MODULES: Final = {
+    SM2_SM3.id: "exchange.seal.libcrypto",
+    ECDSA_P256_SHA256.id: "exchange.seal.ecdsa",
+}
+
+
+def _module(suite: Suite) -> Any:
+    return import_module(_MODULES[suite.id])
+
+
+def generate_key(suite: Suite) -> PrivateKey:
+    """Make a new key pair (密钥对) of the suite."""
+    return cast("PrivateKey", _module(suite).PrivateKey.generate())
+
+
+def private_key(suite: Suite, pkcs8: bytes, password: bytes | None = None) -> PrivateKey:
+    """Read a PKCS#8 key of the suite; raises Rejected."""
+    return cast("PrivateKey", _module(suite).PrivateKey.from_pkcs8(pkcs8, password))
+
+
+def public_key(suite: Suite, spki: bytes) -> PublicKey:
+    """Read a SubjectPublicKeyInfo of the suite; raises Rejected."""
+    return cast("PublicKey", _module(suite).PublicKey.from_der(spki))

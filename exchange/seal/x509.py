@@ -1,0 +1,264 @@
+"""X.509 certificates (数字证书) of both suites, and paths from a certificate to a trust anchor.
+
+``cryptography`` cannot load SM2 keys, so certificates are read with asn1crypto and verified
+over the received bytes. In: DER. Out: frozen values and problems as data. Raises Integrity
+for bytes that are no certificate. Revocation needs a network and is not looked at here.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Final
+
+from asn1crypto import core, x509
+
+from exchange.errors import Misconfigured, Rejected
+from exchange.seal import der
+from exchange.seal.keys import public_key
+from exchange.seal.suites import suite_of_curve, suite_of_signature
+from exchange.text import Text
+
+MAX_CERTIFICATE_BYTES: Final = 16 * 1024
+MAX_PATH: Final = 6
+_WHAT: Final = Text("证书", "certificate")
+_PROCESSED: Final = frozenset({"key_usage", "basic_constraints"})
+_SIGNING: Final = frozenset({"digital_signature", "non_repudiation"})
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Certificate:
+    """What we use of a certificate; names are DER, compared byte for byte."""
+
+    der: bytes
+    serial: int
+    subject: bytes
+    issuer: bytes
+    title: str
+    """The subject for people, such as ``Common Name: 市数据局``."""
+    issuer_title: str
+    not_before: datetime
+    not_after: datetime
+    public_key: bytes
+    curve: str
+    algorithm: str
+    signed: bytes
+    signature: bytes
+    ca: bool
+    path_length: int | None
+    usage: frozenset[str] | None
+    """Key usage (密钥用途); None: not restricted."""
+    unknown_critical: tuple[str, ...]
+
+    @property
+    def fingerprint(self) -> str:
+        """SHA-256 of the DER, as ``openssl x509 -fingerprint -sha256`` prints it."""
+        return hashlib.sha256(self.der).hexdigest().upper()
+
+    def valid_at(self, at: datetime) -> bool:
+        """Whether ``at`` lies within the period of validity, both ends included."""
+        return self.not_before <= at <= self.not_after
+
+    @property
+    def period(self) -> str:
+        """The period of validity for people."""
+        return f"{self.not_before.isoformat()} .. {self.not_after.isoformat()}"
+
+
+def read_certificate(data: bytes) -> Certificate:
+    """Read one DER certificate; raises Integrity."""
+    with der.reading(_WHAT):
+        der.check_der(data, MAX_CERTIFICATE_BYTES)
+        outer = x509.Certificate.load(data, strict=True)
+        tbs = outer["tbs_certificate"]
+        algorithm = outer["signature_algorithm"].dump()
+        signature = bytes(outer["signature_value"])
+        # The outer wrapping is not signed: it must be what DER makes of its parts.
+        if algorithm != tbs["signature"].dump() or data != der.sequence(
+            tbs.dump(), algorithm, core.OctetBitString(signature).dump()
+        ):
+            msg = "the outer part is not canonical"
+            raise ValueError(msg)
+        spki = tbs["subject_public_key_info"]
+        parameters = spki["algorithm"]["parameters"]
+        curve = parameters.chosen.dotted if isinstance(parameters, core.Choice) else ""
+        constraints, usage = outer.basic_constraints_value, outer.key_usage_value
+        extensions = [each["extn_id"].dotted for each in tbs["extensions"] or ()]
+        if len(extensions) != len(set(extensions)):
+            msg = "an extension stands twice"
+            raise ValueError(msg)
+        return Certificate(
+            der=data,
+            serial=tbs["serial_number"].native,
+            subject=tbs["subject"].dump(),
+            issuer=tbs["issuer"].dump(),
+            title=tbs["subject"].human_friendly,
+            issuer_title=tbs["issuer"].human_friendly,
+            not_before=der.moment(tbs["validity"]["not_before"].chosen),
+            not_after=der.moment(tbs["validity"]["not_after"].chosen),
+            public_key=spki.dump(),
+            curve=curve,
+            algorithm=outer["signature_algorithm"]["algorithm"].dotted,
+            signed=tbs.dump(),
+            signature=signature,
+            ca=bool(constraints and constraints["ca"].native),
+            path_length=constraints["path_len_constraint"].native if constraints else None,
+            usage=frozenset(usage.native) if usage is not None else None,
+            unknown_critical=tuple(sorted(outer.critical_extensions - _PROCESSED)),
+        )
+
+
+def verify_with(certificate: Certificate, algorithm: str, data: bytes, signature: bytes) -> bool:
+    """Verify a signature made with the key of ``certificate``.
+
+    ``algorithm`` is the OID that stands beside the signature: the key must be of its suite.
+    Raises Misconfigured where this machine lacks the algorithm.
+    """
+    suite = suite_of_signature(algorithm)
+    if suite is None or suite is not suite_of_curve(certificate.curve):
+        return False
+    try:
+        return public_key(suite, certificate.public_key).verify(data, signature)
+    except Misconfigured:
+        raise  # this machine lacks the algorithm: that says nothing about the signature
+    except Rejected:
+        return False
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """Why a path is not trusted."""
+
+    text: Text
+    expected: str
+    found: str
+
+
+@dataclass(frozen=True, slots=True)
+class Path:
+    """Certificates from the leaf upwards, as far as they could be linked.
+
+    With ``problem`` None the last one is a trust anchor (信任根).
+    """
+
+    certificates: tuple[Certificate, ...]
+    problem: Problem | None
+
+
+class PathBuilder:
+    """Links certificates of one file: ``pool`` travels with it, ``anchors`` are ours."""
+
+    def __init__(self, pool: Sequence[Certificate], anchors: Sequence[Certificate]) -> None:
+        self._pool = pool
+        self._anchors = anchors
+        self._linked: dict[tuple[int, int], bool] = {}
+
+    def build(self, leaf: Certificate, at: datetime) -> Path:
+        """Find a path and check it at the time ``at`` (RFC 5280 §6.1, without policies).
+
+        The validity of the leaf itself is left to the caller.
+        """
+        longest: list[Certificate] = [leaf]
+        path = self._extend([leaf], longest)
+        if path is None:
+            return Path(tuple(longest), self._no_anchor(longest[-1]))
+        return Path(tuple(path), _first_problem(path, at))
+
+    def _extend(
+        self, path: list[Certificate], longest: list[Certificate]
+    ) -> list[Certificate] | None:
+        if len(path) > len(longest):
+            longest[:] = path
+        tip = path[-1]
+        if any(anchor.der == tip.der for anchor in self._anchors):
+            return path
+        for anchor in self._anchors:
+            if self._issued(anchor, tip):
+                return [*path, anchor]
+        if len(path) < MAX_PATH:
+            for each in self._pool:
+                if each not in path and self._issued(each, tip):
+                    found = self._extend([*path, each], longest)
+                    if found:
+                        return found
+        return None
+
+    def _issued(self, issuer: Certificate, subject: Certificate) -> bool:
+        if issuer.subject != subject.issuer:
+            return False
+        pair = (id(issuer), id(subject))
+        if pair not in self._linked:
+            self._linked[pair] = verify_with(
+                issuer, subject.algorithm, subject.signed, subject.signature
+            )
+        return self._linked[pair]
+
+    def _no_anchor(self, tip: Certificate) -> Problem:
+        if self._anchors:
+            text = Text(
+                "证书链没有到达所给的任何信任根", "the path does not reach any trust anchor given"
+            )
+            expected = "; ".join(
+                f"{anchor.title} (SHA-256 {anchor.fingerprint})" for anchor in self._anchors[:3]
+            )
+        else:
+            text = Text(
+                "没有给出信任根:请向签发机构索取根证书,核对其指纹后用 --trust 指定",
+                "no trust anchor was given: get the root certificate from its authority, "
+                "compare its fingerprint, and pass it with --trust",
+            )
+            expected = f"{tip.issuer_title} (--trust)"
+        if tip.issuer == tip.subject:
+            return Problem(text, expected, f"{tip.title} (SHA-256 {tip.fingerprint})")
+        return Problem(text, expected, f"{tip.title}, issued by {tip.issuer_title}")
+
+
+def _first_problem(path: Sequence[Certificate], at: datetime) -> Problem | None:
+    leaf, *issuers = path
+    if leaf.usage is not None and not leaf.usage & _SIGNING:
+        return Problem(
+            Text(
+                "证书的密钥用途不含数字签名", "the certificate's key usage does not allow signing"
+            ),
+            " | ".join(sorted(_SIGNING)),
+            ", ".join(sorted(leaf.usage)),
+        )
+    for each in path:
+        if each.unknown_critical:
+            return Problem(
+                Text("证书含有无法处理的关键扩展", "a critical extension is not understood"),
+                ", ".join(sorted(_PROCESSED)),
+                f"{each.title}: {', '.join(each.unknown_critical)}",
+            )
+    for below, each in enumerate(issuers):
+        problem = _issuer_problem(each, below, at)
+        if problem:
+            return problem
+    return None
+
+
+def _issuer_problem(issuer: Certificate, below: int, at: datetime) -> Problem | None:
+    """Check a certificate that issued others; ``below`` counts the issuers under it."""
+    if not issuer.ca or (issuer.usage is not None and "key_cert_sign" not in issuer.usage):
+        return Problem(
+            Text("签发者证书不允许签发证书", "an issuer's certificate may not issue certificates"),
+            "CA, key_cert_sign",
+            f"{issuer.title}: CA {issuer.ca}, {', '.join(sorted(issuer.usage or ()))}",
+        )
+    if issuer.path_length is not None and below > issuer.path_length:
+        return Problem(
+            Text("证书链比签发者允许的更长", "the path is longer than its issuer allows"),
+            str(issuer.path_length),
+            f"{issuer.title}: {below}",
+        )
+    if not issuer.valid_at(at):
+        return Problem(
+            Text(
+                "签发者证书当时不在有效期内", "an issuer's certificate was not valid at that time"
+            ),
+            f"{issuer.title}: {issuer.period}",
+            at.isoformat(),
+        )
+    return None
