@@ -1,8 +1,8 @@
-"""One byte form per JSON value: the subset of JCS (RFC 8785) without floating-point numbers.
+r"""One byte form per JSON value: the subset of JCS (RFC 8785) without floating-point numbers.
 
 Objects with ASCII keys, arrays, strings, and integers that every JSON reader holds exactly
 (RFC 8785 §3.2.2.3: up to 2^53 - 1). In this subset JCS means: keys sorted, no white space,
-UTF-8, and only ``"``, ``\\`` and control characters escaped.
+UTF-8, and only ``"``, ``\`` and control characters escaped.
 """
 
 from __future__ import annotations
@@ -31,8 +31,7 @@ def decode(data: bytes) -> Value:
     except RecursionError as error:
         raise ValueError("nested too deeply") from error
     if canonical != data:
-        at = next((i for i, (a, b) in enumerate(zip(canonical, data, strict=False)) if a != b), -1)
-        raise ValueError(f"not canonical at byte {at if at >= 0 else min(len(canonical), len(data))}")
+        raise ValueError("not written in the canonical form")
     return value
 
 

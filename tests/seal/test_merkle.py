@@ -38,8 +38,7 @@ def test_tree_is_the_one_of_the_rfc_and_every_path_leads_to_its_root(
     salted = merkle.salts(suite, seed, count)
     hashes = merkle.leaves(suite, b"".join(records), offsets, salted)
     assert hashes == [
-        merkle.leaf(suite, salted[16 * i : 16 * i + 16], record)
-        for i, record in enumerate(records)
+        merkle.leaf(suite, salted[16 * i : 16 * i + 16], record) for i, record in enumerate(records)
     ]
     tree = merkle.levels(suite, hashes)
     root = merkle.root(suite, hashes)

@@ -113,9 +113,7 @@ def test_jcs_refuses_what_is_outside_its_subset(value: jcs.Value) -> None:
 
 def test_escapes_are_those_of_rfc_8785() -> None:
     text = "\u20ac$\u000f\nA'\u0042\u0022\u005c\\\"/\x7f\b\t\f\r"
-    assert jcs.encode(text).decode() == (
-        '"\u20ac$\\u000f\\nA\'B\\"\\\\\\\\\\"/\x7f\\b\\t\\f\\r"'
-    )
+    assert jcs.encode(text).decode() == ('"\u20ac$\\u000f\\nA\'B\\"\\\\\\\\\\"/\x7f\\b\\t\\f\\r"')
 
 
 def test_instant() -> None:
