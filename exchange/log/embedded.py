@@ -86,7 +86,7 @@ class EmbeddedLog:
         self,
         path: Path,
         *,
-        now: Callable[[], datetime],
+        clock: Callable[[], datetime],
         sleep: Callable[[float], None] = time.sleep,
         patience: float = 10.0,
     ) -> None:
@@ -102,7 +102,7 @@ class EmbeddedLog:
         self._file = Database(
             path, application=APPLICATION, version=VERSION, schema=SCHEMA, patience=patience
         )
-        self._now = now
+        self._clock = clock
         self._sleep = sleep
         self._shards: dict[tuple[str, int], _Shard] = {}
         self._epochs: dict[str, int] = {}
@@ -278,7 +278,7 @@ class EmbeddedLog:
 
     def _write(self, rows: sqlite3.Connection, transaction: _Transaction) -> None:
         """Append and move positions; the caller commits."""
-        now = int(self._now().timestamp() * 1000)
+        now = int(self._clock().timestamp() * 1000)
         for shard, message in transaction.messages:
             offset, last = rows.execute(
                 "SELECT next, time FROM shard WHERE id = ?", (shard.id,)

@@ -33,9 +33,9 @@ class Medium:
 
 
 class MemoryLog:
-    def __init__(self, medium: Medium, *, now: Callable[[], datetime]) -> None:
+    def __init__(self, medium: Medium, *, clock: Callable[[], datetime]) -> None:
         self.medium = medium
-        self.now = now
+        self.clock = clock
         self.owned: dict[str, object] = {}
 
     def ensure(self, topics: Sequence[Topic]) -> None:
@@ -83,7 +83,7 @@ class MemoryLog:
 
     def _append(self, message: Message) -> None:
         entries = self.medium.entries[message.topic, message.partition]
-        moment = int(self.now().timestamp() * 1000)
+        moment = int(self.clock().timestamp() * 1000)
         entries.append(
             Entry(
                 message.topic,

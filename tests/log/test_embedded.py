@@ -35,14 +35,14 @@ now = partial(datetime.now, UTC)
 class TestEmbedded(LogContract):
     @pytest.fixture
     def opener(self, tmp_path: Path) -> Opener:
-        return lambda: EmbeddedLog(tmp_path / "log.sqlite3", now=now)
+        return lambda: EmbeddedLog(tmp_path / "log.sqlite3", clock=now)
 
 
 class TestModel(LogContract):
     @pytest.fixture
     def opener(self) -> Opener:
         medium = Medium()
-        return lambda: MemoryLog(medium, now=now)
+        return lambda: MemoryLog(medium, clock=now)
 
 
 RAW = Topic("exchange.raw.a", partitions=2)
@@ -81,8 +81,8 @@ class LogMachine(RuleBasedStateMachine):
     @initialize()
     def start(self) -> None:
         for group in MEMBERS:
-            real: Log = EmbeddedLog(self.path, now=lambda: self.clock)
-            model: Log = MemoryLog(self.medium, now=lambda: self.clock)
+            real: Log = EmbeddedLog(self.path, clock=lambda: self.clock)
+            model: Log = MemoryLog(self.medium, clock=lambda: self.clock)
             for log in (real, model):
                 log.ensure([RAW, SEALED, CURSORS])
             consumers = [log.consumer(group, [RAW.name]) for log in (real, model)]
@@ -166,8 +166,8 @@ class LogMachine(RuleBasedStateMachine):
         real, consumer, _, _ = self.workers[worker]
         consumer.close()
         real.close()
-        real = EmbeddedLog(self.path, now=lambda: self.clock)
-        model = MemoryLog(self.medium, now=lambda: self.clock)
+        real = EmbeddedLog(self.path, clock=lambda: self.clock)
+        model = MemoryLog(self.medium, clock=lambda: self.clock)
         group = MEMBERS[worker]
         self.workers[worker] = (
             real,

@@ -39,7 +39,7 @@ def path(tmp_path: Path) -> Path:
 
 @contextmanager
 def opened(path: Path, *, patience: float = 10.0) -> Iterator[EmbeddedLog]:
-    with closing(EmbeddedLog(path, now=now, patience=patience)) as log:
+    with closing(EmbeddedLog(path, clock=now, patience=patience)) as log:
         log.ensure([Topic(RAW), Topic(SEALED), Topic(CURSORS, compacted=True)])
         yield log
 
@@ -149,7 +149,7 @@ def test_a_read_only_folder_is_denied() -> None:
         path = folder / "log.sqlite3"
         folder.chmod(0o555)
         with unprivileged(), pytest.raises(Denied) as caught:
-            EmbeddedLog(path, now=now)
+            EmbeddedLog(path, clock=now)
         assert str(folder) in caught.value.hint.en
 
         folder.chmod(0o755)
@@ -158,13 +158,13 @@ def test_a_read_only_folder_is_denied() -> None:
         path.chmod(0o444)
         folder.chmod(0o555)
         with unprivileged(), pytest.raises(Denied):
-            EmbeddedLog(path, now=now)
+            EmbeddedLog(path, clock=now)
         folder.chmod(0o755)
 
 
 def test_a_missing_folder_is_misconfigured(tmp_path: Path) -> None:
     with pytest.raises(Misconfigured):
-        EmbeddedLog(tmp_path / "missing" / "log.sqlite3", now=now)
+        EmbeddedLog(tmp_path / "missing" / "log.sqlite3", clock=now)
 
 
 # locks
@@ -246,7 +246,7 @@ def test_a_damaged_file_is_an_integrity_error(path: Path) -> None:
 
     patch(path, 0, b"no database any more")
     with pytest.raises(Integrity):
-        EmbeddedLog(path, now=now)
+        EmbeddedLog(path, clock=now)
 
     path.write_bytes(whole[: len(whole) // 2])
     with pytest.raises(Integrity), opened(path) as log:
@@ -261,7 +261,7 @@ def test_another_file_is_refused(path: Path) -> None:
     with closing(sqlite3.connect(path)) as other:
         other.execute("CREATE TABLE entry (id INTEGER)")
     with pytest.raises(Misconfigured):
-        EmbeddedLog(path, now=now)
+        EmbeddedLog(path, clock=now)
 
 
 def test_a_newer_schema_is_refused(path: Path) -> None:
@@ -270,7 +270,7 @@ def test_a_newer_schema_is_refused(path: Path) -> None:
     with closing(sqlite3.connect(path)) as other:
         other.execute("PRAGMA user_version = 2")
     with pytest.raises(Misconfigured, match="schema 2"):
-        EmbeddedLog(path, now=now)
+        EmbeddedLog(path, clock=now)
 
 
 # time
@@ -278,12 +278,12 @@ def test_a_newer_schema_is_refused(path: Path) -> None:
 
 def test_time_never_falls_when_the_clock_is_set_back(path: Path) -> None:
     moment = datetime(2026, 11, 23, 8, tzinfo=UTC)
-    clock = [moment, moment - timedelta(days=1), moment + timedelta(seconds=1)]
-    with closing(EmbeddedLog(path, now=lambda: clock[0])) as log:
+    moments = [moment, moment - timedelta(days=1), moment + timedelta(seconds=1)]
+    with closing(EmbeddedLog(path, clock=lambda: moments[0])) as log:
         log.ensure([Topic(RAW)])
         for _ in range(3):
             put(log, RAW, b"x")
-            clock.append(clock.pop(0))
+            moments.append(moments.pop(0))
         start = int(moment.timestamp() * 1000)
         times = [entry.time for entry in log.read(RAW, 0, 0, max_entries=3)]
         assert times == [start, start, start + 1000]
