@@ -6,13 +6,13 @@ its rows. Everything else is derived from here: Avro schema, checks, masking, to
 
 from __future__ import annotations
 
-from collections.abc import Mapping  # noqa: TC003 - pydantic reads it
+from collections.abc import Mapping
 from enum import IntEnum, StrEnum
 from typing import Final
 
 from pydantic import BaseModel, ConfigDict
 
-from exchange.text import Text  # noqa: TC001 - pydantic reads it
+from exchange.text import Text
 
 TODAY: Final = "today"
 """The one name a rule may use beside its fields: the day of the check, a Date."""
@@ -86,16 +86,13 @@ class BusinessType(Frozen):
     mask: str | None = None
     """Masking rule: see exchange.catalog.masking."""
 
+    argument: str = ""
+    """What stands in the brackets of the catalog's text."""
+
     @property
     def spec(self) -> str:
-        """The type as one writes it in the catalog."""
-        if self.table is not None:
-            return f"{self.name}({self.table})"
-        if self.physical is Physical.DECIMAL:
-            return f"{self.name}({self.precision},{self.scale})"
-        if self.max_chars is not None and self.pattern is None:
-            return f"{self.name}({self.max_chars})"
-        return self.name
+        """The type as one writes it in the catalog: ``text(200)``."""
+        return f"{self.name}({self.argument})" if self.argument else self.name
 
 
 class Field(Frozen):

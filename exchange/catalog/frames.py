@@ -1,0 +1,143 @@
+"""The column types of a resource's frames, and the check of SQL conditions; imports polars."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Iterable
+from typing import Final
+
+import polars as pl
+
+from exchange.catalog.model import TODAY, BusinessType, Field, Physical
+from exchange.catalog.problems import shorten, suggestion, width_hint
+from exchange.text import Text
+
+MAX_EXPRESSION: Final = 2000
+"""Characters of one condition; keeps the library's recursion shallow."""
+
+_FOREIGN = (pl.exceptions.PolarsError, pl.exceptions.PanicException, TypeError, ValueError)
+
+
+_DTYPES: Final = {
+    Physical.STRING: pl.String(),
+    Physical.LONG: pl.Int64(),
+    Physical.DATE: pl.Date(),
+    Physical.TIMESTAMP: pl.Datetime("ms", "UTC"),
+    Physical.BOOLEAN: pl.Boolean(),
+    Physical.DOUBLE: pl.Float64(),
+}
+
+
+def dtype(kind: BusinessType) -> pl.DataType:
+    """Return the polars type that holds values of a business type."""
+    if kind.physical is Physical.DECIMAL:
+        return pl.Decimal(kind.precision, kind.scale or 0)
+    return _DTYPES[kind.physical]
+
+
+def frame_schema(fields: Iterable[Field]) -> dict[str, pl.DataType]:
+    """Return column → type in catalog order, without cd_operation."""
+    return {field.name: dtype(field.type) for field in fields}
+
+
+class BadCondition(ValueError):
+    """A condition that cannot be checked row by row; tells why and what to write."""
+
+    def __init__(self, what: Text, hint: Text) -> None:
+        super().__init__(what.en)
+        self.what = what
+        self.hint = hint
+
+
+class Conditions:
+    """Checks SQL conditions (``polars.sql_expr``) against the fields of one resource."""
+
+    def __init__(self, fields: Iterable[Field], broken: Collection[str] = ()) -> None:
+        """``broken`` names fields that could not be read: conditions on them are let pass."""
+        self._empty = pl.DataFrame(schema={**frame_schema(fields), TODAY: pl.Date()})
+        self._sorted = self._empty.lazy().sort(TODAY)
+        self._broken = frozenset(broken)
+
+    def names(self, expression: str) -> tuple[str, ...]:
+        """Return the fields that ``expression`` reads, in catalog order, without ``today``.
+
+        Raises :class:`BadCondition` unless it is SQL over existing fields, judges each record
+        by itself and answers true, false or NULL.
+        """
+        if len(expression) > MAX_EXPRESSION:
+            raise BadCondition(
+                Text("条件过长", "the condition is too long"),
+                Text(
+                    f"不超过 {MAX_EXPRESSION} 个字符，请拆成几条规则",
+                    f"at most {MAX_EXPRESSION} characters: make several rules of it",
+                ),
+            )
+        try:
+            parsed = pl.sql_expr(expression)
+            roots = set(parsed.meta.root_names())
+        except _FOREIGN as error:
+            raise _unreadable(expression, error) from error
+        if roots & self._broken:
+            return ()
+        for name in sorted(roots - set(self._empty.columns)):
+            raise BadCondition(
+                Text(f"条件引用了不存在的字段“{name}”", f"the condition names no field: '{name}'"),
+                width_hint(name) or suggestion(name, self._empty.columns),
+            )
+        if not roots:
+            raise BadCondition(
+                Text("条件没有引用任何字段", "the condition reads no field"),
+                Text("写字段名，如 xk_jdrq <= today", "name fields, such as xk_jdrq <= today"),
+            )
+        try:
+            answer = self._empty.select(parsed.alias("answer")).schema["answer"]
+            by_row = answer != pl.Boolean or self._passes_a_sort(parsed)
+        except _FOREIGN as error:
+            raise _unreadable(expression, error) from error
+        if answer != pl.Boolean:
+            raise BadCondition(
+                Text(
+                    f"条件的结果是 {answer}，不是真或假",
+                    f"the condition answers {answer}, not true or false",
+                ),
+                Text(
+                    "写比较，如 a <= b、a IS NOT NULL", "write a comparison: a <= b, a IS NOT NULL"
+                ),
+            )
+        if not by_row:
+            raise BadCondition(
+                Text(
+                    "条件跨记录（聚合、窗口），或可能在某条记录上出错",
+                    "the condition looks across records, or can fail on one",
+                ),
+                Text(
+                    "每条记录单独判断，不用聚合；CAST 改为 TRY_CAST；唯一性用 key 或 unique",
+                    "judge each record by itself, without aggregates; TRY_CAST for CAST; "
+                    "for uniqueness use key or unique",
+                ),
+            )
+        return tuple(name for name in self._empty.columns if name in roots and name != TODAY)
+
+    def _passes_a_sort(self, condition: pl.Expr) -> bool:
+        """Tell whether the condition is row by row and cannot raise.
+
+        The library itself decides: it moves a filter below a sort only then.
+        """
+        return self._sorted.filter(condition).explain().startswith("SORT BY")
+
+
+def _unreadable(expression: str, error: BaseException) -> BadCondition:
+    """Turn the library's complaint into a finding."""
+    detail = shorten(str(error).strip().split("\n", 1)[0], 160)
+    hint = width_hint(re.sub("'[^']*'", "", expression))
+    if hint is None and "to a string" in detail:
+        hint = Text("日期写作 DATE '2099-12-31'", "write a date as DATE '2099-12-31'")
+    return BadCondition(
+        Text(f"条件无法执行：{detail}", f"the condition cannot be run: {detail}"),
+        hint
+        or Text(
+            "检查括号、引号和类型；文字用单引号，与 SQL 关键字同名的字段用双引号",
+            "check brackets, quotes and types: 'text' in single quotes, "
+            'a field named like an SQL word in "double quotes"',
+        ),
+    )

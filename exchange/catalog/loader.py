@@ -1,0 +1,109 @@
+"""Loads catalog.yaml: strict, every problem at once with file, line and suggestion (D7)."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Final
+
+from exchange.catalog.build import Builder
+from exchange.catalog.model import Catalog
+from exchange.catalog.problems import CatalogErrors, Problem, Problems
+from exchange.catalog.sections import Source
+from exchange.catalog.tree import Node, Scalar, parse
+from exchange.text import Text
+
+__all__ = ["CatalogErrors", "Problem", "load", "loads"]
+
+MAX_FILES: Final = 1000
+
+
+def load(path: Path) -> Catalog:
+    """Read a catalog and what it includes; raises :class:`CatalogErrors` with every problem."""
+    problems = Problems()
+    source = Source(problems)
+    node = _tree(path, problems)
+    if node is not None:
+        source.main(node)
+        for file in _included(source.includes, path, problems):
+            included = _tree(file, problems)
+            if included is None:
+                node = None
+            else:
+                source.add(included)
+    return _finish(source, problems, complete=node is not None)
+
+
+def loads(text: str, file: str = "catalog.yaml") -> Catalog:
+    """Read a catalog from one text, without includes; raises :class:`CatalogErrors`."""
+    problems = Problems()
+    source = Source(problems)
+    node = parse(text, file, problems)
+    if node is not None:
+        source.main(node)
+    for item in source.includes:
+        problems.add(
+            item,
+            Text("文本目录不能引用其他文件", "a catalog given as text includes no files"),
+            Text("从文件读取目录", "load it from a file"),
+        )
+    return _finish(source, problems, complete=node is not None)
+
+
+def _finish(source: Source, problems: Problems, *, complete: bool) -> Catalog:
+    """Build what was gathered, unless a file is missing from it: half would mislead."""
+    if not complete:
+        raise CatalogErrors(problems.found)
+    catalog = Builder(source, problems).catalog()
+    problems.check()
+    return catalog
+
+
+def _tree(path: Path, problems: Problems) -> Node | None:
+    place = Scalar(str(path), 0, "")
+    try:
+        text = path.read_bytes().decode("utf-8-sig")
+    except OSError as error:
+        problems.add(
+            place,
+            Text(f"无法读取文件：{error.strerror}", f"cannot read the file: {error.strerror}"),
+            Text("检查路径和权限", "check path and permissions"),
+        )
+    except UnicodeDecodeError as error:
+        problems.add(
+            place,
+            Text(f"第 {error.start} 字节起不是 UTF-8", f"not UTF-8 from byte {error.start} on"),
+            Text("用编辑器另存为 UTF-8（可能是 GBK）", "save it as UTF-8; it may be GBK"),
+        )
+    else:
+        return parse(text, str(path), problems)
+    return None
+
+
+def _included(includes: list[Scalar], main: Path, problems: Problems) -> list[Path]:
+    """Return the files that relative patterns name inside the catalog's folder, by name."""
+    folder = main.parent.resolve()
+    found: dict[Path, None] = {}
+    for item in includes:
+        pattern = Path(item.text)
+        outside = pattern.is_absolute() or ".." in pattern.parts or not pattern.parts
+        files = [] if outside else sorted(main.parent.glob(item.text))[:MAX_FILES]
+        if outside or any(not file.resolve().is_relative_to(folder) for file in files):
+            problems.add(
+                item,
+                Text(
+                    f"include 越出目录所在文件夹：{item.text}", f"outside the folder: {item.text}"
+                ),
+                Text(
+                    "只能引用同一文件夹内的相对路径",
+                    "include relative paths inside the folder only",
+                ),
+            )
+        elif not files:
+            problems.add(
+                item,
+                Text(f"include 没有匹配的文件：{item.text}", f"no file matches {item.text}"),
+                Text("检查路径，或删除这一项", "check the path, or remove it"),
+            )
+        else:
+            found.update(dict.fromkeys(f for f in files if f.resolve() != main.resolve()))
+    return list(found)

@@ -1,0 +1,181 @@
+"""Reads a YAML tree strictly: what is missing, unknown, doubled or of another kind is noted."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Mapping
+from typing import Final, TypeVar
+
+from exchange.catalog.problems import Problems, shorten, width_hint
+from exchange.catalog.tree import Items, Node, Pairs, Scalar
+from exchange.text import Text
+
+T = TypeVar("T")
+
+_INTEGER: Final = re.compile(r"[1-9][0-9]{0,8}")
+_NUMBER: Final = re.compile(r"(?:0|[1-9][0-9]{0,8})(?:\.[0-9]{1,6})?")
+_KEY: Final = Text("键", "key")
+
+
+class Reader:
+    """Takes values out of nodes; answers None after noting why it cannot."""
+
+    def __init__(self, problems: Problems) -> None:
+        self.problems = problems
+
+    def pairs(self, node: Node, what: Text) -> dict[Scalar, Node]:
+        """Return the pairs of a mapping whose keys are free; doubled keys are noted."""
+        if not isinstance(node, Pairs):
+            if not (isinstance(node, Scalar) and not node.text):
+                self._kind(node, what, Text("映射（键: 值）", "a mapping (key: value)"))
+            return {}
+        seen: dict[str, Scalar] = {}
+        return {key: value for key, value in node.pairs if self.once(seen, key.text, key)}
+
+    def section(
+        self,
+        node: Node,
+        what: Text,
+        *,
+        required: Collection[str],
+        optional: Collection[str] = (),
+    ) -> dict[str, Node]:
+        """Return the values of a mapping whose keys are fixed."""
+        known = {*required, *optional}
+        found: dict[str, Node] = {}
+        for key, value in self.pairs(node, what).items():
+            if key.text in known:
+                found[key.text] = value
+            elif re.match("[0-9]+\\)", key.text):
+                self.cut_by_comma(key)
+            else:
+                self.problems.unknown(key, _KEY, key.text, known - set(found))
+        for name in required:
+            if name not in found:
+                self.problems.add(
+                    node,
+                    Text(f"{what.zh}缺少 {name}", f"{what.en} has no '{name}'"),
+                    Text(f"加上“{name}: …”", f"add '{name}: …'"),
+                )
+        return found
+
+    def text(self, node: Node | None, what: Text, *, limit: int = 2000) -> str | None:
+        """Return a text that is not empty."""
+        if node is None:
+            return None
+        if not isinstance(node, Scalar):
+            self._kind(node, what, Text("一段文本", "a text"))
+            return None
+        if not node.text.strip() or len(node.text) > limit:
+            self._note(
+                node,
+                Text(f"{what.zh}为空或超过 {limit} 字", f"{what.en} is empty or over {limit} long"),
+                Text("写一段文本", "write a text"),
+            )
+            return None
+        return node.text.strip()
+
+    def matching(self, node: Node | None, what: Text, pattern: str, example: Text) -> str | None:
+        """Return a text of a given shape."""
+        text = self.text(node, what)
+        if node is None or text is None or re.fullmatch(pattern, text):
+            return text
+        self._note(
+            node,
+            Text(
+                f"{what.zh}“{shorten(text)}”格式不对", f"{what.en} '{shorten(text)}' is malformed"
+            ),
+            width_hint(text) or example,
+        )
+        return None
+
+    def integer(self, node: Node | None, what: Text) -> int | None:
+        """Return a whole number from 1 on, written without leading zeros."""
+        number = self.number(node, what, _INTEGER)
+        return None if number is None else int(number)
+
+    def number(
+        self, node: Node | None, what: Text, pattern: re.Pattern[str] = _NUMBER
+    ) -> float | None:
+        """Return a number that is not negative, written without leading zeros."""
+        text = self.text(node, what)
+        if node is None or text is None:
+            return None
+        if pattern.fullmatch(text):
+            return float(text)
+        bare = text.lstrip("0") or "0"
+        hint = width_hint(text) or (
+            Text(f"去掉前导零，写 {bare}", f"without leading zeros: {bare}")
+            if pattern.fullmatch(bare)
+            else Text("写一个数字", "write a number such as 1")
+        )
+        shown = shorten(text)
+        self._note(
+            node, Text(f"{what.zh}“{shown}”不是数字", f"{what.en} '{shown}' is no number"), hint
+        )
+        return None
+
+    def choice(self, node: Node | None, what: Text, choices: Mapping[str, T]) -> T | None:
+        """Return one of some named values."""
+        text = self.text(node, what)
+        if node is None or text is None:
+            return None
+        if text not in choices:
+            self.problems.unknown(node, what, text, choices)
+            return None
+        return choices[text]
+
+    def items(self, node: Node | None, what: Text) -> tuple[Node, ...]:
+        """Return the nodes of a list."""
+        if node is None:
+            return ()
+        if not isinstance(node, Items):
+            self._kind(node, what, Text("列表 [a, b]", "a list [a, b]"))
+            return ()
+        return node.nodes
+
+    def names(self, node: Node | None, what: Text, choices: Collection[str]) -> tuple[str, ...]:
+        """Return a list of different names, each one of ``choices``."""
+        found: dict[str, Scalar] = {}
+        for item in self.items(node, what):
+            name = self.text(item, what)
+            if name is None:
+                continue
+            if name in choices:
+                self.once(found, name, item)
+            else:
+                self.problems.unknown(item, what, name, choices)
+        return tuple(found)
+
+    def once(self, seen: dict[str, Scalar], word: str, node: Node) -> bool:
+        """Tell whether ``word`` is new; note where it stands already otherwise."""
+        place = Scalar(node.file, node.line, word)
+        first = seen.setdefault(word, place)
+        if first is place:
+            return True
+        where, shown = f"{first.file}:{first.line}", shorten(word)
+        self.problems.add(
+            place,
+            Text(f"“{shown}”重复，首次出现在 {where}", f"'{shown}' stands at {where} already"),
+            Text("改名或删除其中一个", "rename or remove one"),
+        )
+        return False
+
+    def cut_by_comma(self, key: Scalar) -> None:
+        """Explain a text in braces that a comma has cut in two."""
+        self.problems.add(
+            key,
+            Text("花括号里的逗号把值断开了", "a comma inside braces has cut the value in two"),
+            Text('值加引号，如 "金额 decimal(16,6)"', 'quote it: "金额 decimal(16,6)"'),
+        )
+
+    def _kind(self, node: Node, what: Text, wanted: Text) -> None:
+        wide = width_hint(node.text) if isinstance(node, Scalar) else None
+        self._note(
+            node,
+            Text(f"{what.zh}应为{wanted.zh}", f"{what.en} must be {wanted.en}"),
+            wide or Text("检查缩进和括号", "check indentation and brackets"),
+        )
+
+    def _note(self, node: Node, what: Text, hint: Text) -> None:
+        self.problems.add(node, what, hint)
