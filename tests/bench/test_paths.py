@@ -1,0 +1,90 @@
+"""The floor and the row-at-a-time path over one small table."""
+
+from __future__ import annotations
+
+import io
+from datetime import date
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import fastavro
+import psycopg
+import pytest
+from exchange.catalog.avro import avro_schema
+
+from exchange.bench import floor, rowpath, table
+from exchange.catalog.loader import load
+from exchange.errors import Misconfigured, Transient
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from tests.servers import Server
+
+ROWS = 20_000
+TABLE = "bench_paths_test"
+CATALOG = Path(__file__).parents[2] / "examples" / "bench" / "catalog.yaml"
+
+
+@pytest.fixture(scope="module")
+def loaded(postgres: Server) -> Iterator[table.Loaded]:
+    yield table.load_postgres(postgres.url, ROWS, table=TABLE)
+    with psycopg.connect(postgres.url) as connection:
+        connection.execute(f"DROP TABLE {TABLE}")
+
+
+def test_the_floor_receives_every_row_and_keeps_none(
+    postgres: Server, loaded: table.Loaded
+) -> None:
+    found = floor.run(postgres.url, table=TABLE)
+    assert found.rows == loaded.rows
+    assert found.size > 150 * loaded.rows
+    assert found.usage.wall >= 0
+    assert found.usage.peak_rss > 0
+
+
+def test_the_row_path_refuses_exactly_the_dirt(postgres: Server, loaded: table.Loaded) -> None:
+    signed: list[bytes] = []
+
+    def sign(data: bytes) -> bytes:
+        signed.append(data)
+        return bytes(70)
+
+    resource = load(CATALOG).resources[table.RESOURCE]
+    found = rowpath.run(
+        postgres.url,
+        schema=avro_schema(resource),
+        sign=sign,
+        today=date(2026, 11, 23),
+        table=TABLE,
+    )
+    assert found.rows == ROWS
+    assert found.rejected == sum(loaded.dirty.values())
+    assert found.accepted == ROWS - found.rejected
+    assert sum(found.reasons.values()) == found.rejected
+    assert found.batches == len(signed) == 3
+    assert found.size == sum(map(len, signed)) + 3 * 70
+    records = [record for data in signed for record in fastavro.reader(io.BytesIO(data))]
+    assert len(records) == found.accepted
+    assert records[0]["record_no"] == "DXAL000000000001"  # type: ignore[index, call-overload]
+
+
+def test_the_row_path_stops_at_its_limit(postgres: Server, loaded: table.Loaded) -> None:
+    resource = load(CATALOG).resources[table.RESOURCE]
+    found = rowpath.run(
+        postgres.url,
+        schema=avro_schema(resource),
+        sign=lambda data: data[:1],
+        today=date(2026, 11, 23),
+        table=TABLE,
+        limit=100,
+    )
+    assert (found.rows, found.batches) == (100, 1)
+    assert loaded.rows > found.rows
+
+
+def test_a_missing_table_and_a_missing_server_are_told_apart(postgres: Server) -> None:
+    with pytest.raises(Misconfigured):
+        floor.run(postgres.url, table="no_such_table")
+    with pytest.raises(Transient):
+        floor.run("postgresql://nobody@127.0.0.1:1/none")
