@@ -82,7 +82,10 @@ def border(connector: str, secrets: Sequence[Secret]) -> Iterator[None]:
     """
     try:
         yield
-    except ExchangeError:
+    except ExchangeError as error:
+        what = Text(_hidden(error.what.zh, secrets), _hidden(error.what.en, secrets))
+        if what != error.what:
+            raise type(error)(what, hint=error.hint) from None
         raise
     except Exception as error:
         ours = translate(error, connector, secrets)

@@ -17,9 +17,11 @@ def slices(
 
     Bytes are Arrow bytes in memory, an upper estimate of a compressed message. A piece that is
     too heavy is halved, so one heavy record shrinks its own piece only; a single record
-    heavier than ``max_bytes`` comes alone.
+    heavier than ``max_bytes`` comes alone. Pieces are of equal size, without a small last one.
     """
-    todo = [(at, min(max_rows, frame.height - at)) for at in range(0, frame.height, max_rows)]
+    pieces = max(1, -(-frame.height // max_rows))
+    size = max(1, -(-frame.height // pieces))
+    todo = [(at, min(size, frame.height - at)) for at in range(0, frame.height, size)]
     todo.reverse()
     while todo:
         start, rows = todo.pop()

@@ -229,7 +229,7 @@ class Source:
         return function(**{name: known[name] for name in names})
 
     def _pulled(self, item: Any) -> Pulled:
-        import polars as pl  # noqa: PLC0415 - the command line starts without it
+        import polars as pl
 
         name = self.connector.name
         pulled = item if isinstance(item, Pulled) else Pulled(item)

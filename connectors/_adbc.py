@@ -1,0 +1,324 @@
+"""The columnar way into PostgreSQL: ADBC (COPY in binary), frames without a Python row.
+
+Types: numbers, booleans, dates, times with and without zone and text come as they are.
+``numeric(p, s)`` comes as an exact decimal, cast to text by the server (cheaper than decoding
+it here) and parsed in columns. Everything else (uuid, json, bytea, arrays, enums, intervals,
+``numeric`` without precision, ``char(n)``) comes as PostgreSQL writes it as text (``::text``).
+
+Values never become part of an SQL text: COPY takes no parameters, so a cursor's values are
+laid down as settings of the transaction and read by ``current_setting``.
+"""
+
+from __future__ import annotations
+
+import re
+from contextlib import contextmanager
+from datetime import date, datetime
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit, urlunsplit
+
+import adbc_driver_manager
+import polars as pl
+import pyarrow as pa
+from adbc_driver_postgresql import dbapi
+
+from connectors.sql import MAX_FRAME_BYTES, Address, Want
+from exchange.connect import (
+    Denied,
+    ExchangeError,
+    Misconfigured,
+    Rejected,
+    Text,
+    Transient,
+    slices,
+    suggest,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+_AS_IS = {
+    *("int2", "int4", "int8", "float4", "float8", "bool", "text", "varchar", "name"),
+    *("date", "timestamp", "timestamptz"),
+}
+_MAX_PRECISION = 38
+_TYPMOD_HEADER = 4
+_BYTES_PER_VALUE = 14
+"""Typical width of a value: sizes ADBC's batches so that a frame is about ``batch_rows``."""
+_MIN_BATCH, _MAX_BATCH = 1 << 20, 32 << 20
+
+
+@contextmanager
+def reader(where: Address) -> Iterator[AdbcReader]:
+    """Open one read-only transaction at one consistent state; close it whatever happens."""
+    with _border(where):
+        connection = dbapi.connect(_address(where))
+    try:
+        with _border(where):
+            yield AdbcReader(connection, where)
+    finally:
+        # Closing drops the socket: rows that were not fetched are not waited for.
+        connection.close()
+
+
+class AdbcReader:
+    """Reads one table or query of PostgreSQL."""
+
+    def __init__(self, connection: dbapi.Connection, where: Address) -> None:
+        self._connection = connection
+        self._where = where
+        self._execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY")
+        milliseconds = str(where.statement_seconds * 1000)
+        self._rows("SELECT set_config('statement_timeout', $1, true)", milliseconds)
+        ((encoding,),) = self._rows("SELECT current_setting('server_encoding')")
+        if encoding == "SQL_ASCII":
+            raise Misconfigured(
+                Text(
+                    "该数据库的编码是 SQL_ASCII，文本的真实编码未知",
+                    "the database says SQL_ASCII: nobody knows the encoding of its text",
+                ),
+                hint=Text(
+                    "请把数据库转为 UTF8，或导出为文件后用 files 连接器读取",
+                    "convert the database to UTF8, or export files and pull them with `files`",
+                ),
+            )
+        self._from = f"({where.query}) AS q" if where.query else _quoted_table(where.table or "")
+        self._schema = self._probe()
+        self.columns = tuple(self._schema.names)
+        self.key = self._primary_key() if where.table else ()
+
+    def read(self, want: Want, columns: Sequence[str]) -> Iterator[pl.DataFrame]:
+        """Stream frames; types follow from the table's definition alone."""
+        fields = [self._schema.field(name) for name in columns]
+        picked = ", ".join(map(_pick, fields))
+        sql = f"SELECT {picked} FROM {self._from}{self._condition(want)}"  # noqa: S608 - quoted
+        if want.order:
+            sql += " ORDER BY " + ", ".join(map(_quoted, want.order))
+        decimals = {f.name: d for f in fields if (d := _decimal(f)) is not None}
+        hint = self._where.batch_rows * len(fields) * _BYTES_PER_VALUE
+        with self._connection.cursor() as cursor:
+            cursor.adbc_statement.set_options(
+                **{
+                    "adbc.postgresql.batch_size_hint_bytes": str(
+                        min(max(hint, _MIN_BATCH), _MAX_BATCH)
+                    )
+                }
+            )
+            cursor.execute(sql)
+            batches = cursor.fetch_record_batch()
+            nothing = True
+            for batch in batches:
+                frame = _typed(_frame(batch), decimals)
+                for piece in slices(frame, self._where.batch_rows, MAX_FRAME_BYTES):
+                    nothing = False
+                    yield piece
+            if nothing:
+                yield _typed(_frame(batches.schema.empty_table()), decimals)
+
+    def _condition(self, want: Want) -> str:
+        if want.after is not None:
+            left = ", ".join(map(_quoted, want.order))
+            right = ", ".join(
+                self._value(i, name, value)
+                for i, (name, value) in enumerate(zip(want.order, want.after, strict=True))
+            )
+            return f" WHERE ({left}) > ({right})"
+        if want.since is not None:
+            first = want.order[0]
+            return f" WHERE {_quoted(first)} >= {self._value(0, first, want.since)}"
+        if want.null is not None:
+            return f" WHERE {_quoted(want.order[0])} IS {'' if want.null else 'NOT '}NULL"
+        return ""
+
+    def _value(self, number: int, column: str, value: Any) -> str:
+        """Lay a value down in the transaction and return the expression that reads it."""
+        text = value.isoformat() if isinstance(value, date | datetime) else str(value)
+        setting = f"exchange.value{number}"
+        self._rows("SELECT set_config($1, $2, true)", setting, text)
+        return f"current_setting('{setting}')::{_type(self._schema.field(column))}"
+
+    def _probe(self) -> pa.Schema:
+        with self._connection.cursor() as cursor:
+            try:
+                cursor.execute(f"SELECT * FROM {self._from} LIMIT 0")  # noqa: S608 - quoted
+            except adbc_driver_manager.Error as error:
+                if error.sqlstate != "42P01" or self._where.table is None:
+                    raise
+                problem = error
+            else:
+                return cursor.fetch_record_batch().schema
+        raise self._no_table(self._where.table) from problem
+
+    def _no_table(self, table: str) -> Misconfigured:
+        self._connection.rollback()
+        rows = self._rows(
+            "SELECT CASE WHEN table_schema = 'public' THEN table_name "
+            "ELSE table_schema || '.' || table_name END FROM information_schema.tables "
+            "WHERE table_schema NOT IN ('pg_catalog', 'information_schema') "
+            "ORDER BY 1 LIMIT 1000"
+        )
+        near = suggest(table, [name for (name,) in rows])
+        return Misconfigured(
+            Text(f"数据库里没有表 {table}", f"the database has no table {table}"),
+            hint=Text(f"请修改配置。{near.zh}", f"edit the settings: {near.en}"),
+        )
+
+    def _primary_key(self) -> tuple[str, ...]:
+        rows = self._rows(
+            "SELECT a.attname::text FROM pg_catalog.pg_index i "
+            "CROSS JOIN LATERAL unnest(i.indkey::int2[]) WITH ORDINALITY AS k(attnum, place) "
+            "JOIN pg_catalog.pg_attribute a "
+            "ON a.attrelid = i.indrelid AND a.attnum = k.attnum "
+            "WHERE i.indisprimary AND i.indrelid = $1::regclass ORDER BY k.place",
+            self._from,
+        )
+        return tuple(name for (name,) in rows)
+
+    def _rows(self, sql: str, *values: str) -> list[tuple[Any, ...]]:
+        with self._connection.cursor() as cursor:
+            cursor.execute(sql, values or None)
+            rows: list[tuple[Any, ...]] = cursor.fetchall()
+            return rows
+
+    def _execute(self, sql: str) -> None:
+        with self._connection.cursor() as cursor:
+            cursor.execute(sql)
+
+
+def _frame(data: pa.RecordBatch | pa.Table) -> pl.DataFrame:
+    frame = pl.from_arrow(data)
+    assert isinstance(frame, pl.DataFrame)  # noqa: S101 - tells the type checker
+    return frame
+
+
+def _address(where: Address) -> str:
+    """Add limits and the client's encoding to the address, unless it has its own."""
+    parts = urlsplit(where.url)
+    given = {item.partition("=")[0] for item in parts.query.split("&")}
+    limits = {
+        "connect_timeout": where.connect_seconds,
+        "keepalives_idle": 30,
+        "keepalives_interval": 10,
+        "keepalives_count": 3,
+        "tcp_user_timeout": 60_000,
+        "client_encoding": "UTF8",
+        "application_name": "exchange",
+    }
+    added = [f"{name}={value}" for name, value in limits.items() if name not in given]
+    query = "&".join([*filter(None, [parts.query]), *added])
+    return urlunsplit(parts._replace(query=query))
+
+
+def _quoted(name: str) -> str:
+    return '"' + name.replace('"', '""') + '"'
+
+
+def _quoted_table(table: str) -> str:
+    return ".".join(map(_quoted, table.split(".", 1)))
+
+
+def _type(field: pa.Field) -> str:
+    return str((field.metadata or {}).get(b"POSTGRESQL:type", b"text").decode())
+
+
+def _decimal(field: pa.Field) -> pl.Decimal | None:
+    """Return precision and scale of ``numeric(p, s)``: typmod is ((p << 16) | s) + 4."""
+    typmod = int((field.metadata or {}).get(b"POSTGRESQL:typmod", b"-1")) - _TYPMOD_HEADER
+    if _type(field) != "numeric" or typmod < 0:
+        return None
+    precision, scale = typmod >> 16 & 0xFFFF, typmod & 0x7FF
+    if precision > _MAX_PRECISION or scale > precision:
+        return None
+    return pl.Decimal(precision, scale)
+
+
+def _pick(field: pa.Field) -> str:
+    name = _quoted(field.name)
+    return name if _type(field) in _AS_IS else f"{name}::text AS {name}"
+
+
+_EPOCH = date(1970, 1, 1)
+_FIRST, _LAST = (date(1, 1, 1) - _EPOCH).days, (date(9999, 12, 31) - _EPOCH).days + 1
+"""Days that a date may have; PostgreSQL's infinity and BC lie outside, wrapped around or not."""
+_MICROSECONDS = 86_400_000_000
+
+
+def _typed(frame: pl.DataFrame, decimals: dict[str, pl.Decimal]) -> pl.DataFrame:
+    """Parse decimals; what no typed column can hold is null, and told in ``_defect``."""
+    parsed = frame.with_columns(
+        pl.col(name).cast(dtype, strict=False) for name, dtype in decimals.items()
+    )
+    defects, nulls = [], []
+    for name in decimals:
+        if parsed[name].null_count() != frame[name].null_count():
+            lost = parsed[name].is_null() & frame[name].is_not_null()
+            defects.append(pl.when(lost).then(pl.lit(f"{name}: ") + frame[name]))
+    for name, dtype in parsed.schema.items():
+        if dtype.is_temporal() and not _within(parsed[name]):
+            days = pl.col(name).to_physical() // (1 if dtype == pl.Date else _MICROSECONDS)
+            odd = ~days.is_between(_FIRST, _LAST, closed="left")
+            told = pl.lit(f"{name}: infinite, or outside the years 1-9999")
+            defects.append(pl.when(odd).then(told))
+            nulls.append(pl.when(~odd).then(pl.col(name)))
+    if not defects:
+        return parsed
+    told = pl.concat_str(defects, separator="; ", ignore_nulls=True)
+    return parsed.with_columns(*nulls, pl.when(told != "").then(told).alias("_defect"))
+
+
+def _within(values: pl.Series) -> bool:
+    physical = values.to_physical()
+    scale = 1 if values.dtype == pl.Date else _MICROSECONDS
+    low, high = physical.min(), physical.max()
+    if not isinstance(low, int) or not isinstance(high, int):
+        return True
+    return low >= _FIRST * scale and high < _LAST * scale
+
+
+_AGAIN = Text(
+    "请检查数据库是否在运行、网络是否可达；系统会从断点继续",
+    "check that the database runs and can be reached; the next pull goes on from here",
+)
+_RIGHTS = Text(
+    "请检查账号、密码和读取权限", "check the account, its password and its right to read"
+)
+_EDIT = Text("请修改该数据源的配置", "edit the settings of this source")
+_WAIT = "08", "40", "53", "55", "57", "58"
+"""SQLSTATE classes to wait for: connection, conflict, resources, not ready, stopped, system."""
+_REFUSED = ("28", "42501")
+_WRONG = ("3D", "3F", "42")
+
+
+@contextmanager
+def _border(where: Address) -> Iterator[None]:
+    """Turn ADBC's errors into ours by SQLSTATE; without one, the connection is gone."""
+    try:
+        yield
+    except ExchangeError:
+        raise
+    except adbc_driver_manager.Error as error:
+        raise _ours(error, error.sqlstate or "", where) from error
+    except (OSError, pa.ArrowException) as error:
+        raise _ours(error, "", where) from error
+
+
+_SQLSTATE = re.compile(r"SQLSTATE:? ?([0-9A-Z]{5})")
+
+
+def _ours(error: Exception, state: str, where: Address) -> ExchangeError:
+    found = _SQLSTATE.search(str(error))
+    state = state or (found[1] if found else "")
+    told = str(error).partition("Query was:")[0].strip().removeprefix("IO: [libpq] ")
+    verdict, hint = _verdict(state, told)
+    name = where.locator
+    return verdict(Text(f"读取 {name} 失败：{told}", f"cannot read {name}: {told}"), hint=hint)
+
+
+def _verdict(state: str, told: str) -> tuple[type[ExchangeError], Text]:
+    if state.startswith(_REFUSED) or "authentication failed" in told or "认证失败" in told:
+        return Denied, _RIGHTS
+    if state.startswith(_WRONG) or re.search('database ".*" does not exist', told):
+        return Misconfigured, _EDIT
+    if not state or state.startswith(_WAIT):
+        return Transient, _AGAIN
+    return Rejected, _EDIT
