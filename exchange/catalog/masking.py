@@ -1,4 +1,4 @@
-"""Masking of single values where they leave for a reader (domain.md §8.2).
+"""Masking of single values where they leave for a reader.
 
 Every rule is idempotent, so a value masked at one boundary passes the next one unchanged. Keys
 used for joins are never masked.

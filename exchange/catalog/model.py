@@ -39,7 +39,7 @@ class Physical(StrEnum):
 
 
 class Sensitivity(StrEnum):
-    """数据分级: public, internal, personal or commercial, sensitive personal (domain.md §7)."""
+    """数据分级: public, internal, personal or commercial, sensitive personal."""
 
     S1 = "S1"
     S2 = "S2"

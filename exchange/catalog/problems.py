@@ -54,7 +54,7 @@ class CatalogErrors(Misconfigured):
         self.problems = tuple(sorted(set(problems)))
         count = len(self.problems)
         super().__init__(
-            Text(f"目录中有 {count} 处错误", f"{count} problems in the catalog"),
+            Text(f"目录中有 {count} 处错误", f"{count} problem{'s' * (count != 1)} in the catalog"),
             hint=Text(
                 "\n".join(problem.show("zh") for problem in self.problems),
                 "\n".join(problem.show("en") for problem in self.problems),
