@@ -1,0 +1,716 @@
+"""The corridor: the one module that opens doors between rooms. Read this first.
+
+Three doors, each a transaction of the log, each safe to be killed before and after::
+
+    PullDoor     connect ──► raw                 messages + cursor
+    SealDoor     raw ──► sealed, quarantine      batches + refused records + lane + position
+    CascadeDoor  sealed ──► province ──► receipt the store first, then receipt + position
+
+``House`` holds what the doors work with. Time, chance and the kill points (``at``) come in as
+arguments.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, fields, replace
+from datetime import date, datetime
+from itertools import groupby
+from typing import Any
+from zoneinfo import ZoneInfo
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from exchange.cascade.delivery import (
+    Answered,
+    CheckReceipt,
+    Delivery,
+    Due,
+    Event,
+    LeaseExpired,
+    Outcome,
+    Policy,
+    ReceiptRight,
+    ReceiptWrong,
+    Restarted,
+    Retry,
+    Send,
+    State,
+    decide,
+    is_due,
+)
+from exchange.cascade.profiles import Batch
+from exchange.catalog.avro import schema_text
+from exchange.catalog.model import Catalog, Limits, Resource
+from exchange.connect import Pulled, Source
+from exchange.errors import Rejected, Transient
+from exchange.log import (
+    CURSORS,
+    RECEIPTS,
+    Entry,
+    Log,
+    Message,
+    Topic,
+    quarantine_topic,
+    raw_topic,
+    sealed_topic,
+)
+from exchange.log.frames import decode_frame, encode_slices
+from exchange.receipt.receipt import Sent
+from exchange.receipt.receipt import check as check_receipt
+from exchange.receipt.receipt import read as read_receipt
+from exchange.seal.avro import parse_schema
+from exchange.seal.batch import BatchFacts, Packed, build, open_batch, pack
+from exchange.seal.columns import encode
+from exchange.seal.ses import Sealer
+from exchange.seal.statement import instant
+from exchange.store.database import Store
+from exchange.store.rows import DeliveryRow, NoteRow, QuarantineRow, ReceiptRow
+from exchange.text import Text
+from exchange.validate.limits import Tally
+from exchange.validate.reasons import COLUMN as REASONS
+from exchange.validate.seen import Seen
+from exchange.validate.validator import compile_resource
+
+LOCAL = ZoneInfo("Asia/Shanghai")
+"""Batch numbers carry the local date."""
+CHUNK_ENTRIES = 8
+"""Raw messages checked at once: columns want 20,000 rows and more (D1)."""
+CHUNK_BYTES = 16 * 1024 * 1024
+_LAST_NUMBER = 99_999
+_NOTES = 500
+"""Notes in one message."""
+
+
+@dataclass(frozen=True)
+class House:
+    """What the doors work with."""
+
+    catalog: Catalog
+    log: Log
+    clock: Callable[[], datetime]
+    entropy: Callable[[int], bytes]
+    at: Callable[[str], None] = lambda _door: None
+    """Called before and after each door with its name; a kill test strikes there."""
+
+    def resource(self, name: str) -> Resource:
+        """Return a resource of the catalog; raises Rejected naming the ones there are."""
+        if name in self.catalog.resources:
+            return self.catalog.resources[name]
+        known = ", ".join(sorted(self.catalog.resources))
+        raise Rejected(
+            Text(f"目录中没有资源 {name}", f"the catalog has no resource {name}"),
+            hint=Text(f"目录中的资源：{known}", f"resources: {known}"),
+        )
+
+    def ensure(self, resource: str) -> None:
+        """Create the topics of a resource."""
+        names = [raw_topic(resource), sealed_topic(resource), quarantine_topic(resource), RECEIPTS]
+        self.log.ensure([*(Topic(name) for name in names), Topic(CURSORS, compacted=True)])
+
+    def state(self, key: str) -> dict[str, Any]:
+        """Read the newest state with this key; empty when there is none."""
+        entry = self.log.latest(CURSORS, key)
+        return json.loads(entry.value) if entry is not None else {}
+
+
+def state_message(key: str, state: Mapping[str, Any]) -> Message:
+    """Make the message that replaces the state with this key."""
+    return Message(CURSORS, json.dumps(state, ensure_ascii=False).encode(), key)
+
+
+# --- connect → raw ------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class PullDoor:
+    """Pulls one source into the raw topic of its resource.
+
+    The pull (拉取) keeps its identity until it is done: a killed one goes on at its cursor, or,
+    for a connector without cursors, after the rows that are already there.
+    """
+
+    house: House
+    name: str
+    resource: str
+    source: Source
+
+    def run(self) -> Iterator[int]:
+        """Pull what is new; yield the number of rows each time some are durable."""
+        house, key, owner = self.house, f"pull/{self.name}", f"pull/{self.name}"
+        house.ensure(self.resource)
+        state = house.state(key)
+        if not state or state["done"]:
+            moment = house.clock().strftime("%Y%m%dT%H%M%S")
+            state = {
+                "pull": f"{moment}-{house.entropy(4).hex()}",
+                "cursor": state.get("cursor"),
+                "rows": 0,
+                "messages": 0,
+                "since": house.log.bounds(raw_topic(self.resource), 0)[1],
+                "done": False,
+            }
+        resumable = self.source.connector.resumable
+        skip = 0 if resumable else state["rows"]
+        waiting: list[Message] = []
+        for pulled in self.source.pull(state["cursor"] if resumable else None):
+            frame = pulled.frame[skip:] if skip else pulled.frame
+            skip = max(0, skip - pulled.frame.height)
+            new = list(self._messages(replace(pulled, frame=frame), state))
+            state["rows"] += frame.height
+            waiting += new
+            if resumable and pulled.cursor is None:
+                continue  # No cursor stands behind these rows yet: they wait for one.
+            state["cursor"] = pulled.cursor
+            rows = self._commit(owner, key, waiting, state)
+            waiting = []
+            yield rows
+        yield self._commit(owner, key, waiting, state | {"done": True})
+
+    def _commit(
+        self, owner: str, key: str, messages: list[Message], state: Mapping[str, Any]
+    ) -> int:
+        house = self.house
+        house.at("pull:before")
+        with house.log.transaction(owner) as tx:
+            for message in messages:
+                tx.append(message)
+            tx.append(state_message(key, state))
+        house.at("pull:after")
+        topic = raw_topic(self.resource)
+        return sum(int(m.headers["rows"]) for m in messages if m.topic == topic)
+
+    def _messages(self, pulled: Pulled, state: dict[str, Any]) -> Iterator[Message]:
+        headers = {
+            "source": self.name,
+            "pull": state["pull"],
+            "since": str(state["since"]),
+            "locator": pulled.locator,
+            "at": instant(self.house.clock()),
+        }
+        for start, rows, data in encode_slices(pulled.frame):
+            yield Message(
+                raw_topic(self.resource),
+                data,
+                headers={
+                    **headers,
+                    "rows": str(rows),
+                    "first": str(state["rows"] + start + 1),
+                    "index": str(state["messages"]),
+                },
+            )
+            state["messages"] += 1
+        for start in range(0, len(pulled.notes), _NOTES):
+            notes = pulled.notes[start : start + _NOTES]
+            yield Message(
+                quarantine_topic(self.resource),
+                json.dumps([asdict(note) for note in notes], ensure_ascii=False).encode(),
+                headers={**headers, "kind": "notes"},
+            )
+
+
+# --- raw → validate → seal → sealed, quarantine -------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Sealed:
+    """What one step of the seal door did."""
+
+    accepted: int = 0
+    quarantined: int = 0
+    batches: int = 0
+    halted: Text | None = None
+
+
+@dataclass
+class SealDoor:
+    """Checks and seals one lane: a partition of a resource, whose statements form a chain."""
+
+    house: House
+    resource: Resource
+    sealer: Sealer
+    lane: int = 0
+
+    def __post_init__(self) -> None:
+        """Compile the checks and join the consumer group; nothing is read yet."""
+        house, name = self.house, self.resource.name
+        house.ensure(name)
+        self.key = lane_key(name, self.lane)
+        self._validator = compile_resource(self.resource, house.catalog.tables)
+        self._schema = parse_schema(schema_text(self.resource))
+        self._consumer = house.log.consumer("seal", [raw_topic(name)])
+        self._seen: tuple[str, Seen] = ("", Seen())
+
+    def close(self) -> None:
+        """Leave the consumer group."""
+        self._consumer.close()
+
+    def step(self) -> Sealed | None:
+        """Take the next raw messages through; None when there are none.
+
+        A lane that is halted stays so until a person releases it: nothing is read then.
+        """
+        lane = self.house.state(self.key)
+        if lane.get("halted"):
+            return Sealed(halted=Text(**lane["halted"]))
+        entries = self._consumer.poll(max_entries=CHUNK_ENTRIES, max_bytes=CHUNK_BYTES)
+        if not entries:
+            return None
+        try:
+            return self._take(entries)
+        except BaseException:
+            self._consumer.rewind()
+            self._seen = ("", Seen())
+            raise
+
+    def _take(self, entries: Sequence[Entry]) -> Sealed:
+        house, last = self.house, entries[-1]
+        house.at("seal:before")
+        with house.log.transaction(f"seal/{self.resource.name}/{self.lane}") as tx:
+            lane = _Lane.of(house.state(self.key))
+            messages: list[Message] = []
+            done = Sealed()
+            for pull, group in groupby(entries, key=lambda entry: entry.headers["pull"]):
+                done = self._chunk(pull, list(group), lane, messages, done)
+            for message in messages:
+                tx.append(message)
+            tx.append(state_message(self.key, asdict(lane)))
+            tx.commit(self._consumer, last.topic, last.partition, last.offset + 1)
+        house.at("seal:after")
+        return done
+
+    def _chunk(
+        self, pull: str, entries: list[Entry], lane: _Lane, messages: list[Message], done: Sealed
+    ) -> Sealed:
+        """Check the messages of one pull at once; seal what passes, keep what does not."""
+        frames = [decode_frame(entry.value) for entry in entries]
+        for _, run in groupby(zip(entries, frames, strict=True), key=lambda one: one[1].schema):
+            pairs = list(run)
+            done = self._run(pull, pairs, lane, messages, done)
+        return done
+
+    def _run(
+        self,
+        pull: str,
+        pairs: list[tuple[Entry, pl.DataFrame]],
+        lane: _Lane,
+        messages: list[Message],
+        done: Sealed,
+    ) -> Sealed:
+        now = self.house.clock()
+        today = now.astimezone(LOCAL).date()
+        lane.begin(pull)
+        frame = pl.concat([frame for _, frame in pairs], rechunk=True)
+        checked = self._validator.check(frame, today=today, seen=self._known(pull, pairs[0][0]))
+        self._seen = (pull, checked.seen)
+        encoded = encode(checked.accepted, self._schema)
+        start = 0
+        batches = 0
+        for entry, part in pairs:
+            end = start + part.height
+            refused = span(checked.rejected_rows, start, end)
+            if refused[1] > refused[0]:
+                bad = checked.rejected[refused[0] : refused[1]]
+                lane.rejected += bad.height
+                messages += self._refused(bad, entry, now)
+            good = span(checked.accepted_rows, start, end)
+            for packed in pack(encoded.slice(*good)) if good[1] > good[0] else ():
+                lane.accepted += packed.records.rows
+                messages.append(self._batch(packed, entry, lane, now))
+                batches += 1
+            start = end
+        halted = lane.judge(self.resource.limits, len(checked.accepted_rows), frame.height)
+        return Sealed(
+            done.accepted + len(checked.accepted_rows),
+            done.quarantined + len(checked.rejected_rows),
+            done.batches + batches,
+            halted or done.halted,
+        )
+
+    def _batch(self, packed: Packed, entry: Entry, lane: _Lane, now: datetime) -> Message:
+        house, resource = self.house, self.resource
+        facts = BatchFacts(
+            department=resource.department.code,
+            resource=resource.name,
+            resource_code=resource.code,
+            catalog_version=house.catalog.version,
+            catalog_digest=house.catalog.digest,
+            batch_no=lane.next_number(now.astimezone(LOCAL).date()),
+            lane=self.lane,
+            previous=lane.statement,
+            pulled_at=datetime.fromisoformat(entry.headers["at"]),
+            sealed_at=now,
+            source=entry.headers["source"],
+            pull=entry.headers["pull"],
+            accepted=lane.accepted,
+            rejected=lane.rejected,
+        )
+        batch = build(packed, facts, sealer=self.sealer, seed=house.entropy(16))
+        lane.statement = batch.digest
+        return Message(
+            sealed_topic(resource.name),
+            batch.data,
+            key=facts.batch_no,
+            headers={
+                "rows": str(packed.records.rows),
+                "statement": batch.digest,
+                "root": batch.statement.root,
+                "pull": facts.pull,
+            },
+            partition=self.lane,
+        )
+
+    def _refused(self, bad: pl.DataFrame, entry: Entry, now: datetime) -> Iterator[Message]:
+        """Make the quarantine messages of refused records: original values and every reason."""
+        for start, rows, data in encode_slices(bad):
+            part = bad[start : start + rows]
+            yield Message(
+                quarantine_topic(self.resource.name),
+                data,
+                headers={
+                    "kind": "records",
+                    "source": entry.headers["source"],
+                    "pull": entry.headers["pull"],
+                    "locator": entry.headers["locator"],
+                    "at": instant(now),
+                    "rows": str(rows),
+                    "reasons": json.dumps(histogram(part)),
+                    "catalog": self.house.catalog.version,
+                    "raw": f"{entry.partition}/{entry.offset}",
+                },
+                partition=self.lane,
+            )
+
+    def _known(self, pull: str, first: Entry) -> Seen:
+        """Return the keys that this pull has brought; read them again after a restart."""
+        if self._seen[0] == pull or int(first.headers["index"]) == 0:
+            return self._seen[1] if self._seen[0] == pull else Seen()
+        seen, offset = Seen(), int(first.headers["since"])
+        offset = max(offset, self.house.log.bounds(first.topic, first.partition)[0])
+        while offset < first.offset:
+            entries = self.house.log.read(
+                first.topic, first.partition, offset, max_entries=CHUNK_ENTRIES
+            )
+            for entry in entries:
+                if entry.offset < first.offset and entry.headers["pull"] == pull:
+                    seen = self._validator.check(
+                        decode_frame(entry.value), today=self.house.clock().date(), seen=seen
+                    ).seen
+            offset = entries[-1].offset + 1 if entries else first.offset
+        return seen
+
+
+@dataclass
+class _Lane:
+    """The state of a lane, kept on the compacted topic under ``lane/<resource>/<partition>``."""
+
+    day: str = ""
+    """Local date of the last batch number, YYYYMMDD; never goes back, whatever the clock does."""
+    number: int = 0
+    statement: str = ""
+    """Hash of the last statement."""
+    pull: str = ""
+    accepted: int = 0
+    rejected: int = 0
+    recent: list[tuple[int, int]] = field(default_factory=list)
+    halted: dict[str, str] | None = None
+    waived: str = ""
+    """A pull that a person let go on over the limits."""
+
+    @classmethod
+    def of(cls, state: Mapping[str, Any]) -> _Lane:
+        return cls(**state)
+
+    def begin(self, pull: str) -> None:
+        if pull != self.pull:
+            self.pull, self.accepted, self.rejected, self.recent = pull, 0, 0, []
+
+    def next_number(self, today: date) -> str:
+        """Return the next batch number (批次号): date and five digits, per resource."""
+        day = max(self.day, f"{today:%Y%m%d}")
+        number = self.number + 1 if day == self.day else 1
+        if number > _LAST_NUMBER:
+            raise Transient(
+                Text("今天的批次号已用完", "today's batch numbers are used up"),
+                hint=Text("明天自动继续，数据留在日志中", "it goes on tomorrow; the log keeps all"),
+            )
+        self.day, self.number = day, number
+        return f"{day}{number:05d}"
+
+    def judge(self, limits: Limits, accepted: int, rejected: int) -> Text | None:
+        """Count a chunk against the limits; halts the lane when the source has gone bad."""
+        tally = Tally(limits, recent=self.recent, rejected=self.rejected - rejected)
+        tally.add(accepted, rejected)
+        self.recent = tally.recent
+        exceeded = None if self.waived == self.pull else tally.exceeded()
+        if exceeded is not None:
+            self.halted = exceeded._asdict()
+        return exceeded
+
+
+def release(house: House, resource: str, lane: int = 0) -> bool:
+    """Let a halted lane go on with what it has; its present pull is not judged again."""
+    with house.log.transaction(f"seal/{resource}/{lane}") as tx:
+        state = house.state(lane_key(resource, lane))
+        if not state.get("halted"):
+            return False
+        changed = state | {"halted": None, "waived": state["pull"], "recent": []}
+        tx.append(state_message(lane_key(resource, lane), changed))
+    return True
+
+
+# --- sealed → cascade → receipt -----------------------------------------------------------------
+
+
+@dataclass
+class CascadeDoor:
+    """Delivers one lane's batches in order: one at a time, the next after a receipt or refusal."""
+
+    house: House
+    resource: Resource
+    store: Store
+    send: Callable[[Batch], Outcome]
+    anchors: Sequence[bytes]
+    owner: str
+    policy: Policy = field(default_factory=Policy)
+
+    def __post_init__(self) -> None:
+        """Join the consumer group; nothing is read yet."""
+        self.house.ensure(self.resource.name)
+        self._consumer = self.house.log.consumer("cascade", [sealed_topic(self.resource.name)])
+        self._entry: Entry | None = None
+        self._restarted = True
+
+    def close(self) -> None:
+        """Leave the consumer group."""
+        self._consumer.close()
+
+    def step(self) -> Delivery | None:
+        """Bring the oldest open batch one attempt further; None when there is none.
+
+        The delivery that comes back is settled, waits, or is halted.
+        """
+        if self._entry is None:
+            entries = self._consumer.poll(max_entries=1, max_bytes=1)
+            if not entries:
+                return None
+            self._entry = entries[0]
+        entry = self._entry
+        row = self.store.deliveries.get(self.resource.name, entry.key)
+        if row is None:
+            self.store.deliveries.add([pending(self.resource.name, entry)])
+            return self.step()
+        delivery = self._attempt(row, entry)
+        if delivery.settled:
+            self._entry = None
+            self._settle(delivery, entry)
+        return delivery
+
+    def _attempt(self, row: DeliveryRow, entry: Entry) -> Delivery:
+        """Feed the machine until it waits for time or for a person."""
+        house, delivery = self.house, delivery_of(row)
+        batch = Batch(row.resource, row.batch_no, self.resource.department.code, entry.value)
+        receipt = b""
+        event = self._wake(delivery)
+        while event is not None:
+            jitter = house.entropy(1)[0] / 256
+            delivery, actions = decide(delivery, event, house.clock(), self.policy, jitter=jitter)
+            if isinstance(event, Answered):
+                receipt = event.receipt
+            done = delivery.state is State.RECEIPTED
+            house.at("receipt:before" if done else "delivery:before")
+            row = self.store.deliveries.save(
+                moved(row, delivery), receipt=receipt_row(receipt) if done else None
+            )
+            house.at("receipt:after" if done else "delivery:after")
+            event = None
+            for action in actions:
+                if isinstance(action, Send):
+                    house.at("send:before")
+                    event = self.send(batch)
+                    house.at("send:after")
+                elif isinstance(action, CheckReceipt):
+                    event = self._checked(action.receipt, entry)
+            if delivery.state is State.HALTED:
+                self._keep_wrong(delivery, receipt)
+        return delivery
+
+    def _wake(self, delivery: Delivery) -> Event | None:
+        """Choose what to begin with; None when it is not ours to begin now."""
+        restarted, self._restarted = self._restarted, False
+        now = self.house.clock()
+        match delivery.state:
+            case State.PENDING | State.WAITING if is_due(delivery, now, self.policy):
+                return Due(self.owner)
+            case State.SENDING | State.CHECKING if restarted and delivery.owner == self.owner:
+                return Restarted(self.owner)
+            case State.SENDING | State.CHECKING if is_due(delivery, now, self.policy):
+                return LeaseExpired()
+        return None
+
+    def _checked(self, receipt: bytes, entry: Entry) -> ReceiptRight | ReceiptWrong:
+        sent = Sent.of(open_batch(entry.value).statement)
+        verification = check_receipt(receipt, anchors=self.anchors, sent=sent)
+        if verification.ok:
+            return ReceiptRight(str(verification.facts["receipt_no"]))
+        return ReceiptWrong(tuple(check.name for check in verification.failed))
+
+    def _keep_wrong(self, delivery: Delivery, receipt: bytes) -> None:
+        """Keep a receipt that does not verify: it is evidence for the person who decides."""
+        with self.house.log.transaction(f"cascade/{self.resource.name}") as tx:
+            key = f"{delivery.resource}/{delivery.batch_no}"
+            tx.append(Message(RECEIPTS, receipt, key, headers={"kind": "wrong"}))
+
+    def _settle(self, delivery: Delivery, entry: Entry) -> None:
+        """Write the receipt to the log and move on, in one transaction."""
+        house = self.house
+        receipt = self.store.receipts.get(delivery.resource, delivery.batch_no)
+        house.at("settle:before")
+        try:
+            with house.log.transaction(f"cascade/{self.resource.name}") as tx:
+                if delivery.state is State.RECEIPTED and receipt is not None:
+                    key = f"{delivery.resource}/{delivery.batch_no}"
+                    tx.append(Message(RECEIPTS, receipt.content, key, headers={"kind": "receipt"}))
+                tx.commit(self._consumer, entry.topic, entry.partition, entry.offset + 1)
+        except BaseException:
+            self._consumer.rewind()
+            raise
+        house.at("settle:after")
+
+
+# --- the store, as a view of the log -----------------------------------------------------------
+
+
+@dataclass
+class ViewDoor:
+    """Shows in the store what stands in a resource's topics: deliveries, quarantine, notes."""
+
+    house: House
+    resource: str
+    store: Store
+
+    def __post_init__(self) -> None:
+        """Join the consumer group; nothing is read yet."""
+        self.house.ensure(self.resource)
+        topics = [sealed_topic(self.resource), quarantine_topic(self.resource)]
+        self._consumer = self.house.log.consumer("store", topics)
+
+    def close(self) -> None:
+        """Leave the consumer group."""
+        self._consumer.close()
+
+    def step(self) -> bool:
+        """Show the next messages; False when there are none."""
+        entries = self._consumer.poll(max_entries=64, max_bytes=CHUNK_BYTES)
+        if not entries:
+            return False
+        kinds = [entry.headers.get("kind", "batch") for entry in entries]
+        by_kind = {
+            kind: [e for e, k in zip(entries, kinds, strict=True) if k == kind]
+            for kind in set(kinds)
+        }
+        self.store.deliveries.add([pending(self.resource, e) for e in by_kind.get("batch", ())])
+        self.store.quarantine.add(
+            [_refused_row(self.resource, e) for e in by_kind.get("records", ())]
+        )
+        self.store.pulls.add_notes([n for e in by_kind.get("notes", ()) for n in _notes(e)])
+        last = entries[-1]
+        try:
+            with self.house.log.transaction(f"store/{self.resource}") as tx:
+                tx.commit(self._consumer, last.topic, last.partition, last.offset + 1)
+        except BaseException:
+            self._consumer.rewind()
+            raise
+        return True
+
+
+def pending(resource: str, entry: Entry) -> DeliveryRow:
+    """Make the row of a sealed batch that was never tried."""
+    return DeliveryRow(
+        resource=resource,
+        batch_no=entry.key,
+        lane=entry.partition,
+        topic=entry.topic,
+        partition=entry.partition,
+        offset=entry.offset,
+        statement=entry.headers["statement"],
+        root=entry.headers["root"],
+        rows=int(entry.headers["rows"]),
+        state=State.PENDING,
+        pull=entry.headers["pull"],
+    )
+
+
+def delivery_of(row: DeliveryRow) -> Delivery:
+    """Take from a row what the state machine knows."""
+    names = (one.name for one in fields(Delivery) if one.name != "state")
+    return Delivery(state=State(row.state), **{name: getattr(row, name) for name in names})
+
+
+def moved(row: DeliveryRow, delivery: Delivery) -> DeliveryRow:
+    """Put what the state machine decided into a row."""
+    return replace(row, **asdict(delivery) | {"state": str(delivery.state)})
+
+
+def receipt_row(content: bytes) -> ReceiptRow:
+    """Make the row of a checked receipt."""
+    receipt = read_receipt(content)
+    return ReceiptRow(
+        receipt_no=receipt.receipt_no,
+        resource=receipt.resource,
+        batch_no=receipt.batch_no,
+        content=content,
+        received_at=datetime.fromisoformat(receipt.received_at),
+        rows_sent=receipt.rows_sent,
+        rows_accepted=receipt.rows_accepted,
+        rows_rejected=receipt.rows_rejected,
+    )
+
+
+def _refused_row(resource: str, entry: Entry) -> QuarantineRow:
+    return QuarantineRow(
+        topic=entry.topic,
+        partition=entry.partition,
+        offset=entry.offset,
+        resource=resource,
+        source=entry.headers["source"],
+        pull=entry.headers["pull"],
+        locator=entry.headers["locator"],
+        rows=int(entry.headers["rows"]),
+        reasons=json.loads(entry.headers["reasons"]),
+        catalog_version=entry.headers["catalog"],
+        created_at=datetime.fromisoformat(entry.headers["at"]),
+    )
+
+
+def _notes(entry: Entry) -> list[NoteRow]:
+    pull, locator = entry.headers["pull"], entry.headers["locator"]
+    return [NoteRow(pull, locator, **note) for note in json.loads(entry.value)]
+
+
+def histogram(refused: pl.DataFrame) -> dict[str, int]:
+    """Count the reasons of refused records by ``rule:field``, most frequent first."""
+    reasons = refused[REASONS].explode().struct.unnest()
+    names = (reasons["rule"] + ":" + reasons["field"]).to_list()
+    return dict(Counter(names).most_common())
+
+
+def retry(store: Store, row: DeliveryRow, clock: Callable[[], datetime]) -> DeliveryRow:
+    """Put a refused or halted delivery back, as a person asked."""
+    delivery, _ = decide(delivery_of(row), Retry(), clock(), Policy())
+    return store.deliveries.save(moved(row, delivery))
+
+
+def lane_key(resource: str, lane: int) -> str:
+    """Name the state of a lane on the compacted topic."""
+    return f"lane/{resource}/{lane}"
+
+
+def span(positions: NDArray[np.intp], start: int, end: int) -> tuple[int, int]:
+    """Return which of the ascending ``positions`` lie in [start, end), as a range of places."""
+    low, high = np.searchsorted(positions, (start, end))
+    return int(low), int(high)
