@@ -46,12 +46,13 @@ COLUMNS: Final = {
     "updated_at": "timestamptz",
 }
 """Column → PostgreSQL type, in the order of the catalog."""
+ZONE: Final = "Asia/Shanghai"
 STATUSES: Final = ("01", "02", "03", "09")
 
 _COUNTIES: Final = pl.Series(list(identities.COUNTIES))
 _COUNTY_BYTES: Final = identities.matrix(_COUNTIES)
 _START: Final = np.datetime64("2025-01-01T00:00:00.000", "ms")
-_STEP: Final = np.timedelta64(7, "ms")
+_STEP: Final = np.timedelta64(5, "s")
 _PREFIX: Final = np.frombuffer(b"DXAL", np.uint8)
 _FULL_WIDTH: Final = dict(zip("0123456789", "０１２３４５６７８９", strict=True))
 
@@ -92,10 +93,13 @@ def chunks(rows: int, *, seed: int = SEED) -> Iterator[tuple[pl.DataFrame, pl.Se
 
 
 def csv_bytes(frame: pl.DataFrame) -> bytes:
-    """Return the frame as CSV without a header: null is an empty field, times are ISO 8601."""
-    return frame.write_csv(
-        include_header=False, datetime_format="%Y-%m-%dT%H:%M:%S%.3f%:z"
-    ).encode()
+    """Return the frame as CSV without a header, as departments export it: times are local."""
+    local = pl.col("updated_at").dt.convert_time_zone(ZONE).dt.replace_time_zone(None)
+    return (
+        frame.with_columns(local)
+        .write_csv(include_header=False, datetime_format="%Y-%m-%d %H:%M:%S")
+        .encode()
+    )
 
 
 def load_postgres(conninfo: str, rows: int, *, table: str = RESOURCE, seed: int = SEED) -> Loaded:
@@ -112,6 +116,7 @@ def load_postgres(conninfo: str, rows: int, *, table: str = RESOURCE, seed: int 
     dirty: Counter[str] = Counter()
     size = 0
     with database(conninfo) as connection:
+        connection.execute(sql.SQL("SET LOCAL TIME ZONE {}").format(sql.Literal(ZONE)))
         connection.execute(sql.SQL("DROP TABLE IF EXISTS {}").format(name))
         connection.execute(sql.SQL("CREATE UNLOGGED TABLE {} ({})").format(name, columns))
         into = sql.SQL("COPY {} FROM STDIN (FORMAT csv, FREEZE)").format(name)
@@ -172,7 +177,6 @@ def _chunk(random: identities.Random, first: int) -> tuple[pl.DataFrame, pl.Seri
         (pl.col("amount").cast(pl.Decimal(14, 2)) / 100).cast(pl.Decimal(14, 2)),
         pl.col("updated_at").dt.replace_time_zone("UTC"),
         pl.when("is_legal").then("uscc"),
-        pl.when("is_legal").then("company"),
     )
     dirty = clean.with_columns(
         pl.when(pl.col("dirt") == kind).then(spoilt).otherwise(column).alias(column)
