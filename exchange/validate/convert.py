@@ -1,0 +1,256 @@
+"""Source values → the physical types of the catalog, losing nothing.
+
+A value that has no exact counterpart becomes null here and a reason in :mod:`.checks`; nothing
+is rounded, cut, guessed or trimmed. Exact means: text of a number keeps its value, a float
+counts as the shortest decimal text that names it, a date may be a datetime at midnight, an
+integer or decimal may stand in a text column. A float never does: 18-digit codes that passed
+through a spreadsheet have lost digits. One change is made and told: instants finer than a
+millisecond fall back to theirs (:attr:`Converted.coarsened`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import datetime, time, timedelta
+from typing import Final
+
+import polars as pl
+from polars.exceptions import PolarsError
+
+from exchange.catalog.frames import dtype
+from exchange.catalog.model import BusinessType, Physical
+
+TRUE: Final = ("是", "true", "TRUE", "True", "1", "Y", "y")
+FALSE: Final = ("否", "false", "FALSE", "False", "0", "N", "n")
+
+_EXACT: Final = 2**53
+"""Whole numbers up to here are told apart by a float."""
+_INSTANT: Final = pl.Datetime("ms", "UTC")
+_VALUE: Final = pl.col("value")
+
+
+@dataclass(frozen=True, slots=True)
+class Converted:
+    """A column in its physical type; null where the source was null or not convertible."""
+
+    values: pl.Series
+    coarsened: int = 0
+    """How many instants were finer than a millisecond."""
+
+
+def number_pattern(kind: BusinessType) -> str:
+    """Return the pattern of decimal text that ``kind`` holds exactly, overflow apart."""
+    return f"^[+-]?[0-9]*(?:[.][0-9]{{0,{kind.scale or 0}}}0*)?$"
+
+
+def convert(values: pl.Series, kind: BusinessType, *, zone: str) -> Converted:
+    """Convert a source column; naive instants are read in ``zone``. Never raises on values."""
+    target = dtype(kind)
+    name, values = values.name, values.alias("value")
+    if values.dtype in (pl.Categorical, pl.Enum):
+        values = values.cast(pl.String)
+    coarsened = 0
+    try:
+        if kind.physical is Physical.TIMESTAMP:
+            exact = _instants(values, zone)
+            values = exact.cast(_INSTANT)
+            coarsened = int((values.cast(exact.dtype) != exact).sum())
+        elif kind.physical is Physical.DATE:
+            values = _days(values, zone)
+        elif values.dtype != target or kind.physical is Physical.DOUBLE:
+            values = values.to_frame().select(_expression(values.dtype, kind)).to_series()
+    except PolarsError:
+        # A pair of types that the library refuses outright: no value has a counterpart.
+        values = _nothing(values, target)
+    return Converted(values.alias(name), coarsened)
+
+
+def _nothing(values: pl.Series, target: pl.DataType) -> pl.Series:
+    return pl.Series(values.name, [None], dtype=target).new_from_index(0, len(values))
+
+
+def _expression(source: pl.DataType, kind: BusinessType) -> pl.Expr:
+    """Return the conversion to a type that is no date or time."""
+    match kind.physical:
+        case Physical.STRING:
+            return _text(source)
+        case Physical.LONG:
+            return _long(source)
+        case Physical.DECIMAL:
+            return _decimal(source, kind)
+        case Physical.BOOLEAN:
+            return _boolean(source)
+        case _:
+            return _double(source)
+
+
+def _none(target: pl.DataType) -> pl.Expr:
+    """Convert nothing."""
+    return pl.when(_VALUE.is_null() & _VALUE.is_not_null()).then(pl.lit(None, dtype=target))
+
+
+def _text(source: pl.DataType) -> pl.Expr:
+    if source.is_integer() or source.is_decimal():
+        return _VALUE.cast(pl.String)
+    return _none(pl.String())
+
+
+def _long(source: pl.DataType) -> pl.Expr:
+    whole = _VALUE.cast(pl.Int64, strict=False)
+    if source == pl.String or source.is_integer():
+        return whole
+    if source.is_float():
+        same = whole.cast(source) == _VALUE
+        return pl.when(same & (whole.abs() < _EXACT)).then(whole)
+    if source.is_decimal():
+        return pl.when(whole.cast(source, strict=False) == _VALUE).then(whole)
+    return _none(pl.Int64())
+
+
+def _decimal(source: pl.DataType, kind: BusinessType) -> pl.Expr:
+    target = dtype(kind)
+    if source.is_integer():
+        return _VALUE.cast(target, strict=False)
+    if source.is_decimal():
+        scaled = _VALUE.cast(target, strict=False)
+        return pl.when(scaled == _VALUE).then(scaled)
+    text = _VALUE.cast(pl.String) if source.is_float() else _VALUE
+    if source == pl.String or source.is_float():
+        exact = text.str.contains(number_pattern(kind))
+        return pl.when(exact).then(text.cast(target, strict=False))
+    return _none(target)
+
+
+def _double(source: pl.DataType) -> pl.Expr:
+    if not (source == pl.String or source.is_numeric()):
+        return _none(pl.Float64())
+    floats = _VALUE.cast(pl.Float64, strict=False)
+    keep = floats.abs() < _EXACT if source.is_integer() else floats.is_finite()
+    return pl.when(keep).then(floats)
+
+
+def _boolean(source: pl.DataType) -> pl.Expr:
+    if source != pl.String and not source.is_integer():
+        return _none(pl.Boolean())
+    words = dict.fromkeys(TRUE, True) | dict.fromkeys(FALSE, False)
+    return _VALUE.cast(pl.String).replace_strict(
+        list(words), list(words.values()), default=None, return_dtype=pl.Boolean
+    )
+
+
+# --- dates and instants ----------------------------------------------------------------------
+
+
+def _day(pattern: str, fewest: int, most: int) -> pl.Expr:
+    """Read days written as ``pattern`` in so many bytes: the library takes 2024012 for a day."""
+    days = _VALUE.str.to_date(pattern, strict=False)
+    return pl.when(_VALUE.str.len_bytes().is_between(fewest, most)).then(days)
+
+
+def _clock(pattern: str, text: pl.Expr = _VALUE) -> pl.Expr:
+    """Read date and time; a sixtieth second is refused: the library rolls it over."""
+    clocks = text.str.to_datetime(pattern, strict=False, time_unit="us")
+    if "%.f" in pattern:
+        return pl.when(~text.str.contains(":60", literal=True)).then(clocks)
+    return pl.when(~text.str.ends_with("60")).then(clocks)
+
+
+_MIDNIGHT: Final = "^[0-9]{4}-[0-9]{2}-[0-9]{2}[ T]00:00:00(?:[.]0+)?$"
+
+_DAY_FORMS: Final = (
+    _day("%Y-%m-%d", 8, 10),
+    _day("%Y%m%d", 8, 8),
+    _day("%Y/%m/%d", 8, 10),
+    _day("%Y年%m月%d日", 15, 17),  # three bytes for each Chinese character
+    pl.when(_VALUE.str.contains(_MIDNIGHT)).then(
+        _VALUE.str.slice(0, 10).str.to_date("%Y-%m-%d", strict=False)
+    ),
+)
+
+_PLAIN: Final = _VALUE.str.replace("T", " ", literal=True).str.replace_all("/", "-", literal=True)
+"""ISO 8601 and slashes in the common way, so that fewer forms are needed."""
+
+_LOCAL_FORMS: Final = (
+    _clock("%Y-%m-%d %H:%M:%S"),
+    _clock("%Y-%m-%dT%H:%M:%S"),
+    _clock("%Y%m%d%H%M%S"),
+    _clock("%Y-%m-%d %H:%M:%S%.f", _PLAIN),
+    _clock("%Y-%m-%d %H:%M", _PLAIN),
+)
+_ZONED_FORM: Final = _clock("%Y-%m-%d %H:%M:%S%.f%#z", _PLAIN)
+
+
+def _reads(forms: Sequence[pl.Expr], values: pl.Series) -> int | None:
+    """Return the place of the form that reads the first value, None when none does."""
+    present = values.is_not_null()
+    first = present.arg_max() or 0
+    answers = (
+        values[first : first + 1]
+        .to_frame()
+        .select(form.is_not_null().alias(str(place)) for place, form in enumerate(forms))
+    )
+    return next((place for place, reads in enumerate(answers.row(0)) if reads), None)
+
+
+def _read(values: pl.Series, forms: Sequence[pl.Expr]) -> pl.Series:
+    """Read each value by the first form that can.
+
+    The whole column goes through the form of its first value; only what that one leaves goes
+    through all, so that a column in one form is read once.
+    """
+    usual = _reads(forms, values) or 0
+    parsed = values.to_frame().select(forms[usual].alias("value")).to_series()
+    return _filled(parsed, values, lambda rest: rest.to_frame().select(pl.coalesce(*forms)))
+
+
+def _filled(
+    parsed: pl.Series, values: pl.Series, read: Callable[[pl.Series], pl.DataFrame]
+) -> pl.Series:
+    """Read again what is still unread."""
+    left = (parsed.is_null() & values.is_not_null()).arg_true()
+    return (
+        parsed if left.is_empty() else parsed.scatter(left, read(values.gather(left)).to_series())
+    )
+
+
+def _days(values: pl.Series, zone: str) -> pl.Series:
+    if values.dtype == pl.Date:
+        return values
+    if isinstance(values.dtype, pl.Datetime):
+        local = _VALUE.dt.convert_time_zone(zone) if values.dtype.time_zone else _VALUE
+        days = pl.when(local.dt.time() == time()).then(local.dt.date())
+        return values.to_frame().select(days).to_series()
+    if values.dtype.is_integer():
+        values = values.cast(pl.String)
+    if values.dtype != pl.String or values.is_empty():
+        return _nothing(values, pl.Date())
+    return _read(values, _DAY_FORMS)
+
+
+def _instants(values: pl.Series, zone: str) -> pl.Series:
+    """Return the instants in UTC, as fine as the source has them."""
+    if isinstance(values.dtype, pl.Datetime):
+        aware = values.dtype.time_zone is not None
+        return values.dt.convert_time_zone("UTC") if aware else _placed(values, zone)
+    if values.dtype != pl.String or values.is_empty():
+        return _nothing(values, pl.Datetime("us", "UTC"))
+    if _reads((_ZONED_FORM,), values) is None:
+        local = _placed(_read(values, _LOCAL_FORMS), zone)
+        return _filled(local, values, lambda rest: rest.to_frame().select(_ZONED_FORM))
+    zoned = values.to_frame().select(_ZONED_FORM.alias("value")).to_series()
+    return _filled(zoned, values, lambda rest: _placed(_read(rest, _LOCAL_FORMS), zone).to_frame())
+
+
+_STEADY: Final = {"Asia/Shanghai": (datetime(1991, 9, 15), timedelta(hours=8))}  # noqa: DTZ001
+"""Zones whose offset has not changed since a day; converting by table costs ten times more."""
+
+
+def _placed(local: pl.Series, zone: str) -> pl.Series:
+    """Place local time in ``zone``; hours that a clock change skipped or repeated become null."""
+    steady = _STEADY.get(zone)
+    earliest = local.min()
+    if steady is not None and isinstance(earliest, datetime) and earliest >= steady[0]:
+        return (local - steady[1]).dt.replace_time_zone("UTC")
+    placed = local.dt.replace_time_zone(zone, ambiguous="null", non_existent="null")
+    return placed.dt.convert_time_zone("UTC")

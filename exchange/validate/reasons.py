@@ -1,0 +1,79 @@
+"""Reasons as data: for each refused row a list of struct (rule, field, value, zh, en)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+import numpy.typing as npt
+import polars as pl
+
+from exchange.validate.checks import Check, source
+
+COLUMN: Final = "_reasons"
+MAX_VALUE: Final = 200
+"""Characters of a value that a reason repeats; the record itself is kept beside it."""
+
+REASON: Final = pl.Struct(dict.fromkeys(("rule", "field", "value", "zh", "en"), pl.String()))
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """The column of reasons, and how many each rule gave."""
+
+    column: pl.Series
+    counts: Mapping[str, int]
+
+
+def tell(
+    bad: pl.DataFrame, checks: Sequence[Check], flags: Sequence[npt.NDArray[np.bool_]]
+) -> Told:
+    """Write down each failed check of each row, in the order of the checks.
+
+    ``flags`` has one array per check over the rows of ``bad``, whose source columns are text.
+    """
+    if bad.is_empty():
+        return Told(pl.Series(COLUMN, [], dtype=pl.List(REASON)), {})
+    failed = [place for place, flag in enumerate(flags) if flag.any()]
+    rows = [np.flatnonzero(flags[place]) for place in failed]
+    values: list[str | None] = []
+    for place, those in zip(failed, rows, strict=True):
+        values += _values(bad, checks[place].fields, those.tolist())
+    row = np.concatenate(rows)
+    check = np.repeat(np.arange(len(failed)), [those.size for those in rows])
+    texts = {
+        "rule": [checks[place].rule for place in failed],
+        "field": [",".join(checks[place].fields) for place in failed],
+        "zh": [checks[place].text.zh for place in failed],
+        "en": [checks[place].text.en for place in failed],
+    }
+    columns = {name: pl.Series(told, dtype=pl.String)[check] for name, told in texts.items()}
+    reasons = pl.DataFrame(columns | {"value": pl.Series(values, dtype=pl.String)})
+    listed = (
+        pl.DataFrame({"row": row, "reason": reasons.select(*REASON.to_schema()).to_struct()})
+        .sort("row", maintain_order=True)
+        .group_by("row", maintain_order=True)
+        .agg("reason")
+    )
+    counts = {
+        f"{rule}:{field}" if "," not in field else rule: those.size
+        for rule, field, those in zip(texts["rule"], texts["field"], rows, strict=True)
+    }
+    return Told(listed["reason"].alias(COLUMN), counts)
+
+
+def _values(bad: pl.DataFrame, fields: Sequence[str], rows: list[int]) -> list[str | None]:
+    """Show what the source said: the value, or ``a=1; b=2`` for several fields."""
+    columns = [bad[source(name)].to_list() for name in fields]
+    if len(columns) == 1:
+        return [_bounded(columns[0][row]) for row in rows]
+    named = list(zip(fields, columns, strict=True))
+    return [
+        _bounded("; ".join(f"{name}={column[row] or ''}" for name, column in named)) for row in rows
+    ]
+
+
+def _bounded(value: str | None) -> str | None:
+    return value if value is None else value[:MAX_VALUE]
