@@ -1,0 +1,172 @@
+"""The one place where errors of SQLAlchemy and its drivers turn into ours."""
+
+from __future__ import annotations
+
+import re
+import sqlite3
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from sqlalchemy import exc
+
+from exchange.errors import Denied, ExchangeError, Integrity, Misconfigured, Rejected, Transient
+from exchange.text import Text
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping
+
+    Verdict = Callable[[str, str], ExchangeError]
+
+
+@contextmanager
+def border(where: str) -> Iterator[None]:
+    """Map what the libraries raise; ``where`` is the address without its password."""
+    try:
+        yield
+    except exc.StatementError as error:
+        if isinstance(error.orig, ExchangeError):  # a column type refused a value
+            raise error.orig from error
+        verdict = _of_driver(error)
+        if verdict is None:  # a mistake in our own SQL or values: a bug stays visible
+            raise
+        raise verdict(where, _detail(error.orig)) from error
+    except (exc.ArgumentError, exc.NoSuchModuleError, ModuleNotFoundError) as error:
+        raise _address(where, str(error)) from error
+    except exc.TimeoutError as error:  # the pool has no connection left
+        raise _away(where, "all connections are in use") from error
+
+
+def _of_driver(error: exc.StatementError) -> Verdict | None:
+    cause = error.orig
+    if isinstance(cause, sqlite3.Error):
+        return SQLITE_VERDICTS.get(getattr(cause, "sqlite_errorcode", 0) & 0xFF)
+    state = getattr(cause, "sqlstate", None)
+    if state:
+        return next((v for prefix, v in SQLSTATE_VERDICTS if state.startswith(prefix)), None)
+    if not isinstance(error, exc.DBAPIError):
+        return None
+    # A connection that never came about carries no state, only the server's words.
+    if isinstance(error, exc.OperationalError | exc.InterfaceError):
+        words = str(cause)
+        return next((v for pattern, v in CONNECT_VERDICTS if re.search(pattern, words)), _away)
+    return _damaged if isinstance(error, exc.IntegrityError) else None
+
+
+def _detail(cause: object) -> str:
+    return " ".join(str(cause).split())[:500]
+
+
+def _away(where: str, detail: str) -> ExchangeError:
+    return Transient(
+        Text(f"存储 {where} 暂时不可用:{detail}", f"store {where} is away or busy: {detail}"),
+        hint=Text(
+            "检查数据库服务与网络,稍后重试", "check the database and the network, then try again"
+        ),
+    )
+
+
+def _full(where: str, detail: str) -> ExchangeError:
+    return Transient(
+        Text(f"存储 {where} 空间已满:{detail}", f"store {where} has no space left: {detail}"),
+        hint=Text("清理磁盘空间后重试", "free some space and try again"),
+    )
+
+
+def _denied(where: str, detail: str) -> ExchangeError:
+    return Denied(
+        Text(f"存储 {where} 拒绝访问:{detail}", f"store {where} denies access: {detail}"),
+        hint=Text(
+            "检查用户名、密码与权限;SQLite 还要求其目录可写",
+            "check user, password and rights; SQLite also needs a writable folder",
+        ),
+    )
+
+
+def _address(where: str, detail: str) -> ExchangeError:
+    return Misconfigured(
+        Text(f"存储地址 {where} 不可用:{detail}", f"store address {where} cannot serve: {detail}"),
+        hint=Text(
+            "核对存储地址;PostgreSQL 需要安装 gov-exchange[postgres]",
+            "check the address of the store; PostgreSQL needs gov-exchange[postgres]",
+        ),
+    )
+
+
+def _schema(where: str, detail: str) -> ExchangeError:
+    return Misconfigured(
+        Text(f"存储 {where} 的表结构不符:{detail}", f"tables of store {where} differ: {detail}"),
+        hint=Text("先升级存储的表结构(exchange init)", "bring the store's schema up to date first"),
+    )
+
+
+def _refused(where: str, detail: str) -> ExchangeError:
+    return Rejected(
+        Text(f"存储 {where} 不接受该值:{detail}", f"store {where} refuses the value: {detail}"),
+        hint=Text("检查该值的长度与字符", "check the value's length and characters"),
+    )
+
+
+def _damaged(where: str, detail: str) -> ExchangeError:
+    return Integrity(
+        Text(f"存储 {where} 自相矛盾:{detail}", f"store {where} contradicts itself: {detail}"),
+        hint=Text(
+            "停止写入,保留现场,核对日志后恢复或重建存储",
+            "stop writing, keep the database as it is, compare with the log, restore or rebuild",
+        ),
+    )
+
+
+SQLITE_VERDICTS: Mapping[int, Verdict] = {
+    sqlite3.SQLITE_BUSY: _away,
+    sqlite3.SQLITE_LOCKED: _away,
+    sqlite3.SQLITE_PROTOCOL: _away,
+    sqlite3.SQLITE_IOERR: _away,
+    sqlite3.SQLITE_NOMEM: _away,
+    sqlite3.SQLITE_NOLFS: _away,
+    sqlite3.SQLITE_ABORT: _away,
+    sqlite3.SQLITE_INTERRUPT: _away,
+    sqlite3.SQLITE_INTERNAL: _away,
+    sqlite3.SQLITE_FULL: _full,
+    sqlite3.SQLITE_READONLY: _denied,
+    sqlite3.SQLITE_PERM: _denied,
+    sqlite3.SQLITE_AUTH: _denied,
+    sqlite3.SQLITE_CANTOPEN: _denied,
+    sqlite3.SQLITE_CORRUPT: _damaged,
+    sqlite3.SQLITE_NOTADB: _damaged,
+    sqlite3.SQLITE_FORMAT: _damaged,
+    sqlite3.SQLITE_CONSTRAINT: _damaged,
+    sqlite3.SQLITE_MISMATCH: _damaged,
+    sqlite3.SQLITE_ERROR: _schema,
+    sqlite3.SQLITE_SCHEMA: _schema,
+    sqlite3.SQLITE_TOOBIG: _refused,
+}
+"""By primary result code (sqlite.org/rescode.html)."""
+
+SQLSTATE_VERDICTS: tuple[tuple[str, Verdict], ...] = (
+    ("28", _denied),  # invalid authorization
+    ("42501", _denied),  # insufficient privilege
+    ("25006", _denied),  # read-only transaction
+    ("3D", _address),  # no such database
+    ("3F", _schema),  # no such schema
+    ("42", _schema),  # undefined table or column
+    ("22", _refused),  # data exception
+    ("54", _refused),  # program limit
+    ("23", _damaged),  # constraint
+    ("XX001", _damaged),  # data corrupted
+    ("XX002", _damaged),  # index corrupted
+    ("53100", _full),  # disk full
+    ("08", _away),  # connection
+    ("25", _away),  # transaction state, after a lost connection
+    ("40", _away),  # serialization, deadlock
+    ("53", _away),  # out of resources
+    ("55", _away),  # lock not available
+    ("57", _away),  # shutdown, cancelled, statement timeout
+    ("58", _away),  # system error
+    ("XX", _away),
+)
+"""By SQLSTATE, first prefix that fits (ISO/IEC 9075-2 clause 24, PostgreSQL appendix A)."""
+
+CONNECT_VERDICTS: tuple[tuple[str, Verdict], ...] = (
+    (r"authentication|password|pg_hba\.conf|role \".*\" does not exist", _denied),
+    (r"database \".*\" does not exist", _address),
+)

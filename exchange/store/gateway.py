@@ -1,0 +1,92 @@
+"""The gateway's side: what was received and answered, and request numbers used up."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from sqlalchemy import delete, func, select
+
+from exchange.store.rows import ReceivedRow
+from exchange.store.sql import Lender, columns, insert_missing, made, matches, values
+from exchange.store.tables import nonces, received
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+KEY = ("sender_id", "resource_name", "batch_no")
+NAMES = {
+    "sender": "sender_id",
+    "resource": "resource_name",
+    "batch_no": "batch_no",
+    "statement": "statement_digest",
+    "rows": "row_count",
+    "path": "file_path",
+    "receipt_no": "receipt_no",
+    "receipt": "receipt",
+    "received_at": "received_at",
+}
+
+
+class Received:
+    """The batches that were taken in."""
+
+    def __init__(self, lender: Lender) -> None:
+        """Work on the lender's database."""
+        self._lender = lender
+
+    def add(self, row: ReceivedRow) -> ReceivedRow:
+        """Keep a batch with its receipt, unless there is one with this number; return what is kept.
+
+        Two requests with one batch at the same time get one and the same receipt. The caller
+        compares ``statement``: another digest under the same number is another batch.
+        """
+        with self._lender.write() as connection:
+            insert_missing(connection, received, [values(row, NAMES)], KEY)
+            key = (row.sender, row.resource, row.batch_no)
+            query = select(*columns(received, NAMES)).where(matches(received, KEY, key))
+            return made(ReceivedRow, connection.execute(query).one())
+
+    def get(self, sender: str, resource: str, batch_no: str) -> ReceivedRow | None:
+        """Find a batch."""
+        query = select(*columns(received, NAMES)).where(
+            matches(received, KEY, (sender, resource, batch_no))
+        )
+        with self._lender.read() as connection:
+            found = connection.execute(query).one_or_none()
+        return None if found is None else made(ReceivedRow, found)
+
+    def find(
+        self, *, sender: str | None = None, resource: str | None = None, limit: int = 1000
+    ) -> list[ReceivedRow]:
+        """Find batches, newest first."""
+        query = select(*columns(received, NAMES)).order_by(
+            received.c.received_at.desc(), received.c.resource_name, received.c.batch_no.desc()
+        )
+        if sender is not None:
+            query = query.where(received.c.sender_id == sender)
+        if resource is not None:
+            query = query.where(received.c.resource_name == resource)
+        with self._lender.read() as connection:
+            return [made(ReceivedRow, row) for row in connection.execute(query.limit(limit))]
+
+    def counts(self) -> tuple[int, int]:
+        """Count batches and rows."""
+        query = select(func.count(), func.coalesce(func.sum(received.c.row_count), 0))
+        with self._lender.read() as connection:
+            batches, rows = connection.execute(query).one()
+        return int(batches), int(rows)
+
+
+class Nonces:
+    """Request numbers (随机数) that were used; each serves once."""
+
+    def __init__(self, lender: Lender) -> None:
+        """Work on the lender's database."""
+        self._lender = lender
+
+    def use(self, sender: str, nonce: str, *, now: datetime, expires: datetime) -> bool:
+        """Use a nonce up; False when it was used before. Those expired at ``now`` are forgotten."""
+        row = {"sender_id": sender, "nonce_text": nonce, "expires_at": expires}
+        with self._lender.write() as connection:
+            connection.execute(delete(nonces).where(nonces.c.expires_at < now))
+            return not insert_missing(connection, nonces, [row], ("sender_id", "nonce_text"))

@@ -1,0 +1,463 @@
+"""The store's subjects, one after the other, on both databases."""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import replace
+from datetime import timedelta
+from functools import partial
+from typing import TYPE_CHECKING
+
+import pytest
+
+from exchange.errors import Integrity, Rejected, Transient
+from exchange.store.rows import (
+    DeliveryRow,
+    HaltRow,
+    NoteRow,
+    PullRow,
+    QuarantineRow,
+    ReceiptRow,
+    ReceivedRow,
+)
+from exchange.store.sql import Stale
+from exchange.text import Text
+from tests.store.conftest import START
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from exchange.store.database import Store
+    from tests.store.conftest import Clock, Opener
+
+OPEN = ("pending", "sending", "waiting", "halted")
+
+
+def delivery(number: int, resource: str = "credit_license", **changes: object) -> DeliveryRow:
+    row = DeliveryRow(
+        resource=resource,
+        batch_no=f"20261123{number:05}",
+        lane=0,
+        topic=f"exchange.sealed.{resource}",
+        partition=0,
+        offset=number,
+        statement=f"sm3:{number:064x}",
+        root=f"{number:064x}",
+        rows=8192,
+        state="pending",
+        pull="p1",
+    )
+    return replace(row, **changes)  # type: ignore[arg-type]
+
+
+def receipt(number: int, resource: str = "credit_license", content: bytes = b"{}") -> ReceiptRow:
+    return ReceiptRow(
+        receipt_no=f"R{resource}{number}",
+        resource=resource,
+        batch_no=f"20261123{number:05}",
+        content=content,
+        received_at=START,
+        rows_sent=8192,
+        rows_accepted=8190,
+        rows_rejected=2,
+    )
+
+
+def quarantined(offset: int, rows: int = 3, **changes: object) -> QuarantineRow:
+    row = QuarantineRow(
+        topic="exchange.quarantine.a",
+        partition=0,
+        offset=offset,
+        resource="a",
+        source="许可库",
+        pull="p1",
+        locator="许可.xlsx/表1",
+        rows=rows,
+        reasons={"license_no.check": 2, "名称.required": 1},
+        catalog_version="2026.11",
+        created_at=START,
+    )
+    return replace(row, **changes)  # type: ignore[arg-type]
+
+
+def together(*acts: Callable[[], object]) -> list[object]:
+    """Do all at once, each in a thread; errors of ours are results."""
+    gate = threading.Barrier(len(acts))
+    results: list[object] = [None] * len(acts)
+
+    def run(number: int) -> None:
+        gate.wait()
+        try:
+            results[number] = acts[number]()
+        except Exception as error:  # noqa: BLE001 - judged by the test
+            results[number] = error
+
+    threads = [threading.Thread(target=run, args=(number,)) for number in range(len(acts))]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    return results
+
+
+# deliveries
+
+
+def test_a_delivery_comes_back_as_it_was(store: Store) -> None:
+    assert store.deliveries.get("credit_license", "2026112300001") is None
+    assert store.deliveries.add([delivery(1)]) == 1
+    found = store.deliveries.get("credit_license", "2026112300001")
+    assert found is not None
+    assert found.created_at == found.updated_at == START + timedelta(seconds=1)
+    assert replace(found, created_at=None, updated_at=None) == delivery(1)
+
+
+def test_adding_again_changes_nothing(store: Store) -> None:
+    store.deliveries.add([delivery(1)])
+    row = store.deliveries.get("credit_license", "2026112300001")
+    assert row is not None
+    moved = store.deliveries.save(replace(row, state="waiting"))
+    assert store.deliveries.add([delivery(1), delivery(2), delivery(2)]) == 1
+    assert store.deliveries.get("credit_license", "2026112300001") == moved
+    assert store.deliveries.add([]) == 0
+
+
+def test_one_batch_number_for_two_batches_is_an_integrity_error(store: Store) -> None:
+    store.deliveries.add([delivery(1)])
+    for changes in ({"statement": "other"}, {"offset": 7}, {"rows": 1}):
+        with pytest.raises(Integrity):
+            store.deliveries.add([delivery(2), delivery(1, **changes)])
+    assert store.deliveries.get("credit_license", "2026112300002") is None
+
+
+def test_many_deliveries_at_once(store: Store) -> None:
+    rows = [delivery(number, f"r{number % 7}") for number in range(1000)]
+    assert store.deliveries.add(rows) == 1000
+    assert store.deliveries.add(rows) == 0
+    assert sum(store.deliveries.counts().values()) == 1000
+    assert store.deliveries.counts()["r3", "pending"] == 143
+
+
+def test_of_two_workers_one_takes_the_delivery(opener: Opener) -> None:
+    stores = [opener() for _ in range(4)]
+    stores[0].deliveries.add([delivery(1)])
+
+    def take(number: int) -> Callable[[], object]:
+        row = stores[number].deliveries.get("credit_license", "2026112300001")
+        assert row is not None
+        taken = replace(row, state="sending", owner=f"w{number}", due=START, attempts=1)
+        return lambda: stores[number].deliveries.save(taken)
+
+    results = together(*(take(number) for number in range(4)))
+    winners = [row for row in results if isinstance(row, DeliveryRow)]
+    assert len(winners) == 1
+    assert sum(isinstance(row, Stale) for row in results) == 3
+    assert stores[0].deliveries.get("credit_license", "2026112300001") == winners[0]
+    assert issubclass(Stale, Transient)
+
+
+def test_saving_moves_only_what_moves(store: Store) -> None:
+    store.deliveries.add([delivery(1)])
+    row = store.deliveries.get("credit_license", "2026112300001")
+    assert row is not None
+    store.deliveries.save(
+        replace(row, state="refused", code="4001", reason="字段不符\0" + "长" * 5000, rows=1)
+    )
+    found = store.deliveries.get("credit_license", "2026112300001")
+    assert found is not None
+    assert (found.state, found.code, found.rows) == ("refused", "4001", 8192)
+    assert found.reason.startswith("字段不符\ufffd长")
+    assert found.reason.endswith("长…")
+    assert found.created_at == row.created_at
+    assert found.updated_at is not None
+    assert row.updated_at is not None
+    assert found.updated_at > row.updated_at
+
+
+def test_a_delivery_and_its_receipt_are_settled_together(store: Store) -> None:
+    store.deliveries.add([delivery(1), delivery(2)])
+    one, two = (
+        store.deliveries.heads(OPEN)[0],
+        store.deliveries.get("credit_license", "2026112300002"),
+    )
+    assert two is not None
+    done = store.deliveries.save(replace(one, state="receipted"), receipt=receipt(1))
+    assert store.receipts.get("credit_license", "2026112300001") == receipt(1)
+    assert store.deliveries.get("credit_license", "2026112300001") == done
+    with pytest.raises(Integrity):  # the receipt's number is taken: the delivery stays
+        store.deliveries.save(
+            replace(two, state="receipted"),
+            receipt=replace(receipt(2), receipt_no=receipt(1).receipt_no),
+        )
+    assert store.deliveries.get("credit_license", "2026112300002") == two
+
+
+def test_heads_keep_the_order_of_a_resource(store: Store) -> None:
+    store.deliveries.add(
+        [
+            *(delivery(3), delivery(1, state="receipted"), delivery(2, state="refused")),
+            *(delivery(2, "b"), delivery(1, "b", state="halted")),
+            *(delivery(9, "c"), delivery(8, "c", state="waiting", due=START)),
+            delivery(1, "d", state="receipted"),
+        ]
+    )
+    heads = {row.resource: row for row in store.deliveries.heads(OPEN)}
+    assert {resource: row.batch_no[-1] for resource, row in heads.items()} == {
+        "credit_license": "3",
+        "b": "1",
+        "c": "8",
+    }
+    assert heads["c"].due == START
+    assert store.deliveries.heads(()) == []
+
+
+def test_deliveries_are_found_by_resource_and_state(store: Store) -> None:
+    store.deliveries.add([delivery(1), delivery(2, state="refused"), delivery(3, "b")])
+    assert [row.batch_no[-1] for row in store.deliveries.find()] == ["3", "2", "1"]
+    assert [row.batch_no[-1] for row in store.deliveries.find(limit=1)] == ["3"]
+    assert [row.resource for row in store.deliveries.find(resource="b")] == ["b"]
+    assert [row.state for row in store.deliveries.find(states=["refused"])] == ["refused"]
+    assert store.deliveries.counts() == {
+        ("b", "pending"): 1,
+        ("credit_license", "pending"): 1,
+        ("credit_license", "refused"): 1,
+    }
+
+
+# receipts
+
+
+def test_a_receipt_is_written_once(store: Store) -> None:
+    content = bytes(range(256))
+    assert store.receipts.add(receipt(1, content=content)) is True
+    assert store.receipts.add(receipt(1, content=content)) is False
+    with pytest.raises(Integrity):
+        store.receipts.add(receipt(1, content=b"other"))
+    with pytest.raises(Integrity):
+        store.receipts.add(replace(receipt(2), receipt_no=receipt(1).receipt_no))
+    assert store.receipts.add(receipt(1, "b")) is True
+    assert store.receipts.find(resource="credit_license") == [receipt(1, content=content)]
+    assert store.receipts.counts() == {"b": 1, "credit_license": 1}
+    assert store.receipts.get("b", "none") is None
+    assert "content" not in repr(receipt(1))
+
+
+# quarantine
+
+
+def test_quarantine_is_indexed_once(store: Store) -> None:
+    rows = [quarantined(1), quarantined(2, source="other", pull="p2"), quarantined(3, rows=1)]
+    assert store.quarantine.add(rows) == 3
+    assert store.quarantine.add([*rows, quarantined(4)]) == 1
+    assert store.quarantine.get("exchange.quarantine.a", 0, 1) == quarantined(1)
+    assert store.quarantine.get("exchange.quarantine.a", 0, 9) is None
+    assert [row.offset for row in store.quarantine.find(resource="a")] == [1, 2, 3, 4]
+    assert [row.offset for row in store.quarantine.find(source="other")] == [2]
+    assert [row.offset for row in store.quarantine.find(pull="p2", limit=1)] == [2]
+    assert store.quarantine.counts() == {"a": (10, 0, 0)}
+
+
+def test_a_record_is_touched_once(store: Store, clock: Clock) -> None:
+    place = ("exchange.quarantine.a", 0, 1)
+    store.quarantine.add([quarantined(1), quarantined(2)])
+    assert store.quarantine.touch(*place, [2, 0, 0], state="replayed", by="王") == [0, 2]
+    touched_at = clock.now
+    assert store.quarantine.touch(*place, [0, 1], state="dismissed", by="李", note="重复") == [1]
+    assert store.quarantine.touch(*place, [], state="dismissed", by="李") == []
+    found = store.quarantine.get(*place)
+    assert found is not None
+    assert (found.replayed, found.dismissed, found.waiting) == (2, 1, 0)
+    touched = store.quarantine.touched(*place)
+    assert {row: (one.state, one.by, one.note) for row, one in touched.items()} == {
+        0: ("replayed", "王", ""),
+        1: ("dismissed", "李", "重复"),
+        2: ("replayed", "王", ""),
+    }
+    assert touched[0].at == touched_at
+    assert [row.offset for row in store.quarantine.find(waiting=True)] == [2]
+    assert store.quarantine.add([quarantined(1)]) == 0
+    assert store.quarantine.get(*place) == found
+
+
+def test_touching_what_is_not_there_is_refused(store: Store) -> None:
+    store.quarantine.add([quarantined(1)])
+    for offset, rows in ((1, [0, 3]), (1, [-1]), (2, [0])):
+        with pytest.raises(Rejected):
+            store.quarantine.touch(
+                "exchange.quarantine.a", 0, offset, rows, state="replayed", by="w"
+            )
+    assert store.quarantine.touched("exchange.quarantine.a", 0, 1) == {}
+
+
+def test_two_people_replay_a_record_once(opener: Opener) -> None:
+    stores = [opener() for _ in range(3)]
+    stores[0].quarantine.add([quarantined(1, rows=50)])
+
+    def replay(store: Store) -> Callable[[], object]:
+        return lambda: store.quarantine.touch(
+            "exchange.quarantine.a", 0, 1, range(50), state="replayed", by="w"
+        )
+
+    results = together(*(replay(store) for store in stores))
+    assert sorted(len(rows) for rows in results if isinstance(rows, list)) == [0, 0, 50]
+    assert stores[0].quarantine.counts() == {"a": (50, 50, 0)}
+
+
+# pulls
+
+
+def test_a_pull_knows_what_became_of_its_records(store: Store) -> None:
+    row = PullRow("p1", "许可库", "a", START, "running")
+    store.pulls.save(row)
+    assert store.pulls.get("p1") == row
+    store.deliveries.add([delivery(1, rows=100), delivery(2, rows=50), delivery(3, pull="p2")])
+    store.deliveries.add([delivery(1, rows=100)])
+    store.quarantine.add([quarantined(1, rows=3), quarantined(2, rows=4, pull="p2")])
+    done = replace(row, state="done", ended_at=START + timedelta(minutes=1), pulled=153)
+    store.pulls.save(done)
+    found = store.pulls.get("p1")
+    assert found == replace(done, accepted=150, quarantined=3)
+    assert found.pulled == found.accepted + found.quarantined
+    later = PullRow("p0", "other", "a", START + timedelta(1), "failed", code="X", error="断开")
+    store.pulls.save(later)
+    assert store.pulls.find() == [later, found]
+    assert store.pulls.find(source="许可库") == [found]
+    assert store.pulls.get("none") is None
+
+
+def test_notes_say_what_is_no_record(store: Store) -> None:
+    notes = [
+        NoteRow("p1", "高校.xls/Sheet1", 4, "heading", "北京市(92所)"),
+        NoteRow("p1", "高校.xls/Sheet1", 1, "title", "全国高等学校名单"),
+    ]
+    assert store.pulls.add_notes(notes) == 2
+    assert store.pulls.add_notes(notes) == 0
+    assert store.pulls.notes("p1") == notes[::-1]
+    assert store.pulls.notes("p2") == []
+
+
+# halts
+
+
+def test_a_halt_stays_until_it_is_lifted(store: Store) -> None:
+    why = Text("回执不符", "the receipt is wrong")
+    assert store.halts.set("a", "cascade", why, since=START)
+    assert not store.halts.set("a", "cascade", Text("又", "again"), since=START)
+    assert store.halts.set("a", "validate", Text("超限", "limit"), since=START + timedelta(1))
+    assert store.halts.find(room="cascade") == [HaltRow("a", "cascade", why, START)]
+    assert [halt.room for halt in store.halts.find()] == ["cascade", "validate"]
+    assert store.halts.lift("a", "cascade")
+    assert not store.halts.lift("a", "cascade")
+    assert store.halts.find(room="cascade") == []
+
+
+# gateway
+
+
+def arrival(number: int, **changes: object) -> ReceivedRow:
+    row = ReceivedRow(
+        sender="node1",
+        resource="a",
+        batch_no=f"20261123{number:05}",
+        statement="sm3:00",
+        rows=10,
+        path="a/1.avro",
+        receipt_no=f"R{number}",
+        receipt=b"sealed",
+        received_at=START,
+    )
+    return replace(row, **changes)  # type: ignore[arg-type]
+
+
+def test_a_repeat_gets_what_was_kept(store: Store) -> None:
+    assert store.received.get("node1", "a", "2026112300001") is None
+    assert store.received.add(arrival(1)) == arrival(1)
+    assert store.received.add(arrival(1, receipt_no="R9", receipt=b"new")) == arrival(1)
+    assert store.received.get("node1", "a", "2026112300001") == arrival(1)
+    other = arrival(1, sender="node2", receipt_no="R2")
+    assert store.received.add(other) == other
+    with pytest.raises(Integrity):
+        store.received.add(arrival(3, receipt_no="R2"))
+    assert store.received.find(sender="node2") == [other]
+    assert store.received.find(resource="none") == []
+    assert store.received.counts() == (2, 20)
+
+
+def test_requests_at_once_get_one_receipt(opener: Opener) -> None:
+    stores = [opener() for _ in range(4)]
+    rows = [arrival(1, receipt_no=f"R{number}") for number in range(4)]
+    results = together(
+        *(partial(one.received.add, row) for one, row in zip(stores, rows, strict=True))
+    )
+    assert len({row.receipt_no for row in results if isinstance(row, ReceivedRow)}) == 1
+    assert all(isinstance(row, ReceivedRow) for row in results)
+
+
+def test_a_nonce_serves_once_until_it_expires(store: Store) -> None:
+    later = START + timedelta(minutes=5)
+    assert store.nonces.use("node1", "n", now=START, expires=later)
+    assert not store.nonces.use("node1", "n", now=START, expires=later)
+    assert store.nonces.use("node2", "n", now=START, expires=later)
+    assert not store.nonces.use("node1", "n", now=later, expires=later)
+    after = later + timedelta(seconds=1)
+    assert store.nonces.use("node1", "n", now=after, expires=after)
+
+
+# audit
+
+
+def test_the_audit_trail_is_a_chain(store: Store) -> None:
+    assert store.audit.check() == store.audit.head() == (0, "")
+    rows = [
+        store.audit.append("王", "quarantine.replay", "exchange.quarantine.a/0/1", "2 条\0"),
+        store.audit.append("system", "halt", "a"),
+        store.audit.append("李", "halt.lift", "a", "长" * 5000),
+    ]
+    assert store.audit.find() == rows
+    assert store.audit.find(after=1, limit=1) == rows[1:2]
+    assert [row.number for row in rows] == [1, 2, 3]
+    assert rows[0].previous == ""
+    assert rows[1].previous == rows[0].digest
+    assert rows[0].digest.startswith("sm3:")
+    assert store.audit.check() == store.audit.head() == (3, rows[2].digest)
+
+
+@pytest.mark.parametrize(
+    "tampering",
+    [
+        "UPDATE audit_trail SET actor_name = 'x' WHERE entry_no = 2",
+        "UPDATE audit_trail SET detail = 'x' WHERE entry_no = 2",
+        "UPDATE audit_trail SET entry_at = '2026-11-23T01:02:03.999Z' WHERE entry_no = 2",
+        "DELETE FROM audit_trail WHERE entry_no = 2",
+        "UPDATE audit_trail SET previous_digest = NULL WHERE entry_no = 2",
+    ],
+)
+def test_a_changed_entry_breaks_the_chain(store: Store, tampering: str) -> None:
+    for number in range(3):
+        store.audit.append("王", "login", str(number))
+    with store._transactions.write() as connection:
+        connection.exec_driver_sql(tampering)
+    with pytest.raises(Integrity, match="entry 2"):
+        store.audit.check()
+
+
+def test_writers_at_once_make_one_chain(opener: Opener) -> None:
+    stores = [opener() for _ in range(4)]
+
+    def write(store: Store) -> Callable[[], object]:
+        return lambda: [store.audit.append("w", "act", str(n)) for n in range(10)]
+
+    results = together(*(write(store) for store in stores))
+    assert all(isinstance(result, list) for result in results), results
+    assert stores[0].audit.check()[0] == 40
+
+
+# names
+
+
+@pytest.mark.parametrize("name", ["x" * 65, "a\0b", "\ud800"])
+def test_an_impossible_name_is_refused_alike(store: Store, name: str) -> None:
+    with pytest.raises(Rejected):
+        store.deliveries.add([delivery(1, name)])
+    with pytest.raises(Rejected):
+        store.deliveries.get(name, "2026112300001")
