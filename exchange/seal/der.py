@@ -22,7 +22,6 @@ _MAX_DEPTH: Final = 24
 _CONSTRUCTED: Final = 0x20
 _HIGH_TAG: Final = 0x1F
 _LONG: Final = 0x80
-_SHORT_BYTES: Final = 256
 _MAX_LENGTH_BYTES: Final = 4
 
 _TIMES: Final = {
@@ -37,10 +36,11 @@ def reading(what: Text) -> Iterator[None]:
     try:
         yield
     except (ValueError, TypeError, KeyError, IndexError, OverflowError, AttributeError) as error:
+        why = " ".join(str(error).split())
         raise Integrity(
-            Text(f"{what.zh}格式错误:{error}", f"malformed {what.en}: {error}"),
+            Text(f"{what.zh}格式错误：{why}", f"malformed {what.en}: {why}"),
             hint=Text(
-                "文件可能被截断或改动,请重新获取", "the file was cut or changed; get it again"
+                "文件可能被截断或改动，请重新获取", "the file was cut or changed; get it again"
             ),
         ) from error
 
@@ -55,9 +55,19 @@ def check_der(data: bytes, limit: int) -> None:
         raise ValueError(msg)
 
 
-def _end_of(data: bytes, start: int, end: int, depth: int) -> int:
-    """Return where the value at ``start`` ends; its inner values are walked too."""
-    if depth > _MAX_DEPTH or end - start < 2:  # noqa: PLR2004 - tag and length
+def split(data: bytes) -> list[bytes]:
+    """Cut a SEQUENCE that was walked before into the received bytes of its members."""
+    start, parts = _body(data, 0, len(data))[0], []
+    while start < len(data):
+        end = sum(_body(data, start, len(data)))
+        parts.append(data[start:end])
+        start = end
+    return parts
+
+
+def _body(data: bytes, start: int, end: int) -> tuple[int, int]:
+    """Read tag and length at ``start``; returns where the contents begin and their length."""
+    if end - start < 2:  # noqa: PLR2004 - tag and length
         msg = f"no value at byte {start}"
         raise ValueError(msg)
     tag, length, body = data[start], data[start + 1], start + 2
@@ -73,7 +83,16 @@ def _end_of(data: bytes, start: int, end: int, depth: int) -> int:
     if tag & _HIGH_TAG == _HIGH_TAG or length > end - body:
         msg = f"value at byte {start} is not DER"
         raise ValueError(msg)
-    if tag & _CONSTRUCTED:
+    return body, length
+
+
+def _end_of(data: bytes, start: int, end: int, depth: int) -> int:
+    """Return where the value at ``start`` ends; its inner values are walked too."""
+    if depth > _MAX_DEPTH:
+        msg = f"nested deeper than {_MAX_DEPTH}"
+        raise ValueError(msg)
+    body, length = _body(data, start, end)
+    if data[start] & _CONSTRUCTED:
         at = body
         while at < body + length:
             at = _end_of(data, at, body + length, depth + 1)

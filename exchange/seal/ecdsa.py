@@ -99,7 +99,7 @@ def _unusable() -> Rejected:
 def _unreadable() -> Rejected:
     return Rejected(
         Text(
-            "P-256 私钥无法读取:口令不对,或文件不是 PKCS#8 格式的 P-256 私钥",
+            "P-256 私钥无法读取：口令不对，或文件不是 PKCS#8 格式的 P-256 私钥",
             "the P-256 key cannot be read: wrong password, or no P-256 key in PKCS#8",
         ),
         hint=Text("请检查密钥文件和口令引用", "check the key file and its password"),

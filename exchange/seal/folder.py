@@ -54,11 +54,11 @@ def write_seal_folder(
     except OSError as error:
         raise Misconfigured(
             Text(
-                f"无法写入印章目录 {folder}:{error.strerror}",
+                f"无法写入印章目录 {folder}：{error.strerror}",
                 f"cannot write the seal folder {folder}: {error.strerror}",
             ),
             hint=Text(
-                "已有的密钥不会被覆盖;请换一个目录,或检查权限",
+                "已有的密钥不会被覆盖；请换一个目录，或检查权限",
                 "a key is never overwritten; name another folder, or check its permissions",
             ),
         ) from error
@@ -115,9 +115,9 @@ def _read(path: Path) -> bytes:
 
 def _unreadable(path: Path, why: str) -> Misconfigured:
     return Misconfigured(
-        Text(f"读不到 {path}:{why}", f"cannot read {path}: {why}"),
+        Text(f"读不到 {path}：{why}", f"cannot read {path}: {why}"),
         hint=Text(
-            "请检查印章目录,或用 exchange seal make 制作测试印章",
+            "请检查印章目录，或用 exchange seal make 制作测试印章",
             "check the seal's folder, or make a test seal with `exchange seal make`",
         ),
     )

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import ctypes
 import weakref
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from ctypes import c_char_p, c_int, c_size_t, c_void_p
 from ctypes.util import find_library
@@ -154,34 +154,39 @@ def _probe(handle: ctypes.CDLL) -> Library:
     return library
 
 
-@cache
-def load() -> Library:
-    """Find a libcrypto with SM2 and SM3; raises Misconfigured when there is none.
-
-    The one that Python's own ``hashlib`` is linked to comes first (the dynamic linker looks
-    a symbol up in a library's dependencies too), then the system's.
-    """
-    spec = find_spec("_hashlib")
-    places = [spec.origin if spec and spec.has_location else None, find_library("crypto")]
+def find(places: Sequence[str]) -> Library:
+    """Open the first of ``places`` that has SM2 and SM3; raises Misconfigured."""
     reasons = []
-    for place in filter(None, places):
+    for place in places:
         try:
             return _probe(ctypes.CDLL(place))
         except (OSError, AttributeError, _Failed) as error:
             reasons.append(f"{place}: {error}")
-    found = "; ".join(reasons) or "libcrypto"
+    tried = "; ".join(reasons) or "-"
     raise Misconfigured(
         Text(
-            f"找不到支持 SM2 和 SM3 的 OpenSSL 3 库({found})",
-            f"no OpenSSL 3 library with SM2 and SM3 was found ({found})",
+            f"找不到支持 SM2 和 SM3 的 OpenSSL 3 库（已尝试：{tried}）",
+            f"no OpenSSL 3 library with SM2 and SM3 was found (tried: {tried})",
         ),
         hint=Text(
-            "请安装完整的 OpenSSL 3(Debian/Ubuntu:libssl3;openEuler/麒麟:openssl-libs 3.x),"
+            "请安装完整的 OpenSSL 3（Debian/Ubuntu：libssl3；openEuler/麒麟：openssl-libs 3.x），"
             "或改用 ecdsa-p256-sha256 套件",
             "install a full OpenSSL 3 (Debian/Ubuntu: libssl3, openEuler: openssl-libs 3.x), "
             "or use the suite ecdsa-p256-sha256",
         ),
     )
+
+
+@cache
+def load() -> Library:
+    """Find libcrypto once per process; raises Misconfigured when there is none with SM2.
+
+    The one that Python's own ``hashlib`` is linked to comes first (the dynamic linker looks
+    a symbol up in a library's dependencies too), then the system's.
+    """
+    spec = find_spec("_hashlib")
+    own = spec.origin if spec and spec.has_location else None
+    return find([place for place in (own, find_library("crypto")) if place])
 
 
 class _Key:
@@ -265,7 +270,7 @@ class PrivateKey(_Key):
         except _Failed as error:
             raise Rejected(
                 Text(
-                    "SM2 私钥无法读取:口令不对,或文件不是 PKCS#8 格式的 SM2 私钥",
+                    "SM2 私钥无法读取：口令不对，或文件不是 PKCS#8 格式的 SM2 私钥",
                     "the SM2 key cannot be read: wrong password, or no SM2 key in PKCS#8",
                 ),
                 hint=Text("请检查密钥文件和口令引用", "check the key file and its password"),

@@ -59,7 +59,7 @@ class Sealer:
                     f"签章者证书不在印章“{details.info.name}”的证书列表中",
                     f"the seal {details.info.name!r} does not list the signer's certificate",
                 ),
-                hint=Text("请更换证书,或申请新的印章", "use its certificate, or get a new seal"),
+                hint=Text("请更换证书，或申请新的印章", "use its certificate, or get a new seal"),
             )
         object.__setattr__(self, "details", details)
 
@@ -84,11 +84,11 @@ class Sealer:
             raise Misconfigured(
                 Text(
                     f"印章“{info.name}”在 {at.isoformat()} 不在有效期内"
-                    f"({info.valid_from.isoformat()} 至 {info.valid_until.isoformat()})",
+                    f"（{info.valid_from.isoformat()} 至 {info.valid_until.isoformat()}）",
                     f"the seal {info.name!r} is not valid at {at.isoformat()} "
                     f"({info.valid_from.isoformat()} to {info.valid_until.isoformat()})",
                 ),
-                hint=Text("请检查系统时间,或更换印章", "check the clock, or renew the seal"),
+                hint=Text("请检查系统时间，或更换印章", "check the clock, or renew the seal"),
             )
         to_sign = write_to_sign(self.eseal, at, self.suite.digest(content), property_info)
         signature = self.signer.sign(to_sign)
@@ -257,7 +257,7 @@ def _check_signer(signature: Signature, signer: Certificate, links: _Links) -> l
         links.check(
             "signer.chain",
             Text(
-                "签章者证书链可信(未查询吊销)",
+                "签章者证书链可信（未查询吊销）",
                 "the signer's path is trusted (revocation not asked)",
             ),
             signer,
@@ -305,7 +305,7 @@ def _check_seal(seal: Seal, links: _Links) -> list[Check]:
             links.check(
                 "seal.maker_chain",
                 Text(
-                    "制章者证书链可信(未查询吊销)",
+                    "制章者证书链可信（未查询吊销）",
                     "the maker's path is trusted (revocation not asked)",
                 ),
                 maker,
@@ -319,7 +319,7 @@ def _check_seal(seal: Seal, links: _Links) -> list[Check]:
             "seal.validity",
             made and info.valid_from <= info.valid_until,
             Text(
-                "印章有效期合理,制作时制章者证书有效",
+                "印章有效期合理，制作时制章者证书有效",
                 "the seal's period makes sense, and its maker's certificate was valid",
             ),
             expected=f"{maker.period if maker else ''}; start <= end",
@@ -343,7 +343,9 @@ def _check_time(seal: Seal, signature: Signature) -> Check:
 def _check_stamp(name: str, *, stamped: bool) -> list[Check]:
     if not stamped:
         return []
-    text = Text("带有时间戳,本版本不能验证", "there is a time stamp, which cannot be verified here")
+    text = Text(
+        "带有时间戳，本版本不能验证", "there is a time stamp, which cannot be verified here"
+    )
     return [Check(name, ok=False, text=text, expected="no time stamp", found="time stamp")]
 
 

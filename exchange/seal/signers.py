@@ -22,8 +22,8 @@ from exchange.text import Text
 MAX_KEY_BYTES: Final = 64 * 1024
 
 SOFTWARE_KEY_WARNING: Final = Text(
-    "警告:正在使用软件密钥。生产环境的电子印章必须使用经检测认证的密码产品(服务器密码机、"
-    "签名验签服务器)和已备案的印章;软件密钥只供测试和试点。",
+    "警告：正在使用软件密钥。生产环境的电子印章必须使用经检测认证的密码产品（服务器密码机、"
+    "签名验签服务器）和已备案的印章；软件密钥只供测试和试点。",
     "WARNING: this is a software key. Seals in production need a certified cryptographic "
     "product and a filed seal; software keys are for tests and pilots only.",
 )
@@ -87,7 +87,7 @@ def _open_file(rest: str, certificate: bytes, place: Place, password: bytes | No
     if mode & 0o007:
         raise Misconfigured(
             Text(
-                f"密钥文件 {rest} 的权限是 {mode:04o}:所有人都能访问",
+                f"密钥文件 {rest} 的权限是 {mode:04o}：所有人都能访问",
                 f"key file {rest} has mode {mode:04o}: everybody may use it",
             ),
             hint=Text(f"请运行 chmod 600 {rest}", f"run chmod 600 {rest}"),
@@ -130,7 +130,7 @@ def _software(address: str, data: bytes, certificate: bytes, password: bytes | N
 
 def _refused(address: str, why: Text) -> Misconfigured:
     return Misconfigured(
-        Text(f"无法使用密钥 {address}:{why.zh}", f"cannot use the key at {address}: {why.en}"),
+        Text(f"无法使用密钥 {address}：{why.zh}", f"cannot use the key at {address}: {why.en}"),
         hint=Text(
             "请检查密钥地址、口令引用和证书",
             "check the key's address, the reference of its password, and the certificate",
@@ -158,8 +158,8 @@ def open_signer(
     if opener is None or not rest:
         known = ", ".join(f"{each}:" for each in openers)
         raise Misconfigured(
-            Text(f"不支持的密钥地址 {scheme}:", f"no key address of this kind: {scheme}:"),
-            hint=Text(f"可用的地址:{known}", f"known addresses: {known}"),
+            Text(f"不支持的密钥地址 {scheme}：", f"no key address of this kind: {scheme}:"),
+            hint=Text(f"可用的地址：{known}", f"known addresses: {known}"),
         )
     return opener(rest, certificate, place, password.encode() if password else None)
 

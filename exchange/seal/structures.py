@@ -25,7 +25,8 @@ WRITTEN_VERSION: Final = 4
 
 _SEAL: Final = Text("电子印章", "electronic seal")
 _SIGNATURE: Final = Text("电子签章数据", "electronic seal signature")
-_V1_PARTS: Final = 2
+_V1_PARTS, _PARTS = 2, 4
+"""v4 and v5 may carry a time stamp as a fifth part."""
 _CERTIFICATES, _DIGESTS = 1, 2
 """certListType: whole certificates, or digests of them."""
 
@@ -214,52 +215,57 @@ class Signature:
     stamped: bool
 
 
-def _parts(data: bytes, limit: int) -> int:
+def _split(data: bytes, limit: int) -> list[bytes]:
+    """Walk a structure and cut it into its received parts: two in v1, four or five later."""
     der.check_der(data, limit)
-    return len(_Listed.load(data, strict=True))
+    parts = der.split(data)
+    if len(parts) not in {_V1_PARTS, _PARTS, _PARTS + 1}:
+        msg = f"{len(parts)} parts"
+        raise ValueError(msg)
+    return parts
 
 
-def _canonical(data: bytes, *parts: bytes) -> None:
-    """Refuse an outer wrapping, which nobody signed, in any but its one DER form."""
-    if data != der.sequence(*parts):
-        msg = "the outer part is not canonical"
+def _canonical(parts: list[bytes], *values: core.Asn1Value) -> None:
+    """Refuse parts that nobody signed in any but their one DER form."""
+    if parts != [value.dump() for value in values]:
+        msg = "the parts around what was signed are not canonical"
         raise ValueError(msg)
 
 
-def _bits(value: core.OctetBitString) -> bytes:
-    data = bytes(value)
-    if value.contents[:1] != b"\x00":
-        msg = "unused bits in a bit string of whole bytes"
-        raise ValueError(msg)
-    return data
+def _octets(value: core.OctetString) -> core.OctetString:
+    return core.OctetString(bytes(value))
+
+
+def _oid(value: core.ObjectIdentifier) -> core.ObjectIdentifier:
+    return core.ObjectIdentifier(value.dotted)
+
+
+def _bits(value: core.OctetBitString) -> core.OctetBitString:
+    return core.OctetBitString(bytes(value))
+
+
+def _certificates(listed: core.SequenceOf) -> tuple[bytes, ...]:
+    return tuple(bytes(each.parse(core.OctetString)) for each in listed)
 
 
 def read_seal(data: bytes) -> Seal:
     """Read a seal of version 1, 4 or 5; a seal of two parts is v1 (GM/T 0031-2014)."""
     with der.reading(_SEAL):
-        if _parts(data, MAX_SEAL_BYTES) == _V1_PARTS:
-            return _read_seal_v1(data)
+        parts = _split(data, MAX_SEAL_BYTES)
+        if len(parts) == _V1_PARTS:
+            return _read_seal_v1(data, parts)
         seal = _Seal.load(data, strict=True)
-        info, algorithm = seal["eSealInfo"], seal["signAlgID"].dotted
-        maker, signature = bytes(seal["cert"]), _bits(seal["signedValue"])
-        stamp = seal["timeStamp"].dump()
-        _canonical(
-            data,
-            info.dump(),
-            core.OctetString(maker).dump(),
-            core.ObjectIdentifier(algorithm).dump(),
-            core.OctetBitString(signature).dump(),
-            stamp,
-        )
-        kind = info["property"]["certListType"].native
-        listed = info["property"]["certList"]
+        info, about = seal["eSealInfo"], seal["eSealInfo"]["property"]
+        maker, algorithm, value = (seal[name] for name in ("cert", "signAlgID", "signedValue"))
+        _canonical(parts[1:_PARTS], _octets(maker), _oid(algorithm), _bits(value))
+        kind = about["certListType"].native
         certificates: tuple[bytes, ...] = ()
         digests: tuple[tuple[str, bytes], ...] = ()
         if kind == _CERTIFICATES:
-            certificates = tuple(bytes(each.parse(core.OctetString)) for each in listed)
+            certificates = _certificates(about["certList"])
         elif kind == _DIGESTS:
-            parsed = [each.parse(_CertDigest) for each in listed]
-            digests = tuple((each["type"].native, bytes(each["value"])) for each in parsed)
+            listed = [each.parse(_CertDigest) for each in about["certList"]]
+            digests = tuple((each["type"].native, bytes(each["value"])) for each in listed)
         else:
             msg = f"certListType {kind}"
             raise ValueError(msg)
@@ -267,37 +273,29 @@ def read_seal(data: bytes) -> Seal:
             version=info["header"]["version"].native,
             info=_info(info, certificates),
             digests=digests,
-            maker=maker,
-            algorithm=algorithm,
-            signature=signature,
-            signed=info.dump(),
-            stamped=bool(stamp),
+            maker=bytes(maker),
+            algorithm=algorithm.dotted,
+            signature=bytes(value),
+            signed=parts[0],
+            stamped=len(parts) > _PARTS,
         )
 
 
-def _read_seal_v1(data: bytes) -> Seal:
+def _read_seal_v1(data: bytes, parts: list[bytes]) -> Seal:
+    """Read a seal whose maker signed his certificate and algorithm along."""
     seal = _SealV1.load(data, strict=True)
     info, sign = seal["eSealInfo"], seal["signInfo"]
-    signature = _bits(sign["signData"])
-    signed = der.sequence(info.dump(), sign["cert"].dump(), sign["signatureAlgorithm"].dump())
-    _canonical(
-        data,
-        info.dump(),
-        der.sequence(
-            core.OctetString(bytes(sign["cert"])).dump(),
-            core.ObjectIdentifier(sign["signatureAlgorithm"].dotted).dump(),
-            core.OctetBitString(signature).dump(),
-        ),
-    )
-    listed = info["property"]["certList"]
+    maker, algorithm, value = (sign[each] for each in ("cert", "signatureAlgorithm", "signData"))
+    by_maker = der.split(parts[1])
+    _canonical(by_maker, _octets(maker), _oid(algorithm), _bits(value))
     return Seal(
         version=info["header"]["version"].native,
-        info=_info(info, tuple(bytes(each.parse(core.OctetString)) for each in listed)),
+        info=_info(info, _certificates(info["property"]["certList"])),
         digests=(),
-        maker=bytes(sign["cert"]),
-        algorithm=sign["signatureAlgorithm"].dotted,
-        signature=signature,
-        signed=signed,
+        maker=bytes(maker),
+        algorithm=algorithm.dotted,
+        signature=bytes(value),
+        signed=der.sequence(parts[0], *by_maker[:2]),
         stamped=False,
     )
 
@@ -328,48 +326,41 @@ def _info(info: core.Sequence, certificates: tuple[bytes, ...]) -> SealInfo:
 def read_signature(data: bytes) -> Signature:
     """Read a signature of version 1, 4 or 5; the seal inside is handed out unread."""
     with der.reading(_SIGNATURE):
-        if _parts(data, MAX_SIGNATURE_BYTES) == _V1_PARTS:
-            return _read_signature_v1(data)
+        parts = _split(data, MAX_SIGNATURE_BYTES)
+        if len(parts) == _V1_PARTS:
+            return _read_signature_v1(data, parts)
         outer = _Signature.load(data, strict=True)
-        to_sign, algorithm = outer["toSign"], outer["signatureAlgID"].dotted
-        certificate, value = bytes(outer["cert"]), _bits(outer["signature"])
-        stamp = outer["timeStamp"].dump()
-        _canonical(
-            data,
-            to_sign.dump(),
-            core.OctetString(certificate).dump(),
-            core.ObjectIdentifier(algorithm).dump(),
-            core.OctetBitString(value).dump(),
-            stamp,
-        )
+        to_sign, certificate = outer["toSign"], outer["cert"]
+        algorithm, value = outer["signatureAlgID"], outer["signature"]
+        _canonical(parts[1:_PARTS], _octets(certificate), _oid(algorithm), _bits(value))
         return Signature(
             version=to_sign["version"].native,
-            eseal=to_sign["eseal"].dump(),
+            eseal=der.split(parts[0])[1],
             time=der.moment(to_sign["timeInfo"]),
-            digest=_bits(to_sign["dataHash"]),
+            digest=bytes(to_sign["dataHash"]),
             property_info=to_sign["propertyInfo"].native,
-            certificate=certificate,
-            algorithm=algorithm,
-            value=value,
-            signed=to_sign.dump(),
-            stamped=bool(stamp),
+            certificate=bytes(certificate),
+            algorithm=algorithm.dotted,
+            value=bytes(value),
+            signed=parts[0],
+            stamped=len(parts) > _PARTS,
         )
 
 
-def _read_signature_v1(data: bytes) -> Signature:
+def _read_signature_v1(data: bytes, parts: list[bytes]) -> Signature:
     outer = _SignatureV1.load(data, strict=True)
-    to_sign, value = outer["toSign"], _bits(outer["signature"])
-    _canonical(data, to_sign.dump(), core.OctetBitString(value).dump())
+    to_sign, value = outer["toSign"], outer["signature"]
+    _canonical(parts[1:], _bits(value))
     return Signature(
         version=to_sign["version"].native,
-        eseal=to_sign["eseal"].dump(),
-        time=_time_v1(_bits(to_sign["timeInfo"])),
-        digest=_bits(to_sign["dataHash"]),
+        eseal=der.split(parts[0])[1],
+        time=_time_v1(bytes(to_sign["timeInfo"])),
+        digest=bytes(to_sign["dataHash"]),
         property_info=to_sign["propertyInfo"].native,
         certificate=bytes(to_sign["cert"]),
         algorithm=to_sign["signatureAlgorithm"].dotted,
-        value=value,
-        signed=to_sign.dump(),
+        value=bytes(value),
+        signed=parts[0],
         stamped=False,
     )
 

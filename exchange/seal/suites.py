@@ -56,7 +56,7 @@ class Suite:
                     f"the OpenSSL of this Python has no {self.hash_name.upper()}",
                 ),
                 hint=Text(
-                    "请使用系统自带 OpenSSL 3 的 Python(如 Debian/Ubuntu 的 python3)",
+                    "请使用系统自带 OpenSSL 3 的 Python（如 Debian/Ubuntu 的 python3）",
                     "use a Python built on a full OpenSSL 3, such as the system's python3",
                 ),
             ) from error
@@ -92,7 +92,7 @@ def suite(name: str) -> Suite:
         known = ", ".join(SUITES)
         raise Rejected(
             Text(f"未知的密码套件 {name[:64]!r}", f"unknown suite {name[:64]!r}"),
-            hint=Text(f"可用的套件:{known}", f"known suites: {known}"),
+            hint=Text(f"可用的套件：{known}", f"known suites: {known}"),
         )
     return found
 

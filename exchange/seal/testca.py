@@ -31,7 +31,7 @@ ISSUING: Final = frozenset({"key_cert_sign", "crl_sign"})
 _YEAR: Final = timedelta(days=365)
 _SERIAL_BYTES: Final = 16
 _MILLIMETRES: Final = 40
-"""Edge of the picture: the diameter of a department's round seal (国发〔1999〕25号)."""
+"""Edge of the picture."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,6 +11,7 @@ import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from functools import lru_cache
 from typing import Final
 
 from asn1crypto import core, x509
@@ -67,8 +68,12 @@ class Certificate:
         return f"{self.not_before.isoformat()} .. {self.not_after.isoformat()}"
 
 
+@lru_cache(maxsize=64)
 def read_certificate(data: bytes) -> Certificate:
-    """Read one DER certificate; raises Integrity."""
+    """Read one DER certificate; raises Integrity.
+
+    Remembered, because a stream of batches brings the same few certificates every time.
+    """
     with der.reading(_WHAT):
         der.check_der(data, MAX_CERTIFICATE_BYTES)
         outer = x509.Certificate.load(data, strict=True)
@@ -205,7 +210,7 @@ class PathBuilder:
             )
         else:
             text = Text(
-                "没有给出信任根:请向签发机构索取根证书,核对其指纹后用 --trust 指定",
+                "没有给出信任根：请向签发机构索取根证书，核对其指纹后用 --trust 指定",
                 "no trust anchor was given: get the root certificate from its authority, "
                 "compare its fingerprint, and pass it with --trust",
             )
