@@ -21,7 +21,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import StrEnum
 from functools import lru_cache
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -91,7 +91,11 @@ class Schema:
 
 @lru_cache(maxsize=256)
 def parse_schema(text: str) -> Schema:
-    """Read the schema of a resource; raises ValueError for one that no catalog generates."""
+    """Read the schema of a resource; raises ValueError for one that no catalog generates.
+
+    Attributes beyond the usual ones are refused too, so that any reader of Avro takes what is
+    taken here.
+    """
     if len(text) > MAX_SCHEMA:
         raise ValueError(f"a schema of more than {MAX_SCHEMA} characters")
     try:
@@ -99,12 +103,14 @@ def parse_schema(text: str) -> Schema:
         text.encode()
     except RecursionError as error:
         raise ValueError("nested too deeply") from error
-    if not isinstance(record, dict) or record.get("type") != "record":
-        raise ValueError("not a record schema")
-    fields = record.get("fields")
-    if not isinstance(fields, list) or not all(isinstance(each, dict) for each in fields):
-        raise ValueError("a record schema has a list of fields")
-    columns = tuple(_column(field.get("name"), field.get("type")) for field in fields)
+    match record:
+        case {"type": "record", "name": str(name), "fields": [*fields]}:
+            _check_attributes(record, {"type", "name", "namespace", "doc", "fields"})
+            _check_name(name)
+            _check_name(record.get("namespace", "exchange"))
+        case _:
+            raise ValueError("not a record schema")
+    columns = tuple(_column(field) for field in fields)
     if len({column.name for column in columns}) != len(columns):
         raise ValueError("two fields have one name")
     operations = [column.name for column in columns if column.kind is Kind.OPERATION]
@@ -113,14 +119,30 @@ def parse_schema(text: str) -> Schema:
     return Schema(text, columns)
 
 
-def _column(name: object, declared: object) -> Column:
+def _check_attributes(declared: dict[Any, Any], known: set[str]) -> None:
+    if unknown := declared.keys() - known:
+        raise ValueError(f"unknown attributes: {', '.join(sorted(unknown))[:200]}")
+    if not isinstance(declared.get("doc", ""), str):
+        raise ValueError("doc is text")  # noqa: TRY004
+
+
+def _check_name(name: object) -> None:
     if not isinstance(name, str) or not _NAME.fullmatch(name):
-        raise ValueError(f"not a field name: {str(name)[:80]!r}")
-    nullable = isinstance(declared, list)
-    if isinstance(declared, list):
-        if len(declared) != 2 or declared[0] != "null":  # noqa: PLR2004
-            raise ValueError(f'field {name}: a union other than ["null", T]')
-        declared = declared[1]
+        raise ValueError(f"not a name: {str(name)[:80]!r}")
+
+
+def _column(field: object) -> Column:
+    match field:
+        case {"name": str(name), "type": ["null", declared], **rest}:
+            nullable = True
+        case {"name": str(name), "type": declared, **rest}:
+            nullable = False
+        case _:
+            raise ValueError("a field has a name and a type")
+    _check_attributes(rest, {"doc", "default"} if nullable else {"doc"})
+    _check_name(name)
+    if rest.get("default") is not None:
+        raise ValueError(f"field {name}: the only default is null")
     kind, precision, scale = _kind(declared)
     if kind is None or (nullable and kind is Kind.OPERATION):
         raise ValueError(f"field {name}: unsupported type {str(declared)[:80]!r}")
@@ -128,20 +150,25 @@ def _column(name: object, declared: object) -> Column:
 
 
 def _kind(declared: object) -> tuple[Kind | None, int, int]:
-    if not isinstance(declared, dict):
-        simple = (Kind.STRING, Kind.LONG, Kind.BOOLEAN, Kind.DOUBLE)
-        return next((kind for kind in simple if kind == declared), None), 0, 0
     match declared:
-        case {"type": "enum", "symbols": ["I", "U", "D"]}:
+        case "string" | "long" | "boolean" | "double":
+            return Kind(declared), 0, 0
+        case {"type": "enum", "name": name, "symbols": ["I", "U", "D"], **rest}:
+            _check_name(name)
+            _check_attributes(rest, {"doc"})
             return Kind.OPERATION, 0, 0
-        case {"type": "int", "logicalType": "date"}:
+        case {"type": "int", "logicalType": "date", **rest} if not rest:
             return Kind.DATE, 0, 0
-        case {"type": "long", "logicalType": "timestamp-millis"}:
+        case {"type": "long", "logicalType": "timestamp-millis", **rest} if not rest:
             return Kind.TIMESTAMP, 0, 0
-        case {"type": "bytes", "logicalType": "decimal", "precision": int(), "scale": int()}:
-            precision, scale = declared["precision"], declared["scale"]
-            if 0 <= scale <= precision and 1 <= precision <= MAX_PRECISION:
-                return Kind.DECIMAL, precision, scale
+        case {
+            "type": "bytes",
+            "logicalType": "decimal",
+            "precision": int(precision),
+            "scale": int(scale),
+            **rest,
+        } if not rest and 0 <= scale <= precision and 1 <= precision <= MAX_PRECISION:
+            return Kind.DECIMAL, precision, scale
     return None, 0, 0
 
 

@@ -26,7 +26,6 @@ LEAF = b"\x00"
 NODE = b"\x01"
 HASH_SIZE = 32
 SALT_SIZE = 16
-SEED_SIZE = 16
 
 _CIPHERS: dict[str, type[AES128 | SM4]] = {
     SM2_SM3.id: SM4,  # GB/T 32907

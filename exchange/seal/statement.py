@@ -13,6 +13,7 @@ from datetime import UTC, datetime
 from typing import Self
 
 from exchange.seal import jcs
+from exchange.seal.suites import suite
 
 FORMAT = "exchange-statement-1"
 
@@ -110,6 +111,11 @@ class Statement:
         if value.keys() != names:
             raise ValueError(f"missing or unknown: {', '.join(sorted(value.keys() ^ names))[:200]}")
         return cls(**value)
+
+    @property
+    def digest(self) -> str:
+        """Hash of the canonical bytes in the statement's suite (hex); raises Rejected."""
+        return suite(self.suite).digest(self.to_bytes()).hex()
 
     @property
     def property_info(self) -> str:
