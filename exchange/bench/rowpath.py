@@ -33,7 +33,7 @@ from exchange.bench.measure import Stopwatch, Usage
 from exchange.bench.postgres import database
 from exchange.bench.table import RESOURCE
 from exchange.catalog.identifiers import is_resident_id, is_uscc
-from exchange.demo.identities import COUNTIES
+from exchange.invented import COUNTIES
 
 BATCH_ROWS: Final = 8_192
 Sign = Callable[[bytes], bytes]

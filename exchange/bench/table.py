@@ -15,8 +15,8 @@ import numpy as np
 import polars as pl
 from psycopg import sql
 
+from exchange import invented
 from exchange.bench.postgres import database
-from exchange.demo import identities
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -49,8 +49,8 @@ COLUMNS: Final = {
 ZONE: Final = "Asia/Shanghai"
 STATUSES: Final = ("01", "02", "03", "09")
 
-_COUNTIES: Final = pl.Series(list(identities.COUNTIES))
-_COUNTY_BYTES: Final = identities.matrix(_COUNTIES)
+_COUNTIES: Final = pl.Series(list(invented.COUNTIES))
+_COUNTY_BYTES: Final = invented.matrix(_COUNTIES)
 _START: Final = np.datetime64("2025-01-01T00:00:00.000", "ms")
 _STEP: Final = np.timedelta64(5, "s")
 _PREFIX: Final = np.frombuffer(b"DXAL", np.uint8)
@@ -142,32 +142,32 @@ def write_csv(path: Path, rows: int, *, seed: int = SEED) -> Loaded:
     return Loaded(rows, dict(dirty), size)
 
 
-def _chunk(random: identities.Random, first: int) -> tuple[pl.DataFrame, pl.Series]:
+def _chunk(random: invented.Random, first: int) -> tuple[pl.DataFrame, pl.Series]:
     count = CHUNK_ROWS
     number = np.arange(first, first + count)
     county = random.integers(0, len(_COUNTIES), count)
     codes = _COUNTIES.gather(county)
-    births = identities.days(random, "1940-01-01", "2007-12-31", count)
+    births = invented.days(random, "1940-01-01", "2007-12-31", count)
     male = random.random(count) < 0.5  # noqa: PLR2004 - one in two
     legal = random.random(count) < 0.7  # noqa: PLR2004 - the others are natural persons
-    starts = identities.days(random, "2019-01-01", "2026-06-30", count)
+    starts = invented.days(random, "2019-01-01", "2026-06-30", count)
     clean = pl.DataFrame(
         {
             "record_no": _record_numbers(number),
-            "name": identities.person_names(random, count),
-            "resident_id": identities.column(
-                identities.resident_ids(random, _COUNTY_BYTES[county], births, male)
+            "name": invented.person_names(random, count),
+            "resident_id": invented.column(
+                invented.resident_ids(random, _COUNTY_BYTES[county], births, male)
             ),
-            "uscc": identities.column(identities.usccs(random, _COUNTY_BYTES[county])),
-            "company": identities.company_names(random, codes),
+            "uscc": invented.column(invented.usccs(random, _COUNTY_BYTES[county])),
+            "company": invented.company_names(random, codes),
             "sex": pl.Series(np.where(male, "1", "2")),
             "region_code": codes,
-            "mobile": identities.column(identities.mobiles(random, count)),
+            "mobile": invented.column(invented.mobiles(random, count)),
             "birth_date": births,
             "valid_from": starts,
             "valid_until": starts + random.integers(30, 3_650, count),
             "amount": pl.Series(random.integers(0, 500_000_000, count)),
-            "status": identities.pick(random, STATUSES, count),
+            "status": invented.pick(random, STATUSES, count),
             "is_legal": legal,
             "updated_at": _START + number * _STEP,
             "far": _record_numbers(np.where(number > FAR, number - FAR, number - 1)),
@@ -187,10 +187,10 @@ def _chunk(random: identities.Random, first: int) -> tuple[pl.DataFrame, pl.Seri
 
 def _record_numbers(number: np.typing.NDArray[np.int64]) -> pl.Series:
     prefix = np.broadcast_to(_PREFIX, (len(number), len(_PREFIX)))
-    return identities.column(np.hstack([prefix, identities.digits(number, 12)]))
+    return invented.column(np.hstack([prefix, invented.digits(number, 12)]))
 
 
-def _dirt(random: identities.Random, number: np.typing.NDArray[np.int64]) -> pl.Series:
+def _dirt(random: invented.Random, number: np.typing.NDArray[np.int64]) -> pl.Series:
     kinds = pl.Series(list(Dirt), dtype=pl.String)
     # One row in fifty of every second row is one in a hundred.
     chance = random.integers(0, 50 * len(kinds), len(number))

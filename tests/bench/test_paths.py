@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING
 import fastavro
 import psycopg
 import pytest
-from exchange.catalog.avro import avro_schema
 
 from exchange.bench import floor, rowpath, table
+from exchange.catalog.avro import avro_schema
 from exchange.catalog.loader import load
 from exchange.errors import Misconfigured, Transient
 
