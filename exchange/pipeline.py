@@ -52,6 +52,7 @@ from exchange.log import (
     CURSORS,
     RECEIPTS,
     Entry,
+    Fenced,
     Log,
     Message,
     Topic,
@@ -153,6 +154,7 @@ class PullDoor:
                 "messages": 0,
                 "since": house.log.bounds(raw_topic(self.resource), 0)[1],
                 "done": False,
+                "version": state.get("version", 0),
             }
         resumable = self.source.connector.resumable
         skip = 0 if resumable else state["rows"]
@@ -169,14 +171,19 @@ class PullDoor:
             rows = self._commit(owner, key, waiting, state)
             waiting = []
             yield rows
-        yield self._commit(owner, key, waiting, state | {"done": True})
+        state["done"] = True
+        yield self._commit(owner, key, waiting, state)
 
-    def _commit(
-        self, owner: str, key: str, messages: list[Message], state: Mapping[str, Any]
-    ) -> int:
-        house = self.house
+    def _commit(self, owner: str, key: str, messages: list[Message], state: dict[str, Any]) -> int:
+        house, version = self.house, state["version"]
+        state["version"] += 1
         house.at("pull:before")
         with house.log.transaction(owner) as tx:
+            if house.state(key).get("version", 0) != version:
+                raise Fenced(
+                    Text(f"另一个进程正在拉取 {self.name}", f"another process pulls {self.name}"),
+                    hint=Text("让它继续，或先停止它", "let it go on, or stop it first"),
+                )
             for message in messages:
                 tx.append(message)
             tx.append(state_message(key, state))

@@ -1,0 +1,229 @@
+"""A node (节点): opens what ``exchange.yaml`` names, and hands it to the corridor.
+
+The composition root: the only place that knows which driver, key and address stand behind the
+protocols. Everything is opened on first use and closed together.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+import socket
+import time
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from functools import cached_property
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Self
+
+from exchange.catalog.loader import load as load_catalog
+from exchange.catalog.model import Catalog, Resource
+from exchange.errors import Misconfigured
+from exchange.log import Log
+from exchange.pipeline import CascadeDoor, House, PullDoor, SealDoor, ViewDoor
+from exchange.seal.folder import open_sealer, read_certificates
+from exchange.seal.ses import Sealer
+from exchange.settings import SealSettings, Settings, SourceSettings
+from exchange.store.database import Store, open_store
+from exchange.text import Text
+
+if TYPE_CHECKING:
+    from exchange.cascade.delivery import Outcome, Policy
+    from exchange.cascade.profiles import Batch
+    from exchange.connect import Source
+
+
+def utc_now() -> datetime:
+    """Return the time of this machine's clock."""
+    return datetime.now(UTC)
+
+
+@dataclass
+class Node:
+    """One node, opened from its settings; use it as a context manager."""
+
+    settings: Settings
+    clock: Callable[[], datetime] = utc_now
+    entropy: Callable[[int], bytes] = secrets.token_bytes
+    environ: Mapping[str, str] = field(default_factory=lambda: os.environ, repr=False)
+    at: Callable[[str], None] = lambda _door: None
+
+    def __post_init__(self) -> None:
+        """Open nothing yet."""
+        self._open = ExitStack()
+        self._sealers: dict[str, Sealer] = {}
+
+    def __enter__(self) -> Self:
+        """Return the node itself."""
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """Close everything that was opened."""
+        self._open.close()
+
+    @cached_property
+    def catalog(self) -> Catalog:
+        """The catalog of the node."""
+        return load_catalog(self.settings.resolve(self.settings.catalog))
+
+    @cached_property
+    def log(self) -> Log:
+        """The log."""
+        from exchange.log.embedded import EmbeddedLog
+
+        path = self.settings.resolve(self.settings.log.path)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        log = EmbeddedLog(path, clock=self.clock)
+        self._open.callback(log.close)
+        return log
+
+    @cached_property
+    def store(self) -> Store:
+        """The store, migrated when it is ours alone."""
+        store = open_store(self.settings.url(self.settings.store), clock=self.clock)
+        self._open.callback(store.close)
+        return store
+
+    @cached_property
+    def house(self) -> House:
+        """What the doors work with."""
+        return House(self.catalog, self.log, self.clock, self.entropy, self.at)
+
+    @property
+    def owner(self) -> str:
+        """Name of this worker; the same after a restart, so that it takes up what it left."""
+        return f"{socket.gethostname()[:60]}:{self.settings.node.code}"
+
+    def resources(self) -> list[str]:
+        """List the resources that are fed by a source or have anything in the log."""
+        heads = ("exchange.raw.", "exchange.sealed.", "exchange.quarantine.")
+        kept = {
+            topic.name.removeprefix(head)
+            for topic in self.log.topics()
+            for head in heads
+            if topic.name.startswith(head)
+        }
+        fed = {source.resource for source in self.settings.sources.values()}
+        return sorted((kept | fed) & self.catalog.resources.keys())
+
+    def source_settings(self, name: str) -> SourceSettings:
+        """Return a source's settings; raises Misconfigured naming the ones there are."""
+        if name in self.settings.sources:
+            return self.settings.sources[name]
+        known = ", ".join(self.settings.sources) or "-"
+        raise Misconfigured(
+            Text(f"没有名为 {name} 的数据源", f"there is no source {name}"),
+            hint=Text(f"已配置：{known}", f"configured: {known}"),
+        )
+
+    def source(self, name: str) -> Source:
+        """Open a source; nothing is connected yet."""
+        from exchange.connect import find
+
+        settings = self.source_settings(name)
+        connector = find(settings.connector, base=self.settings.folder)
+        return connector.open(
+            settings.options,
+            lambda reference: self.settings.secret(reference, self.environ),
+            now=self.clock,
+            base=self.settings.folder,
+        )
+
+    def sealer(self, resource: Resource) -> Sealer:
+        """Return the seal of the resource's department, or the node's ``default`` one."""
+        seals, department = self.settings.seals, resource.department.id
+        name = department if department in seals else "default"
+        if name not in seals:
+            raise Misconfigured(
+                Text(f"部门 {department} 没有电子印章", f"department {department} has no seal"),
+                hint=Text(
+                    f"在 seals 下登记 {department} 或 default",
+                    f"name a folder for {department} or default under seals:",
+                ),
+            )
+        if name not in self._sealers:
+            self._sealers[name] = self.open_seal(seals[name])
+        return self._sealers[name]
+
+    def open_seal(self, seal: SealSettings) -> Sealer:
+        """Open a seal folder."""
+        return open_sealer(
+            self.settings.resolve(seal.folder),
+            key=seal.key,
+            password=seal.password,
+            environ=self.environ,
+        )
+
+    def anchors(self, paths: tuple[Path, ...]) -> tuple[bytes, ...]:
+        """Read trust anchors (信任根), DER."""
+        found = (read_certificates(self.settings.resolve(path)) for path in paths)
+        return tuple(certificate for certificates in found for certificate in certificates)
+
+    # --- doors ----------------------------------------------------------------------------
+
+    def pull_door(self, name: str) -> PullDoor:
+        """Open the door of a source."""
+        resource = self.house.resource(self.source_settings(name).resource)
+        return PullDoor(self.house, name, resource.name, self.source(name))
+
+    def seal_door(self, resource: str) -> SealDoor:
+        """Open the door that checks and seals a resource."""
+        found = self.house.resource(resource)
+        return SealDoor(self.house, found, self.sealer(found))
+
+    def view_door(self, resource: str) -> ViewDoor:
+        """Open the door to the store."""
+        return ViewDoor(self.house, resource, self.store)
+
+    def cascade_door(
+        self, resource: str, send: Callable[[Batch], Outcome], policy: Policy
+    ) -> CascadeDoor:
+        """Open the door to the province."""
+        upstream = self.settings.upstream
+        trust = upstream.trust if upstream is not None else ()
+        return CascadeDoor(
+            self.house,
+            self.house.resource(resource),
+            self.store,
+            send,
+            self.anchors(trust),
+            self.owner,
+            policy,
+        )
+
+    def sender(self) -> Callable[[Batch], Outcome]:
+        """Make what sends a batch to the province once; for use by one thread."""
+        from exchange.cascade.profiles import Target, attempt, profile
+        from exchange.cascade.signing import Credentials
+        from exchange.cascade.transport import Limits, Transport
+
+        upstream = self.settings.upstream
+        if upstream is None:
+            raise Misconfigured(
+                Text("没有配置上级平台", "no upstream is configured"),
+                hint=Text("在 exchange.yaml 中填写 upstream", "fill in upstream: in exchange.yaml"),
+            )
+        transport = Transport(
+            upstream.endpoint,
+            monotonic=time.monotonic,
+            limits=Limits(upstream.connect_seconds, upstream.read_seconds, upstream.total_seconds),
+            ca=self.settings.resolve(upstream.ca) if upstream.ca else None,
+            insecure_http=upstream.insecure_http,
+        )
+        self._open.callback(transport.close)
+        secret = self.settings.secret(upstream.secret, self.environ)
+        target = Target(
+            upstream.endpoint, Credentials(upstream.rid, upstream.sid, secret), upstream.path
+        )
+        chosen = profile(upstream.profile)
+        return lambda batch: attempt(
+            batch, target, profile=chosen, post=transport.post, now=self.clock
+        )
