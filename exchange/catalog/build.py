@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Final, TypeVar
 
 from exchange.catalog.canonical import catalog_digest
@@ -153,9 +154,9 @@ class Builder:
         what = Text(f"字段组 {key.text} ", f"group {key.text}")
         found = self.reader.section(node, what, required=("fields",), optional=("rules",))
         if "fields" not in found:
-            return Group()
-        fields = read_fields(self.reader, found["fields"], None).fields
-        return Group(fields, read_rules(self.reader, found.get("rules")))
+            return Group(complete=False)
+        group = read_fields(self.reader, found["fields"], None)
+        return replace(group, rules=read_rules(self.reader, found.get("rules")))
 
 
 def _uscc_hint(code: str) -> Text:

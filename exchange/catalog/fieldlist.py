@@ -50,6 +50,8 @@ class Group:
 
     fields: tuple[FoundField, ...] = ()
     rules: tuple[FoundRule, ...] = ()
+    complete: bool = True
+    """False when names are missing, so that "no such field" would mislead."""
 
     def under(self, prefix: str) -> Group:
         """Return the group as it stands in a resource that uses it under a prefix."""
@@ -66,6 +68,7 @@ class Group:
                 replace(rule, id=prefix + rule.id, expression=_under(rule.expression, prefix))
                 for rule in self.rules
             ),
+            self.complete,
         )
 
 
@@ -84,37 +87,36 @@ def read_fields(reader: Reader, node: Node, groups: Mapping[str, Group] | None) 
     parts = node.nodes if isinstance(node, Items) else (node,)
     fields: list[FoundField] = []
     rules: list[FoundRule] = []
+    complete = True
     for part in parts:
         if isinstance(part, Pairs) and any(key.text == "use" for key, _ in part.pairs):
             used = _used(reader, part, groups)
             fields.extend(used.fields)
             rules.extend(used.rules)
+            complete = complete and used.complete
             continue
         for key, value in reader.pairs(part, _FIELDS).items():
             fields.append(_field(reader, key, value))
-    return Group(tuple(fields), tuple(rules))
+            complete = complete and re.fullmatch(_NAME, key.text) is not None
+    return Group(tuple(fields), tuple(rules), complete)
 
 
 def _used(reader: Reader, node: Pairs, groups: Mapping[str, Group] | None) -> Group:
     found = reader.section(node, _USE, required=("use",), optional=("prefix",))
     name = reader.text(found.get("use"), _GROUP)
-    prefix = ""
-    if "prefix" in found:
-        hint = Text("字母开头，如 xk_", "a letter first, such as xk_")
-        prefix = reader.matching(found["prefix"], Text("前缀", "prefix"), _NAME, hint) or ""
-    if name is None:
-        return Group()
+    hint = Text("字母开头，如 xk_", "a letter first, such as xk_")
+    prefix = reader.matching(found.get("prefix"), Text("前缀", "prefix"), _NAME, hint)
     if groups is None:
         reader.problems.add(
             node,
             Text("字段组内不能再引用字段组", "a group uses no other group"),
             Text("把字段直接写入本组", "write the fields into this group"),
         )
-        return Group()
-    if name not in groups:
+    elif name is not None and name not in groups:
         reader.problems.unknown(found["use"], _GROUP, name, groups)
-        return Group()
-    return groups[name].under(prefix)
+    elif name is not None and (prefix is not None or "prefix" not in found):
+        return groups[name].under(prefix or "")
+    return Group(complete=False)
 
 
 def _field(reader: Reader, key: Scalar, node: Node) -> FoundField:
@@ -153,7 +155,8 @@ def read_rules(reader: Reader, node: Node | None) -> tuple[FoundRule, ...]:
             "[a-z][a-z0-9_]{0,62}",
             Text("小写字母、数字、下划线", "lower-case letters, digits and _"),
         )
-        text = reader.text(value, Text(f"规则 {shorten(key.text)} ", f"rule {shorten(key.text)}"))
+        what = Text(f"规则 {shorten(key.text)} ", f"rule {shorten(key.text)}")
+        text = reader.text(value, what, limit=5000)
         if identifier is None or text is None:
             continue
         expression, *messages = (part.strip() for part in text.split(" | "))

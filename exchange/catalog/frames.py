@@ -55,7 +55,7 @@ class Conditions:
     def __init__(self, fields: Iterable[Field], broken: Collection[str] = ()) -> None:
         """``broken`` names fields that could not be read: conditions on them are let pass."""
         self._empty = pl.DataFrame(schema={**frame_schema(fields), TODAY: pl.Date()})
-        self._sorted = self._empty.lazy().sort(TODAY)
+        self._sorted = self._empty.lazy().with_row_index("_row").sort("_row")
         self._broken = frozenset(broken)
 
     def names(self, expression: str) -> tuple[str, ...]:
@@ -121,7 +121,8 @@ class Conditions:
     def _passes_a_sort(self, condition: pl.Expr) -> bool:
         """Tell whether the condition is row by row and cannot raise.
 
-        The library itself decides: it moves a filter below a sort only then.
+        The library itself decides: its optimizer moves a filter below a sort only when the
+        filter is row by row, and below numbered rows only when it is sure not to raise.
         """
         return self._sorted.filter(condition).explain().startswith("SORT BY")
 

@@ -88,17 +88,19 @@ class Resources:
         level = reader.choice(found.get("sensitivity"), Text("分级", "sensitivity"), _LEVELS)
         version = reader.integer(found.get("version"), Text("版本号", "version"))
         abstract = reader.text(found.get("abstract"), Text("摘要", "abstract"))
-        listed = Group()
+        listed = Group(complete=False)
         if "fields" in found:
             listed = read_fields(reader, found["fields"], self.groups)
-        listed = Group(listed.fields, (*listed.rules, *read_rules(reader, found.get("rules"))))
         fields = tuple(self._fields(listed.fields, level or Sensitivity.S2))
         names = {field.name for field in listed.fields}
+        rules = (*listed.rules, *read_rules(reader, found.get("rules")))
+        limits = self._limits(found.get("limits"))
+        if not listed.complete:
+            return None
         resource_key = self._key(found.get("key"), names, fields)
         unique = reader.items(found.get("unique"), Text("唯一性", "unique"))
-        rules = self._rules(listed, fields)
-        limits = self._limits(found.get("limits"))
         columns = self._columns(found.get("columns"), names)
+        checked = self._rules(listed.fields, rules, fields)
         if code is None or title is None or department is None or share is None or cycle is None:
             return None
         return Resource(
@@ -109,7 +111,7 @@ class Resources:
             fields=fields,
             key=resource_key,
             unique=tuple(reader.names(item, _FIELD, names) for item in unique),
-            rules=rules,
+            rules=checked,
             version=version or 1,
             share_type=share,
             share_condition=condition or "",
@@ -183,29 +185,31 @@ class Resources:
             )
         return key
 
-    def _rules(self, listed: Group, fields: Sequence[Field]) -> tuple[Rule, ...]:
+    def _rules(
+        self, listed: Sequence[FoundField], rules: Sequence[FoundRule], fields: Sequence[Field]
+    ) -> tuple[Rule, ...]:
         """Check every condition, of rules and of ``when``; return the rules."""
-        rules: list[Rule] = []
+        checked: list[Rule] = []
         seen: dict[str, Scalar] = {}
         conditions = [
             FoundRule(field.name, field.place, field.text.required_when, Text("", ""))
-            for field in listed.fields
+            for field in listed
             if field.text is not None and field.text.required_when is not None
         ]
-        if not conditions and not listed.rules:
+        if not conditions and not rules:
             return ()
         from exchange.catalog.frames import BadCondition, Conditions
 
-        broken = {field.name for field in listed.fields} - {field.name for field in fields}
+        broken = {field.name for field in listed} - {field.name for field in fields}
         checker = Conditions(fields, broken)
-        for rule in (*conditions, *listed.rules):
+        for rule in (*conditions, *rules):
             try:
                 names = checker.names(rule.expression)
             except BadCondition as bad:
                 self.problems.add(rule.place, bad.what, bad.hint)
                 continue
             if rule.message.zh and self.reader.once(seen, rule.id, rule.place):
-                rules.append(
+                checked.append(
                     Rule(
                         id=rule.id,
                         expression=rule.expression,
@@ -213,7 +217,7 @@ class Resources:
                         fields=names,
                     )
                 )
-        return tuple(rules)
+        return tuple(checked)
 
     def _limits(self, node: Node | None) -> Limits:
         if node is None:

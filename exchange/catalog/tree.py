@@ -80,6 +80,8 @@ def parse(text: str, file: str, problems: Problems) -> Node | None:
         problems.add(place, refused.what, refused.hint)
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
+        if error.context == "while scanning a quoted scalar":
+            mark = error.context_mark  # where the quote opens, not where the file ends
         _note_wide_colons(text, file, problems)
         if len(problems.found) == before:
             line = min(mark.line, text.count("\n")) + 1 if mark is not None else 1
