@@ -12,7 +12,7 @@ from exchange.text import Text
 
 T = TypeVar("T")
 
-_INTEGER: Final = re.compile(r"[1-9][0-9]{0,8}")
+_INTEGER: Final = re.compile(r"0|[1-9][0-9]{0,8}")
 _NUMBER: Final = re.compile(r"(?:0|[1-9][0-9]{0,8})(?:\.[0-9]{1,6})?")
 _KEY: Final = Text("键", "key")
 
@@ -89,10 +89,19 @@ class Reader:
         )
         return None
 
-    def integer(self, node: Node | None, what: Text) -> int | None:
-        """Return a whole number from 1 on, written without leading zeros."""
+    def integer(self, node: Node | None, what: Text, *, least: int = 0) -> int | None:
+        """Return a whole number, written without leading zeros."""
         number = self.number(node, what, _INTEGER)
-        return None if number is None else int(number)
+        if node is None or number is None:
+            return None
+        if number < least:
+            self._note(
+                node,
+                Text(f"{what.zh}小于 {least}", f"{what.en} is below {least}"),
+                Text(f"写 {least} 或更大的整数", f"write {least} or more"),
+            )
+            return None
+        return int(number)
 
     def number(
         self, node: Node | None, what: Text, pattern: re.Pattern[str] = _NUMBER

@@ -86,7 +86,7 @@ class Resources:
             )
         cycle = reader.choice(found.get("cycle"), Text("更新周期", "update cycle"), _CYCLES)
         level = reader.choice(found.get("sensitivity"), Text("分级", "sensitivity"), _LEVELS)
-        version = reader.integer(found.get("version"), Text("版本号", "version"))
+        version = reader.integer(found.get("version"), Text("版本号", "version"), least=1)
         abstract = reader.text(found.get("abstract"), Text("摘要", "abstract"))
         listed = Group(complete=False)
         if "fields" in found:

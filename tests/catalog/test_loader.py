@@ -123,6 +123,7 @@ MISTAKES = {
     "percent over 100": ("max_percent: 1.5", "max_percent: 150", 22, "0 to 100"),
     "leading zeros": ("max_count: 100", "max_count: 0100", 22, "without leading zeros: 100"),
     "full-width number": ("max_count: 100", "max_count: １００", 22, "full-width"),
+    "version zero": ("share: 1", "share: 1\n    version: 0", 18, "write 1 or more"),
     "no number": ("max_count: 100", "max_count: many", 22, "write a number"),
     "malformed resource code": ("code: 307001/1", "code: 30700/1", 14, "such as 307001/1"),
     "unknown department": ("department: data", "department: date", 16, "did you mean 'data'"),
