@@ -43,7 +43,7 @@ def main(arguments: Sequence[str]) -> int:
     os.environ.update(taken)
     talk = Talk(language(), as_json="--json" in rest)
 
-    from exchange.cli.commands import application  # noqa: PLC0415
+    from exchange.cli.commands import application
 
     try:
         return application(talk.lang, rest)

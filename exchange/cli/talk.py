@@ -47,10 +47,10 @@ class Talk:
         """Write a table to stdout; nothing when answers are JSON."""
         if self.as_json:
             return
-        from rich.box import SIMPLE_HEAD  # noqa: PLC0415
-        from rich.console import Console  # noqa: PLC0415
-        from rich.table import Table  # noqa: PLC0415
-        from rich.text import Text as Plain  # noqa: PLC0415
+        from rich.box import SIMPLE_HEAD
+        from rich.console import Console
+        from rich.table import Table
+        from rich.text import Text as Plain
 
         table = Table(title=title, box=SIMPLE_HEAD, title_justify="left")
         for head in heads:

@@ -1,0 +1,429 @@
+"""The tree of commands. Each body imports what it needs, so that ``--help`` stays fast."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from typer._click.exceptions import UsageError
+
+from exchange.cli.talk import Talk
+
+USAGE = 64
+"""Exit code for a command line that cannot be read (sysexits.h EX_USAGE)."""
+
+_BOTH = "\x1f"
+
+
+def application(lang: str, arguments: Sequence[str]) -> int:
+    """Run one command line; returns its exit code."""
+    command = typer.main.get_command(app)
+    _speak(command, lang)
+    try:
+        code = command.main(list(arguments), prog_name="exchange", standalone_mode=False, obj=lang)
+    except UsageError as error:
+        error.show()
+        return USAGE
+    except typer.Abort:
+        return 130
+    return code if isinstance(code, int) else 0
+
+
+def both(zh: str, en: str) -> str:
+    """Join a help text's two languages; :func:`_speak` picks one when the command is known."""
+    return f"{zh}{_BOTH}{en}"
+
+
+def _speak(command: Any, lang: str) -> None:
+    """Pick one language in the help of a command, its options and its subcommands."""
+    for item in (command, *command.params):
+        zh, found, en = (getattr(item, "help", None) or "").partition(_BOTH)
+        if found:
+            item.help = zh if lang == "zh" else en
+    for sub in getattr(command, "commands", {}).values():
+        _speak(sub, lang)
+
+
+def talk(context: typer.Context, *, as_json: bool = False) -> Talk:
+    """Make the voice of a command."""
+    return Talk(context.obj, as_json=as_json)
+
+
+def _group(name: str, zh: str, en: str) -> typer.Typer:
+    sub = typer.Typer(no_args_is_help=True, rich_markup_mode=None)
+    app.add_typer(sub, name=name, help=both(zh, en))
+    return sub
+
+
+Json = Annotated[bool, typer.Option("--json", help=both("以 JSON 输出", "answer as JSON"))]
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    help=both(
+        "地市节点：采集、校验、封签、级联、回执。\n\n"
+        "每条命令都可加 --config 文件 与 --lang zh|en。\n\n"
+        "退出码：0 成功 · 1 检查未通过 · 2 有待生效的变更 · 3 配置 · 4 连不上 · 5 无权限 · "
+        "6 印章、回执或证据不成立 · 64 用法",
+        "The prefecture node: pull, validate, seal, cascade, receipt.\n\n"
+        "Every command takes --config FILE and --lang zh|en.\n\n"
+        "Exit codes: 0 done · 1 a check failed · 2 changes pending · 3 configuration · "
+        "4 cannot reach · 5 denied · 6 does not verify · 64 usage",
+    ),
+)
+
+# --- first steps ---------------------------------------------------------------------
+
+
+@app.command(
+    help=both(
+        "在临时节点上跑完整个流程：三个部门、真实区划、约 1% 脏数据、模拟省级平台",
+        "run the whole job on a temporary node: three departments, dirty data, a province",
+    )
+)
+def demo(
+    context: typer.Context,
+    *,
+    folder: Annotated[
+        Path | None,
+        typer.Option(help=both("节点目录（默认临时目录）", "folder of the node (default: new)")),
+    ] = None,
+    scale: Annotated[float, typer.Option(min=0.01, max=100)] = 1.0,
+    seed: Annotated[int, typer.Option(help=both("随机种子", "seed of the data"))] = 2026,
+    as_json: Json = False,
+) -> int:
+    from exchange.cli.demo import demo as command
+
+    return command(talk(context, as_json=as_json), folder=folder, scale=scale, seed=seed)
+
+
+@app.command(help=both("新建节点目录（含测试印章与模拟省级平台）", "make a new node in a folder"))
+def init(
+    context: typer.Context,
+    folder: Annotated[Path, typer.Argument(help=both("新目录", "a new folder"))],
+    *,
+    port: Annotated[int, typer.Option(min=1, max=65535)] = 8470,
+    suite: Annotated[str, typer.Option(help="sm2-sm3 | ecdsa-p256-sha256")] = "sm2-sm3",
+) -> int:
+    from exchange.cli.nodes import init as command
+
+    return command(talk(context), folder, port=port, suite=suite)
+
+
+@app.command(
+    help=both("检查本机、配置、印章、日志、存储、上级平台", "check everything a run needs")
+)
+def doctor(context: typer.Context, *, as_json: Json = False) -> int:
+    from exchange.cli.doctor import doctor as command
+
+    return command(talk(context, as_json=as_json))
+
+
+# --- the job -------------------------------------------------------------------------
+
+
+@app.command(
+    help=both("运行：一次（--once）或按计划持续运行", "run once, or by schedule until stopped")
+)
+def run(
+    context: typer.Context,
+    sources: Annotated[
+        list[str] | None, typer.Argument(help=both("数据源（默认全部）", "sources (default: all)"))
+    ] = None,
+    *,
+    once: Annotated[bool, typer.Option("--once", help=both("只运行一次", "once"))] = False,
+    only: Annotated[
+        str | None,
+        typer.Option(help=both("只运行一段：", "one room only: ") + "pull|seal|cascade"),
+    ] = None,
+    as_json: Json = False,
+) -> int:
+    from exchange.cli.nodes import run as command
+
+    return command(talk(context, as_json=as_json), sources or None, once=once, only=only)
+
+
+@app.command(
+    help=both("各资源的数量、积压、停止原因", "what came in, went out, waits or is halted")
+)
+def status(context: typer.Context, *, as_json: Json = False) -> int:
+    from exchange.cli.nodes import status as command
+
+    return command(talk(context, as_json=as_json))
+
+
+@app.command(help=both("让因超限而停止的资源继续", "let a resource that was halted go on"))
+def release(context: typer.Context, resource: str) -> int:
+    from exchange.cli.nodes import release as command
+
+    return command(talk(context), resource)
+
+
+@app.command(
+    help=both("省级一侧：接收、验证、保存、答复回执", "the province's side: receive and receipt")
+)
+def gateway(context: typer.Context) -> int:
+    from exchange.cli.nodes import gateway as command
+
+    return command(talk(context))
+
+
+# --- catalog -------------------------------------------------------------------------
+
+catalog = _group("catalog", "政务数据目录", "the catalog")
+
+
+@catalog.command(help=both("检查目录文件", "check the catalog files"))
+def check(
+    context: typer.Context,
+    file: Annotated[Path | None, typer.Argument(help="catalog.yaml")] = None,
+    *,
+    as_json: Json = False,
+) -> int:
+    from exchange.cli.catalog import check as command
+
+    return command(talk(context, as_json=as_json), file)
+
+
+@catalog.command(help=both("与已生效目录比较（有变更时退出码 2）", "compare with what is applied"))
+def plan(context: typer.Context, *, as_json: Json = False) -> int:
+    from exchange.cli.catalog import plan as command
+
+    return command(talk(context, as_json=as_json))
+
+
+@catalog.command(help=both("使目录生效并生成 Avro 模式", "apply the catalog, write Avro schemas"))
+def apply(
+    context: typer.Context,
+    *,
+    allow_breaking: Annotated[
+        bool, typer.Option("--allow-breaking", help=both("同意破坏性变更", "consent"))
+    ] = False,
+    as_json: Json = False,
+) -> int:
+    from exchange.cli.catalog import apply as command
+
+    return command(talk(context, as_json=as_json), allow_breaking=allow_breaking)
+
+
+@catalog.command(help=both("说明一个资源或数据项的要求", "say what a resource or field requires"))
+def explain(
+    context: typer.Context,
+    subject: Annotated[str, typer.Argument(help="resource | resource.field")],
+    *,
+    as_json: Json = False,
+) -> int:
+    from exchange.cli.catalog import explain as command
+
+    return command(talk(context, as_json=as_json), subject)
+
+
+# --- connectors ----------------------------------------------------------------------
+
+connector = _group("connector", "连接器与数据源", "connectors and sources")
+
+
+@connector.command("list", help=both("列出连接器及其配置项", "list connectors and their settings"))
+def connector_list(context: typer.Context, *, as_json: Json = False) -> int:
+    from exchange.cli.connector import listing as command
+
+    return command(talk(context, as_json=as_json))
+
+
+@connector.command("check", help=both("试连一个数据源", "try a source"))
+def connector_check(context: typer.Context, source: str, *, as_json: Json = False) -> int:
+    from exchange.cli.connector import check as command
+
+    return command(talk(context, as_json=as_json), source)
+
+
+@connector.command(
+    "preview", help=both("看数据源的前几条（脱敏）", "first rows of a source, masked")
+)
+def connector_preview(
+    context: typer.Context,
+    source: str,
+    *,
+    rows: Annotated[int, typer.Option(min=1, max=1000)] = 5,
+    as_json: Json = False,
+) -> int:
+    from exchange.cli.connector import preview as command
+
+    return command(talk(context, as_json=as_json), source, rows)
+
+
+# --- quarantine ----------------------------------------------------------------------
+
+quarantine = _group("quarantine", "隔离区：被拒收的记录", "quarantine: refused records")
+
+
+@quarantine.command("list", help=both("列出隔离的记录（按批）", "list what is in quarantine"))
+def quarantine_list(
+    context: typer.Context,
+    resource: Annotated[str | None, typer.Argument()] = None,
+    *,
+    as_json: Json = False,
+) -> int:
+    from exchange.cli.quarantine import listing as command
+
+    return command(talk(context, as_json=as_json), resource)
+
+
+@quarantine.command(help=both("查看一批及每条的全部原因（脱敏）", "show records and every reason"))
+def show(
+    context: typer.Context,
+    address: Annotated[str, typer.Argument(help="resource/partition/offset")],
+    *,
+    rows: Annotated[int, typer.Option(min=1, max=8192)] = 20,
+    as_json: Json = False,
+) -> int:
+    from exchange.cli.quarantine import show as command
+
+    return command(talk(context, as_json=as_json), address, rows)
+
+
+@quarantine.command(
+    help=both("导出 Excel 交给部门修改（脱敏）", "export to Excel for the department")
+)
+def export(
+    context: typer.Context,
+    resource: str,
+    *,
+    to: Annotated[Path, typer.Option(help=both("文件 .xlsx", "file .xlsx"))],
+    as_json: Json = False,
+) -> int:
+    from exchange.cli.quarantine import export as command
+
+    return command(talk(context, as_json=as_json), resource, to)
+
+
+@quarantine.command(help=both("重新送检（可带改正后的 Excel/CSV）", "send records through again"))
+def replay(
+    context: typer.Context,
+    resource: str,
+    *,
+    file: Annotated[
+        Path | None, typer.Option(help=both("改正后的文件", "corrected file from export"))
+    ] = None,
+    as_json: Json = False,
+) -> int:
+    from exchange.cli.quarantine import replay as command
+
+    return command(talk(context, as_json=as_json), resource, file)
+
+
+# --- cascade -------------------------------------------------------------------------
+
+cascade = _group("cascade", "级联：向上级投递", "cascade: deliveries to the province")
+
+
+@cascade.command("list", help=both("列出批次及投递状态", "list batches and their state"))
+def cascade_list(
+    context: typer.Context,
+    resource: Annotated[str | None, typer.Argument()] = None,
+    *,
+    state: Annotated[
+        str | None,
+        typer.Option(help="pending|sending|checking|waiting|receipted|refused|halted"),
+    ] = None,
+    limit: Annotated[int, typer.Option(min=1, max=100_000)] = 50,
+    as_json: Json = False,
+) -> int:
+    from exchange.cli.cascade import listing as command
+
+    return command(talk(context, as_json=as_json), resource, state, limit)
+
+
+@cascade.command(help=both("把退回或停止的批次重新投递", "deliver a refused or halted batch again"))
+def retry(
+    context: typer.Context,
+    resource: str,
+    batch: Annotated[str | None, typer.Argument(help=both("批次号", "batch number"))] = None,
+    *,
+    as_json: Json = False,
+) -> int:
+    from exchange.cli.cascade import retry as command
+
+    return command(talk(context, as_json=as_json), resource, batch)
+
+
+@cascade.command("export", help=both("导出封签批次及其回执为文件", "write batch and receipt files"))
+def cascade_export(
+    context: typer.Context,
+    resource: str,
+    batch: Annotated[str, typer.Argument(help=both("批次号", "batch number"))],
+    *,
+    to: Annotated[Path, typer.Option(help=both("目录", "folder"))] = Path(),
+    as_json: Json = False,
+) -> int:
+    from exchange.cli.cascade import export as command
+
+    return command(talk(context, as_json=as_json), resource, batch, to)
+
+
+# --- evidence ------------------------------------------------------------------------
+
+_TRUST = both("信任根证书（PEM），可多个", "trusted root certificate (PEM), repeatable")
+
+
+@app.command(help=both("离线验证批次、回执或证明文件", "verify batches, receipts, proofs; offline"))
+def verify(
+    context: typer.Context,
+    files: list[Path],
+    *,
+    trust: Annotated[list[Path] | None, typer.Option(help=_TRUST)] = None,
+    batch: Annotated[
+        Path | None,
+        typer.Option(help=both("回执对应的批次文件", "the batch that a receipt belongs to")),
+    ] = None,
+    as_json: Json = False,
+) -> int:
+    from exchange.cli.evidence import verify as command
+
+    return command(talk(context, as_json=as_json), files, trust or [], batch)
+
+
+@app.command(help=both("从批次中取出一条记录的证明", "prove one record of a batch"))
+def prove(
+    context: typer.Context,
+    file: Path,
+    *,
+    key: Annotated[
+        list[str] | None, typer.Option(help=both("字段=值，可多个", "field=value, repeatable"))
+    ] = None,
+    row: Annotated[int | None, typer.Option(min=1, help=both("第几条", "record number"))] = None,
+    to: Annotated[Path | None, typer.Option(help=both("输出文件", "output file"))] = None,
+) -> int:
+    from exchange.cli.evidence import prove as command
+
+    return command(talk(context), file, key or [], row, to)
+
+
+# --- bench ---------------------------------------------------------------------------
+
+
+@app.command(help=both("测量本机速度与内存", "measure speed and memory on this machine"))
+def bench(
+    context: typer.Context,
+    *,
+    rows: Annotated[int, typer.Option(min=1000)] = 200_000,
+    full: Annotated[bool, typer.Option("--full", help=both("全部项目", "the full set"))] = False,
+    as_json: Json = False,
+) -> int:
+    from exchange.cli.bench import bench as command
+
+    return command(talk(context, as_json=as_json), rows=rows, full=full)
+
+
+@app.command(help=both("版本", "version"))
+def version() -> int:
+    from exchange import __version__
+
+    sys.stdout.write(f"exchange {__version__}\n")
+    return 0
