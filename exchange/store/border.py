@@ -24,16 +24,30 @@ def border(where: str) -> Iterator[None]:
     try:
         yield
     except exc.StatementError as error:
-        if isinstance(error.orig, ExchangeError):  # a column type refused a value
-            raise error.orig from error
-        verdict = _of_driver(error)
+        first = _first(error)
+        if isinstance(first.orig, ExchangeError):  # a column type refused a value
+            raise first.orig from error
+        verdict = _of_driver(first)
         if verdict is None:  # a mistake in our own SQL or values: a bug stays visible
             raise
-        raise verdict(where, _detail(error.orig)) from error
+        raise verdict(where, _detail(first.orig)) from first
     except (exc.ArgumentError, exc.NoSuchModuleError, ModuleNotFoundError) as error:
         raise _address(where, str(error)) from error
     except exc.TimeoutError as error:  # the pool has no connection left
         raise _away(where, "all connections are in use") from error
+
+
+def _first(error: exc.StatementError) -> exc.StatementError:
+    """Find what happened first: a roll-back that fails afterwards only hides it.
+
+    SQLite, for one, drops the whole transaction when the disk is full, savepoints included.
+    """
+    link: BaseException | None = error
+    while link is not None and not isinstance(link, ExchangeError):  # that one was dealt with
+        if isinstance(link, exc.StatementError):
+            error = link
+        link = link.__context__
+    return error
 
 
 def _of_driver(error: exc.StatementError) -> Verdict | None:
@@ -53,7 +67,9 @@ def _of_driver(error: exc.StatementError) -> Verdict | None:
 
 
 def _detail(cause: object) -> str:
-    return " ".join(str(cause).split())[:500]
+    """Take the driver's message, without PostgreSQL's DETAIL, which shows the row."""
+    primary = getattr(getattr(cause, "diag", None), "message_primary", None)
+    return " ".join(str(primary or cause).split())[:500]
 
 
 def _away(where: str, detail: str) -> ExchangeError:

@@ -16,6 +16,8 @@ from exchange.store.database import Store, open_store
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from tests.servers import Server
+
 START = datetime(2026, 11, 23, 1, 2, 3, 4000, tzinfo=UTC)
 Opener = Callable[[], Store]
 
@@ -31,22 +33,29 @@ class Clock:
         return self.now
 
 
+@pytest.fixture(scope="session")
+def admin(postgres: Server) -> Iterator[Engine]:
+    """Make and drop databases on the test server."""
+    url = make_url(postgres.url).set(drivername="postgresql+psycopg")
+    engine = create_engine(url, isolation_level="AUTOCOMMIT")
+    yield engine
+    engine.dispose()
+
+
 @pytest.fixture(params=["sqlite", "postgresql"])
 def url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
     if request.param == "sqlite":
         yield f"sqlite:///{tmp_path / 'store.sqlite3'}"
         return
-    server = make_url(request.getfixturevalue("postgres").url)
+    admin: Engine = request.getfixturevalue("admin")
     name = f"store_{uuid.uuid4().hex[:12]}"
-    engine = create_engine(
-        server.set(drivername="postgresql+psycopg"), isolation_level="AUTOCOMMIT"
-    )
-    with engine.connect() as connection:
+    with admin.connect() as connection:
         connection.execute(text(f"CREATE DATABASE {name}"))
-    yield server.set(database=name).render_as_string(hide_password=False)
-    with engine.connect() as connection:
+    yield admin.url.set(drivername="postgresql", database=name).render_as_string(
+        hide_password=False
+    )
+    with admin.connect() as connection:
         connection.execute(text(f"DROP DATABASE {name} WITH (FORCE)"))
-    engine.dispose()
 
 
 @pytest.fixture
