@@ -58,10 +58,12 @@ VERDICTS: Mapping[type[BaseException], type[ExchangeError]] = {
     exceptions.UnrewindableBodyError: Misconfigured,
     HTTPError: Transient,
     OSError: Misconfigured,
+    UnicodeError: Misconfigured,
 }
 """What each foreign error means for us; the nearest class in the error's line decides.
 
 A bare OSError never comes from the network here: it is a certificate file that is not there.
+A UnicodeError is a setting in a header that HTTP cannot carry.
 """
 
 
@@ -137,7 +139,7 @@ class Transport:
                     headers={name.lower(): value for name, value in response.headers.items()},
                     body=self._body(response),
                 )
-        except (OSError, HTTPError) as error:
+        except (OSError, HTTPError, UnicodeError) as error:
             raise translate(error, self._origin) from error
 
     def close(self) -> None:
@@ -166,8 +168,8 @@ def translate(error: BaseException, origin: str) -> ExchangeError:
         return Misconfigured(
             Text(f"无法安全连接 {origin}：{name}", f"cannot connect to {origin} safely: {name}"),
             hint=Text(
-                "请检查上级平台地址、证书链(upstream.ca)和本机时间",
-                "check the address, the certificates (upstream.ca) and this machine's clock",
+                "请检查上级平台地址、接入凭据、证书链(upstream.ca)和本机时间",
+                "check the address, the credentials, the certificates (upstream.ca) and the clock",
             ),
         )
     return verdict(

@@ -129,7 +129,7 @@ class Sent:
             batch_no=statement.batch_no,
             resource=statement.resource,
             resource_code=statement.resource_code,
-            statement=suite(statement.suite).digest(statement.to_bytes()).hex(),
+            statement=statement.digest,
             root=statement.root,
             rows=statement.rows,
             sealed_at=statement.sealed_at,

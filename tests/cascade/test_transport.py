@@ -175,6 +175,14 @@ def test_nobody_listens() -> None:
         client.post(request(endpoint))
 
 
+@pytest.mark.parametrize("value", ["身份", "a\nb", "a\rb", " a"])
+def test_a_header_that_http_cannot_carry_is_ours_to_fix(value: str) -> None:
+    with listening(reply()) as endpoint, contextlib.closing(transport(endpoint)) as client:
+        with pytest.raises(Misconfigured):
+            client.post(Request(f"{endpoint}/x", {"gjzwfwpt_rid": value}, b""))
+        assert client.post(request(endpoint)).status == 200
+
+
 # --- TLS -------------------------------------------------------------------------------------
 
 

@@ -1,0 +1,15 @@
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.gateway.province import Province
+from tests.gateway.province import province as open_province
+
+
+@pytest.fixture
+def province(tmp_path: Path) -> Iterator[Province]:
+    with open_province(tmp_path) as opened:
+        yield opened

@@ -1,0 +1,110 @@
+"""A province on loopback: the real gateway, a real server, a real client."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from fastapi import FastAPI
+
+from exchange.cascade.delivery import Outcome
+from exchange.cascade.profiles import Batch, Target, attempt, profile
+from exchange.cascade.signing import Credentials
+from exchange.cascade.transport import Limits, Transport
+from exchange.gateway.app import create_app
+from exchange.gateway.serve import background
+from exchange.gateway.settings import GatewaySettings
+from exchange.store.database import Store, open_store
+from tests.receipt.seals import NOW, Party, make_party
+
+PREFECTURE = make_party("prefecture")
+PROVINCE = make_party("province")
+SECRET = "secret-x"
+CREDENTIALS = Credentials("rid-dxal", "sid-batch", SECRET)
+
+
+@dataclass
+class Clock:
+    now: datetime = NOW
+
+    def __call__(self) -> datetime:
+        return self.now
+
+
+@dataclass
+class Province:
+    """A gateway that is not listening yet."""
+
+    settings: GatewaySettings
+    store: Store
+    clock: Clock = field(default_factory=Clock)
+    party: Party = PROVINCE
+
+    @property
+    def app(self) -> FastAPI:
+        return create_app(
+            self.settings,
+            store=self.store,
+            sealer=self.party.sealer,
+            clock=self.clock,
+            entropy=os.urandom,
+        )
+
+    @property
+    def files(self) -> list[Path]:
+        return sorted(path for path in self.settings.folder.rglob("*") if path.is_file())
+
+
+def make_settings(folder: Path, store: str, **changes: Any) -> GatewaySettings:
+    values: dict[str, Any] = {
+        "folder": folder / "received",
+        "clients": {CREDENTIALS.rid: SECRET},
+        "sid": CREDENTIALS.sid,
+        "anchors": (PREFECTURE.root,),
+        "province": "23",
+        "store": store,
+        "port": 0,
+        "workers": 2,
+    }
+    return GatewaySettings(**values | changes)
+
+
+@contextlib.contextmanager
+def province(folder: Path, url: str | None = None, **changes: Any) -> Iterator[Province]:
+    clock = Clock()
+    settings = make_settings(folder, url or f"sqlite:///{folder / 'province.db'}", **changes)
+    with contextlib.closing(open_store(settings.store, clock=clock, migrate=True)) as store:
+        yield Province(settings, store, clock)
+
+
+@dataclass
+class Node:
+    """The cascade's side: attempts deliveries at one endpoint."""
+
+    endpoint: str
+    credentials: Credentials = CREDENTIALS
+    now: datetime = NOW
+    limits: Limits = field(default_factory=lambda: Limits(connect=2, read=20, total=30))
+
+    def attempt(self, batch: Batch) -> Outcome:
+        transport = Transport(self.endpoint, monotonic=time.monotonic, limits=self.limits)
+        with contextlib.closing(transport):
+            return attempt(
+                batch,
+                Target(self.endpoint, self.credentials),
+                profile=profile("national"),
+                post=transport.post,
+                now=lambda: self.now,
+            )
+
+
+@contextlib.contextmanager
+def node(app: Any, **options: Any) -> Iterator[Node]:
+    with background(app, **options) as endpoint:
+        yield Node(endpoint)

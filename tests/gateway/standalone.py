@@ -1,0 +1,31 @@
+"""A gateway in a process of its own: ``python -m tests.gateway.standalone FOLDER [PORT]``."""
+
+from __future__ import annotations
+
+import os
+import sys
+from datetime import UTC, datetime
+from pathlib import Path
+
+from exchange.gateway.serve import run_gateway
+from exchange.seal.folder import open_sealer, read_certificates
+from tests.gateway.province import make_settings
+
+
+def main(folder: Path, port: int = 0) -> None:
+    run_gateway(
+        make_settings(
+            folder,
+            f"sqlite:///{folder / 'province.db'}",
+            port=port,
+            anchors=tuple(read_certificates(folder / "prefecture.pem")),
+        ),
+        sealer=open_sealer(folder / "seal", environ={}),
+        clock=lambda: datetime.now(UTC),
+        entropy=os.urandom,
+        announce=lambda line: print(line, flush=True),  # noqa: T201 (what is tested)
+    )
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]), *map(int, sys.argv[2:]))

@@ -1,0 +1,166 @@
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+import trustme
+
+from exchange.cascade.delivery import Answered, Failed, Outcome
+from exchange.cascade.profiles import Target, attempt, profile
+from exchange.cascade.transport import Transport
+from exchange.errors import Misconfigured, Transient
+from exchange.gateway.serve import background, serve
+from exchange.gateway.settings import Tls
+from exchange.receipt.receipt import Sent, check
+from exchange.seal.der import to_pem
+from exchange.seal.folder import write_seal_folder
+from exchange.seal.suites import SM2_SM3
+from exchange.seal.testca import issue, make_authority, make_seal
+from tests.gateway.batches import make_batch, outgoing
+from tests.gateway.province import CREDENTIALS, PREFECTURE, Node, Province
+from tests.receipt.seals import NOW, Party, make_party
+
+ROOT = Path(__file__).parents[2]
+TODAY = datetime.now(UTC)
+
+
+@pytest.fixture
+def prefecture(tmp_path: Path) -> Party:
+    party = make_party("prefecture", now=TODAY)
+    (tmp_path / "prefecture.pem").write_bytes(to_pem("CERTIFICATE", party.root))
+    return party
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> bytes:
+    authority = make_authority("province", SM2_SM3, now=TODAY, entropy=os.urandom)
+    signer = issue(authority, "signer", now=TODAY, entropy=os.urandom)
+    eseal = make_seal(
+        issue(authority, "maker", now=TODAY, entropy=os.urandom),
+        (signer.certificate,),
+        name="province",
+        es_id="23",
+        created=TODAY,
+        valid_until=TODAY.replace(year=TODAY.year + 1, day=1),
+    )
+    write_seal_folder(
+        tmp_path / "seal",
+        key=signer.key,
+        certificate=signer.certificate,
+        eseal=eseal,
+        chain=(),
+        root=authority.certificate,
+        password=None,
+    )
+    return authority.certificate
+
+
+@contextlib.contextmanager
+def gateway(folder: Path) -> Iterator[tuple[subprocess.Popen[str], Node]]:
+    process = subprocess.Popen(
+        [sys.executable, "-m", "tests.gateway.standalone", str(folder)],
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    with process:
+        try:
+            assert process.stdout is not None
+            yield process, Node(json.loads(process.stdout.readline())["url"], now=TODAY)
+        finally:
+            process.kill()
+
+
+def test_a_kill_at_any_moment_loses_no_receipt_that_was_given(
+    tmp_path: Path, prefecture: Party, root: bytes
+) -> None:
+    batches = [make_batch(prefecture.sealer, n, sealed_at=TODAY) for n in range(1, 21)]
+    given: dict[str, Outcome] = {}
+    for delay in (0.02, 0.1, 0.3):
+        with gateway(tmp_path) as (process, caller), ThreadPoolExecutor(4) as pool:
+            work = {b.statement.batch_no: pool.submit(caller.attempt, outgoing(b)) for b in batches}
+            time.sleep(delay)
+            process.kill()
+            for number, each in work.items():
+                if isinstance(outcome := each.result(), Answered):
+                    assert given.setdefault(number, outcome) == outcome
+                else:
+                    assert isinstance(outcome, Failed)
+    with gateway(tmp_path) as (_, caller):
+        for batch in batches:
+            outcome = caller.attempt(outgoing(batch))
+            assert isinstance(outcome, Answered)
+            assert given.setdefault(batch.statement.batch_no, outcome) == outcome
+            assert check(outcome.receipt, anchors=[root], sent=Sent.of(batch.statement)).ok
+    files = [path for path in (tmp_path / "received").rglob("*") if path.is_file()]
+    assert sorted(path.read_bytes() for path in files) == sorted(b.data for b in batches)
+
+
+@pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.usefixtures("root")
+def test_a_signal_stops_it_in_order(how: signal.Signals, tmp_path: Path, prefecture: Party) -> None:
+    batch = make_batch(prefecture.sealer, sealed_at=TODAY)
+    with gateway(tmp_path) as (process, caller):
+        assert isinstance(caller.attempt(outgoing(batch)), Answered)
+        process.send_signal(how)
+        assert process.wait(20) == 0
+
+
+def test_a_taken_port_says_so(province: Province) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken, pytest.raises(Transient, match="listen"):
+        serve(
+            province.app,
+            host="127.0.0.1",
+            port=taken.getsockname()[1],
+            connections=1,
+            announce=pytest.fail,
+        )
+
+
+def test_a_certificate_that_is_not_there_says_so(province: Province, tmp_path: Path) -> None:
+    tls = Tls(tmp_path / "none.pem", tmp_path / "none.key")
+    with pytest.raises(Misconfigured, match="TLS"), background(province.app, tls=tls):
+        pass
+
+
+def test_with_tls(province: Province, tmp_path: Path) -> None:
+    authority = trustme.CA()
+    authority.cert_pem.write_to_path(str(tmp_path / "ca.pem"))
+    made = authority.issue_cert("127.0.0.1")
+    made.private_key_pem.write_to_path(str(tmp_path / "key.pem"))
+    made.cert_chain_pems[0].write_to_path(str(tmp_path / "cert.pem"))
+    tls = Tls(tmp_path / "cert.pem", tmp_path / "key.pem")
+    with background(province.app, tls=tls) as endpoint:
+        assert endpoint.startswith("https://")
+        transport = Transport(endpoint, monotonic=time.monotonic, ca=tmp_path / "ca.pem")
+        with contextlib.closing(transport):
+            outcome = attempt(
+                outgoing(make_batch(PREFECTURE.sealer)),
+                Target(endpoint, CREDENTIALS),
+                profile=profile("national"),
+                post=transport.post,
+                now=lambda: NOW,
+            )
+    assert isinstance(outcome, Answered)
+
+
+def test_too_many_connections_are_told_to_come_back(province: Province) -> None:
+    with background(province.app, connections=2) as endpoint:
+        address = ("127.0.0.1", int(endpoint.rpartition(":")[2]))
+        caller = Node(endpoint)
+        with socket.create_connection(address), socket.create_connection(address):
+            time.sleep(0.2)
+            assert isinstance(caller.attempt(outgoing(make_batch(PREFECTURE.sealer))), Failed)
+        time.sleep(0.2)
+        assert isinstance(caller.attempt(outgoing(make_batch(PREFECTURE.sealer))), Answered)
