@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta, timezone
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from exchange.seal import jcs
@@ -46,6 +46,7 @@ def test_the_bytes_are_those_of_the_vector() -> None:
     assert STATEMENT.property_info == "urn:gds:batch:hotline_order/2026112300001;canon=jcs"
 
 
+@settings(deadline=None)
 @given(source=st.text(max_size=50), lane=st.integers(0, jcs.MAX_INTEGER))
 def test_round_trip(source: str, lane: int) -> None:
     statement = replace(STATEMENT, source=source, lane=lane)
@@ -85,6 +86,7 @@ def test_every_other_spelling_is_refused(old: bytes, new: bytes) -> None:
         Statement.from_bytes(data.replace(old, new, 1))
 
 
+@settings(deadline=None)
 @given(st.binary(max_size=200) | st.text(max_size=50).map(str.encode))
 def test_arbitrary_bytes_are_refused_with_a_value_error(data: bytes) -> None:
     with pytest.raises(ValueError):  # noqa: PT011
@@ -93,6 +95,7 @@ def test_arbitrary_bytes_are_refused_with_a_value_error(data: bytes) -> None:
         jcs.decode(b"[" * 100_000 + data)
 
 
+@settings(deadline=None)
 @given(
     st.recursive(
         st.text() | st.integers(-jcs.MAX_INTEGER, jcs.MAX_INTEGER),

@@ -1,0 +1,75 @@
+from __future__ import annotations
+
+import json
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from exchange.seal.batch import build
+from exchange.seal.checks import Verification
+from exchange.seal.suites import SUITES
+from exchange.seal.verify import BATCH_CHECKS, PROOF_CHECKS, verify_batch, verify_proof
+from tests.seal.samples import FACTS, SEED, packed, sealed, sealers
+
+
+def failed(verification: Verification) -> list[str]:
+    return [check.name for check in verification.failed]
+
+
+@pytest.mark.parametrize("suite", SUITES)
+@pytest.mark.parametrize("count", [1, 2, 3, 300])
+def test_a_sealed_batch_verifies(suite: str, count: int) -> None:
+    verification = verify_batch(sealed(count, suite).data, anchors=[sealers(suite)[1]])
+    assert failed(verification) == []
+    assert verification.ok
+    answer = verification.as_dict()
+    assert json.loads(json.dumps(answer))["rows"] == count
+    names = [check.name for check in verification.checks]
+    assert names[: len(BATCH_CHECKS)] == list(BATCH_CHECKS)
+    assert {"signature.value", "signer.chain", "seal.signature"} <= set(names)
+    assert len(names) == len(set(names))
+    assert verification.facts["batch_no"] == "2026112300001"
+
+
+def test_without_the_right_anchor_only_trust_fails() -> None:
+    for anchors in ([], [sealers(name="别的")[1]]):
+        verification = verify_batch(sealed().data, anchors=anchors)
+        assert failed(verification) == ["signer.chain", "seal.maker_chain"]
+
+
+def test_nothing_readable_lists_every_check_as_not_reached() -> None:
+    verification = verify_batch(b"no batch", anchors=[])
+    assert [check.name for check in verification.checks] == [*BATCH_CHECKS, "signature"]
+    assert not any(check.ok for check in verification.checks)
+    first, *others = verification.checks
+    assert "not an Avro object container file" in first.found
+    assert {check.found for check in others} == {"not reached because container failed"}
+    assert (verification.rows, verification.facts) == (0, {})
+
+
+@settings(deadline=None)
+@given(st.binary(max_size=300))
+def test_arbitrary_bytes_never_raise(data: bytes) -> None:
+    assert not verify_batch(data, anchors=[data]).ok
+    proof = verify_proof(data, anchors=[data])
+    assert [check.name for check in proof.checks] == [*PROOF_CHECKS, "signature"]
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.data())
+def test_changed_files_never_raise_and_never_verify(data: st.DataObject) -> None:
+    good = sealed().data
+    at = data.draw(st.integers(0, len(good)))
+    to = data.draw(st.integers(at, min(len(good), at + 40)))
+    changed = good[:at] + data.draw(st.binary(max_size=40)) + good[to:]
+    assert verify_batch(changed, anchors=[sealers()[1]]).ok is (changed == good)
+
+
+def test_rows_are_those_of_the_file() -> None:
+    assert verify_batch(sealed(300).data, anchors=[]).rows == 300
+
+
+def test_a_large_batch_verifies() -> None:
+    batch = build(packed(8192), FACTS, sealer=sealers()[0], seed=SEED)
+    assert verify_batch(batch.data, anchors=[sealers()[1]]).ok
