@@ -78,7 +78,7 @@ gateway:
   store: sqlite:///received.db
   sid: {sid}
   clients: [{{rid: {rid}, secret: "file:../secrets/province.txt"}}]
-  seal: {{folder: seal, password: "file:seal/password.txt"}}
+  seal: {{folder: seal, password: "file:password.txt"}}
   trust: [../seals/root.pem]
 """
 
@@ -131,8 +131,7 @@ def new_node(
         _PROVINCE.format(port=port, sid=sid, rid=rid), encoding="utf-8"
     )
     seals = "\n".join(
-        f'  {name}: {{folder: seals/{name}, password: "file:seals/{name}/password.txt"}}'
-        for name in names
+        f'  {name}: {{folder: seals/{name}, password: "file:password.txt"}}' for name in names
     )
     (folder / "exchange.yaml").write_text(
         _SETTINGS.format(

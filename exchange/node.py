@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Self
 from exchange.catalog.loader import load as load_catalog
 from exchange.catalog.model import Catalog, Resource
 from exchange.errors import Misconfigured
-from exchange.log import Log
+from exchange.log import CURSORS, RECEIPTS, Log, Topic
 from exchange.pipeline import CascadeDoor, House, PullDoor, SealDoor, ViewDoor
 from exchange.seal.folder import open_sealer, read_certificates
 from exchange.seal.ses import Sealer
@@ -83,6 +83,7 @@ class Node:
         path.parent.mkdir(parents=True, exist_ok=True)
         log = EmbeddedLog(path, clock=self.clock)
         self._open.callback(log.close)
+        log.ensure([Topic(CURSORS, compacted=True), Topic(RECEIPTS)])
         return log
 
     @cached_property

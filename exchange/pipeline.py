@@ -110,8 +110,8 @@ class House:
 
     def ensure(self, resource: str) -> None:
         """Create the topics of a resource."""
-        names = [raw_topic(resource), sealed_topic(resource), quarantine_topic(resource), RECEIPTS]
-        self.log.ensure([*(Topic(name) for name in names), Topic(CURSORS, compacted=True)])
+        names = (raw_topic(resource), sealed_topic(resource), quarantine_topic(resource))
+        self.log.ensure([Topic(name) for name in names])
 
     def state(self, key: str) -> dict[str, Any]:
         """Read the newest state with this key; empty when there is none."""

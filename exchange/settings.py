@@ -67,7 +67,10 @@ class SourceSettings(_Frozen):
 
 
 class SealSettings(_Frozen):
-    """A department's seal (电子印章): the folder of its key, certificate, seal and chain."""
+    """A department's seal (电子印章): the folder of its key, certificate, seal and chain.
+
+    ``key`` and ``password`` count from that folder.
+    """
 
     folder: Path
     key: str = "file:key.pem"
