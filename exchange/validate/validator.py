@@ -20,7 +20,7 @@ from exchange.text import Text
 from exchange.validate import reasons
 from exchange.validate.checks import Check, field_checks, rule_checks, source
 from exchange.validate.seen import Group, Seen
-from exchange.validate.work import DEFECT, DELETE, INSERT, Work
+from exchange.validate.work import DEFECT, DELETE, INSERT, OPERATIONS, Work
 
 Flags = npt.NDArray[np.bool_]
 Positions = npt.NDArray[np.intp]
@@ -71,7 +71,7 @@ _OPERATION: Final = _reserved(
 )
 
 
-_IS_DELETE: Final = pl.col(OPERATION) == DELETE
+_IS_DELETE: Final = pl.col(OPERATION).eq_missing(pl.lit(DELETE, OPERATIONS))
 
 
 def compile_resource(

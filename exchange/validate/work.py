@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from datetime import date
 from typing import Final
 
@@ -31,25 +31,26 @@ INSERT: Final = "I"
 DELETE: Final = "D"
 
 
-def source_columns(resource: Resource, frame: pl.DataFrame) -> Mapping[str, str]:
-    """Find the source column of each field: by the catalog's mapping, else by its own name.
-
-    Raises :class:`Misconfigured` when there is none for a field that every record must have.
-    """
-    found = {name: column for column, name in resource.columns.items() if column in frame.columns}
+def source_columns(resource: Resource, columns: Collection[str]) -> Mapping[str, str]:
+    """Find the source column of each field: by the catalog's mapping, else by its own name."""
+    found = {name: column for column, name in resource.columns.items() if column in columns}
     for field in resource.fields:
-        if field.name in frame.columns and field.name not in resource.columns:
+        if field.name in columns and field.name not in resource.columns:
             found.setdefault(field.name, field.name)
-    needed = [
+    return found
+
+
+def _require(resource: Resource, found: Mapping[str, str], frame: pl.DataFrame) -> None:
+    """Raise :class:`Misconfigured` when a field that every record must have has no column."""
+    missing = [
         field
         for field in resource.fields
         if field.name not in found and (field.required or field.name in resource.key)
     ]
-    if needed and not frame.is_empty() and _only_deletes(frame):
-        needed = [field for field in needed if field.name in resource.key]
-    if needed and frame.width > 0:
-        raise _missing(resource, needed, set(frame.columns) - set(found.values()) - RESERVED)
-    return found
+    if missing and not frame.is_empty() and _only_deletes(frame):
+        missing = [field for field in missing if field.name in resource.key]
+    if missing and frame.width > 0:
+        raise _missing(resource, missing, set(frame.columns) - set(found.values()) - RESERVED)
 
 
 def _only_deletes(frame: pl.DataFrame) -> bool:
@@ -87,7 +88,8 @@ class Work:
     """One chunk: typed columns, source columns, kernels' verdicts, and notes for the result."""
 
     def __init__(self, resource: Resource, frame: pl.DataFrame, zone: str, today: date) -> None:
-        found = source_columns(resource, frame)
+        found = source_columns(resource, frame.columns)
+        _require(resource, found, frame)
         self.height = frame.height
         self.ignored = tuple(
             column
@@ -112,7 +114,7 @@ class Work:
         """Return these rows of the chunk with what the source said as text."""
         some = self.frame[rows]
         return some.with_columns(
-            _as_text(some[values.name]) for values in self._sources if values.dtype != pl.String
+            as_text(some[values.name]) for values in self._sources if values.dtype != pl.String
         )
 
     def _add(self, field: Field, values: pl.Series | None, zone: str) -> None:
@@ -138,7 +140,7 @@ class Work:
         if OPERATION not in frame.columns:
             said = pl.Series(OPERATION, [INSERT], dtype=pl.String).new_from_index(0, self.height)
         else:
-            said = screen(_as_text(frame[OPERATION])).values.fill_null(INSERT)
+            said = screen(as_text(frame[OPERATION])).values.fill_null(INSERT)
         self._sources.append(said.alias(source(OPERATION)))
         return said.cast(OPERATIONS, strict=False)
 
@@ -146,12 +148,12 @@ class Work:
 def _defects(frame: pl.DataFrame) -> pl.Series:
     """Return what the connector found broken about each record."""
     if DEFECT in frame.columns:
-        return _as_text(frame[DEFECT]).alias(source(DEFECT))
+        return as_text(frame[DEFECT]).alias(source(DEFECT))
     none = pl.Series(source(DEFECT), [None], dtype=pl.String)
     return none.new_from_index(0, frame.height)
 
 
-def _as_text(values: pl.Series) -> pl.Series:
+def as_text(values: pl.Series) -> pl.Series:
     """Write any column as text; whatever has no text of its own in the library, as Python does."""
     if values.dtype == pl.String:
         return values

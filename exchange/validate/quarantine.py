@@ -1,0 +1,162 @@
+"""Quarantine (隔离区) as a product: show it, hand it to the department, take it back (D8).
+
+A refused record keeps its original values and every reason. What leaves here for a reader is
+masked by field; what is replayed is not: the original row goes back to the raw topic, with the
+corrections of the department in it, and is checked like any other.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+import polars as pl
+
+from exchange.catalog.masking import mask, mask_field
+from exchange.catalog.model import OPERATION, Field, Resource
+from exchange.validate.reasons import COLUMN
+from exchange.validate.work import DEFECT, ROW, as_text, source_columns
+
+Corrections = Mapping[str, Mapping[str, str]]
+"""Address → field name → the text that a person left in the cell."""
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """One message of a quarantine topic: its address, where its rows come from, and they."""
+
+    partition: int
+    offset: int
+    frame: pl.DataFrame
+    source: str = ""
+    locator: str = ""
+    """File and sheet, or table."""
+    pulled_at: str = ""
+
+    def addresses(self) -> list[str]:
+        """Return the address (隔离编号) of each record: partition-offset-position."""
+        return [f"{self.partition}-{self.offset}-{place}" for place in range(self.frame.height)]
+
+
+@dataclass(frozen=True, slots=True)
+class Shown:
+    """A refused record as a reader may see it."""
+
+    address: str
+    source: str
+    locator: str
+    row: int | None
+    """Position of the record in its file, from 1; None when it does not come from one."""
+    pulled_at: str
+    values: Mapping[str, str]
+    """Field name → masked text, empty for null. Columns the catalog does not name stay hidden."""
+    reasons: tuple[Mapping[str, str], ...]
+    """rule, field, value (masked), zh, en."""
+
+    def as_dict(self) -> dict[str, object]:
+        """Return the record for JSON."""
+        return {
+            "address": self.address,
+            "source": self.source,
+            "locator": self.locator,
+            "row": self.row,
+            "pulled_at": self.pulled_at,
+            "values": dict(self.values),
+            "reasons": [dict(reason) for reason in self.reasons],
+        }
+
+
+def show(refused: Refused, resource: Resource) -> Iterator[Shown]:
+    """Yield the records of a message, masked for a reader without special rights."""
+    found = source_columns(resource, refused.frame.columns)
+    texts = {
+        field: as_text(refused.frame[found[field.name]]).to_list()
+        for field in resource.fields
+        if field.name in found
+    }
+    rows = refused.frame[ROW].to_list() if ROW in refused.frame.columns else None
+    for place, (address, reasons) in enumerate(
+        zip(refused.addresses(), refused.frame[COLUMN].to_list(), strict=True)
+    ):
+        slipped = any(reason["field"] == DEFECT for reason in reasons)
+        values = {
+            field.name: _masked(field, column[place] or "", slipped=slipped)
+            for field, column in texts.items()
+        }
+        yield Shown(
+            address=address,
+            source=refused.source,
+            locator=refused.locator,
+            row=None if rows is None else rows[place],
+            pulled_at=refused.pulled_at,
+            values=values,
+            reasons=tuple(_masked_reason(reason, values) for reason in reasons),
+        )
+
+
+def _masked(field: Field, value: str, *, slipped: bool) -> str:
+    """Mask a value; in a broken record the columns may have slipped, so public ones are searched.
+
+    A value moved into a neighbour's column would be shown by the neighbour's rule.
+    """
+    masked = mask_field(field, value)
+    return mask("free_text", masked) if slipped else masked
+
+
+def _masked_reason(reason: Mapping[str, str | None], values: Mapping[str, str]) -> dict[str, str]:
+    """Put masked values in the place of those that the reason keeps."""
+    told = {key: text or "" for key, text in reason.items()}
+    names = told["field"].split(",")
+    if told["field"] == DEFECT:
+        told["value"] = mask("free_text", told["value"])
+    elif len(names) > 1:
+        told["value"] = "; ".join(f"{name}={values.get(name, '')}" for name in names)
+    elif names[0] != OPERATION:
+        told["value"] = values.get(names[0], "")
+    return told
+
+
+def replay(
+    refused: Refused, resource: Resource, corrections: Corrections | None = None
+) -> pl.DataFrame:
+    """Return the records as a raw frame again, without their reasons.
+
+    With ``corrections`` only the records named there come back. A cell is a correction when it
+    says something else than :func:`show` showed: a masked value left alone stays what it was.
+    A corrected column becomes text; a corrected record is broken at its source no more.
+    """
+    raw = refused.frame.drop(COLUMN)
+    if corrections is None:
+        return raw
+    found = source_columns(resource, raw.columns)
+    changed: dict[str, dict[int, str | None]] = {}
+    places = []
+    for place, record in enumerate(show(refused, resource)):
+        cells = corrections.get(record.address)
+        if cells is None:
+            continue
+        places.append(place)
+        for name, cell in cells.items():
+            if name in found and cell.strip() != visible(record.values[name]).strip():
+                changed.setdefault(found[name], {})[place] = cell or None
+    mended = {place for cells in changed.values() for place in cells}
+    if DEFECT in raw.columns:
+        changed[DEFECT] = dict.fromkeys(mended)
+    return raw.with_columns(
+        as_text(raw[column]).scatter(list(cells), list(cells.values()))
+        for column, cells in changed.items()
+        if cells
+    )[places]
+
+
+MAX_CELL = 32_000
+"""Characters of one cell; a spreadsheet takes 32,767."""
+_VISIBLE = {code: 0x2400 + code for code in range(0x20) if code not in {0x09, 0x0A}} | {
+    0x7F: 0x2421
+}
+
+
+def visible(text: str) -> str:
+    """Write a value for a spreadsheet cell: control characters as their symbols, cut to size."""
+    shown = text.translate(_VISIBLE)
+    return shown if len(shown) <= MAX_CELL else shown[:MAX_CELL] + "……"
