@@ -16,6 +16,7 @@ import uvicorn
 from exchange.errors import Misconfigured, Transient
 from exchange.gateway.app import create_app
 from exchange.gateway.files import remove_parts
+from exchange.gateway.memory import keep_freed_memory
 from exchange.gateway.settings import GatewaySettings, Tls
 from exchange.seal.ses import Sealer
 from exchange.store.database import open_store
@@ -36,6 +37,7 @@ def run_gateway(
     announce: Callable[[str], None],
 ) -> None:
     """Open the store, tidy up after a crash and serve until a signal; see :func:`serve`."""
+    keep_freed_memory()
     with contextlib.closing(open_store(settings.store, clock=clock, migrate=True)) as store:
         remove_parts(settings.folder)
         app = create_app(settings, store=store, sealer=sealer, clock=clock, entropy=entropy)
