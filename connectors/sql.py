@@ -98,6 +98,7 @@ class Address:
 
 @connector("sql")
 def sql(
+    *,
     url: Annotated[
         Secret,
         Text(

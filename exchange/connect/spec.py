@@ -20,7 +20,7 @@ from exchange.text import Text
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-GIVEN = ("cursor", "now", "base")
+GIVEN = ("cursor", "now", "sleep", "base")
 """Parameters that are no settings: they are handed in by name when a connector asks for them."""
 
 _SEE = Text(

@@ -6,6 +6,7 @@ import inspect
 import json
 import queue
 import threading
+import time
 from collections.abc import Callable, Generator, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -103,6 +104,7 @@ class Connector:
         secrets: Resolver,
         *,
         now: Clock = lambda: datetime.now(UTC),
+        sleep: Callable[[float], None] = time.sleep,
         base: Path = Path(),
     ) -> Source:
         """Check the settings and return the source; nothing is connected yet.
@@ -110,13 +112,13 @@ class Connector:
         ``base`` is where relative paths start. Raises Misconfigured naming every wrong key.
         """
         model = parse(self.name, self.model, settings, secrets)
-        return Source(self, model, {"now": now, "base": base}, self._hooks)
+        return Source(self, model, {"now": now, "sleep": sleep, "base": base}, self._hooks)
 
 
 def connector(name: str) -> Callable[[Function], Connector]:
     """Declare a generator function as the connector ``name``; its parameters are settings.
 
-    The parameters ``cursor``, ``now`` and ``base`` are handed in and are no settings.
+    The parameters ``cursor``, ``now``, ``sleep`` and ``base`` are handed in and are no settings.
     """
     return lambda function: Connector(name, function)
 

@@ -1,0 +1,199 @@
+"""What every connector must do, as checks that its own tests run: shipped with the product.
+
+::
+
+    CASE = Case(open=lambda: hello.open({"path": "people.csv"}, secrets), rows=PEOPLE)
+
+    @pytest.mark.parametrize("check", CHECKS, ids=lambda check: check.__name__)
+    def test_hello(check):
+        check(CASE)
+
+A check raises AssertionError and says what it expected and what it found.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from exchange.errors import ExchangeError, Misconfigured
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+
+    from exchange.connect.surface import Connector, Cursor, Pulled, Source
+
+
+@dataclass(frozen=True)
+class Case:
+    """A connector with data behind it, small enough to pull some dozen times.
+
+    Give it several frames (a small batch size): with one frame nothing is tried of resuming.
+    """
+
+    open: Callable[[], Source]
+    """Opens the source afresh, as a restarted process would."""
+    rows: Sequence[tuple[Any, ...]]
+    """Every record that a full pull delivers, as values of ``identity``, in any order."""
+    identity: tuple[str, ...]
+    """Columns that tell records apart."""
+    exactly_once: bool = True
+    """After a crash no record comes twice; else at least once."""
+    news_only: bool = False
+    """A pull behind a finished one delivers nothing, as long as nothing changes."""
+    broken: Mapping[str, Callable[[], Source]] = field(default_factory=dict)
+    """Sources that must fail, by the name of what is broken."""
+    held: Callable[[], int] | None = None
+    """Counts what is held open: connections, descriptors."""
+    secret: str = ""
+    """Must never show in an error or a repr."""
+
+
+def delivers_every_row(case: Case) -> None:
+    """A full pull delivers every record once."""
+    found = _count(case, case.open().pull())
+    _same(found, Counter(case.rows), "a full pull")
+
+
+def resumes_from_every_cursor(case: Case) -> None:
+    """Killed behind any frame and started again, it loses nothing."""
+    pulls = list(case.open().pull())
+    if not case.open().connector.resumable:
+        return
+    durable = 0
+    for place, pulled in enumerate(pulls):
+        if pulled.cursor is not None:
+            durable = place + 1
+        cursor = _json(pulls[durable - 1].cursor) if durable else None
+        if place == len(pulls) - 1 and durable == len(pulls):
+            continue  # The pull is done: what comes next is a new one.
+        found = _count(case, pulls[:durable])
+        found.update(_count(case, case.open().pull(cursor)))
+        missing = Counter(case.rows) - found
+        _require(not missing, f"resumed behind frame {place}: lost {list(missing)[:5]}")
+        twice = found - Counter(case.rows)
+        _require(
+            not (case.exactly_once and twice),
+            f"resumed behind frame {place}: came twice {list(twice)[:5]}",
+        )
+
+
+def delivers_news_only(case: Case) -> None:
+    """A pull behind a finished one is empty, or the whole again, as declared."""
+    cursor: Cursor | None = None
+    for pulled in case.open().pull():
+        cursor = pulled.cursor
+    again = _count(case, case.open().pull(_json(cursor)))
+    expected = Counter[tuple[Any, ...]]() if case.news_only else Counter(case.rows)
+    _same(again, expected, "a second pull")
+
+
+def keeps_types(case: Case) -> None:
+    """All frames of all pulls have the same columns of the same types (``_defect`` may come)."""
+    pulls = [*case.open().pull(), *case.open().pull()]
+    schemas = [dict(pulled.frame.schema) for pulled in pulls if pulled.frame.width]
+    for schema in schemas:
+        schema.pop("_defect", None)
+        _require(schema == schemas[0], f"types changed from {schemas[0]} to {schema}")
+
+
+def gives_plain_cursors(case: Case) -> None:
+    """Cursors survive JSON unchanged, locators are text."""
+    for pulled in case.open().pull():
+        _require(_json(pulled.cursor) == pulled.cursor, f"{pulled.cursor} is not plain JSON")
+        _require(isinstance(pulled.locator, str), "a locator is text")
+
+
+def releases_when_closed(case: Case) -> None:
+    """A pull that is closed early holds nothing open."""
+    if case.held is None:
+        return
+    before = case.held()
+    stream = case.open().pull()
+    next(stream)
+    stream.close()
+    _require(case.held() <= before, f"{case.held() - before} things stay open after close()")
+
+
+def fails_as_ours(case: Case) -> None:
+    """What is broken raises our errors, with a hint and without the secret."""
+    for name, source in case.broken.items():
+        for attempt in (lambda s=source: list(s().pull()), lambda s=source: s().check(timeout=20)):
+            try:
+                attempt()
+            except ExchangeError as error:
+                told = " ".join((*error.what, *error.hint, str(error), repr(error)))
+                _require(bool(error.hint.en and error.hint.zh), f"{name}: no hint")
+                hidden = not case.secret or case.secret not in told
+                _require(hidden, f"{name}: the secret shows in the error")
+            else:
+                _require(condition=False, told=f"{name}: nothing was raised")
+    if case.secret:
+        _require(case.secret not in repr(case.open()), "the secret shows in the repr")
+
+
+def documents_settings(case: Case) -> None:
+    """The description is JSON, every setting has help, a wrong key gets a suggestion."""
+    connector: Connector = case.open().connector
+    spec = _json(connector.spec())
+    _require(bool(spec["doc"]), f"{connector.name} has no docstring")
+    for setting in spec["settings"]:
+        helped = setting["zh"] and setting["en"]
+        _require(bool(helped), f"setting {setting['name']} has no help in both languages")
+    wrong = spec["settings"][0]["name"] + "x"
+    try:
+        connector.open({wrong: 1}, lambda _reference: "")
+    except Misconfigured as error:
+        _require(wrong in error.what.en, f"{wrong} is not named in: {error}")
+    else:
+        _require(condition=False, told="an unknown setting was taken")
+
+
+def previews(case: Case) -> None:
+    """Check, preview and discover answer."""
+    source = case.open()
+    _require(bool(source.check().en), "check says what it saw")
+    shown = source.preview(3)
+    expected = min(3, len(case.rows))
+    found = 0 if shown is None else shown.height
+    _require(found <= expected, f"preview(3) gave {found} rows")
+    _require(_json(source.discover()) is not None, "discover answers JSON")
+
+
+CHECKS: tuple[Callable[[Case], None], ...] = (
+    delivers_every_row,
+    resumes_from_every_cursor,
+    delivers_news_only,
+    keeps_types,
+    gives_plain_cursors,
+    releases_when_closed,
+    fails_as_ours,
+    documents_settings,
+    previews,
+)
+
+
+def _count(case: Case, pulls: Iterable[Pulled]) -> Counter[tuple[Any, ...]]:
+    def rows() -> Iterator[tuple[Any, ...]]:
+        for pulled in pulls:
+            if pulled.frame.height:
+                yield from pulled.frame.select(case.identity).iter_rows()
+
+    return Counter(rows())
+
+
+def _same(found: Counter[tuple[Any, ...]], expected: Counter[tuple[Any, ...]], name: str) -> None:
+    lost, extra = expected - found, found - expected
+    _require(not lost, f"{name}: {lost.total()} records lost, such as {list(lost)[:5]}")
+    _require(not extra, f"{name}: {extra.total()} records too many, such as {list(extra)[:5]}")
+
+
+def _json(value: Any) -> Any:
+    return json.loads(json.dumps(value, ensure_ascii=False, allow_nan=False))
+
+
+def _require(condition: bool, told: str) -> None:  # noqa: FBT001 - reads as an assertion
+    if not condition:
+        raise AssertionError(told)
