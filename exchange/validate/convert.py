@@ -2,7 +2,7 @@
 
 A value that has no exact counterpart becomes null here and a reason in :mod:`.checks`; nothing
 is rounded, cut, guessed or trimmed. Exact means: text of a number keeps its value, a float
-counts as the shortest decimal text that names it, a date may be a datetime at midnight, an
+counts as the shortest decimal text that names it, a date and its midnight are the same, an
 integer or decimal may stand in a text column. A float never does: 18-digit codes that passed
 through a spreadsheet have lost digits. One change is made and told: instants finer than a
 millisecond fall back to theirs (:attr:`Converted.coarsened`).
@@ -177,6 +177,8 @@ _LOCAL_FORMS: Final = (
     _clock("%Y%m%d%H%M%S"),
     _clock("%Y-%m-%d %H:%M:%S%.f", _PLAIN),
     _clock("%Y-%m-%d %H:%M", _PLAIN),
+    # A spreadsheet shows midnight as a bare date.
+    *(form.cast(pl.Datetime("us")) for form in _DAY_FORMS[:4]),
 )
 _ZONED_FORM: Final = _clock("%Y-%m-%d %H:%M:%S%.f%#z", _PLAIN)
 
@@ -233,6 +235,8 @@ def _instants(values: pl.Series, zone: str) -> pl.Series:
     if isinstance(values.dtype, pl.Datetime):
         aware = values.dtype.time_zone is not None
         return values.dt.convert_time_zone("UTC") if aware else _placed(values, zone)
+    if values.dtype == pl.Date:
+        return _placed(values.cast(pl.Datetime("us")), zone)
     if values.dtype != pl.String or values.is_empty():
         return _nothing(values, pl.Datetime("us", "UTC"))
     if _reads((_ZONED_FORM,), values) is None:

@@ -74,7 +74,11 @@ def typed(item: Field, text: str) -> object:  # noqa: C901, PLR0911 - one case a
         case Physical.DATE:
             return _date(text)
         case Physical.TIMESTAMP:
-            return _instant(text)
+            try:
+                return _instant(text)
+            except Bad:  # a bare date is midnight, as spreadsheets show it
+                day = _date(text)
+                return datetime(day.year, day.month, day.day, tzinfo=SHANGHAI).astimezone(UTC)
         case Physical.BOOLEAN:
             return WORDS[text]
         case _:
