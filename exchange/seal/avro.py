@@ -367,8 +367,9 @@ class _Walk:
         Everything between the texts is blanked out; as each text has its length before it,
         no two of them touch, and the whole is UTF-8 if and only if each text is.
         """
+        blanked = self.data * _between(self.edges)[: len(self.data)]
         try:
-            (self.data * _between(self.edges)[: len(self.data)]).tobytes().decode()
+            str(blanked.data, "utf-8")
         except UnicodeDecodeError as error:
             row = int(np.searchsorted(self.limit, error.start, side="right"))
             names = [column.name for column in schema.columns if column.kind is Kind.STRING]
@@ -376,14 +377,14 @@ class _Walk:
 
 
 def _between(edges: Bytes) -> Bytes:
-    """Return 1 from each odd edge up to the next even one, else 0: a running XOR.
+    """Return 1 from each odd edge up to the next even one, else 0: a running XOR, in place.
 
     Eight bytes at a time (``len(edges)`` is a multiple of 8): first within each little-endian
     word by doubling, then the last byte of each word is carried into all later words.
     """
-    words = edges.view("<u8").astype(np.uint64)
+    words = edges.view("<u8")
     for bits in (8, 16, 32):
         words ^= words << np.uint64(bits)
     carried = np.bitwise_xor.accumulate(words >> np.uint64(56))
     words[1:] ^= carried[:-1] * np.uint64(0x0101010101010101)
-    return words.astype("<u8").view(np.uint8)
+    return edges

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 
 import pytest
 from hypothesis import given, settings
@@ -73,3 +75,11 @@ def test_rows_are_those_of_the_file() -> None:
 def test_a_large_batch_verifies() -> None:
     batch = build(packed(8192), FACTS, sealer=sealers()[0], seed=SEED)
     assert verify_batch(batch.data, anchors=[sealers()[1]]).ok
+
+
+def test_the_verifier_needs_no_columns_library() -> None:
+    code = "import sys, exchange.seal.verify; print({'polars', 'pyarrow'} & sys.modules.keys())"
+    done = subprocess.run(
+        [sys.executable, "-c", code], check=True, capture_output=True, text=True, timeout=60
+    )
+    assert done.stdout == "set()\n"
