@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, time
 from decimal import Decimal
 from zoneinfo import ZoneInfo
 
@@ -36,6 +36,8 @@ def _date(text: str) -> date:
 
 
 def _instant(text: str) -> datetime:
+    if ":" not in text and not re.fullmatch("[0-9]{14}", text):
+        return datetime.combine(_date(text), time(), tzinfo=SHANGHAI).astimezone(UTC)
     match = re.fullmatch(
         r"(\d{4})[-/](\d{1,2})[-/](\d{1,2})[ T](\d\d?):(\d\d?)(?::(\d\d?)(?:\.(\d{1,9}))?)?"
         r"(Z|[+-]\d\d:?\d\d)?",
@@ -52,7 +54,7 @@ def _instant(text: str) -> datetime:
     return datetime.fromisoformat(f"{local.isoformat()}{match[8]}").astimezone(UTC)
 
 
-def typed(item: Field, text: str) -> object:  # noqa: C901, PLR0911 - one case a type
+def typed(item: Field, text: str) -> object:  # noqa: C901, PLR0911, PLR0912 - one case a type
     kind = item.type
     match kind.physical:
         case Physical.STRING:

@@ -119,7 +119,11 @@ def test_floats_that_people_write_are_kept() -> None:
         (pl.Series([1.5]), "boolean", [None]),
         (pl.Series([7, 2**60]), "double", [7.0, None]),
         (pl.Series([1.5, float("inf")]), "double", [1.5, None]),
-        (pl.Series([date(2026, 1, 2)]), "datetime", [None]),
+        (
+            pl.Series([date(2026, 1, 2)]),
+            "datetime",
+            [datetime(2026, 1, 1, 16, tzinfo=UTC)],
+        ),
         (pl.Series([[1]]), "date", [None]),
     ],
 )

@@ -53,3 +53,16 @@ def test_the_window_is_the_fewest_newest_chunks_that_fill_it(
         assert (tally.exceeded() is not None) == exceeded
     assert tally.accepted == sum(good for good, _ in chunks)
     assert tally.rejected == sum(bad for _, bad in chunks)
+
+
+@given(_CHUNKS, st.integers(1, 100), st.floats(0, 100), st.integers(0, 200))
+def test_a_tally_goes_on_where_it_stood(
+    chunks: list[tuple[int, int]], window: int, share: float, most: int
+) -> None:
+    limits = Limits(max_count=most, max_percent=share, window_rows=window)
+    whole, resumed = Tally(limits), Tally(limits)
+    for accepted, rejected in chunks:
+        whole.add(accepted, rejected)
+        resumed = Tally(limits, recent=resumed.recent, rejected=resumed.rejected)
+        resumed.add(accepted, rejected)
+        assert resumed.exceeded() == whole.exceeded()

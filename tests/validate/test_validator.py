@@ -69,6 +69,7 @@ def test_good_rows_pass_typed() -> None:
         ("fine", "1e3", ["type:fine"]),
         ("fine", "-1", ["fine-positive:fine"]),
         ("fine", None, []),
+        ("changed", "2026-01-02", []),
         ("changed", "2026-01-02 24:61", ["type:changed"]),
         ("count", "1.5", ["type:count"]),
         ("count", "９", ["type:count", "full_width:count"]),
