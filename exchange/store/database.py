@@ -13,8 +13,7 @@ from exchange.errors import Misconfigured
 from exchange.store.audit import AuditTrail
 from exchange.store.border import border
 from exchange.store.deliveries import Deliveries
-from exchange.store.gateway import Nonces, Received
-from exchange.store.halts import Halts
+from exchange.store.gateway import Received
 from exchange.store.pulls import Pulls
 from exchange.store.quarantine import Quarantine
 from exchange.store.receipts import Receipts
@@ -44,9 +43,7 @@ class Store:
         self.receipts = Receipts(transactions)
         self.quarantine = Quarantine(transactions, clock)
         self.pulls = Pulls(transactions)
-        self.halts = Halts(transactions)
         self.received = Received(transactions)
-        self.nonces = Nonces(transactions)
         self.audit = AuditTrail(transactions, clock, audit_hash)
 
     def __repr__(self) -> str:

@@ -107,6 +107,17 @@ class Deliveries:
             found = connection.execute(query).one_or_none()
         return None if found is None else made(DeliveryRow, found)
 
+    def first(self, resource: str, states: Collection[str]) -> DeliveryRow | None:
+        """Find the first delivery of a resource among ``states``."""
+        query = (
+            select(func.min(table.c.batch_no))
+            .where(table.c.resource_name == resource)
+            .where(table.c.delivery_state.in_(states))
+        )
+        with self._lender.read() as connection:
+            batch_no = connection.execute(query).scalar()
+        return None if batch_no is None else self.get(resource, batch_no)
+
     def heads(self, states: Collection[str]) -> list[DeliveryRow]:
         """Return the first delivery of each resource among ``states``, longest waiting first.
 

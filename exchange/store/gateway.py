@@ -1,17 +1,12 @@
-"""The gateway's side: what was received and answered, and request numbers used up."""
+"""The gateway's side: what was received and answered."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
-from sqlalchemy import delete, func, select
+from sqlalchemy import func, select
 
 from exchange.store.rows import ReceivedRow
 from exchange.store.sql import Lender, columns, insert_missing, made, matches, values
-from exchange.store.tables import nonces, received
-
-if TYPE_CHECKING:
-    from datetime import datetime
+from exchange.store.tables import received
 
 KEY = ("sender_id", "resource_name", "batch_no")
 NAMES = {
@@ -75,18 +70,3 @@ class Received:
         with self._lender.read() as connection:
             batches, rows = connection.execute(query).one()
         return int(batches), int(rows)
-
-
-class Nonces:
-    """Request numbers (随机数) that were used; each serves once."""
-
-    def __init__(self, lender: Lender) -> None:
-        """Work on the lender's database."""
-        self._lender = lender
-
-    def use(self, sender: str, nonce: str, *, now: datetime, expires: datetime) -> bool:
-        """Use a nonce up; False when it was used before. Those expired at ``now`` are forgotten."""
-        row = {"sender_id": sender, "nonce_text": nonce, "expires_at": expires}
-        with self._lender.write() as connection:
-            connection.execute(delete(nonces).where(nonces.c.expires_at < now))
-            return not insert_missing(connection, nonces, [row], ("sender_id", "nonce_text"))

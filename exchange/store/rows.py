@@ -5,8 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from exchange.text import Text
-
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from datetime import datetime
@@ -126,16 +124,6 @@ class NoteRow:
     row: int
     kind: str
     text: str
-
-
-@dataclass(frozen=True, slots=True)
-class HaltRow:
-    """A stop of one resource in one room, until a person lifts it."""
-
-    resource: str
-    room: str
-    why: Text
-    since: datetime
 
 
 @dataclass(frozen=True, slots=True)

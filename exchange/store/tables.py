@@ -219,16 +219,6 @@ source_notes = Table(
     Column("note_text", Words),
 )
 
-halts = Table(
-    "halts",
-    metadata,
-    Column("resource_name", Name(64), primary_key=True),
-    Column("room_name", Name(32), primary_key=True),
-    Column("why_zh", Words),
-    Column("why_en", Words),
-    Column("since_at", Moment, nullable=False),
-)
-
 received = Table(
     "received",
     metadata,
@@ -243,15 +233,6 @@ received = Table(
     Column("received_at", Moment, nullable=False),
     UniqueConstraint("receipt_no", name="uq_received_no"),
 )
-
-nonces = Table(
-    "nonces",
-    metadata,
-    Column("sender_id", Name(128), primary_key=True),
-    Column("nonce_text", Name(128), primary_key=True),
-    Column("expires_at", Moment, nullable=False),
-)
-Index("ix_nonces_expires", nonces.c.expires_at)
 
 audit_trail = Table(
     "audit_trail",

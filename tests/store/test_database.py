@@ -203,9 +203,9 @@ def test_a_lost_connection_is_transient_and_comes_back(opener: Opener, url: str)
 
 def test_missing_tables_are_misconfigured(store: Store) -> None:
     with store._transactions.write() as connection:
-        connection.execute(text("DROP TABLE halts"))
+        connection.execute(text("DROP TABLE pulls"))
     with pytest.raises(Misconfigured):
-        store.halts.find()
+        store.pulls.find()
 
 
 # failures of SQLite
@@ -287,10 +287,10 @@ def test_a_bug_of_ours_stays_visible(store: Store) -> None:
 
 def test_an_error_dealt_with_before_does_not_colour_the_next(store: Store) -> None:
     with store._transactions.write() as connection:
-        connection.execute(text("DROP TABLE halts"))
+        connection.execute(text("DROP TABLE pulls"))
     store.receipts.add(receipt(1))
     try:
-        store.halts.find()
+        store.pulls.find()
     except Misconfigured:
         with pytest.raises(Integrity):
             store.receipts.add(replace(receipt(2), receipt_no=receipt(1).receipt_no))
@@ -300,7 +300,7 @@ def test_data_of_a_failed_statement_is_not_shown(store: Store) -> None:
     def fail() -> None:
         with store._transactions.write() as connection:
             connection.execute(
-                text("INSERT INTO halts (resource_name, room_name, why_zh) VALUES ('a', 'b', :w)"),
+                text("INSERT INTO pulls (pull_id, trouble_text) VALUES ('a', :w)"),
                 {"w": "张三 13800001111"},
             )
 

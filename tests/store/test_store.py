@@ -13,7 +13,6 @@ import pytest
 from exchange.errors import Integrity, Rejected, Transient
 from exchange.store.rows import (
     DeliveryRow,
-    HaltRow,
     NoteRow,
     PullRow,
     QuarantineRow,
@@ -21,7 +20,6 @@ from exchange.store.rows import (
     ReceivedRow,
 )
 from exchange.store.sql import Stale
-from exchange.text import Text
 from tests.store.conftest import START
 
 if TYPE_CHECKING:
@@ -336,21 +334,6 @@ def test_notes_say_what_is_no_record(store: Store) -> None:
     assert store.pulls.notes("p2") == []
 
 
-# halts
-
-
-def test_a_halt_stays_until_it_is_lifted(store: Store) -> None:
-    why = Text("回执不符", "the receipt is wrong")
-    assert store.halts.set("a", "cascade", why, since=START)
-    assert not store.halts.set("a", "cascade", Text("又", "again"), since=START)
-    assert store.halts.set("a", "validate", Text("超限", "limit"), since=START + timedelta(1))
-    assert store.halts.find(room="cascade") == [HaltRow("a", "cascade", why, START)]
-    assert [halt.room for halt in store.halts.find()] == ["cascade", "validate"]
-    assert store.halts.lift("a", "cascade")
-    assert not store.halts.lift("a", "cascade")
-    assert store.halts.find(room="cascade") == []
-
-
 # gateway
 
 
@@ -391,16 +374,6 @@ def test_requests_at_once_get_one_receipt(opener: Opener) -> None:
     )
     assert len({row.receipt_no for row in results if isinstance(row, ReceivedRow)}) == 1
     assert all(isinstance(row, ReceivedRow) for row in results)
-
-
-def test_a_nonce_serves_once_until_it_expires(store: Store) -> None:
-    later = START + timedelta(minutes=5)
-    assert store.nonces.use("node1", "n", now=START, expires=later)
-    assert not store.nonces.use("node1", "n", now=START, expires=later)
-    assert store.nonces.use("node2", "n", now=START, expires=later)
-    assert not store.nonces.use("node1", "n", now=later, expires=later)
-    after = later + timedelta(seconds=1)
-    assert store.nonces.use("node1", "n", now=after, expires=after)
 
 
 # audit

@@ -113,15 +113,6 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("pull_id", "locator", "row_no"),
     )
     op.create_table(
-        "halts",
-        sa.Column("resource_name", sa.String(64), nullable=False),
-        sa.Column("room_name", sa.String(32), nullable=False),
-        sa.Column("why_zh", sa.Text()),
-        sa.Column("why_en", sa.Text()),
-        sa.Column("since_at", sa.String(24), nullable=False),
-        sa.PrimaryKeyConstraint("resource_name", "room_name"),
-    )
-    op.create_table(
         "received",
         sa.Column("sender_id", sa.String(128), nullable=False),
         sa.Column("resource_name", sa.String(64), nullable=False),
@@ -135,14 +126,6 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("sender_id", "resource_name", "batch_no"),
         sa.UniqueConstraint("receipt_no", name="uq_received_no"),
     )
-    op.create_table(
-        "nonces",
-        sa.Column("sender_id", sa.String(128), nullable=False),
-        sa.Column("nonce_text", sa.String(128), nullable=False),
-        sa.Column("expires_at", sa.String(24), nullable=False),
-        sa.PrimaryKeyConstraint("sender_id", "nonce_text"),
-    )
-    op.create_index("ix_nonces_expires", "nonces", ["expires_at"])
     op.create_table(
         "audit_trail",
         sa.Column("entry_no", sa.BigInteger(), autoincrement=False, nullable=False),
