@@ -10,6 +10,7 @@ millisecond fall back to theirs (:attr:`Converted.coarsened`).
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, time, timedelta
@@ -142,29 +143,44 @@ def _boolean(source: pl.DataType) -> pl.Expr:
 # --- dates and instants ----------------------------------------------------------------------
 
 
-def _day(pattern: str, fewest: int, most: int) -> pl.Expr:
+@dataclass(frozen=True, slots=True)
+class _Form:
+    """A way to write days or instants: how it looks, and how the library reads it."""
+
+    shape: re.Pattern[str]
+    reads: pl.Expr
+
+
+def _day(shape: str, pattern: str, fewest: int, most: int) -> _Form:
     """Read days written as ``pattern`` in so many bytes: the library takes 2024012 for a day."""
     days = _VALUE.str.to_date(pattern, strict=False)
-    return pl.when(_VALUE.str.len_bytes().is_between(fewest, most)).then(days)
+    sized = _VALUE.str.len_bytes().is_between(fewest, most)
+    return _Form(re.compile(shape), pl.when(sized).then(days))
 
 
-def _clock(pattern: str, text: pl.Expr = _VALUE) -> pl.Expr:
+def _clock(shape: str, pattern: str, text: pl.Expr = _VALUE) -> _Form:
     """Read date and time; a sixtieth second is refused: the library rolls it over."""
     clocks = text.str.to_datetime(pattern, strict=False, time_unit="us")
+    sixtieth = text.str.ends_with("60")
     if "%.f" in pattern:
-        return pl.when(~text.str.contains(":60", literal=True)).then(clocks)
-    return pl.when(~text.str.ends_with("60")).then(clocks)
+        sixtieth = text.str.contains(":60", literal=True)
+    return _Form(re.compile(shape), pl.when(~sixtieth).then(clocks))
 
 
+_WRITTEN_DAYS: Final = (
+    _day("....-..?-..?", "%Y-%m-%d", 8, 10),
+    _day("[0-9]{8}", "%Y%m%d", 8, 8),
+    _day("..../..?/..?", "%Y/%m/%d", 8, 10),
+    _day("....年..?月..?日", "%Y年%m月%d日", 15, 17),  # three bytes for each Chinese character
+)
 _MIDNIGHT: Final = "^[0-9]{4}-[0-9]{2}-[0-9]{2}[ T]00:00:00(?:[.]0+)?$"
-
 _DAY_FORMS: Final = (
-    _day("%Y-%m-%d", 8, 10),
-    _day("%Y%m%d", 8, 8),
-    _day("%Y/%m/%d", 8, 10),
-    _day("%Y年%m月%d日", 15, 17),  # three bytes for each Chinese character
-    pl.when(_VALUE.str.contains(_MIDNIGHT)).then(
-        _VALUE.str.slice(0, 10).str.to_date("%Y-%m-%d", strict=False)
+    *_WRITTEN_DAYS,
+    _Form(
+        re.compile(_MIDNIGHT),
+        pl.when(_VALUE.str.contains(_MIDNIGHT)).then(
+            _VALUE.str.slice(0, 10).str.to_date("%Y-%m-%d", strict=False)
+        ),
     ),
 )
 
@@ -172,38 +188,33 @@ _PLAIN: Final = _VALUE.str.replace("T", " ", literal=True).str.replace_all("/", 
 """ISO 8601 and slashes in the common way, so that fewer forms are needed."""
 
 _LOCAL_FORMS: Final = (
-    _clock("%Y-%m-%d %H:%M:%S"),
-    _clock("%Y-%m-%dT%H:%M:%S"),
-    _clock("%Y%m%d%H%M%S"),
-    _clock("%Y-%m-%d %H:%M:%S%.f", _PLAIN),
-    _clock("%Y-%m-%d %H:%M", _PLAIN),
+    _clock("....-..-.. ..:..:..", "%Y-%m-%d %H:%M:%S"),
+    _clock("....-..-..T..:..:..", "%Y-%m-%dT%H:%M:%S"),
+    _clock("[0-9]{14}", "%Y%m%d%H%M%S"),
+    _clock(".*:.*:.*", "%Y-%m-%d %H:%M:%S%.f", _PLAIN),
+    _clock(".*:.*", "%Y-%m-%d %H:%M", _PLAIN),
     # A spreadsheet shows midnight as a bare date.
-    *(form.cast(pl.Datetime("us")) for form in _DAY_FORMS[:4]),
+    *(_Form(form.shape, form.reads.cast(pl.Datetime("us"))) for form in _WRITTEN_DAYS),
 )
-_ZONED_FORM: Final = _clock("%Y-%m-%d %H:%M:%S%.f%#z", _PLAIN)
+_ZONED: Final = _clock(".*:.*(Z|[+-]..:?..)", "%Y-%m-%d %H:%M:%S%.f%#z", _PLAIN)
 
 
-def _reads(forms: Sequence[pl.Expr], values: pl.Series) -> int | None:
-    """Return the place of the form that reads the first value, None when none does."""
-    present = values.is_not_null()
-    first = present.arg_max() or 0
-    answers = (
-        values[first : first + 1]
-        .to_frame()
-        .select(form.is_not_null().alias(str(place)) for place, form in enumerate(forms))
-    )
-    return next((place for place, reads in enumerate(answers.row(0)) if reads), None)
+def _sample(values: pl.Series) -> str:
+    """Return the first value that there is."""
+    return values[values.is_not_null().arg_max() or 0] or ""
 
 
-def _read(values: pl.Series, forms: Sequence[pl.Expr]) -> pl.Series:
+def _read(values: pl.Series, forms: Sequence[_Form]) -> pl.Series:
     """Read each value by the first form that can.
 
-    The whole column goes through the form of its first value; only what that one leaves goes
-    through all, so that a column in one form is read once.
+    The whole column goes through the form that its first value looks like; only what that one
+    leaves goes through all, so that a column in one form is read once.
     """
-    usual = _reads(forms, values) or 0
-    parsed = values.to_frame().select(forms[usual].alias("value")).to_series()
-    return _filled(parsed, values, lambda rest: rest.to_frame().select(pl.coalesce(*forms)))
+    sample = _sample(values)
+    usual = next((form for form in forms if form.shape.fullmatch(sample)), forms[0])
+    parsed = values.to_frame().select(usual.reads.alias("value")).to_series()
+    every = pl.coalesce(form.reads for form in forms)
+    return _filled(parsed, values, lambda rest: rest.to_frame().select(every))
 
 
 def _filled(
@@ -239,10 +250,10 @@ def _instants(values: pl.Series, zone: str) -> pl.Series:
         return _placed(values.cast(pl.Datetime("us")), zone)
     if values.dtype != pl.String or values.is_empty():
         return _nothing(values, pl.Datetime("us", "UTC"))
-    if _reads((_ZONED_FORM,), values) is None:
+    if _ZONED.shape.fullmatch(_sample(values)) is None:
         local = _placed(_read(values, _LOCAL_FORMS), zone)
-        return _filled(local, values, lambda rest: rest.to_frame().select(_ZONED_FORM))
-    zoned = values.to_frame().select(_ZONED_FORM.alias("value")).to_series()
+        return _filled(local, values, lambda rest: rest.to_frame().select(_ZONED.reads))
+    zoned = values.to_frame().select(_ZONED.reads.alias("value")).to_series()
     return _filled(zoned, values, lambda rest: _placed(_read(rest, _LOCAL_FORMS), zone).to_frame())
 
 

@@ -18,7 +18,7 @@ import polars as pl
 from exchange.catalog.model import OPERATION, CodeTable, Resource
 from exchange.text import Text
 from exchange.validate import reasons
-from exchange.validate.checks import Check, field_checks, rule_checks, source
+from exchange.validate.checks import FORMAL, FULL_WIDTH, Check, field_checks, rule_checks, source
 from exchange.validate.seen import Group, Seen
 from exchange.validate.work import DEFECT, DELETE, INSERT, OPERATIONS, Work
 
@@ -105,6 +105,11 @@ class Validator:
             for check, failing in zip(checks, self._failing, strict=True)
             if check.rule == "control"
         }
+        self._hints = [
+            (place, [p for p, c in enumerate(checks) if c.rule in FORMAL and c.fields == h.fields])
+            for place, h in enumerate(checks)
+            if h.rule == FULL_WIDTH
+        ]
         quick = [(check, check.quick) for check in checks if check.quick is not None]
         always = [expression for check, expression in quick if check.for_deletes]
         relaxed = [expression for check, expression in quick if not check.for_deletes]
@@ -174,6 +179,9 @@ class Validator:
         bad = work.texts(rows)
         found = bad.select(self._failing)
         flags = [column.to_numpy() for column in found] + repeats
+        for hint, formal in self._hints:
+            explained = np.logical_or.reduce([flags[place] for place in formal])
+            flags[hint] = flags[hint] & explained
         return reasons.tell(bad, self._checks, flags)
 
 
