@@ -39,6 +39,7 @@ def create_app(
     sealer: Sealer,
     clock: Callable[[], datetime],
     entropy: Callable[[int], bytes],
+    at: Callable[[str], None] = lambda _door: None,
 ) -> FastAPI:
     """Build the application; nothing is opened or written before the first request."""
     reception = Reception(
@@ -49,6 +50,7 @@ def create_app(
         sealer=sealer,
         clock=clock,
         entropy=entropy,
+        at=at,
     )
     limiter = CapacityLimiter(settings.workers)
     app = FastAPI(title="exchange gateway", openapi_url=None, docs_url=None, redoc_url=None)

@@ -56,6 +56,8 @@ class Reception:
     sealer: Sealer
     clock: Callable[[], datetime]
     entropy: Callable[[int], bytes]
+    at: Callable[[str], None] = lambda _door: None
+    """Called before and after each step that lasts, with its name; a kill test strikes there."""
 
     def take(self, data: bytes, *, rid: str, claimed: Mapping[str, str]) -> Reply:
         """Take one batch in; never raises for what the caller sent.
@@ -95,7 +97,9 @@ class Reception:
         digest = statement.digest
         name = f"{statement.batch_no}-{digest[:16]}.avro"
         path = self.folder / statement.department / statement.resource / name
+        self.at("file:before")
         write_durably(path, data, token=self.entropy(8).hex())
+        self.at("file:after")
         now = self.clock()
         receipt = Receipt(
             suite=self.sealer.suite.id,
@@ -112,22 +116,25 @@ class Reception:
             received_at=instant(now),
             province=self.province,
         )
-        return self.store.received.add(
-            ReceivedRow(
-                sender=statement.department,
-                resource=statement.resource,
-                batch_no=statement.batch_no,
-                statement=digest,
-                rows=statement.rows,
-                path=str(path.relative_to(self.folder)),
-                receipt_no=receipt.receipt_no,
-                receipt=issue(receipt, self.sealer, now),
-                received_at=now,
-            )
+        row = ReceivedRow(
+            sender=statement.department,
+            resource=statement.resource,
+            batch_no=statement.batch_no,
+            statement=digest,
+            rows=statement.rows,
+            path=str(path.relative_to(self.folder)),
+            receipt_no=receipt.receipt_no,
+            receipt=issue(receipt, self.sealer, now),
+            received_at=now,
         )
+        self.at("row:before")
+        kept = self.store.received.add(row)
+        self.at("row:after")
+        return kept
 
     def _answer(self, kept: ReceivedRow, statement: Statement, rid: str) -> Reply:
         """Answer with the receipt that is kept, if it is for this batch."""
+        self.at("answer:before")
         if kept.statement == statement.digest:
             return Reply(200, "接收成功", {"receipt": kept.receipt.decode()})
         subject = f"{statement.department}/{statement.resource}/{statement.batch_no}"
