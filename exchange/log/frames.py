@@ -8,14 +8,19 @@ the header: a damaged or oversized value is refused before an Arrow parser sees 
 from __future__ import annotations
 
 import io
+import sys
 from collections.abc import Iterator
 
 import polars as pl
-import zstandard
 from polars.exceptions import PanicException, PolarsError
 
 from exchange.errors import Integrity, Rejected
 from exchange.text import Text
+
+if sys.version_info >= (3, 14):
+    from compression import zstd
+else:
+    from backports import zstd
 
 MAX_ROWS = 8_192
 """Rows in one message."""
@@ -24,6 +29,10 @@ MAX_BYTES = 900 * 1024
 MAX_DECODED = 256 * 1024 * 1024
 """Bytes that one message may unfold to."""
 
+_OPTIONS: dict[int, int] = {
+    zstd.CompressionParameter.compression_level: 1,
+    zstd.CompressionParameter.checksum_flag: 1,
+}
 _UNREADABLE = Text(
     "该消息不能读作数据帧:写入后内容被改动, 或不是本系统写入",
     "the value does not read as a frame: it was changed after writing, or others wrote it",
@@ -52,7 +61,7 @@ def encode_frame(frame: pl.DataFrame) -> bytes:
             )
     stream = io.BytesIO()
     frame.write_ipc_stream(stream, compression="uncompressed", compat_level=pl.CompatLevel.oldest())
-    return zstandard.ZstdCompressor(level=1, write_checksum=True).compress(stream.getbuffer())
+    return zstd.compress(stream.getbuffer(), options=_OPTIONS)
 
 
 def encode_slices(
@@ -84,8 +93,8 @@ def decode_frame(data: bytes, *, max_decoded: int = MAX_DECODED) -> pl.DataFrame
     ``max_decoded`` bytes.
     """
     try:
-        size = zstandard.get_frame_parameters(data).content_size
-        if size == zstandard.CONTENTSIZE_UNKNOWN or size > max_decoded:
+        size = zstd.get_frame_info(data).decompressed_size
+        if size is None or size > max_decoded:
             raise Integrity(
                 Text(
                     f"消息解压后超过 {max_decoded} 字节或未写明大小",
@@ -93,7 +102,15 @@ def decode_frame(data: bytes, *, max_decoded: int = MAX_DECODED) -> pl.DataFrame
                 ),
                 hint=_STOP,
             )
-        stream = zstandard.ZstdDecompressor().decompress(data, allow_extra_data=False)
-        return pl.read_ipc_stream(stream)
-    except (zstandard.ZstdError, PolarsError, PanicException) as error:
+        return pl.read_ipc_stream(_unfold(data, size))
+    except (zstd.ZstdError, PolarsError, PanicException) as error:
         raise Integrity(_UNREADABLE, hint=_STOP) from error
+
+
+def _unfold(data: bytes, size: int) -> bytes:
+    """Decompress exactly one frame of ``size`` bytes, with nothing behind it."""
+    decompressor = zstd.ZstdDecompressor()
+    unfolded = decompressor.decompress(data, size + 1)
+    if not decompressor.eof or decompressor.unused_data:
+        raise zstd.ZstdError("not exactly one frame")
+    return unfolded
