@@ -35,7 +35,6 @@ if TYPE_CHECKING:
 MAX_UNZIPPED = 512 * 1024 * 1024
 """What a workbook may unfold to; a megabyte of zeros packs into a kilobyte."""
 MAX_WORKBOOK_BYTES = 128 * 1024 * 1024
-_CHUNK_ROWS = 20_000
 _EXACT = 10**15
 """Excel keeps 15 significant digits."""
 
@@ -57,6 +56,7 @@ class SheetFormat(NamedTuple):
     header: int | None
     columns: tuple[str, ...]
     group_rows: str
+    batch_rows: int
 
 
 def read_sheet(
@@ -89,7 +89,7 @@ def _parts(
     merged = _merged(sheet)
     rows = islice(enumerate(sheet.iter_rows(), start=1), behind, None)
     while True:
-        chunk = list(islice(rows, _CHUNK_ROWS))
+        chunk = list(islice(rows, how.batch_rows))
         records: list[tuple[int, Cells]] = []
         notes: list[Note] = []
         for number, cells in chunk:
@@ -101,7 +101,7 @@ def _parts(
                 records.append((number, cells))
         last = chunk[-1][0] if chunk else behind
         yield SheetPart(_frame(layout.names, records), bounded(notes, where), last)
-        if len(chunk) < _CHUNK_ROWS:
+        if len(chunk) < how.batch_rows:
             return
 
 

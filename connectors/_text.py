@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
 BLOCK_BYTES = 8 * 1024 * 1024
+"""Bytes read at once: some 40,000 records, and what a frame takes in memory."""
 MAX_LINE_BYTES = 64 * 1024 * 1024
 MAX_RECORD_LINES = 1_000
 """Lines that a quoted cell may span; longer means that a quote was never closed."""
@@ -71,6 +72,7 @@ class TextFormat:
     header: int | None
     columns: tuple[str, ...]
     group_rows: str
+    block_bytes: int = BLOCK_BYTES
 
 
 def read_text(
@@ -98,9 +100,9 @@ def read_text(
     frame = parser.empty()
     rest = b""
     while True:
-        data = stream.read(BLOCK_BYTES)
+        data = stream.read(how.block_bytes)
         seen(data)
-        last = len(data) < BLOCK_BYTES
+        last = len(data) < how.block_bytes
         cut = len(data) if last else data.rfind(b"\n") + 1
         if cut == 0 and len(rest) > MAX_LINE_BYTES:
             raise _no_lines(place)

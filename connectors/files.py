@@ -20,7 +20,8 @@ from typing import TYPE_CHECKING, Annotated, Any, BinaryIO, Literal
 import polars as pl
 from pydantic import Field
 
-from connectors._text import ENCODINGS, Position, TextFormat, read_text
+from connectors._sheet import SheetFormat, read_sheet
+from connectors._text import BLOCK_BYTES, ENCODINGS, Position, TextFormat, read_text
 from exchange.connect import (
     Cursor,
     Misconfigured,
@@ -82,6 +83,12 @@ def files(
         Text("文件多少秒不变才读取", "seconds that a file stays unchanged before it is read"),
         Field(ge=0, le=3600),
     ] = 2,
+    batch_rows: Annotated[
+        int, Text("电子表格每帧行数", "rows per frame of a spreadsheet"), Field(ge=1, le=100_000)
+    ] = 20_000,
+    block_bytes: Annotated[
+        int, Text("文本文件每次读取字节数", "bytes of a text file read at once"), Field(ge=16)
+    ] = BLOCK_BYTES,
     cursor: Cursor | None,
     now: Callable[..., Any],
     sleep: Callable[[float], None],
@@ -102,7 +109,10 @@ def files(
     if young:
         sleep(settle)
     failed: list[Rejected] = []
-    how = _How(encoding, delimiter, sheet, header, columns, group_rows)
+    text = TextFormat(
+        ENCODINGS.get(encoding, ""), delimiter, header, columns, group_rows, block_bytes
+    )
+    how = _How(text, SheetFormat(sheet, header, columns, group_rows, batch_rows))
     for name, stat in fresh.items():
         if name in young and _stat(found[name]) != stat:
             continue  # It is still being written: the next pull looks again.
@@ -116,12 +126,8 @@ def files(
 
 @dataclass(frozen=True, slots=True)
 class _How:
-    encoding: str
-    delimiter: str
-    sheet: str | int | None
-    header: int | None
-    columns: tuple[str, ...]
-    group_rows: str
+    text: TextFormat
+    sheet: SheetFormat
 
 
 @dataclass(slots=True)
@@ -265,12 +271,9 @@ class _File:
                 yield from self._text(stream, Position(*at.get("position", ())))
 
     def _text(self, stream: BinaryIO, start: Position) -> Iterator[Pulled]:
-        how = self.how
-        encoding = ENCODINGS.get(how.encoding, "")
-        form = TextFormat(encoding, how.delimiter, how.header, how.columns, how.group_rows)
         digest = hashlib.sha256()
         last = Pulled(pl.DataFrame(), None, self.name)
-        for part in read_text(stream, form, start, self.name, digest.update):
+        for part in read_text(stream, self.how.text, start, self.name, digest.update):
             if last.cursor is not None:
                 yield last
             cursor = self.taken.stop(self.name, self.stat, position=list(part.position))
@@ -278,13 +281,9 @@ class _File:
         yield self._finished(stream, last, digest.hexdigest())
 
     def _sheet(self, stream: BinaryIO, row: int) -> Iterator[Pulled]:
-        from connectors._sheet import SheetFormat, read_sheet  # only they need the library
-
-        how = self.how
-        form = SheetFormat(how.sheet, how.header, how.columns, how.group_rows)
         digest = _digest(stream)
         last = Pulled(pl.DataFrame(), None, self.name)
-        for sheet, part in read_sheet(stream, form, row, self.name):
+        for sheet, part in read_sheet(stream, self.how.sheet, row, self.name):
             if last.cursor is not None:
                 yield last
             cursor = self.taken.stop(self.name, self.stat, row=part.row)

@@ -153,15 +153,10 @@ def sql(
         url.reveal(), table, query, base, batch_rows, connect_seconds, statement_seconds
     )
     with _reader(where) as reader:
-        key = key or reader.key
-        names = columns or reader.columns
-        wanted = (*names, *key, *((cursor_column,) if cursor_column else ()))
-        _known(wanted, reader.columns, where.locator)
-        _selected((*key, *((cursor_column,) if cursor_column else ())), names)
+        names, order = _plan(reader, where, columns, key, cursor_column)
         if cursor_column is None:
-            pulls = _snapshot(reader, names, key, cursor)
+            pulls = _snapshot(reader, names, order, cursor)
         else:
-            order = _order(cursor_column, key, where.locator)
             pulls = _incremental(reader, names, order, overlap, cursor)
         for pulled in pulls:
             yield replace(pulled, locator=where.locator)
@@ -169,20 +164,24 @@ def sql(
 
 @sql.check
 def check(
+    *,
     url: Secret,
     table: str | None,
     query: str | None,
+    columns: tuple[str, ...],
+    key: tuple[str, ...],
+    cursor_column: str | None,
     connect_seconds: int,
     base: Path,
 ) -> Text:
-    """Connect and look at the table's columns, without reading rows."""
+    """Connect and compare the settings with the table, without reading rows."""
     where = Address(url.reveal(), table, query, base, 1, connect_seconds, connect_seconds)
     with _reader(where) as reader:
-        shown = ", ".join(reader.columns)
-        key = ", ".join(reader.key) or "-"
+        names, order = _plan(reader, where, columns, key, cursor_column)
+        shown, by = ", ".join(names), ", ".join(order) or "-"
         return Text(
-            f"{where.locator} 可以读取；主键：{key}；列：{shown}",
-            f"{where.locator} can be read; primary key: {key}; columns: {shown}",
+            f"{where.locator} 可以读取；顺序：{by}；列：{shown}",
+            f"{where.locator} can be read; in order of: {by}; columns: {shown}",
         )
 
 
@@ -225,25 +224,37 @@ def _scheme(url: str) -> str:
     )
 
 
-def _known(wanted: Sequence[str], there: Sequence[str], locator: str) -> None:
+def _plan(
+    reader: Reader,
+    where: Address,
+    columns: tuple[str, ...],
+    key: tuple[str, ...],
+    cursor_column: str | None,
+) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Return the columns to read and the order to read them in, checked against the table."""
+    names = columns or reader.columns
+    key = key or reader.key
+    _known((*names, *key, *((cursor_column,) if cursor_column else ())), reader, where.locator)
+    order = _order(cursor_column, key, where.locator) if cursor_column else key
+    missing = [name for name in order if name not in names]
+    if missing:
+        raise Misconfigured(
+            Text(
+                f"columns 中要包含键列和增量列：{', '.join(missing)}",
+                f"columns must include the key and the cursor column: {', '.join(missing)}",
+            ),
+            hint=_SETTINGS,
+        )
+    return names, order
+
+
+def _known(wanted: Sequence[str], reader: Reader, locator: str) -> None:
     for name in wanted:
-        if name not in there:
-            near = suggest(name, there)
+        if name not in reader.columns:
+            near = suggest(name, reader.columns)
             raise Misconfigured(
                 Text(f"{locator} 没有列 {name}", f"{locator} has no column {name}"),
                 hint=Text(f"请修改配置。{near.zh}", f"edit the settings: {near.en}"),
-            )
-
-
-def _selected(needed: Sequence[str], names: Sequence[str]) -> None:
-    for name in needed:
-        if name not in names:
-            raise Misconfigured(
-                Text(
-                    f"columns 中要包含键列和增量列 {name}",
-                    f"columns must include the key and the cursor column: {name}",
-                ),
-                hint=_SETTINGS,
             )
 
 

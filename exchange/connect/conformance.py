@@ -52,13 +52,13 @@ class Case:
 
 
 def delivers_every_row(case: Case) -> None:
-    """A full pull delivers every record once."""
+    """Deliver every record once in a full pull."""
     found = _count(case, case.open().pull())
     _same(found, Counter(case.rows), "a full pull")
 
 
 def resumes_from_every_cursor(case: Case) -> None:
-    """Killed behind any frame and started again, it loses nothing."""
+    """Lose nothing when killed behind any frame and started again."""
     pulls = list(case.open().pull())
     if not case.open().connector.resumable:
         return
@@ -81,7 +81,7 @@ def resumes_from_every_cursor(case: Case) -> None:
 
 
 def delivers_news_only(case: Case) -> None:
-    """A pull behind a finished one is empty, or the whole again, as declared."""
+    """Deliver nothing behind a finished pull, or everything again, as declared."""
     cursor: Cursor | None = None
     for pulled in case.open().pull():
         cursor = pulled.cursor
@@ -91,7 +91,7 @@ def delivers_news_only(case: Case) -> None:
 
 
 def keeps_types(case: Case) -> None:
-    """All frames of all pulls have the same columns of the same types (``_defect`` may come)."""
+    """Keep columns and types in all frames of all pulls (``_defect`` may come)."""
     pulls = [*case.open().pull(), *case.open().pull()]
     schemas = [dict(pulled.frame.schema) for pulled in pulls if pulled.frame.width]
     for schema in schemas:
@@ -107,7 +107,7 @@ def gives_plain_cursors(case: Case) -> None:
 
 
 def releases_when_closed(case: Case) -> None:
-    """A pull that is closed early holds nothing open."""
+    """Hold nothing open when a pull is closed early."""
     if case.held is None:
         return
     before = case.held()
@@ -118,7 +118,7 @@ def releases_when_closed(case: Case) -> None:
 
 
 def fails_as_ours(case: Case) -> None:
-    """What is broken raises our errors, with a hint and without the secret."""
+    """Raise our errors for what is broken, with a hint and without the secret."""
     for name, source in case.broken.items():
         for attempt in (lambda s=source: list(s().pull()), lambda s=source: s().check(timeout=20)):
             try:
@@ -135,14 +135,14 @@ def fails_as_ours(case: Case) -> None:
 
 
 def documents_settings(case: Case) -> None:
-    """The description is JSON, every setting has help, a wrong key gets a suggestion."""
+    """Describe every setting in both languages, and refuse a wrong key by name."""
     connector: Connector = case.open().connector
     spec = _json(connector.spec())
     _require(bool(spec["doc"]), f"{connector.name} has no docstring")
     for setting in spec["settings"]:
         helped = setting["zh"] and setting["en"]
         _require(bool(helped), f"setting {setting['name']} has no help in both languages")
-    wrong = spec["settings"][0]["name"] + "x"
+    wrong = "no_such_setting"
     try:
         connector.open({wrong: 1}, lambda _reference: "")
     except Misconfigured as error:
