@@ -16,7 +16,7 @@ import json
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
-from datetime import date, datetime
+from datetime import date, datetime, timedelta
 from itertools import groupby
 from typing import Any
 from zoneinfo import ZoneInfo
@@ -473,9 +473,19 @@ def release(house: House, resource: str, lane: int = 0) -> bool:
 # --- sealed → cascade → receipt -----------------------------------------------------------------
 
 
+_OPEN = (State.PENDING, State.SENDING, State.CHECKING, State.WAITING)
+"""States of a delivery that still has to be sent."""
+_LOOK_EVERY = timedelta(seconds=5)
+"""How often a cascade door looks for batches that a person put back."""
+
+
 @dataclass
 class CascadeDoor:
-    """Delivers one lane's batches in order: one at a time, the next after a receipt or refusal."""
+    """Delivers one lane's batches in order: one at a time, the next after a receipt or refusal.
+
+    A refused batch that a person puts back (:func:`retry`) lies behind the position: it is read
+    again by its address, before the door goes on with the log.
+    """
 
     house: House
     resource: Resource
@@ -490,6 +500,9 @@ class CascadeDoor:
         self.house.ensure(self.resource.name)
         self._consumer = self.house.log.consumer("cascade", [sealed_topic(self.resource.name)])
         self._entry: Entry | None = None
+        self._again = f"again/{self.resource.name}"
+        self._put_back = False
+        self._looked: datetime | None = None
         self._restarted = True
 
     def close(self) -> None:
@@ -502,11 +515,10 @@ class CascadeDoor:
         The delivery that comes back is settled, waits, or is halted.
         """
         if self._entry is None:
-            entries = self._consumer.poll(max_entries=1, max_bytes=1)
-            if not entries:
-                return None
-            self._entry = entries[0]
+            self._entry = self._next()
         entry = self._entry
+        if entry is None:
+            return None
         row = self.store.deliveries.get(self.resource.name, entry.key)
         if row is None:
             self.store.deliveries.add([pending(self.resource.name, entry)])
@@ -516,6 +528,34 @@ class CascadeDoor:
             self._entry = None
             self._settle(delivery, entry)
         return delivery
+
+    def _next(self) -> Entry | None:
+        """Take a batch that was put back, looking for one now and then, else the next one."""
+        now = self.house.clock()
+        if self._looked is None or abs(now - self._looked) >= _LOOK_EVERY:
+            entry = self._behind()
+            self._put_back, self._looked = entry is not None, now
+            if entry is not None:
+                return entry
+        self._put_back = False
+        return next(iter(self._consumer.poll(max_entries=1, max_bytes=1)), None)
+
+    def _behind(self) -> Entry | None:
+        """Find the oldest batch that was put back, and note in the log that it is under way.
+
+        The note stands in for the position, which has moved past: with it the receipt reaches
+        the log even when we are killed as soon as the store has it.
+        """
+        log, name = self.house.log, self.resource.name
+        place = self.house.state(self._again).get("place")
+        if place is None:
+            row = self.store.deliveries.first(name, _OPEN)
+            if row is None or row.offset >= log.position("cascade", row.topic, row.partition):
+                return None
+            place = [row.partition, row.offset]
+            with log.transaction(f"cascade/{name}") as tx:
+                tx.append(state_message(self._again, {"place": place}))
+        return log.read(sealed_topic(name), *place, max_entries=1)[0]
 
     def _attempt(self, row: DeliveryRow, entry: Entry) -> Delivery:
         """Feed the machine until it waits for time or for a person."""
@@ -577,12 +617,19 @@ class CascadeDoor:
         house = self.house
         receipt = self.store.receipts.get(delivery.resource, delivery.batch_no)
         house.at("settle:before")
+        if self._put_back:
+            self._looked = None  # There may be more of them.
         try:
             with house.log.transaction(f"cascade/{self.resource.name}") as tx:
+                if self._put_back and not house.state(self._again):
+                    return  # Another worker has settled it.
                 if delivery.state is State.RECEIPTED and receipt is not None:
                     key = f"{delivery.resource}/{delivery.batch_no}"
                     tx.append(Message(RECEIPTS, receipt.content, key, headers={"kind": "receipt"}))
-                tx.commit(self._consumer, entry.topic, entry.partition, entry.offset + 1)
+                if self._put_back:
+                    tx.append(state_message(self._again, {}))
+                else:
+                    tx.commit(self._consumer, entry.topic, entry.partition, entry.offset + 1)
         except BaseException:
             self._consumer.rewind()
             raise
@@ -615,6 +662,21 @@ class ViewDoor:
         entries = self._consumer.poll(max_entries=64, max_bytes=CHUNK_BYTES)
         if not entries:
             return False
+        last = entries[-1]
+        self.house.at("view:before")
+        try:
+            self._show(entries)
+            self.house.at("view:shown")
+            with self.house.log.transaction(f"store/{self.resource}") as tx:
+                tx.commit(self._consumer, last.topic, last.partition, last.offset + 1)
+        except BaseException:
+            self._consumer.rewind()
+            raise
+        self.house.at("view:after")
+        return True
+
+    def _show(self, entries: Sequence[Entry]) -> None:
+        """Write them into the store; those that are there already stay as they are."""
         kinds = [entry.headers.get("kind", "batch") for entry in entries]
         by_kind = {
             kind: [e for e, k in zip(entries, kinds, strict=True) if k == kind]
@@ -625,14 +687,6 @@ class ViewDoor:
             [_refused_row(self.resource, e) for e in by_kind.get("records", ())]
         )
         self.store.pulls.add_notes([n for e in by_kind.get("notes", ()) for n in _notes(e)])
-        last = entries[-1]
-        try:
-            with self.house.log.transaction(f"store/{self.resource}") as tx:
-                tx.commit(self._consumer, last.topic, last.partition, last.offset + 1)
-        except BaseException:
-            self._consumer.rewind()
-            raise
-        return True
 
 
 def pending(resource: str, entry: Entry) -> DeliveryRow:
