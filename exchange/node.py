@@ -89,6 +89,7 @@ class Node:
     @cached_property
     def store(self) -> Store:
         """The store, migrated when it is ours alone."""
+        self.settings.resolve(self.settings.state).mkdir(parents=True, exist_ok=True)
         store = open_store(self.settings.url(self.settings.store), clock=self.clock)
         self._open.callback(store.close)
         return store
