@@ -10,11 +10,12 @@ from zoneinfo import ZoneInfo
 
 from exchange.catalog.identifiers import is_resident_id, is_uscc
 from exchange.catalog.model import Field, Physical
+from exchange.validate.convert import FALSE, TRUE
 from tests.validate.samples import LICENCE, TABLES, TODAY
 
 BLANK = " \t\r\n\v\f\u00a0\u3000"
 SHANGHAI = ZoneInfo("Asia/Shanghai")
-WORDS = {"是": True, "true": True, "1": True, "Y": True, "否": False, "false": False, "0": False}
+WORDS = dict.fromkeys(TRUE, True) | dict.fromkeys(FALSE, False)
 
 
 class Bad(Exception):
