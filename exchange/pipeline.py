@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
 from datetime import date, datetime, timedelta
 from itertools import groupby
@@ -72,6 +72,7 @@ from exchange.seal.statement import instant
 from exchange.store.database import Store
 from exchange.store.rows import DeliveryRow, NoteRow, QuarantineRow, ReceiptRow
 from exchange.text import Text
+from exchange.validate.deletes import blank_deletes
 from exchange.validate.limits import Tally
 from exchange.validate.reasons import COLUMN as REASONS
 from exchange.validate.seen import Seen
@@ -140,15 +141,16 @@ class PullDoor:
     resource: str
     source: Source
 
-    def run(self) -> Iterator[int]:
+    def run(self) -> Generator[int, None, None]:
         """Pull what is new; yield the number of rows each time some are durable."""
         house, key, owner = self.house, f"pull/{self.name}", f"pull/{self.name}"
         house.ensure(self.resource)
         state = house.state(key)
         if not state or state["done"]:
-            moment = house.clock().strftime("%Y%m%dT%H%M%S")
+            now = house.clock()
             state = {
-                "pull": f"{moment}-{house.entropy(4).hex()}",
+                "pull": f"{now:%Y%m%dT%H%M%S}-{house.entropy(4).hex()}",
+                "began": instant(now),
                 "cursor": state.get("cursor"),
                 "rows": 0,
                 "messages": 0,
@@ -309,12 +311,12 @@ class SealDoor:
         done: Sealed,
     ) -> Sealed:
         now = self.house.clock()
-        today = now.astimezone(LOCAL).date()
         lane.begin(pull)
         frame = pl.concat([frame for _, frame in pairs], rechunk=True)
-        checked = self._validator.check(frame, today=today, seen=self._known(pull, pairs[0][0]))
+        known = self._known(pull, pairs[0][0])
+        checked = self._validator.check(frame, today=self._today(), seen=known)
         self._seen = (pull, checked.seen)
-        encoded = encode(checked.accepted, self._schema)
+        encoded = encode(blank_deletes(checked.accepted, self.resource), self._schema)
         start = 0
         batches = 0
         for entry, part in pairs:
@@ -330,7 +332,9 @@ class SealDoor:
                 messages.append(self._batch(packed, entry, lane, now))
                 batches += 1
             start = end
-        halted = lane.judge(self.resource.limits, len(checked.accepted_rows), frame.height)
+        halted = lane.judge(
+            self.resource.limits, len(checked.accepted_rows), len(checked.rejected_rows)
+        )
         return Sealed(
             done.accepted + len(checked.accepted_rows),
             done.quarantined + len(checked.rejected_rows),
@@ -392,6 +396,9 @@ class SealDoor:
                 partition=self.lane,
             )
 
+    def _today(self) -> date:
+        return self.house.clock().astimezone(LOCAL).date()
+
     def _known(self, pull: str, first: Entry) -> Seen:
         """Return the keys that this pull has brought; read them again after a restart."""
         if self._seen[0] == pull or int(first.headers["index"]) == 0:
@@ -405,7 +412,7 @@ class SealDoor:
             for entry in entries:
                 if entry.offset < first.offset and entry.headers["pull"] == pull:
                     seen = self._validator.check(
-                        decode_frame(entry.value), today=self.house.clock().date(), seen=seen
+                        decode_frame(entry.value), today=self._today(), seen=seen
                     ).seen
             offset = entries[-1].offset + 1 if entries else first.offset
         return seen

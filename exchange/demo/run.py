@@ -123,7 +123,7 @@ def _sources(made: DemoSources) -> str:
             options = f'{{url: "sqlite:///{source.path}", table: {source.table}, key: [id]}}'
             connector = "sql"
         else:
-            options = f'{{folder: "{source.path}"}}'
+            options = f'{{folder: "{source.path}", settle: 0}}'  # they are finished
             connector = "files"
         lines.append(
             f"  {source.resource}: {{resource: {source.resource}, connector: {connector}, "
