@@ -1,4 +1,4 @@
-"""A seal's folder: key, certificate, seal, chain and root, as ``exchange seal make`` writes it.
+"""A seal's folder: key, certificate, seal, chain and root, as `exchange init` writes it.
 
 ========== ======================================================================
 key.pem    private key, PKCS#8, encrypted when there is a password; mode 0600
@@ -117,7 +117,7 @@ def _unreadable(path: Path, why: str) -> Misconfigured:
     return Misconfigured(
         Text(f"读不到 {path}：{why}", f"cannot read {path}: {why}"),
         hint=Text(
-            "请检查印章目录，或用 exchange seal make 制作测试印章",
-            "check the seal's folder, or make a test seal with `exchange seal make`",
+            "请检查印章目录，或用 exchange init 新建带测试印章的节点",
+            "check the seal's folder, or make a node with test seals: `exchange init`",
         ),
     )
