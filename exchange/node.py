@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Self
 from exchange.catalog.loader import load as load_catalog
 from exchange.catalog.model import Catalog, Resource
 from exchange.errors import Misconfigured
-from exchange.log import CURSORS, RECEIPTS, Log, Topic
+from exchange.log import CURSORS, RECEIPTS, Log, Topic, raw_topic, sealed_topic
 from exchange.pipeline import CascadeDoor, House, PullDoor, SealDoor, ViewDoor
 from exchange.seal.folder import open_sealer, read_certificates
 from exchange.seal.ses import Sealer
@@ -106,15 +106,31 @@ class Node:
 
     def resources(self) -> list[str]:
         """List the resources that are fed by a source or have anything in the log."""
+        fed = {source.resource for source in self.settings.sources.values()}
+        return sorted((self._logged() | fed) & self.catalog.resources.keys())
+
+    def dropped(self) -> list[str]:
+        """List resources that the catalog has no more, though the log holds work for them."""
+        readers = (("seal", raw_topic), ("cascade", sealed_topic))
+        topics = {topic.name for topic in self.log.topics()}
+        return sorted(
+            name
+            for name in self._logged() - self.catalog.resources.keys()
+            if any(
+                topic(name) in topics
+                and self.log.position(group, topic(name), 0) < self.log.bounds(topic(name), 0)[1]
+                for group, topic in readers
+            )
+        )
+
+    def _logged(self) -> set[str]:
         heads = ("exchange.raw.", "exchange.sealed.", "exchange.quarantine.")
-        kept = {
+        return {
             topic.name.removeprefix(head)
             for topic in self.log.topics()
             for head in heads
             if topic.name.startswith(head)
         }
-        fed = {source.resource for source in self.settings.sources.values()}
-        return sorted((kept | fed) & self.catalog.resources.keys())
 
     def source_settings(self, name: str) -> SourceSettings:
         """Return a source's settings; raises Misconfigured naming the ones there are."""

@@ -47,7 +47,7 @@ from exchange.cascade.profiles import Batch
 from exchange.catalog.avro import schema_text
 from exchange.catalog.model import Catalog, Limits, Resource
 from exchange.connect import Pulled, Source
-from exchange.errors import Rejected, Transient
+from exchange.errors import ExchangeError, Rejected, Transient
 from exchange.log import (
     CURSORS,
     RECEIPTS,
@@ -143,44 +143,60 @@ class PullDoor:
 
     def run(self) -> Generator[int, None, None]:
         """Pull what is new; yield the number of rows each time some are durable."""
-        house, key, owner = self.house, f"pull/{self.name}", f"pull/{self.name}"
+        house, key = self.house, f"pull/{self.name}"
         house.ensure(self.resource)
-        state = house.state(key)
-        if not state or state["done"]:
-            now = house.clock()
-            state = {
-                "pull": f"{now:%Y%m%dT%H%M%S}-{house.entropy(4).hex()}",
-                "began": instant(now),
-                "cursor": state.get("cursor"),
-                "rows": 0,
-                "messages": 0,
-                "since": house.log.bounds(raw_topic(self.resource), 0)[1],
-                "done": False,
-                "version": state.get("version", 0),
-            }
         resumable = self.source.connector.resumable
+        state = house.state(key)
+        # Without a cursor to go on from, everything comes again: that is another pull.
+        again = resumable and not state.get("cursor")
+        if not state or state["done"] or again:
+            state = self._begin(state)
         skip = 0 if resumable else state["rows"]
+        stream = self.source.pull(state["cursor"] if resumable else None)
         waiting: list[Message] = []
-        for pulled in self.source.pull(state["cursor"] if resumable else None):
+        ready = False
+        while True:
+            try:
+                pulled = next(stream, None)
+            except ExchangeError:
+                if ready:
+                    yield self._commit(key, waiting, state)
+                raise
+            if pulled is None:
+                break
+            if ready:
+                yield self._commit(key, waiting, state)
+                waiting = []
             frame = pulled.frame[skip:] if skip else pulled.frame
             skip = max(0, skip - pulled.frame.height)
-            new = list(self._messages(replace(pulled, frame=frame), state))
+            waiting += self._messages(replace(pulled, frame=frame), state)
             state["rows"] += frame.height
-            waiting += new
-            if resumable and pulled.cursor is None:
-                continue  # No cursor stands behind these rows yet: they wait for one.
-            state["cursor"] = pulled.cursor
-            rows = self._commit(owner, key, waiting, state)
-            waiting = []
-            yield rows
+            # Rows without a cursor behind them wait for one. All wait for the next frame: what
+            # comes with the last one is committed together with the pull's end, so that a
+            # cursor which starts from the beginning never stands in an open pull.
+            ready = pulled.cursor is not None or not resumable
+            state["cursor"] = pulled.cursor if ready else state["cursor"]
         state["done"] = True
-        yield self._commit(owner, key, waiting, state)
+        yield self._commit(key, waiting, state)
 
-    def _commit(self, owner: str, key: str, messages: list[Message], state: dict[str, Any]) -> int:
+    def _begin(self, before: Mapping[str, Any]) -> dict[str, Any]:
+        now = self.house.clock()
+        return {
+            "pull": f"{now:%Y%m%dT%H%M%S}-{self.house.entropy(4).hex()}",
+            "began": instant(now),
+            "cursor": before.get("cursor"),
+            "rows": 0,
+            "messages": 0,
+            "since": self.house.log.bounds(raw_topic(self.resource), 0)[1],
+            "done": False,
+            "version": before.get("version", 0),
+        }
+
+    def _commit(self, key: str, messages: Sequence[Message], state: dict[str, Any]) -> int:
         house, version = self.house, state["version"]
         state["version"] += 1
         house.at("pull:before")
-        with house.log.transaction(owner) as tx:
+        with house.log.transaction(key) as tx:
             if house.state(key).get("version", 0) != version:
                 raise Fenced(
                     Text(f"另一个进程正在拉取 {self.name}", f"another process pulls {self.name}"),

@@ -7,28 +7,39 @@ others: its error is kept, and decides the exit code.
 
 from __future__ import annotations
 
+import logging
 import sys
 import threading
+from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from typing import Self
 
 from exchange.cascade.delivery import Delivery, Policy, State
+from exchange.cascade.delivery import Outcome as Answer
+from exchange.cascade.profiles import Batch
 from exchange.errors import Denied, ExchangeError, Integrity, Misconfigured, Rejected, Transient
 from exchange.node import Node
-from exchange.pipeline import CascadeDoor, SealDoor, ViewDoor
+from exchange.pipeline import CascadeDoor, SealDoor, Sealed, ViewDoor
 from exchange.store.rows import PullRow
 from exchange.text import Text
 
 ROOMS = ("pull", "seal", "cascade")
 ATTEMPTS = 3
 """How often ``run --once`` offers a batch before it leaves the batch for the next run."""
+_PATIENCE = timedelta(seconds=10)
+"""How long ``run --once`` waits for a batch whose time has not come."""
+_REST = timedelta(minutes=1)
+"""How long a supervised run leaves a resource alone that needs a person."""
 _IDLE_SECONDS = 0.02
 _SUPERVISED_IDLE_SECONDS = 0.5
 _SWITCH_SECONDS = 0.001
 """Python's thread switch: the courier's short turns must not wait 5 ms for the sealing loop."""
 _WORST = (Integrity, Denied, Misconfigured, Transient, Rejected)
+
+_LOGGER = logging.getLogger(__name__)
 
 Said = Callable[[str, int], None]
 """Progress: what happened (pulled, accepted, quarantined, batches, receipts) and how much."""
@@ -36,7 +47,7 @@ Said = Callable[[str, int], None]
 
 @dataclass
 class Outcome:
-    """What one run did; ``errors`` by source or resource."""
+    """What one run did; ``errors`` by room and source or resource: ``pull/x``, ``seal/x``."""
 
     pulled: int = 0
     accepted: int = 0
@@ -46,16 +57,46 @@ class Outcome:
     refused: int = 0
     waiting: int = 0
     """Batches that still wait for the province."""
-    halted: list[str] = field(default_factory=list)
+    halted: set[str] = field(default_factory=set)
+    """Rooms and resources that wait for a person: ``seal/x``, ``cascade/x``."""
     errors: dict[str, ExchangeError] = field(default_factory=dict)
 
     def error(self) -> ExchangeError | None:
         """Return the error that decides the exit code: the one that needs a person most."""
         for kind in _WORST:
-            for error in self.errors.values():
+            for error in list(self.errors.values()):
                 if isinstance(error, kind):
                     return error
         return None
+
+    def stopped(self, resource: str) -> bool:
+        """Tell whether a resource waits for a person."""
+        return not self.halted.isdisjoint({f"seal/{resource}", f"cascade/{resource}"})
+
+    @contextmanager
+    def keep(self, where: str) -> Iterator[None]:
+        """Keep what fails with the source or resource it belongs to: the others go on."""
+        try:
+            yield
+        except ExchangeError as error:
+            self.errors[where] = error
+        except Exception as error:
+            _LOGGER.exception("defect in %s", where)
+            self.errors[where] = _defect(where, error)
+        else:
+            self.errors.pop(where, None)
+
+
+def _defect(where: str, error: Exception) -> Integrity:
+    """Describe an error that nobody foresaw; its traceback is in the program's log."""
+    name = type(error).__name__
+    return Integrity(
+        Text(f"{where} 遇到程序缺陷 {name}", f"a defect of the program at {where}: {name}"),
+        hint=Text(
+            "数据未丢失；请把日志中的出错位置交给维护者",
+            "nothing is lost; send the traceback in the log to the maintainers",
+        ),
+    )
 
 
 @dataclass
@@ -74,7 +115,9 @@ class Courier:
         """Start nothing yet."""
         self._wanted: set[str] = set()
         self._doors: dict[str, CascadeDoor] = {}
-        self._left: set[str] = set()
+        self._left: dict[str, datetime] = {}
+        """Resources that are left alone, and since when."""
+        self._failed: Counter[str] = Counter()
         self._wake = threading.Event()
         self._finish = threading.Event()
         self._stop = threading.Event()
@@ -95,80 +138,100 @@ class Courier:
         self._finish.set()
         self._wake.set()
         self._thread.join()
-        self._raise()
+        self.check()
 
     def stop(self) -> None:
         """Stop after the delivery that is under way."""
         self._stop.set()
         self._wake.set()
         self._thread.join()
-        self._raise()
 
-    def _raise(self) -> None:
+    def check(self) -> None:
+        """Raise what ended the thread before its time."""
         if self._failure is not None:
             raise self._failure
 
     def _run(self) -> None:
         try:
-            send = self.node.sender()
-            while not self._stop.is_set():
-                finishing = self._finish.is_set()
-                for resource in sorted(self._wanted - self._doors.keys()):
-                    self._doors[resource] = self.node.cascade_door(resource, send, self.policy)
-                busy, pending = False, False
-                for resource, door in self._doors.items():
-                    if resource not in self._left and not self._stop.is_set():
-                        moved, open_ = self._turn(resource, door)
-                        busy, pending = busy or moved, pending or open_
-                if not busy:
-                    if finishing and not pending:
-                        break
-                    self._wake.wait(self.idle)
-                    self._wake.clear()
-        except BaseException as error:  # noqa: BLE001 - raised again where the thread is joined
+            with self.outcome.keep("cascade"):
+                self._deliver(self.node.sender())
+        except BaseException as error:  # noqa: BLE001 - raised again in the thread that waits
             self._failure = error
         finally:
             for door in self._doors.values():
                 door.close()
 
-    def _turn(self, resource: str, door: CascadeDoor) -> tuple[bool, bool]:
+    def _deliver(self, send: Callable[[Batch], Answer]) -> None:
+        while not self._stop.is_set():
+            finishing = self._finish.is_set()
+            busy, pending = False, False
+            for resource in sorted(self._wanted):
+                if self._stop.is_set() or self._rests(resource):
+                    continue
+                moved, open_ = self._turn(resource, send)
+                busy, pending = busy or moved, pending or open_
+            if not busy:
+                if finishing and not pending:
+                    break
+                self._wake.wait(self.idle)
+                self._wake.clear()
+
+    def _rests(self, resource: str) -> bool:
+        """Tell whether a resource is left alone: for this run, or for a while."""
+        if resource not in self._left:
+            return False
+        if self.attempts is None and abs(self.node.clock() - self._left[resource]) >= _REST:
+            del self._left[resource]
+            return False
+        return True
+
+    def _leave(self, resource: str) -> tuple[bool, bool]:
+        self._left[resource] = self.node.clock()
+        return False, False
+
+    def _turn(self, resource: str, send: Callable[[Batch], Answer]) -> tuple[bool, bool]:
         """Give one resource its turn; return (something moved, something is still open)."""
-        try:
-            delivery = door.step()
-        except Transient as error:
-            self.outcome.errors[resource] = error
-            return False, self.attempts is None
-        except ExchangeError as error:
-            self.outcome.errors[resource] = error
-            self._left.add(resource)
-            return False, False
-        if delivery is None:
-            return False, False
-        return self._count(resource, delivery)
+        where = f"cascade/{resource}"
+        delivery: Delivery | None = None
+        with self.outcome.keep(where):
+            if resource not in self._doors:
+                self._doors[resource] = self.node.cascade_door(resource, send, self.policy)
+            delivery = self._doors[resource].step()
+        error = self.outcome.errors.get(where)
+        if error is None:
+            self._failed[resource] = 0
+            return (False, False) if delivery is None else self._count(resource, delivery)
+        self._failed[resource] += 1
+        if isinstance(error, Transient) and self._failed[resource] < ATTEMPTS:
+            return False, True
+        return self._leave(resource)
 
     def _count(self, resource: str, delivery: Delivery) -> tuple[bool, bool]:
+        where = f"cascade/{resource}"
+        self.outcome.halted.discard(where)
         match delivery.state:
             case State.RECEIPTED:
                 self.outcome.receipts += 1
-                self.outcome.errors.pop(resource, None)
                 self.said("receipts", 1)
                 return True, True
             case State.REFUSED:
                 self.outcome.refused += 1
-                self.outcome.errors[resource] = refused(delivery)
+                self.outcome.errors[f"refused/{resource}"] = refused(delivery)
                 return True, True
             case State.HALTED:
-                self.outcome.halted.append(resource)
-                self.outcome.errors[resource] = wrong_receipt(delivery)
-                self._left.add(resource)
-                return False, False
-        self.outcome.errors[resource] = unanswered(delivery)
-        if self.attempts is not None and (
-            delivery.attempts >= self.attempts or delivery.code in {"settings", "401", "403"}
-        ):
-            self._left.add(resource)
-            return False, False
-        return False, True
+                self.outcome.halted.add(where)
+                self.outcome.errors[where] = wrong_receipt(delivery)
+                return self._leave(resource)
+        self.outcome.errors[where] = unanswered(delivery)
+        return self._leave(resource) if self._gives_up(delivery) else (False, True)
+
+    def _gives_up(self, delivery: Delivery) -> bool:
+        """Tell whether this run leaves a batch to the next one."""
+        if self.attempts is None:
+            return False
+        far = delivery.due is not None and delivery.due - self.node.clock() > _PATIENCE
+        ours = delivery.code in {"settings", "401", "403"}
+        return far or ours or delivery.attempts >= self.attempts
 
 
 def refused(delivery: Delivery) -> Rejected:
@@ -233,15 +296,16 @@ class Runner:
         """Pull every source, check and seal what is in the log, deliver it; then return."""
         outcome = Outcome()
         names = list(self.node.settings.sources) if sources is None else list(sources)
-        with self._courier(outcome, attempts=ATTEMPTS, idle=_IDLE_SECONDS) as courier:
-            seals = _Seals(self.node, outcome, self.said, courier)
-            try:
-                for name in names if "pull" in self.rooms else ():
-                    self._pull(name, outcome, seals)
-                for resource in self._resources(names, sources):
-                    self._seal(resource, seals, courier)
-            finally:
-                seals.close()
+        resources = {self.node.source_settings(name).resource for name in names}
+        with (
+            self._courier(outcome, attempts=ATTEMPTS, idle=_IDLE_SECONDS) as courier,
+            _Seals(self.node, outcome, self.said, courier) as seals,
+        ):
+            for name in names if "pull" in self.rooms else ():
+                self._pull(name, outcome, seals)
+            for resource in self.node.resources() if sources is None else sorted(resources):
+                self._seal(resource, seals, courier)
+            self._dropped(outcome)
             if courier is not None:
                 courier.finish()
         outcome.waiting = _open_batches(self.node)
@@ -251,24 +315,29 @@ class Runner:
         """Run by the sources' schedules until ``stop`` is set; everything under way ends well."""
         outcome = Outcome()
         schedule = Schedule(self.node, self.node.clock())
-        with self._courier(outcome, attempts=None, idle=_SUPERVISED_IDLE_SECONDS) as courier:
-            seals = _Seals(self.node, outcome, self.said, courier)
-            told: dict[str, str] = {}
-            try:
-                while not stop.is_set():
-                    if "pull" in self.rooms:
-                        for name in schedule.due(self.node.clock()):
-                            self._pull(name, outcome, seals, stop)
-                            schedule.done(name, self.node.clock(), failed=name in outcome.errors)
-                    for resource in self._resources([], None):
-                        self._seal(resource, seals, courier)
-                    for name, error in list(outcome.errors.items()):
-                        if told.get(name) != str(error):
-                            told[name] = str(error)
-                            report(name, error)
-                    stop.wait(_SUPERVISED_IDLE_SECONDS)
-            finally:
-                seals.close()
+        told: dict[str, str] = {}
+        with (
+            self._courier(outcome, attempts=None, idle=_SUPERVISED_IDLE_SECONDS) as courier,
+            _Seals(self.node, outcome, self.said, courier, stop) as seals,
+        ):
+            while not stop.is_set():
+                if courier is not None:
+                    courier.check()
+                if "pull" in self.rooms:
+                    for name in schedule.due(self.node.clock()):
+                        if stop.is_set():
+                            break
+                        self._pull(name, outcome, seals, stop)
+                        failed = f"pull/{name}" in outcome.errors
+                        schedule.done(name, self.node.clock(), failed=failed)
+                for resource in self.node.resources():
+                    self._seal(resource, seals, courier)
+                self._dropped(outcome)
+                now = {where: str(error) for where, error in list(outcome.errors.items())}
+                for where in now.keys() - {w for w in told if told[w] == now.get(w)}:
+                    report(where, outcome.errors[where])
+                told = now
+                stop.wait(_SUPERVISED_IDLE_SECONDS)
 
     @contextmanager
     def _courier(
@@ -277,6 +346,7 @@ class Runner:
         if "cascade" not in self.rooms or self.node.settings.upstream is None:
             yield None
             return
+        assert self.node.store  # noqa: S101 - opened here, before two threads want it
         courier = Courier(self.node, outcome, self.said, self.policy, attempts, idle)
         before = sys.getswitchinterval()
         sys.setswitchinterval(_SWITCH_SECONDS)
@@ -287,11 +357,11 @@ class Runner:
             sys.setswitchinterval(before)
             courier.stop()
 
-    def _resources(self, names: Sequence[str], given: Sequence[str] | None) -> list[str]:
-        """List the resources to seal and deliver: of the given sources, else all."""
-        if given is None:
-            return self.node.resources()
-        return sorted({self.node.source_settings(name).resource for name in names})
+    def _dropped(self, outcome: Outcome) -> None:
+        """Tell of resources that are gone from the catalog, but not from the log."""
+        for resource in self.node.dropped():
+            with outcome.keep(f"catalog/{resource}"):
+                self.node.house.resource(resource)
 
     def _seal(self, resource: str, seals: _Seals, courier: Courier | None) -> None:
         if "seal" in self.rooms:
@@ -303,79 +373,100 @@ class Runner:
         self, name: str, outcome: Outcome, seals: _Seals, stop: threading.Event | None = None
     ) -> None:
         """Pull one source and seal along the way, so that memory stays small."""
-        started = self.node.clock()
-        outcome.errors.pop(name, None)
-        resource = self.node.source_settings(name).resource
-        pulled = 0
-        try:
-            door = self.node.pull_door(name)
-            for rows in door.run():
-                pulled += rows
+        where, resource = f"pull/{name}", self.node.source_settings(name).resource
+        if "seal" in self.rooms:
+            seals.drain(resource)
+            if outcome.stopped(resource):
+                return
+        with outcome.keep("store"):
+            self._record(name)
+        with outcome.keep(where), closing(self.node.pull_door(name).run()) as pulling:
+            for rows in pulling:
                 outcome.pulled += rows
                 self.said("pulled", rows)
                 if "seal" in self.rooms:
                     seals.drain(resource)
-                if (stop is not None and stop.is_set()) or resource in outcome.halted:
+                if (stop is not None and stop.is_set()) or outcome.stopped(resource):
                     break
-        except ExchangeError as error:
-            outcome.errors[name] = error
-        self._record(name, resource, started, pulled, outcome.errors.get(name))
+        with outcome.keep("store"):
+            self._record(name, outcome.errors.get(where))
 
-    def _record(
-        self, name: str, resource: str, started: datetime, pulled: int, error: ExchangeError | None
-    ) -> None:
-        """Show the pull in the store."""
+    def _record(self, name: str, error: ExchangeError | None = None) -> None:
+        """Show the last pull in the store, also one whose process was killed before it could."""
         state = self.node.house.state(f"pull/{name}")
-        if not state or (not pulled and error is None and state["rows"] == 0):
+        if not state or state["rows"] == 0 or (state["done"] and error is not None):
             return
-        known = self.node.store.pulls.get(state["pull"])
-        self.node.store.pulls.save(
-            PullRow(
-                pull=state["pull"],
-                source=name,
-                resource=resource,
-                started_at=known.started_at if known is not None else started,
-                state="done" if state["done"] else "open",
-                ended_at=self.node.clock(),
-                pulled=state["rows"],
-                code=type(error).__name__ if error is not None else "",
-                error=str(error) if error is not None else "",
-            )
+        row = PullRow(
+            pull=state["pull"],
+            source=name,
+            resource=self.node.source_settings(name).resource,
+            started_at=datetime.fromisoformat(state["began"]),
+            state="done" if state["done"] else "open",
+            ended_at=self.node.clock(),
+            pulled=state["rows"],
+            code=type(error).__name__ if error is not None else "",
+            error=str(error) if error is not None else "",
         )
+        known = self.node.store.pulls.get(row.pull)
+        if known is None or (known.state, known.pulled, known.error) != (
+            row.state,
+            row.pulled,
+            row.error,
+        ):
+            self.node.store.pulls.save(row)
 
 
 class _Seals:
     """The seal and view doors of a run, opened when they are needed."""
 
-    def __init__(self, node: Node, outcome: Outcome, said: Said, courier: Courier | None) -> None:
+    def __init__(
+        self,
+        node: Node,
+        outcome: Outcome,
+        said: Said,
+        courier: Courier | None,
+        stop: threading.Event | None = None,
+    ) -> None:
         self._node = node
         self._outcome = outcome
         self._said = said
         self._courier = courier
+        self._stop = stop
         self._doors: dict[str, tuple[SealDoor, ViewDoor]] = {}
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for seal, view in self._doors.values():
+            seal.close()
+            view.close()
 
     def drain(self, resource: str) -> None:
         """Check and seal everything that waits; an error stays with its resource."""
-        outcome = self._outcome
-        try:
+        where = f"seal/{resource}"
+        with self._outcome.keep(where):
             if resource not in self._doors:
                 node = self._node
                 self._doors[resource] = (node.seal_door(resource), node.view_door(resource))
             seal, view = self._doors[resource]
-            while (done := seal.step()) is not None:
-                outcome.accepted += done.accepted
-                outcome.quarantined += done.quarantined
-                outcome.batches += done.batches
-                self._said("accepted", done.accepted)
-                self._said("quarantined", done.quarantined)
-                self._said("batches", done.batches)
-                if done.halted is not None:
-                    self._halt(resource, done.halted)
-                    break
-                self._show(view, resource)
             self._show(view, resource)
-        except ExchangeError as error:
-            outcome.errors[resource] = error
+            self._outcome.halted.discard(where)
+            while (self._stop is None or not self._stop.is_set()) and (done := seal.step()):
+                self._count(done)
+                self._show(view, resource)
+                if done.halted is not None:
+                    self._outcome.halted.add(where)
+                    raise _over_limits(resource, done.halted)
+
+    def _count(self, done: Sealed) -> None:
+        outcome = self._outcome
+        outcome.accepted += done.accepted
+        outcome.quarantined += done.quarantined
+        outcome.batches += done.batches
+        self._said("accepted", done.accepted)
+        self._said("quarantined", done.quarantined)
+        self._said("batches", done.batches)
 
     def _show(self, view: ViewDoor, resource: str) -> None:
         while view.step():
@@ -383,22 +474,15 @@ class _Seals:
         if self._courier is not None:
             self._courier.want(resource)
 
-    def _halt(self, resource: str, why: Text) -> None:
-        if resource not in self._outcome.halted:
-            self._outcome.halted.append(resource)
-        self._outcome.errors[resource] = Rejected(
-            Text(f"资源 {resource} 已停止：{why.zh}", f"resource {resource} is halted: {why.en}"),
-            hint=Text(
-                f"查看 exchange quarantine list；确认后用 exchange release {resource} 继续",
-                f"see `exchange quarantine list`, then `exchange release {resource}` to go on",
-            ),
-        )
 
-    def close(self) -> None:
-        """Close the doors."""
-        for seal, view in self._doors.values():
-            seal.close()
-            view.close()
+def _over_limits(resource: str, why: Text) -> Rejected:
+    return Rejected(
+        Text(f"资源 {resource} 已停止：{why.zh}", f"resource {resource} is halted: {why.en}"),
+        hint=Text(
+            f"查看 exchange quarantine list；确认后用 exchange release {resource} 继续",
+            f"see `exchange quarantine list`, then `exchange release {resource}` to go on",
+        ),
+    )
 
 
 class Schedule:
@@ -415,14 +499,21 @@ class Schedule:
         }
 
     def due(self, now: datetime) -> list[str]:
-        """List the sources whose time has come."""
+        """List the sources whose time has come.
+
+        None waits longer than from now to its next time: the clock may have been set back.
+        """
+        self._next = {name: min(at, self._planned(name, now)) for name, at in self._next.items()}
         return [name for name, at in self._next.items() if at <= now]
 
     def done(self, name: str, now: datetime, *, failed: bool) -> None:
         """Plan the next run; sooner after a failure."""
-        source = self._settings[name]
-        planned = now + source.every if source.every is not None else self._cron(source.cron, now)
+        planned = self._planned(name, now)
         self._next[name] = min(planned, now + self._RETRY) if failed else planned
+
+    def _planned(self, name: str, now: datetime) -> datetime:
+        source = self._settings[name]
+        return now + source.every if source.every is not None else self._cron(source.cron, now)
 
     @staticmethod
     def _cron(expression: str | None, now: datetime) -> datetime:
