@@ -1,0 +1,202 @@
+"""Commands on deliveries: list, retry, export."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from exchange.cascade.delivery import State
+from exchange.cli.talk import Talk
+from exchange.errors import Misconfigured, Rejected
+from exchange.text import Text
+
+if TYPE_CHECKING:
+    from exchange.node import Node
+    from exchange.store.rows import DeliveryRow
+
+STATES: Mapping[State, Text] = {
+    State.PENDING: Text("待投递", "pending"),
+    State.SENDING: Text("投递中", "sending"),
+    State.CHECKING: Text("验证回执", "checking"),
+    State.WAITING: Text("等待重试", "waiting"),
+    State.RECEIPTED: Text("已回执", "receipted"),
+    State.REFUSED: Text("已退回", "refused"),
+    State.HALTED: Text("已停止", "halted"),
+}
+BY_PERSON = (State.REFUSED, State.HALTED)
+"""States that end only when a person decides."""
+
+
+def listing(talk: Talk, resource: str | None, state: str | None, limit: int) -> int:
+    """List batches and where they stand, newest first."""
+    from exchange.cli.nodes import open_node
+
+    if state is not None and state not in STATES:
+        raise Misconfigured(
+            Text(f"没有状态 {state}", f"there is no state {state}"),
+            hint=Text(f"可用：{', '.join(STATES)}", f"one of: {', '.join(STATES)}"),
+        )
+    with open_node() as node:
+        if resource is not None:
+            node.house.resource(resource)
+        states = None if state is None else [state]
+        rows = node.store.deliveries.find(resource=resource, states=states, limit=limit)
+    none = talk.t("没有批次", "no batches")
+    talk.answer({"deliveries": [_told(row) for row in rows]}, None if rows else none)
+    if not rows:
+        return 0
+    talk.table(
+        talk.t("投递", "deliveries"),
+        [talk.t(*pair) for pair in _HEADS],
+        (
+            (
+                row.resource,
+                row.batch_no,
+                f"{row.rows:,}",
+                talk.text(STATES[State(row.state)]),
+                row.attempts,
+                _short(row.updated_at),
+                row.receipt_no or f"{row.code} {row.reason}".strip(),
+            )
+            for row in rows
+        ),
+    )
+    if len(rows) == limit:
+        talk.say(talk.t(f"只列出 {limit} 个，可加 --limit", f"the newest {limit}; see --limit"))
+    return 0
+
+
+_HEADS = (
+    ("资源", "resource"),
+    ("批次号", "batch"),
+    ("记录", "records"),
+    ("状态", "state"),
+    ("次数", "attempts"),
+    ("时间", "at"),
+    ("回执号或原因", "receipt or reason"),
+)
+
+
+def retry(talk: Talk, resource: str, batch: str | None) -> int:
+    """Put refused and halted batches back, to be sent again as they are."""
+    from exchange.cli.nodes import open_node
+    from exchange.cli.person import actor
+    from exchange.pipeline import retry as put_back
+
+    with open_node() as node:
+        node.house.resource(resource)
+        if batch is None:
+            rows = node.store.deliveries.find(resource=resource, states=BY_PERSON, limit=100_000)
+        else:
+            rows = [_batch(node, resource, batch)]
+        rows.sort(key=lambda row: row.batch_no)
+        for row in rows:
+            if row.state not in BY_PERSON:
+                raise _not_stopped(row)
+            _sealed(node, row)  # What cannot be read cannot be sent: say so now.
+        for row in rows:
+            put_back(node.store, row, node.clock)
+            detail = f"{row.state} {row.code} {row.reason}"
+            subject = f"{row.resource}/{row.batch_no}"
+            node.store.audit.append(actor(), "cascade.retry", subject, detail)
+    numbers = [row.batch_no for row in rows]
+    talk.answer(
+        {"resource": resource, "batches": numbers},
+        talk.t(f"{len(numbers)} 个批次将重新投递", f"{len(numbers)} batches will be sent again"),
+    )
+    if numbers:
+        talk.say(
+            talk.t(
+                "运行中的节点会自动投递；否则运行 exchange run --once --only cascade",
+                "a running node sends them; else `exchange run --once --only cascade`",
+            )
+        )
+    return 0
+
+
+def export(talk: Talk, resource: str, batch: str, to: Path) -> int:
+    """Write a sealed batch and its receipt as files that anyone can verify."""
+    from exchange.cli.nodes import open_node
+
+    with open_node() as node:
+        node.house.resource(resource)
+        row = _batch(node, resource, batch)
+        data = _sealed(node, row)
+        receipt = node.store.receipts.get(resource, batch)
+    stem = f"{resource}-{batch}"
+    files = {to / f"{stem}.avro": data}
+    if receipt is not None:
+        files[to / f"{stem}.receipt.json"] = receipt.content
+    try:
+        to.mkdir(parents=True, exist_ok=True)
+        for path, content in files.items():
+            path.write_bytes(content)
+    except OSError as error:
+        raise Misconfigured(
+            Text(f"无法写入 {to}：{error.strerror}", f"cannot write {to}: {error.strerror}"),
+            hint=Text("检查目录、权限和磁盘空间", "check the folder, rights and free space"),
+        ) from error
+    names = [str(path) for path in files]
+    answer = {"batch": names[0], "receipt": names[1] if receipt is not None else None}
+    talk.answer(answer, "\n".join(names))
+    if receipt is None:
+        talk.say(talk.t("该批次还没有回执", "there is no receipt for this batch yet"))
+    command = f"exchange verify {' '.join(names)}"
+    talk.say(talk.t(f"验证：{command}", f"verify: {command}"))
+    return 0
+
+
+def _batch(node: Node, resource: str, batch: str) -> DeliveryRow:
+    row = node.store.deliveries.get(resource, batch)
+    if row is None:
+        raise Rejected(
+            Text(f"没有批次 {resource}/{batch}", f"there is no batch {resource}/{batch}"),
+            hint=Text(
+                f"查看 exchange cascade list {resource}", f"see exchange cascade list {resource}"
+            ),
+        )
+    return row
+
+
+def _sealed(node: Node, row: DeliveryRow) -> bytes:
+    """Read a sealed batch by its address in the log."""
+    return node.log.read(row.topic, row.partition, row.offset, max_entries=1)[0].value
+
+
+def _not_stopped(row: DeliveryRow) -> Rejected:
+    state = STATES[State(row.state)]
+    return Rejected(
+        Text(
+            f"批次 {row.batch_no} 的状态是{state.zh}，不需要重新投递",
+            f"batch {row.batch_no} is {state.en}: there is nothing to send again",
+        ),
+        hint=Text(
+            "只有已退回或已停止的批次可以重新投递；其他批次自动继续",
+            "only a refused or halted batch is sent again by hand; others go on by themselves",
+        ),
+    )
+
+
+def _told(row: DeliveryRow) -> dict[str, Any]:
+    return {
+        "resource": row.resource,
+        "batch_no": row.batch_no,
+        "rows": row.rows,
+        "state": row.state,
+        "attempts": row.attempts,
+        "due": row.due,
+        "code": row.code,
+        "reason": row.reason,
+        "receipt_no": row.receipt_no,
+        "statement": row.statement,
+        "root": row.root,
+        "address": f"{row.topic}/{row.partition}/{row.offset}",
+        "updated_at": row.updated_at,
+    }
+
+
+def _short(moment: datetime | None) -> str:
+    """Write a time of the store for a table, local and to the second."""
+    return "" if moment is None else f"{moment.astimezone():%Y-%m-%d %H:%M:%S}"

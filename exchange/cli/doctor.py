@@ -1,0 +1,316 @@
+"""``exchange doctor``: everything that a run needs, looked at before it is needed."""
+
+from __future__ import annotations
+
+import shutil
+import socket
+import sqlite3
+import ssl
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from enum import StrEnum
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
+
+from exchange import settings as settings_room
+from exchange.cli.talk import Talk
+from exchange.errors import (
+    Denied,
+    ExchangeError,
+    Integrity,
+    Misconfigured,
+    Rejected,
+    Transient,
+)
+from exchange.text import Text
+
+if TYPE_CHECKING:
+    from exchange.node import Node
+    from exchange.settings import SealSettings, Settings
+
+SOURCE_SECONDS = 10.0
+EXPIRES_SOON = timedelta(days=60)
+CLOCK_SKEW = timedelta(minutes=1)
+SPACE_FAIL, SPACE_WARN = 1 << 30, 10 << 30
+"""Bytes free below which a run is at risk, or soon will be."""
+_WORST = (Integrity, Denied, Misconfigured, Transient, Rejected)
+_GIB = 1 << 30
+NO_HINT = Text("", "")
+
+
+class Grade(StrEnum):
+    """How a check ended."""
+
+    OK = "ok"
+    WARN = "warn"
+    FAIL = "fail"
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One check: what was looked at, how it ended, and what to do about it."""
+
+    name: str
+    grade: Grade
+    text: Text
+    hint: Text = NO_HINT
+    code: int = 0
+    """Exit code that this failure asks for; 0 for anything else."""
+
+    def as_dict(self) -> dict[str, object]:
+        """Return the finding for JSON."""
+        return {
+            "name": self.name,
+            "grade": self.grade,
+            "text": self.text._asdict(),
+            "hint": self.hint._asdict(),
+        }
+
+
+def doctor(talk: Talk) -> int:
+    """Look at everything, a line each as it is found; the exit code is that of the worst."""
+    findings = []
+    for finding in _examine():
+        findings.append(finding)
+        if not talk.as_json:
+            mark = {Grade.OK: "✓", Grade.WARN: "!", Grade.FAIL: "✗"}[finding.grade]
+            talk.answer(None, f"{mark} {finding.name}  {talk.text(finding.text)}")
+            if finding.hint.en:
+                talk.answer(None, f"    → {talk.text(finding.hint)}")
+    failed = {finding.code for finding in findings if finding.grade is Grade.FAIL}
+    if talk.as_json:
+        talk.answer({"ok": not failed, "checks": [finding.as_dict() for finding in findings]})
+    return next((kind.exit_code for kind in _WORST if kind.exit_code in failed), 0)
+
+
+def probe(name: str, look: Callable[[], Text | Finding]) -> Finding:
+    """Make one check: an error of ours is its failure."""
+    try:
+        found = look()
+    except ExchangeError as error:
+        return Finding(name, Grade.FAIL, error.what, error.hint, error.exit_code)
+    return found if isinstance(found, Finding) else Finding(name, Grade.OK, found)
+
+
+def _examine() -> Iterator[Finding]:
+    yield probe("python", _python)
+    yield probe("crypto", _crypto)
+    try:
+        path = settings_room.find(Path.cwd())
+        settings = settings_room.load(path)
+    except ExchangeError as error:
+        yield Finding("settings", Grade.FAIL, error.what, error.hint, error.exit_code)
+        return
+    from exchange.node import Node
+
+    yield Finding("settings", Grade.OK, Text(str(path), str(path)))
+    with Node(settings) as node:
+        yield from _catalog(node)
+        for name, seal in settings.seals.items():
+            yield probe(f"seal {name}", partial(_seal, node, name, seal))
+        yield probe("trust", partial(_trust, node))
+        yield probe("log", partial(_log, node))
+        yield probe("clock", partial(_clock, node))
+        yield probe("store", partial(_store, node))
+        yield probe("disk", partial(_disk, settings))
+        for name in settings.sources:
+            yield probe(f"source {name}", partial(_source, node, name))
+        yield probe("upstream", partial(_upstream, node))
+
+
+def _python() -> Text:
+    text = f"Python {sys.version.split()[0]}, SQLite {sqlite3.sqlite_version}"
+    return Text(text, text)
+
+
+def _crypto() -> Text:
+    from exchange.seal.libcrypto import load
+
+    load()
+    version = ssl.OPENSSL_VERSION
+    return Text(f"{version}，SM2 与 SM3 可用", f"{version}, with SM2 and SM3")
+
+
+def _catalog(node: Node) -> Iterator[Finding]:
+    from exchange.catalog.plan import plan, read_applied
+
+    settings = node.settings
+
+    def load() -> Text:
+        known = node.catalog
+        count = len(known.resources)
+        return Text(
+            f"版本 {known.version}，{count} 个资源", f"version {known.version}, {count} resources"
+        )
+
+    def pending() -> Text | Finding:
+        decided = plan(read_applied(settings.resolve(settings.state)), node.catalog)
+        if decided.empty:
+            return Text("已生效", "applied")
+        count = len(decided.changes)
+        text = Text(f"{count} 处变更待生效", f"{count} changes are pending")
+        hint = Text(
+            "exchange catalog plan，再 exchange catalog apply",
+            "`exchange catalog plan`, then `apply`",
+        )
+        return Finding("catalog plan", Grade.WARN, text, hint)
+
+    found = probe("catalog", load)
+    yield found
+    if found.grade is Grade.OK:
+        yield probe("catalog plan", pending)
+
+
+def _seal(node: Node, name: str, seal: SealSettings) -> Finding:
+    from exchange.seal.structures import read_seal
+    from exchange.seal.x509 import read_certificate
+
+    sealer = node.open_seal(seal)
+    info = read_seal(sealer.eseal).info
+    certificate = read_certificate(sealer.signer.certificate)
+    ends = min(info.valid_until, certificate.not_after)
+    begins = max(info.valid_from, certificate.not_before)
+    found = judge_validity(f"seal {name}", begins, ends, node.clock())
+    if found.grade is Grade.OK and sealer.signer.software and node.settings.production:
+        from exchange.seal.signers import SOFTWARE_KEY_WARNING
+
+        return Finding(found.name, Grade.WARN, SOFTWARE_KEY_WARNING)
+    return found
+
+
+def judge_validity(name: str, begins: datetime, ends: datetime, now: datetime) -> Finding:
+    """Judge a period of validity."""
+    until = Text(f"有效期至 {ends:%Y-%m-%d}", f"valid until {ends:%Y-%m-%d}")
+    renew = Text("请向制章机构换发", "have the seal maker renew it")
+    if now > ends:
+        text = Text(f"已于 {ends:%Y-%m-%d} 失效", f"expired on {ends:%Y-%m-%d}")
+        return Finding(name, Grade.FAIL, text, renew, Misconfigured.exit_code)
+    if now < begins:
+        text = Text(f"{begins:%Y-%m-%d} 起才有效", f"valid only from {begins:%Y-%m-%d}")
+        hint = Text("请检查本机时钟", "check the clock of this machine")
+        return Finding(name, Grade.FAIL, text, hint, Misconfigured.exit_code)
+    if ends - now < EXPIRES_SOON:
+        return Finding(name, Grade.WARN, until, renew)
+    return Finding(name, Grade.OK, until)
+
+
+def _trust(node: Node) -> Text | Finding:
+    upstream = node.settings.upstream
+    own = len(node.anchors(node.settings.trust))
+    province = len(node.anchors(upstream.trust)) if upstream else 0
+    text = Text(
+        f"本级信任根 {own} 个，上级 {province} 个",
+        f"{own} roots of ours, {province} of the province",
+    )
+    if own and (province or upstream is None):
+        return text
+    hint = Text(
+        "在 trust 与 upstream.trust 中登记根证书",
+        "name root certificates in trust and upstream.trust",
+    )
+    return Finding("trust", Grade.WARN, text, hint)
+
+
+def _log(node: Node) -> Text:
+    """Write a small note: opening alone does not show that the disk takes anything."""
+    from exchange.log import CURSORS, Topic
+    from exchange.pipeline import state_message
+
+    node.log.ensure([Topic(CURSORS, compacted=True)])
+    with node.log.transaction("doctor") as tx:
+        tx.append(state_message("doctor", {"at": node.clock().isoformat()}))
+    path = node.settings.resolve(node.settings.log.path)
+    return Text(f"{path} 可写", f"{path} takes writes")
+
+
+def _clock(node: Node) -> Text | Finding:
+    """Compare with the newest time in the log, which never goes back."""
+    from exchange.log import CURSORS
+
+    _, end = node.log.bounds(CURSORS, 0)
+    entries = node.log.read(CURSORS, 0, end - 1, max_entries=1) if end else []
+    now = node.clock()
+    for entry in entries:
+        ahead = timedelta(milliseconds=entry.time) - timedelta(seconds=now.timestamp())
+        if ahead > CLOCK_SKEW:
+            return Finding(
+                "clock",
+                Grade.WARN,
+                Text(
+                    f"日志中的时间比本机时钟快 {ahead}：时钟被调回过",
+                    f"the log is {ahead} ahead of this clock: it was moved back",
+                ),
+                Text("请用 NTP 校准时钟", "set the clock by NTP"),
+            )
+    text = now.isoformat(timespec="seconds")
+    return Text(text, text)
+
+
+def _store(node: Node) -> Text:
+    node.store.deliveries.counts()
+    number, _ = node.store.audit.head()
+    return Text(f"结构已是最新，审计 {number} 条", f"schema up to date, {number} audit entries")
+
+
+def _disk(settings: Settings) -> Finding:
+    path = settings.resolve(settings.log.path).parent
+    while not path.exists():
+        path = path.parent
+    return judge_space(shutil.disk_usage(path).free)
+
+
+def judge_space(free: int) -> Finding:
+    """Judge the bytes free for the log."""
+    text = Text(f"剩余 {free / _GIB:.1f} GiB", f"{free / _GIB:.1f} GiB free")
+    hint = Text("请清理或扩容日志所在磁盘", "free or add space where the log is kept")
+    if free < SPACE_FAIL:
+        return Finding("disk", Grade.FAIL, text, hint, Transient.exit_code)
+    return (
+        Finding("disk", Grade.WARN, text, hint)
+        if free < SPACE_WARN
+        else Finding("disk", Grade.OK, text)
+    )
+
+
+def _source(node: Node, name: str) -> Text:
+    """Try the source, and whether what it brings could be sealed."""
+    node.sealer(node.house.resource(node.source_settings(name).resource))
+    return node.source(name).check(timeout=SOURCE_SECONDS)
+
+
+def _upstream(node: Node) -> Text | Finding:
+    """Open a connection, and with https a session; nothing is sent."""
+    upstream = node.settings.upstream
+    if upstream is None:
+        text = Text("没有配置上级平台", "no upstream is configured")
+        return Finding("upstream", Grade.WARN, text, Text("填写 upstream", "fill in upstream:"))
+    node.sender()
+    address = urlsplit(upstream.endpoint)
+    host, secure = address.hostname or "", address.scheme == "https"
+    port = address.port or (443 if secure else 80)
+    ca = node.settings.resolve(upstream.ca) if upstream.ca else None
+    try:
+        with socket.create_connection((host, port), timeout=upstream.connect_seconds) as plain:
+            if secure:
+                context = ssl.create_default_context(cafile=str(ca) if ca else None)
+                with context.wrap_socket(plain, server_hostname=host):
+                    pass
+    except ssl.SSLCertVerificationError as error:
+        raise Misconfigured(
+            Text(
+                f"{host}:{port} 的证书不可信：{error.verify_message}",
+                f"the certificate of {host}:{port}: {error.verify_message}",
+            ),
+            hint=Text("在 upstream.ca 中登记其签发机构", "name its authority in upstream.ca"),
+        ) from error
+    except OSError as error:
+        why = error.strerror or str(error)
+        raise Transient(
+            Text(f"连不上 {host}:{port}：{why}", f"cannot reach {host}:{port}: {why}"),
+            hint=Text("请检查地址、网络和防火墙", "check the address, the network and firewalls"),
+        ) from error
+    return Text(f"{host}:{port} 可以连接", f"{host}:{port} answers")

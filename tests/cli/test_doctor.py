@@ -1,0 +1,118 @@
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from exchange.cli.doctor import (
+    SPACE_FAIL,
+    SPACE_WARN,
+    Grade,
+    judge_space,
+    judge_validity,
+)
+from exchange.cli.nodes import open_node
+from exchange.pipeline import state_message
+from tests.cli.conftest import Answer, Run, aim
+
+NOW = datetime(2026, 11, 23, tzinfo=UTC)
+
+
+def grades(answer: Answer) -> dict[str, str]:
+    return {check["name"]: check["grade"] for check in answer.json["checks"]}
+
+
+@pytest.mark.usefixtures("province")
+def test_a_sound_node(run: Run) -> None:
+    first = grades(run("doctor", "--json"))
+    assert first.pop("catalog plan") == "warn"
+    first.pop("disk")
+    assert set(first.values()) == {"ok"}
+    assert {"python", "crypto", "settings", "seal data", "source companies", "upstream"} <= set(
+        first
+    )
+    assert run("catalog", "apply").code == 0
+    done = run("doctor")
+    assert done.code == 0
+    assert "✓ catalog plan  applied" in done.out
+    assert "✓ source companies" in run("doctor", lang="zh").out
+
+
+def test_no_node(tmp_path: Path, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    done = run("doctor")
+    assert done.code == 3
+    assert "✗ settings" in done.out
+    assert "→" in done.out
+
+
+def test_each_fault_is_found_and_the_worst_decides(province: Path, run: Run) -> None:
+    aim(province, "http://127.0.0.1:1")
+    away = run("doctor", "--json")
+    assert away.code == 4
+    assert grades(away)["upstream"] == "fail"
+    (province / "companies.db").unlink()
+    (province / "seals" / "data" / "seal.esl").write_bytes(b"broken")
+    done = run("doctor", "--json")
+    assert done.code == 6
+    found = grades(done)
+    assert [found[name] for name in ("seal data", "source companies", "upstream")] == ["fail"] * 3
+    assert found["store"] == "ok"
+    assert not done.json["ok"]
+
+
+def test_a_broken_catalog_is_named(folder: Path, run: Run) -> None:
+    (folder / "catalog.yaml").write_text("resources: []\n", encoding="utf-8")
+    done = run("doctor", "--json")
+    found = grades(done)
+    assert (found["catalog"], found["source companies"]) == ("fail", "fail")
+    assert "catalog plan" not in found
+
+
+def test_a_software_key_in_production_is_called_out(folder: Path, run: Run) -> None:
+    with (folder / "exchange.yaml").open("a", encoding="utf-8") as stream:
+        stream.write("production: true\n")
+    assert grades(run("doctor", "--json"))["seal data"] == "warn"
+
+
+def test_a_node_without_upstream_or_trust(folder: Path, run: Run) -> None:
+    text = (folder / "exchange.yaml").read_text(encoding="utf-8")
+    start, end = text.index("upstream:"), text.index("sources:")
+    text = text[:start] + text[end:]
+    (folder / "exchange.yaml").write_text(
+        text.replace("trust: [seals/root.pem]\n", ""), encoding="utf-8"
+    )
+    found = grades(run("doctor", "--json"))
+    assert (found["upstream"], found["trust"]) == ("warn", "warn")
+
+
+@pytest.mark.usefixtures("folder")
+def test_a_clock_that_was_moved_back(run: Run) -> None:
+    with open_node() as node:
+        node.clock = lambda: datetime.now(UTC) + timedelta(hours=2)
+        node.house.ensure("companies")
+        with node.log.transaction("test") as tx:
+            tx.append(state_message("x", {}))
+    assert grades(run("doctor", "--json"))["clock"] == "warn"
+
+
+@pytest.mark.parametrize(
+    ("begins", "ends", "grade"),
+    [
+        (-10, 400, Grade.OK),
+        (-10, 59, Grade.WARN),
+        (-10, -1, Grade.FAIL),
+        (1, 400, Grade.FAIL),
+    ],
+)
+def test_validity(begins: int, ends: int, grade: Grade) -> None:
+    found = judge_validity("seal", NOW + timedelta(days=begins), NOW + timedelta(days=ends), NOW)
+    assert found.grade is grade
+    assert bool(found.code) is (grade is Grade.FAIL)
+
+
+def test_space() -> None:
+    assert judge_space(SPACE_FAIL - 1).grade is Grade.FAIL
+    assert judge_space(SPACE_WARN - 1).grade is Grade.WARN
+    assert judge_space(SPACE_WARN).grade is Grade.OK

@@ -1,0 +1,174 @@
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from exchange.seal.der import to_pem
+from tests.cli.conftest import Run, uscc
+from tests.receipt.seals import make_party
+
+BLOCKED = """
+import sys
+for name in ("polars", "pyarrow", "sqlalchemy", "alembic", "requests", "fastapi", "uvicorn",
+             "xlsxwriter", "python_calamine", "croniter", "charset_normalizer"):
+    sys.modules[name] = None
+from exchange.cli.main import main
+sys.exit(main(sys.argv[1:]))
+"""
+
+
+@pytest.fixture
+def files(delivered: Path, run: Run) -> tuple[Path, Path]:  # noqa: ARG001 (it must have run)
+    """Export the batch and the receipt of a run."""
+    (row,) = run("cascade", "list", "--json").json["deliveries"]
+    done = run("cascade", "export", "companies", row["batch_no"], "--to", "out", "--json").json
+    return Path(done["batch"]), Path(done["receipt"])
+
+
+def test_one_file_as_json(files: tuple[Path, Path], run: Run) -> None:
+    done = run("verify", files[0], "--json")
+    assert done.code == 0
+    answer = done.json
+    assert list(answer)[:3] == ["ok", "checks", "rows"]
+    assert (answer["ok"], answer["rows"]) == (True, 5)
+    assert [check["number"] for check in answer["checks"]] == list(
+        range(1, len(answer["checks"]) + 1)
+    )
+
+
+def test_several_files_as_json_lines(files: tuple[Path, Path], run: Run) -> None:
+    done = run("verify", *files, "--json")
+    assert done.code == 0
+    assert [line["file"] for line in done.lines] == [str(file) for file in files]
+    assert [line["kind"] for line in done.lines] == ["batch", "receipt"]
+
+
+def test_for_people_in_both_languages(files: tuple[Path, Path], run: Run) -> None:
+    done = run("verify", *files)
+    assert done.code == 0
+    assert "✓  1 container  the file is what its parts make" in done.out
+    assert "✓ verified: all" in done.out
+    assert "✓ 成立" in run("verify", *files, lang="zh").out
+
+
+def test_a_changed_byte_names_the_check(files: tuple[Path, Path], run: Run) -> None:
+    data = bytearray(files[0].read_bytes())
+    data[-20] ^= 1
+    files[0].write_bytes(data)
+    done = run("verify", files[0])
+    assert done.code == 6
+    assert "✗  6 payload" in done.out
+    assert "expected" in done.out
+    assert "✗ does not verify" in done.out
+    data[0] ^= 1
+    files[0].write_bytes(data)
+    assert "✗  1 container" in run("verify", files[0], lang="zh").out
+    assert run("verify", *files, "--json").code == 6
+
+
+def test_a_changed_receipt(files: tuple[Path, Path], run: Run) -> None:
+    text = files[1].read_text(encoding="utf-8")
+    files[1].write_text(text.replace('"rows_accepted":5', '"rows_accepted":4'), encoding="utf-8")
+    done = run("verify", files[1], "--json")
+    assert done.code == 6
+    failed = {check["name"] for check in done.json["checks"] if not check["ok"]}
+    assert {"counts", "signature.digest"} <= failed
+    files[1].write_text("nothing", encoding="utf-8")
+    assert run("verify", files[1], "--json").json["checks"][0]["name"] == "format"
+
+
+def test_a_receipt_without_its_batch(files: tuple[Path, Path], run: Run, tmp_path: Path) -> None:
+    alone = tmp_path / "alone.receipt.json"
+    alone.write_bytes(files[1].read_bytes())
+    done = run("verify", alone, "--json")
+    assert done.code == 6
+    failed = [check for check in done.json["checks"] if not check["ok"]]
+    assert [check["name"] for check in failed] == ["batch", "statement", "root", "counts", "time"]
+    assert {check["found"] for check in failed} == {"no batch given: name it with --batch"}
+    assert run("verify", alone, "--batch", files[0]).code == 0
+    broken = tmp_path / "broken.avro"
+    broken.write_bytes(files[0].read_bytes()[:-1])
+    done = run("verify", alone, "--batch", broken, "--json")
+    assert done.code == 6
+    assert "cannot be read" in next(c for c in done.json["checks"] if not c["ok"])["found"]
+    alone.write_bytes(b'{"format":"exchange-receipt-envelope-1"}')
+    assert run("verify", alone).code == 6
+
+
+def test_trust_is_never_mixed(files: tuple[Path, Path], run: Run, delivered: Path) -> None:
+    ours, theirs = "seals/root.pem", "province/seal/root.pem"
+    assert run("verify", files[0], "--trust", ours).code == 0
+    assert run("verify", files[0], "--trust", theirs).code == 6
+    assert run("verify", *files, "--trust", ours, "--trust", theirs).code == 0
+    (delivered / "other.pem").write_bytes(to_pem("CERTIFICATE", make_party("other").root))
+    assert run("verify", files[0], "--trust", "other.pem").code == 6
+    # The node's own roots say nothing about receipts.
+    settings = delivered / "exchange.yaml"
+    text = settings.read_text(encoding="utf-8").replace(theirs, ours)
+    settings.write_text(text, encoding="utf-8")
+    done = run("verify", *files, "--json")
+    assert [line["ok"] for line in done.lines] == [True, False]
+
+
+def test_without_a_node_the_chain_fails(
+    files: tuple[Path, Path], run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    batch = files[0].absolute()
+    monkeypatch.chdir(tmp_path)
+    done = run("verify", batch)
+    assert done.code == 6
+    assert "signer.chain" in done.out.splitlines()[-1]
+    assert "--trust" in done.err
+    (tmp_path / "exchange.yaml").write_text("nonsense: 1\n", encoding="utf-8")
+    assert run("verify", batch).code == 3
+
+
+@pytest.mark.usefixtures("folder")
+def test_what_is_no_evidence(run: Run) -> None:
+    Path("note.txt").write_text("hello", encoding="utf-8")
+    done = run("verify", "note.txt", "--json")
+    assert (done.code, done.json["ok"]) == (6, False)
+    assert run("verify", "nowhere.avro").code == 3
+
+
+def test_prove_by_key_and_by_row(files: tuple[Path, Path], run: Run) -> None:
+    done = run("prove", files[0], "--key", f"uscc={uscc(2)}", "--to", "p.json")
+    assert done.code == 0
+    assert done.out == "p.json\n"
+    verified = run("verify", "p.json", "--json")
+    assert (verified.code, verified.json["rows"]) == (0, 1)
+    assert verified.json["facts"]["record"]["name"] == "企业2"
+    assert "name = 企业2" in run("verify", "p.json").out
+    piped = run("prove", files[0], "--row", "2")
+    assert piped.out.encode() == Path("p.json").read_bytes()
+    text = piped.out.replace('"index":1', '"index":0')
+    Path("p.json").write_text(text, encoding="utf-8")
+    assert run("verify", "p.json").code == 6
+
+
+def test_prove_refuses(files: tuple[Path, Path], run: Run) -> None:
+    assert run("prove", files[0]).code == 64
+    assert run("prove", files[0], "--row", "1", "--key", "name=x").code == 64
+    assert run("prove", files[0], "--key", "name", lang="zh").code == 64
+    assert run("prove", files[0], "--row", "6").code == 1
+    assert run("prove", files[0], "--key", "name=谁").code == 1
+    assert run("prove", files[1], "--row", "1").code == 6
+    assert run("prove", files[0], "--row", "1", "--to", "no/such/p.json").code == 3
+
+
+@pytest.mark.usefixtures("delivered")
+def test_the_verifier_needs_only_the_base(files: tuple[Path, Path]) -> None:
+    def blocked(*arguments: object) -> subprocess.CompletedProcess[bytes]:
+        command = [sys.executable, "-c", BLOCKED, *map(str, arguments)]
+        return subprocess.run(command, capture_output=True, check=False, timeout=60)
+
+    done = blocked("prove", files[0], "--row", "3")
+    assert done.returncode == 0, done.stderr.decode()
+    Path("p.json").write_bytes(done.stdout)
+    done = blocked("verify", *files, "p.json", "--json")
+    assert done.returncode == 0, done.stderr.decode()
+    assert all(json.loads(line)["ok"] for line in done.stdout.splitlines())

@@ -1,0 +1,202 @@
+from __future__ import annotations
+
+import csv
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+from python_calamine import CalamineWorkbook
+
+from exchange.cli.nodes import open_node
+from exchange.log import CURSORS
+from exchange.replay import replay
+from exchange.store.rows import NoteRow, PullRow
+from exchange.validate.sheet import read_corrections
+from tests.cli.conftest import Run, Struck, company, uscc, write_companies
+
+
+@pytest.fixture
+def held(folder: Path, run: Run) -> Path:
+    """Pull and seal, without a province: two records of seven are refused."""
+    assert run("run", "--once", "--only", "pull").code == 0
+    assert run("run", "--once", "--only", "seal").code == 0
+    return folder
+
+
+def waiting(run: Run) -> int:
+    messages = run("quarantine", "list", "--json").json["messages"]
+    return sum(message["waiting"] for message in messages)
+
+
+def sealed(run: Run) -> int:
+    rows = run("cascade", "list", "--json").json["deliveries"]
+    return sum(row["rows"] for row in rows)
+
+
+def corrected(folder: Path, run: Run, fix: Callable[[dict[str, str]], None]) -> Path:
+    """Export, correct as a department would, and save as CSV."""
+    assert run("quarantine", "export", "companies", "--to", "bad.xlsx").code == 0
+    with CalamineWorkbook.from_path(folder / "bad.xlsx") as book:
+        titles, names, *rows = book.get_sheet_by_index(0).to_python()
+    path = folder / "fixed.csv"
+    with path.open("w", encoding="gb18030", newline="") as stream:
+        writer = csv.writer(stream)
+        writer.writerows((titles, names))
+        for row in rows:
+            cells = dict(zip(map(str, names), map(str, row), strict=True))
+            fix(cells)
+            writer.writerow(cells.values())
+    return path
+
+
+@pytest.mark.usefixtures("held")
+def test_list_and_show(run: Run) -> None:
+    listed = run("quarantine", "list", "--json").json
+    (message,) = listed["messages"]
+    assert message["address"] == "companies/0/0"
+    assert (message["rows"], message["waiting"]) == (2, 2)
+    assert message["reasons"]["table:status"] == 1
+    assert listed["notes"] == []
+    assert "companies/0/0" in run("quarantine", "list", lang="zh").out
+    assert run("quarantine", "list", "firms").code == 1
+
+
+@pytest.mark.usefixtures("held")
+def test_show_gives_every_reason_and_hides_people(run: Run) -> None:
+    shown = run("quarantine", "show", "companies/0/0")
+    assert shown.code == 0
+    assert "✗ contact is not formed as mobile number  [pattern]" in shown.out
+    assert "138****1111" in shown.out
+    assert "13800001111" not in shown.out
+    assert "联系电话：格式不符" in run("quarantine", "show", "companies/0/0", lang="zh").out
+    records = run("quarantine", "show", "companies/0/0", "--json").json["records"]
+    assert [len(record["reasons"]) for record in records] == [1, 2]
+    assert [record["state"] for record in records] == [None, None]
+    short = run("quarantine", "show", "companies/0/0", "--rows", "1")
+    assert "1 of 2 records" in short.err
+
+
+@pytest.mark.usefixtures("held")
+@pytest.mark.parametrize("address", ["companies/0/99", "companies/0", "firms/0/0", "companies"])
+def test_show_of_nothing(run: Run, address: str) -> None:
+    refused = run("quarantine", "show", address)
+    assert refused.code == 1
+    assert "quarantine list" in refused.err
+
+
+@pytest.mark.usefixtures("held")
+def test_notes_are_summed_up(run: Run) -> None:
+    with open_node() as node:
+        pull = PullRow("p1", "companies", "companies", datetime.now(UTC), "done")
+        node.store.pulls.save(pull)
+        notes = [NoteRow("p1", "a.xls/表1", row, "group", "一、本科") for row in range(1, 4)]
+        node.store.pulls.add_notes([*notes, NoteRow("p1", "a.xls/表1", 9, "title", "台账")])
+    (note,) = run("quarantine", "list", "--json").json["notes"]
+    assert (note["locator"], note["kinds"]) == ("a.xls/表1", {"group": 3, "title": 1})
+    assert "group 3, title 1" in run("quarantine", "list", "companies").out
+
+
+def test_a_corrected_file_goes_back_once(held: Path, run: Run) -> None:
+    def fix(cells: dict[str, str]) -> None:
+        if cells["status"] == "9":
+            cells["status"] = "2"
+        else:
+            cells["uscc"] = uscc(7)
+            cells["contact"] = "13900002222"
+
+    path = corrected(held, run, fix)
+    back = run("quarantine", "replay", "companies", "--file", path, "--json").json
+    assert (back["rows"], back["held"], back["unknown"]) == (2, 0, 0)
+    assert back["pull"].startswith("replay-")
+    again = run("quarantine", "replay", "companies", "--file", path)
+    assert again.code == 0
+    assert "0 records went back" in again.out
+    assert "2 records of the file are not waiting" in again.err
+    assert waiting(run) == 0
+    assert run("run", "--once", "--only", "seal", "--json").json["accepted"] == 2
+    assert sealed(run) == 7
+    states = run("quarantine", "show", "companies/0/0", "--json").json["records"]
+    assert {record["state"] for record in states} == {"replayed"}
+    with open_node() as node:
+        (entry,) = node.store.audit.find()
+        assert (entry.action, entry.subject) == ("quarantine.replay", "companies")
+
+
+@pytest.mark.usefixtures("held")
+def test_uncorrected_records_come_back_to_quarantine(run: Run) -> None:
+    assert run("quarantine", "replay", "companies", lang="zh").out == "2 条已送回待检\n"
+    assert run("run", "--once", "--only", "seal", "--json").json["quarantined"] == 2
+    assert waiting(run) == 2
+    assert run("quarantine", "replay", "companies", "--json").json["rows"] == 2
+
+
+def test_a_part_of_the_records(held: Path, run: Run) -> None:
+    path = corrected(held, run, lambda _cells: None)
+    lines = path.read_text(encoding="gb18030").splitlines()
+    path.write_text("\n".join(lines[:3]), encoding="gb18030")
+    back = run("quarantine", "replay", "companies", "--file", path)
+    assert "1 records went back" in back.out
+    assert waiting(run) == 1
+    assert run("quarantine", "replay", "companies", "--json").json["rows"] == 1
+
+
+def test_another_resources_file_is_refused(held: Path, run: Run) -> None:
+    path = corrected(held, run, lambda _cells: None)
+    text = path.read_text(encoding="gb18030").replace("contact", "owner")
+    path.write_text(text, encoding="gb18030")
+    refused = run("quarantine", "replay", "companies", "--file", path)
+    assert refused.code == 1
+    assert "owner" in refused.err
+    text = text.replace("owner", "contact").replace("0-0-1", "一-二")
+    path.write_text(text, encoding="gb18030")
+    assert run("quarantine", "replay", "companies", "--file", path).code == 1
+    assert waiting(run) == 2
+
+
+def test_repeats_stay_unless_they_are_named(folder: Path, run: Run) -> None:
+    write_companies(folder, [company(1), company(1, name="又一次"), company(2)])
+    assert run("run", "--once", "--only", "pull").code == 0
+    assert run("run", "--once", "--only", "seal").code == 0
+    back = run("quarantine", "replay", "companies")
+    assert "0 records went back" in back.out
+    assert "1 repeats stay" in back.err
+    path = corrected(folder, run, lambda cells: cells.update(uscc=uscc(3)))
+    assert run("quarantine", "replay", "companies", "--file", path, "--json").json["rows"] == 1
+    assert run("run", "--once", "--only", "seal", "--json").json["accepted"] == 1
+
+
+@pytest.mark.parametrize("door", ["replay:before", "replay:after"])
+@pytest.mark.parametrize("with_file", [False, True])
+def test_a_kill_replays_nothing_twice(held: Path, run: Run, door: str, with_file: Any) -> None:
+    path = corrected(held, run, lambda _cells: None)
+    corrections = read_corrections(path) if with_file else None
+
+    def strike(place: str) -> None:
+        if place == door:
+            raise Struck
+
+    with open_node() as node:
+        node.at = strike
+        resource = node.house.resource("companies")
+        with pytest.raises(Struck):
+            replay(node.house, node.store, resource, by="test", corrections=corrections)
+    assert waiting(run) == 2
+    file = ("--file", path) if with_file else ()
+    back = run("quarantine", "replay", "companies", *file, "--json").json
+    assert back["rows"] == (2 if door == "replay:before" else 0)
+    assert waiting(run) == 0
+    assert run("run", "--once", "--only", "seal", "--json").json["quarantined"] == 2
+
+
+@pytest.mark.usefixtures("held")
+def test_a_dismissed_record_stays(run: Run) -> None:
+    with open_node() as node:
+        topic = node.store.quarantine.find()[0].topic
+        node.store.quarantine.touch(topic, 0, 0, [0], state="dismissed", by="test")
+    assert run("quarantine", "replay", "companies", "--json").json["rows"] == 1
+    with open_node() as node:
+        kept = node.log.latest(CURSORS, "replayed/companies/0/0")
+        assert kept is not None
+        assert b"[1]" in kept.value
