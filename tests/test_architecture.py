@@ -1,0 +1,86 @@
+"""The house stands as drawn: who imports whom, and what loads when."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+HEAVY = ("polars", "pyarrow", "sqlalchemy", "requests", "fastapi", "uvicorn", "numpy")
+NODE_ONLY = ("polars", "pyarrow", "sqlalchemy", "alembic", "requests", "fastapi", "uvicorn")
+"""Libraries of the extras: a plain `pip install gov-exchange` has none of them."""
+
+
+def python(code: str, *arguments: str) -> str:
+    done = subprocess.run(
+        [sys.executable, "-c", code, *arguments],
+        cwd=ROOT,
+        check=False,
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_no_room_imports_a_room_to_its_right() -> None:
+    linter = Path(sys.executable).with_name("lint-imports")
+    done = subprocess.run(
+        [linter, "--no-cache"], cwd=ROOT, check=False, capture_output=True, text=True, timeout=120
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+LOADED = """
+import json, sys
+from exchange.cli.main import main
+sys.stdout = sys.stderr
+assert main(json.loads(sys.argv[1])) == 0
+print(json.dumps(sorted(name.partition(".")[0] for name in sys.modules)), file=sys.__stdout__)
+"""
+
+
+@pytest.mark.parametrize("command", [["--help"], ["catalog", "--help"], ["version"]])
+def test_help_and_version_load_nothing_heavy(command: list[str]) -> None:
+    loaded = set(json.loads(python(LOADED, json.dumps(command))))
+    assert loaded.isdisjoint(HEAVY)
+
+
+BLOCKED = """
+import sys
+
+class Absent:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] in NAMES:
+            raise ModuleNotFoundError(f"No module named {name!r}", name=name)
+
+NAMES = set(sys.argv[1].split())
+sys.meta_path.insert(0, Absent())
+from exchange.cli.main import main
+sys.exit(main(sys.argv[2:]))
+"""
+"""Run a command on a machine that lacks some libraries."""
+
+VECTORS = ROOT / "tests" / "vectors" / "batch"
+
+
+@pytest.mark.parametrize("name", ["sm2-sm3.avro", "sm2-sm3.proof.json"])
+def test_the_verifier_alone_needs_none_of_the_extras(name: str, tmp_path: Path) -> None:
+    root, proof = str(VECTORS / "sm2-sm3.root.pem"), str(tmp_path / "proof.json")
+    absent = " ".join(NODE_ONLY)
+    verify = ("verify", str(VECTORS / name), "--trust", root, "--json")
+    assert json.loads(python(BLOCKED, absent, *verify))["ok"] is True
+    batch = str(VECTORS / "sm2-sm3.avro")
+    python(BLOCKED, absent, "prove", batch, "--row", "2", "--to", proof)
+    verify = ("verify", proof, "--trust", root, "--json")
+    assert json.loads(python(BLOCKED, absent, *verify))["ok"] is True
+
+
+def test_every_room_says_what_it_is() -> None:
+    for path in (ROOT / "exchange").glob("*/__init__.py"):
+        assert path.read_text().startswith('"""'), path
