@@ -202,11 +202,11 @@ class _Work:
     def _frame(
         self, refused: Refused, rows: list[int], corrections: Corrections | None
     ) -> pl.DataFrame:
+        some = refused.only(rows)
         if corrections is None:
-            return back_to_raw(refused, self.resource)[rows]
-        addresses = refused.addresses()
-        chosen = {addresses[row]: corrections[addresses[row]] for row in rows}
-        return back_to_raw(refused, self.resource, chosen)
+            return back_to_raw(some, self.resource)
+        chosen = {address: corrections[address] for address in some.addresses()}
+        return back_to_raw(some, self.resource, chosen)
 
     def _messages(self, frame: pl.DataFrame, entry: Entry) -> Iterator[Message]:
         """Make raw messages like those of a pull."""
@@ -242,10 +242,13 @@ def refused_of(entry: Entry) -> Refused:
     )
 
 
-def waiting(house: House, rows: Iterable[QuarantineRow]) -> Iterator[Refused]:
-    """Read the refused records of quarantine messages, one message at a time."""
+def waiting(house: House, store: Store, rows: Iterable[QuarantineRow]) -> Iterator[Refused]:
+    """Read what nobody has decided about of quarantine messages, one message at a time."""
     for row in rows:
-        yield refused_of(house.log.read(row.topic, row.partition, row.offset, max_entries=1)[0])
+        place = (row.topic, row.partition, row.offset)
+        refused = refused_of(house.log.read(*place, max_entries=1)[0])
+        touched = store.quarantine.touched(*place)
+        yield refused.only([one for one in range(refused.frame.height) if one not in touched])
 
 
 def _key(resource: str, place: Place) -> str:

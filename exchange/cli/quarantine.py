@@ -134,7 +134,7 @@ def export(talk: Talk, resource: str, to: Path) -> int:
     with open_node() as node:
         found = node.house.resource(resource)
         rows = node.store.quarantine.find(resource=resource, waiting=True, limit=_LIMIT)
-        count = write(waiting(node.house, rows), found, to)
+        count = write(waiting(node.house, node.store, rows), found, to)
     talk.answer(
         {"resource": resource, "file": str(to), "rows": count},
         talk.t(f"{to}：{count:,} 条记录", f"{to}: {count:,} records"),

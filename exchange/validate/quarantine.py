@@ -7,8 +7,8 @@ corrections of the department in it, and is checked like any other.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 
 import polars as pl
 
@@ -32,10 +32,17 @@ class Refused:
     locator: str = ""
     """File and sheet, or table."""
     pulled_at: str = ""
+    places: tuple[int, ...] | None = None
+    """Positions of the records in their message, where only some of them are in the frame."""
 
     def addresses(self) -> list[str]:
         """Return the address (隔离编号) of each record: partition-offset-position."""
-        return [f"{self.partition}-{self.offset}-{place}" for place in range(self.frame.height)]
+        places = range(self.frame.height) if self.places is None else self.places
+        return [f"{self.partition}-{self.offset}-{place}" for place in places]
+
+    def only(self, places: Sequence[int]) -> Refused:
+        """Return some records of a whole message, by their positions."""
+        return replace(self, frame=self.frame[list(places)], places=tuple(places))
 
 
 @dataclass(frozen=True, slots=True)

@@ -139,6 +139,11 @@ def test_a_part_of_the_records(held: Path, run: Run) -> None:
     back = run("quarantine", "replay", "companies", "--file", path)
     assert "1 records went back" in back.out
     assert waiting(run) == 1
+    left = corrected(held, run, lambda cells: cells.update(uscc=uscc(7), contact=""))
+    assert [line[:5] for line in left.read_text(encoding="gb18030").splitlines()[2:]] == ["0-0-1"]
+    assert run("quarantine", "replay", "companies", "--file", left, "--json").json["rows"] == 1
+    assert run("run", "--once", "--only", "seal", "--json").json["accepted"] == 1
+    assert waiting(run) == 1
     assert run("quarantine", "replay", "companies", "--json").json["rows"] == 1
 
 

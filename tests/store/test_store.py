@@ -207,6 +207,8 @@ def test_heads_keep_the_order_of_a_resource(store: Store) -> None:
     }
     assert heads["c"].due == START
     assert store.deliveries.heads(()) == []
+    assert store.deliveries.first("c", OPEN) == heads["c"]
+    assert store.deliveries.first("d", OPEN) is None
 
 
 def test_deliveries_are_found_by_resource_and_state(store: Store) -> None:
