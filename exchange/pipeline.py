@@ -27,7 +27,6 @@ from numpy.typing import NDArray
 
 from exchange.cascade.delivery import (
     Answered,
-    CheckReceipt,
     Delivery,
     Due,
     Event,
@@ -65,7 +64,7 @@ from exchange.receipt.receipt import Sent
 from exchange.receipt.receipt import check as check_receipt
 from exchange.receipt.receipt import read as read_receipt
 from exchange.seal.avro import parse_schema
-from exchange.seal.batch import BatchFacts, Packed, build, open_batch, pack
+from exchange.seal.batch import BatchFacts, Packed, build, open_statement, pack
 from exchange.seal.columns import encode
 from exchange.seal.ses import Sealer
 from exchange.seal.statement import instant
@@ -590,7 +589,11 @@ class CascadeDoor:
             jitter = house.entropy(1)[0] / 256
             delivery, actions = decide(delivery, event, house.clock(), self.policy, jitter=jitter)
             if isinstance(event, Answered):
+                # Checked at once and here: the row need not say so in between. After a kill it
+                # is sent again, and the province answers with the same receipt.
                 receipt = event.receipt
+                event = self._checked(receipt, entry)
+                continue
             done = delivery.state is State.RECEIPTED
             house.at("receipt:before" if done else "delivery:before")
             row = self.store.deliveries.save(
@@ -598,13 +601,10 @@ class CascadeDoor:
             )
             house.at("receipt:after" if done else "delivery:after")
             event = None
-            for action in actions:
-                if isinstance(action, Send):
-                    house.at("send:before")
-                    event = self.send(batch)
-                    house.at("send:after")
-                elif isinstance(action, CheckReceipt):
-                    event = self._checked(action.receipt, entry)
+            if Send() in actions:
+                house.at("send:before")
+                event = self.send(batch)
+                house.at("send:after")
             if delivery.state is State.HALTED:
                 self._keep_wrong(delivery, receipt)
         return delivery
@@ -623,7 +623,7 @@ class CascadeDoor:
         return None
 
     def _checked(self, receipt: bytes, entry: Entry) -> ReceiptRight | ReceiptWrong:
-        sent = Sent.of(open_batch(entry.value).statement)
+        sent = Sent.of(open_statement(entry.value))
         verification = check_receipt(receipt, anchors=self.anchors, sent=sent)
         if verification.ok:
             return ReceiptRight(str(verification.facts["receipt_no"]))

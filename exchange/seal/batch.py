@@ -219,6 +219,14 @@ class Batch:
         return self.records[self.offsets[index] : self.offsets[index + 1]]
 
 
+def open_statement(data: bytes) -> Statement:
+    """Read what a sealed batch says of itself, without its records; raises Integrity."""
+    try:
+        return Statement.from_bytes(Container.from_bytes(data).statement)
+    except ValueError as error:
+        raise _unreadable(error) from error
+
+
 def open_batch(data: bytes) -> Batch:
     """Take a sealed batch apart; raises Integrity when it is not one.
 
@@ -237,9 +245,11 @@ def open_batch(data: bytes) -> Batch:
             offsets=unpack_lengths(container.lengths, rows=container.rows, size=len(records)),
         )
     except (ValueError, Rejected) as error:
-        raise Integrity(
-            Text(f"不是完好的封装批次:{error}", f"not a sealed batch: {error}"),
-            hint=Text(
-                "文件可能被截断或改动,请重新获取", "the file was cut or changed; get it again"
-            ),
-        ) from error
+        raise _unreadable(error) from error
+
+
+def _unreadable(error: Exception) -> Integrity:
+    return Integrity(
+        Text(f"不是完好的封装批次:{error}", f"not a sealed batch: {error}"),
+        hint=Text("文件可能被截断或改动,请重新获取", "the file was cut or changed; get it again"),
+    )

@@ -6,6 +6,7 @@ seals needs no ``cryptography``, and the command line starts quickly.
 
 from __future__ import annotations
 
+from functools import lru_cache
 from importlib import import_module
 from typing import Any, Final, Protocol, cast
 
@@ -52,6 +53,10 @@ def private_key(suite: Suite, pkcs8: bytes, password: bytes | None = None) -> Pr
     return cast("PrivateKey", _module(suite).PrivateKey.from_pkcs8(pkcs8, password))
 
 
+@lru_cache(maxsize=64)
 def public_key(suite: Suite, spki: bytes) -> PublicKey:
-    """Read a SubjectPublicKeyInfo of the suite; raises Rejected."""
+    """Read a SubjectPublicKeyInfo of the suite; raises Rejected.
+
+    Remembered: reading a key costs as much as verifying with it.
+    """
     return cast("PublicKey", _module(suite).PublicKey.from_der(spki))

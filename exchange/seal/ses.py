@@ -29,7 +29,14 @@ from exchange.seal.structures import (
     write_to_sign,
 )
 from exchange.seal.suites import SUITES, Suite, suite_of_signature
-from exchange.seal.x509 import Certificate, Path, PathBuilder, read_certificate, verify_with
+from exchange.seal.x509 import (
+    Certificate,
+    Path,
+    PathBuilder,
+    read_certificate,
+    verify_lasting,
+    verify_with,
+)
 from exchange.text import Text
 
 MAX_CHAIN: Final = 8
@@ -297,7 +304,7 @@ def _check_seal(seal: Seal, links: _Links) -> list[Check]:
         checks += [
             Check(
                 "seal.signature",
-                verify_with(maker, seal.algorithm, seal.signed, seal.signature),
+                verify_lasting(maker, seal.algorithm, seal.signed, seal.signature),
                 Text("制章者的签名正确", "the maker's signature is right"),
                 expected=f"signature of {maker.title}",
                 found=seal.signature.hex(),

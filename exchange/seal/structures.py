@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import Final
 
 from asn1crypto import core
@@ -248,8 +249,12 @@ def _certificates(listed: core.SequenceOf) -> tuple[bytes, ...]:
     return tuple(bytes(each.parse(core.OctetString)) for each in listed)
 
 
+@lru_cache(maxsize=16)
 def read_seal(data: bytes) -> Seal:
-    """Read a seal of version 1, 4 or 5; a seal of two parts is v1 (GM/T 0031-2014)."""
+    """Read a seal of version 1, 4 or 5; a seal of two parts is v1 (GM/T 0031-2014).
+
+    Remembered, as a stream of batches brings the same seal every time.
+    """
     with der.reading(_SEAL):
         parts = _split(data, MAX_SEAL_BYTES)
         if len(parts) == _V1_PARTS:

@@ -132,6 +132,16 @@ def verify_with(certificate: Certificate, algorithm: str, data: bytes, signature
         return False
 
 
+@lru_cache(maxsize=256)
+def verify_lasting(certificate: Certificate, algorithm: str, data: bytes, signature: bytes) -> bool:
+    """Verify as :func:`verify_with` does, and remember the answer.
+
+    For signatures of certificates and seals, which come again with every batch. What depends
+    on time or trust is no part of the answer, and is judged anew each time.
+    """
+    return verify_with(certificate, algorithm, data, signature)
+
+
 @dataclass(frozen=True, slots=True)
 class Problem:
     """Why a path is not trusted."""
@@ -158,7 +168,6 @@ class PathBuilder:
     def __init__(self, pool: Sequence[Certificate], anchors: Sequence[Certificate]) -> None:
         self._pool = pool
         self._anchors = anchors
-        self._linked: dict[tuple[int, int], bool] = {}
 
     def build(self, leaf: Certificate, at: datetime) -> Path:
         """Find a path and check it at the time ``at`` (RFC 5280 §6.1, without policies).
@@ -191,14 +200,9 @@ class PathBuilder:
         return None
 
     def _issued(self, issuer: Certificate, subject: Certificate) -> bool:
-        if issuer.subject != subject.issuer:
-            return False
-        pair = (id(issuer), id(subject))
-        if pair not in self._linked:
-            self._linked[pair] = verify_with(
-                issuer, subject.algorithm, subject.signed, subject.signature
-            )
-        return self._linked[pair]
+        return issuer.subject == subject.issuer and verify_lasting(
+            issuer, subject.algorithm, subject.signed, subject.signature
+        )
 
     def _no_anchor(self, tip: Certificate) -> Problem:
         if self._anchors:
