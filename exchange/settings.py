@@ -148,7 +148,9 @@ class Settings(_Frozen):
         return path if path.is_absolute() else self.folder / path
 
     def url(self, url: str) -> str:
-        """Return a store address with a relative SQLite path made absolute."""
+        """Return a store address: a reference is read, a relative SQLite path made absolute."""
+        if url.startswith(("env:", "file:")):
+            url = self.secret(url)
         head = "sqlite:///"
         if url.startswith(head) and not url.startswith(head + "/"):
             return head + str((self.folder / url.removeprefix(head)).absolute())

@@ -174,6 +174,13 @@ def gateway(context: typer.Context) -> int:
     return command(talk(context))
 
 
+@app.command(help=both("更新存储的表结构", "bring the store's schema up to date"))
+def migrate(context: typer.Context) -> int:
+    from exchange.cli.nodes import migrate as command
+
+    return command(talk(context))
+
+
 # --- catalog -------------------------------------------------------------------------
 
 catalog = _group("catalog", "政务数据目录", "the catalog")

@@ -16,7 +16,7 @@ from typing import Any
 from exchange import settings as settings_room
 from exchange.cli.talk import Progress, Talk
 from exchange.errors import ExchangeError, Misconfigured
-from exchange.node import Node
+from exchange.node import Node, utc_now
 from exchange.text import Text
 
 
@@ -31,7 +31,7 @@ def init(talk: Talk, folder: Path, *, port: int, suite: str) -> int:
 
     new_node(
         folder,
-        now=datetime.now(UTC),
+        now=utc_now(),
         entropy=secrets.token_bytes,
         port=port,
         suite_id=suite,
@@ -160,7 +160,7 @@ def warn_software_keys(talk: Talk, node: Node) -> None:
 def status(talk: Talk) -> int:
     """Show each resource: what came in, went out, waits or is halted."""
     with open_node() as node:
-        rows = [_status(node, name) for name in node.resources()]
+        rows = _status(node)
     talk.answer({"resources": rows})
     heads = [
         talk.t("资源", "resource"),
@@ -191,45 +191,64 @@ def status(talk: Talk) -> int:
     return 0
 
 
-def _status(node: Node, resource: str) -> dict[str, Any]:
+def _status(node: Node) -> list[dict[str, Any]]:
     from exchange.cascade.delivery import State
     from exchange.log import raw_topic
     from exchange.pipeline import lane_key
 
-    node.house.ensure(resource)
-    states = {
-        State(state): count
-        for (name, state), count in node.store.deliveries.counts().items()
-        if name == resource
-    }
-    rows, replayed, dismissed = node.store.quarantine.counts().get(resource, (0, 0, 0))
-    topic = raw_topic(resource)
-    halted = node.house.state(lane_key(resource, 0)).get("halted")
-    if halted is None and states.get(State.HALTED):
-        halted = Text("回执不成立", "wrong receipt")._asdict()
-    pulls = [pull for pull in node.store.pulls.find() if pull.resource == resource]
-    settled = states.get(State.RECEIPTED, 0) + states.get(State.REFUSED, 0)
-    return {
-        "resource": resource,
-        "unchecked": node.log.bounds(topic, 0)[1] - node.log.position("seal", topic, 0),
-        "quarantine": rows - replayed - dismissed,
-        "batches": sum(states.values()),
-        "receipts": states.get(State.RECEIPTED, 0),
-        "waiting": sum(states.values()) - settled,
-        "refused": states.get(State.REFUSED, 0),
-        "halted": halted,
-        "last_pull": pulls[0].ended_at.isoformat() if pulls and pulls[0].ended_at else None,
-    }
+    deliveries: dict[str, dict[State, int]] = {}
+    for (name, state), count in node.store.deliveries.counts().items():
+        deliveries.setdefault(name, {})[State(state)] = count
+    refused = node.store.quarantine.counts()
+    last: dict[str, datetime | None] = {}
+    for pull in node.store.pulls.find():
+        last.setdefault(pull.resource, pull.ended_at)
+    rows = []
+    for resource in node.resources():
+        node.house.ensure(resource)
+        states = deliveries.get(resource, {})
+        count, replayed, dismissed = refused.get(resource, (0, 0, 0))
+        topic = raw_topic(resource)
+        halted = node.house.state(lane_key(resource, 0)).get("halted")
+        if halted is None and states.get(State.HALTED):
+            halted = Text("回执不成立", "wrong receipt")._asdict()
+        ended = last.get(resource)
+        receipts, returned = states.get(State.RECEIPTED, 0), states.get(State.REFUSED, 0)
+        rows.append(
+            {
+                "resource": resource,
+                "unchecked": node.log.bounds(topic, 0)[1] - node.log.position("seal", topic, 0),
+                "quarantine": count - replayed - dismissed,
+                "batches": sum(states.values()),
+                "receipts": receipts,
+                "waiting": sum(states.values()) - receipts - returned,
+                "refused": returned,
+                "halted": halted,
+                "last_pull": ended.isoformat(timespec="seconds") if ended is not None else None,
+            }
+        )
+    return rows
+
+
+def migrate(talk: Talk) -> int:
+    """Bring the schema of the store up to date."""
+    from exchange.store.database import HEAD, open_store
+
+    settings = settings_room.load(settings_room.find(Path.cwd()))
+    open_store(settings.url(settings.store), clock=utc_now, migrate=True).close()
+    talk.say(talk.t(f"存储结构为最新版本 {HEAD}", f"the store's schema is up to date: {HEAD}"))
+    return 0
 
 
 def release(talk: Talk, resource: str) -> int:
     """Let a halted resource go on."""
+    from exchange.cli.person import actor
     from exchange.pipeline import release as let_go
 
     with open_node() as node:
         node.house.resource(resource)
         if let_go(node.house, resource):
-            node.store.audit.append("cli", "lane.release", resource)
+            node.store.audit.append(actor(), "lane.release", resource)
             talk.say(talk.t(f"{resource} 已恢复", f"{resource} goes on with the next run"))
         else:
             talk.say(talk.t(f"{resource} 并未停止", f"{resource} is not halted"))

@@ -195,7 +195,7 @@ def _advance(transactions: Transactions, found: str, *, allowed: bool) -> None:
                 f"存储 {where} 的结构版本是「{found}」,需要 {HEAD}",
                 f"store {where} has schema {found or 'none'}, this release needs {HEAD}",
             ),
-            hint=Text("先备份,再升级存储的表结构", "back it up, then migrate the store"),
+            hint=Text("先备份,再运行 exchange migrate", "back it up, then run `exchange migrate`"),
         )
     # Imported here: it costs 0.1 s and is needed once per release.
     from alembic import command
