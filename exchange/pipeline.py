@@ -49,6 +49,7 @@ from exchange.connect import Pulled, Source
 from exchange.errors import ExchangeError, Rejected, Transient
 from exchange.log import (
     CURSORS,
+    MAX_VALUE_BYTES,
     RECEIPTS,
     Entry,
     Fenced,
@@ -59,13 +60,13 @@ from exchange.log import (
     raw_topic,
     sealed_topic,
 )
-from exchange.log.frames import decode_frame, encode_slices
+from exchange.log.frames import decode_frame, encode_frame, encode_slices, is_too_large
 from exchange.receipt.receipt import Sent
 from exchange.receipt.receipt import check as check_receipt
 from exchange.receipt.receipt import read as read_receipt
 from exchange.seal.avro import parse_schema
 from exchange.seal.batch import BatchFacts, Packed, build, open_statement, pack
-from exchange.seal.columns import encode
+from exchange.seal.columns import Encoded, encode
 from exchange.seal.ses import Sealer
 from exchange.seal.statement import instant
 from exchange.store.database import Store
@@ -73,6 +74,7 @@ from exchange.store.rows import DeliveryRow, NoteRow, QuarantineRow, ReceiptRow
 from exchange.text import Text
 from exchange.validate.deletes import blank_deletes
 from exchange.validate.limits import Tally
+from exchange.validate.oversized import cut, refuse
 from exchange.validate.reasons import COLUMN as REASONS
 from exchange.validate.seen import Seen
 from exchange.validate.validator import compile_resource
@@ -83,6 +85,8 @@ CHUNK_ENTRIES = 8
 """Raw messages checked at once: columns want 20,000 rows and more (D1)."""
 CHUNK_BYTES = 16 * 1024 * 1024
 _LAST_NUMBER = 99_999
+_LONG_RECORD = 256 * 1024
+"""Bytes of a record from which on it may not fit a batch."""
 _NOTES = 500
 """Notes in one message."""
 
@@ -216,7 +220,8 @@ class PullDoor:
             "locator": pulled.locator,
             "at": instant(self.house.clock()),
         }
-        for start, rows, data in encode_slices(pulled.frame):
+        for start, rows, value in encode_slices(pulled.frame):
+            data = fitting(pulled.frame[start : start + rows], value)
             yield Message(
                 raw_topic(self.resource),
                 data,
@@ -292,18 +297,25 @@ class SealDoor:
             raise
 
     def _take(self, entries: Sequence[Entry]) -> Sealed:
-        house, last = self.house, entries[-1]
+        house, taken = self.house, 0
         house.at("seal:before")
         with house.log.transaction(f"seal/{self.resource.name}/{self.lane}") as tx:
             lane = _Lane.of(house.state(self.key))
             messages: list[Message] = []
             done = Sealed()
             for pull, group in groupby(entries, key=lambda entry: entry.headers["pull"]):
-                done = self._chunk(pull, list(group), lane, messages, done)
+                some = list(group)
+                done = self._chunk(pull, some, lane, messages, done)
+                taken += len(some)
+                if done.halted is not None:
+                    break
+            last = entries[taken - 1]
             for message in messages:
                 tx.append(message)
             tx.append(state_message(self.key, asdict(lane)))
             tx.commit(self._consumer, last.topic, last.partition, last.offset + 1)
+        if taken < len(entries):
+            self._consumer.rewind()
         house.at("seal:after")
         return done
 
@@ -332,6 +344,9 @@ class SealDoor:
         checked = self._validator.check(frame, today=self._today(), seen=known)
         self._seen = (pull, checked.seen)
         encoded = encode(blank_deletes(checked.accepted, self.resource), self._schema)
+        if (large := too_large(encoded)).any():
+            checked = refuse(checked, frame, large)
+            encoded = encode(blank_deletes(checked.accepted, self.resource), self._schema)
         start = 0
         batches = 0
         for entry, part in pairs:
@@ -392,8 +407,9 @@ class SealDoor:
 
     def _refused(self, bad: pl.DataFrame, entry: Entry, now: datetime) -> Iterator[Message]:
         """Make the quarantine messages of refused records: original values and every reason."""
-        for start, rows, data in encode_slices(bad):
+        for start, rows, value in encode_slices(bad):
             part = bad[start : start + rows]
+            data = fitting(part, value)
             yield Message(
                 quarantine_topic(self.resource.name),
                 data,
@@ -585,6 +601,8 @@ class CascadeDoor:
         batch = Batch(row.resource, row.batch_no, self.resource.department.code, entry.value)
         receipt = b""
         event = self._wake(delivery)
+        # What an error leaves under way was ours: the next step need not wait for its lease.
+        self._restarted = event is not None
         while event is not None:
             jitter = house.entropy(1)[0] / 256
             delivery, actions = decide(delivery, event, house.clock(), self.policy, jitter=jitter)
@@ -605,8 +623,7 @@ class CascadeDoor:
                 house.at("send:before")
                 event = self.send(batch)
                 house.at("send:after")
-            if delivery.state is State.HALTED:
-                self._keep_wrong(delivery, receipt)
+        self._restarted = False
         return delivery
 
     def _wake(self, delivery: Delivery) -> Event | None:
@@ -630,10 +647,14 @@ class CascadeDoor:
         return ReceiptWrong(tuple(check.name for check in verification.failed))
 
     def _keep_wrong(self, delivery: Delivery, receipt: bytes) -> None:
-        """Keep a receipt that does not verify: it is evidence for the person who decides."""
+        """Keep a receipt that does not verify: it is evidence for the person who decides.
+
+        Kept before the store knows, so that a halt always has its evidence; cut to a message.
+        """
         with self.house.log.transaction(f"cascade/{self.resource.name}") as tx:
             key = f"{delivery.resource}/{delivery.batch_no}"
-            tx.append(Message(RECEIPTS, receipt, key, headers={"kind": "wrong"}))
+            value = receipt[:MAX_VALUE_BYTES]
+            tx.append(Message(RECEIPTS, value, key, headers={"kind": "wrong"}))
 
     def _settle(self, delivery: Delivery, entry: Entry) -> None:
         """Write the receipt to the log and move on, in one transaction."""
@@ -787,6 +808,24 @@ def retry(store: Store, row: DeliveryRow, clock: Callable[[], datetime]) -> Deli
     """Put a refused or halted delivery back, as a person asked."""
     delivery, _ = decide(delivery_of(row), Retry(), clock(), Policy())
     return store.deliveries.save(moved(row, delivery))
+
+
+def fitting(part: pl.DataFrame, data: bytes) -> bytes:
+    """Return the value of a message; a single record that is too large for one is cut."""
+    if part.height == 1 and is_too_large(part, data):
+        return encode_frame(cut(part, int(part.estimated_size())))
+    return data
+
+
+def too_large(encoded: Encoded) -> NDArray[np.bool_]:
+    """Find the records that fit no batch; only long ones need to be tried."""
+    large = np.zeros(encoded.rows, dtype=np.bool_)
+    for place in np.flatnonzero(np.diff(encoded.offsets) > _LONG_RECORD).tolist():
+        try:
+            next(pack(encoded.slice(place, place + 1)))
+        except Rejected:
+            large[place] = True
+    return large
 
 
 def lane_key(resource: str, lane: int) -> str:

@@ -15,6 +15,7 @@ import polars as pl
 from polars.exceptions import PanicException, PolarsError
 
 from exchange.errors import Integrity, Rejected
+from exchange.log import MAX_VALUE_BYTES
 from exchange.text import Text
 
 if sys.version_info >= (3, 14):
@@ -26,6 +27,8 @@ MAX_ROWS = 8_192
 """Rows in one message."""
 MAX_BYTES = 900 * 1024
 """Bytes of one message, below the 1 MiB that a Kafka broker takes by default."""
+MAX_UNFOLDED = 32 * 1024 * 1024
+"""Bytes in memory of the records of one message: several are unfolded at a time."""
 MAX_DECODED = 256 * 1024 * 1024
 """Bytes that one message may unfold to."""
 
@@ -69,8 +72,9 @@ def encode_slices(
 ) -> Iterator[tuple[int, int, bytes]]:
     """Cut ``frame`` into message values; yield (first row, rows, bytes) in order.
 
-    A slice that comes out over ``max_bytes`` is halved, down to one record: a single record
-    that is larger still is yielded as it is, for the log to take or to refuse by name.
+    A slice that comes out over ``max_bytes``, or unfolds to more than ``MAX_UNFOLDED``, is
+    halved, down to one record: a single record that is larger still is yielded as it is, see
+    :func:`is_too_large`.
     """
     todo = [
         (start, min(max_rows, frame.height - start)) for start in range(0, frame.height, max_rows)
@@ -78,12 +82,19 @@ def encode_slices(
     todo.reverse()
     while todo:
         start, rows = todo.pop()
-        data = encode_frame(frame.slice(start, rows))
-        if len(data) <= max_bytes or rows == 1:
-            yield start, rows, data
-        else:
-            half = rows // 2
-            todo += [(start + half, rows - half), (start, half)]
+        part = frame.slice(start, rows)
+        if rows == 1 or part.estimated_size() <= MAX_UNFOLDED:
+            data = encode_frame(part)
+            if rows == 1 or len(data) <= max_bytes:
+                yield start, rows, data
+                continue
+        half = rows // 2
+        todo += [(start + half, rows - half), (start, half)]
+
+
+def is_too_large(record: pl.DataFrame, data: bytes) -> bool:
+    """Tell whether a single record, encoded as ``data``, is more than a message can carry."""
+    return len(data) > MAX_VALUE_BYTES or record.estimated_size() > MAX_UNFOLDED
 
 
 def decode_frame(data: bytes, *, max_decoded: int = MAX_DECODED) -> pl.DataFrame:

@@ -1,0 +1,82 @@
+"""Records too large to travel: refused with a reason, cut to size where they have to be kept.
+
+Nothing is dropped: a record that fits no message is kept with its long values cut and marked as
+broken at its source, so that it cannot pass a check later as something it was not.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Final
+
+import numpy as np
+import numpy.typing as npt
+import polars as pl
+
+from exchange.validate.reasons import COLUMN, REASON
+from exchange.validate.validator import Checked
+from exchange.validate.work import DEFECT, as_text
+
+_KEPT: Final = 100_000
+"""Characters that stay of a record, shared among its columns."""
+_LONGEST: Final = 1_000
+"""Characters that stay of a value."""
+
+
+def cut(records: pl.DataFrame, size: int) -> pl.DataFrame:
+    """Return records of ``size`` bytes with long values cut and a defect that says so.
+
+    What is neither text, number, time nor boolean becomes text. Reasons stay as they are.
+    """
+    longest = min(_LONGEST, max(1, _KEPT // max(1, records.width)))
+    columns = [
+        column
+        if column.name in (COLUMN, DEFECT) or _is_short(column)
+        else _shorten(column, longest)
+        for column in records
+    ]
+    told = f"the record has {size} bytes, more than a message carries: long values are cut"
+    known = records[DEFECT].to_list() if DEFECT in records.columns else [None] * records.height
+    defects = [told if old is None else f"{str(old)[:_LONGEST]}; {told}" for old in known]
+    return pl.DataFrame(columns).with_columns(pl.Series(DEFECT, defects, dtype=pl.String))
+
+
+def refuse(checked: Checked, frame: pl.DataFrame, large: npt.NDArray[np.bool_]) -> Checked:
+    """Move the accepted records that are ``large`` to the refused ones, in the input's order."""
+    rows = checked.accepted_rows[large]
+    reason = {
+        "rule": "record.size",
+        "field": "",
+        "value": None,
+        "zh": "记录过大，无法放入一个批次",
+        "en": "the record is too large for a batch",
+    }
+    told = pl.Series(COLUMN, [[reason]] * rows.size, dtype=pl.List(REASON))
+    extra = frame.drop(COLUMN, strict=False)[rows].with_columns(told)
+    every = np.concatenate((checked.rejected_rows, rows))
+    order = np.argsort(every, kind="stable")
+    return replace(
+        checked,
+        accepted=checked.accepted.filter(pl.Series(~large)),
+        accepted_rows=checked.accepted_rows[~large],
+        rejected=pl.concat([checked.rejected, extra])[order],
+        rejected_rows=every[order],
+        counts={**checked.counts, "record.size": rows.size},
+    )
+
+
+def _is_short(column: pl.Series) -> bool:
+    return column.dtype.is_numeric() or column.dtype.is_temporal() or column.dtype == pl.Boolean
+
+
+def _shorten(column: pl.Series, longest: int) -> pl.Series:
+    text = as_text(column)
+    return (
+        pl.select(
+            pl.when(text.str.len_chars() > longest)
+            .then(text.str.slice(0, longest - 1) + "…")
+            .otherwise(text)
+        )
+        .to_series()
+        .alias(column.name)
+    )
