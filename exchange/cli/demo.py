@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import shutil
+import sys
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from exchange.cli.nodes import counts
 from exchange.cli.talk import Progress, Talk
+from exchange.cli.words import reason
 
 if TYPE_CHECKING:
     from exchange.demo.run import DemoResult
+
+_SHOWN_REASONS = 3
 
 
 def demo(talk: Talk, *, folder: Path | None, scale: float, seed: int) -> int:
@@ -58,15 +63,18 @@ def _table(talk: Talk, done: DemoResult) -> None:
     ]
     rows = [
         (
-            one.department,
-            one.title,
+            one.resource.department.name,
+            one.resource.title,
             talk.text(one.form),
             f"{one.pulled:,}",
             f"{one.accepted:,}",
             f"{one.quarantined:,}",
             one.batches,
             one.receipts,
-            "  ".join(f"{name}×{count}" for name, count in list(one.reasons.items())[:3]),
+            "\n".join(
+                f"{reason(name, one.resource, talk.lang)} ×{count}"
+                for name, count in list(one.reasons.items())[:_SHOWN_REASONS]
+            ),
         )
         for one in done.results
     ]
@@ -75,6 +83,7 @@ def _table(talk: Talk, done: DemoResult) -> None:
 
 def _summary(talk: Talk, done: DemoResult) -> str:
     run = done.outcome
+    here = command()
     batch = min((path for path in done.files if path.suffix == ".avro"), default=done.node)
     return talk.t(
         f"拉取 {run.pulled:,} 条 = 封签 {run.accepted:,} + 隔离 {run.quarantined:,}；"
@@ -82,21 +91,26 @@ def _summary(talk: Talk, done: DemoResult) -> str:
         f"{done.seconds:.1f} 秒\n\n"
         "接下来可以试试：\n"
         f"  cd {done.node}\n"
-        "  exchange status                                  # 各资源的数量\n"
-        "  exchange quarantine list                         # 被拒收的记录与原因\n"
-        f"  exchange verify {batch}\n"
-        f"  exchange verify {batch.with_suffix('.receipt.json')}\n"
-        f"  exchange prove {batch} --row 1 --to proof.json   # 单条记录的证明\n"
-        "  exchange verify proof.json",
+        f"  {here} status                                  # 各资源的数量\n"
+        f"  {here} quarantine list                         # 被拒收的记录与原因\n"
+        f"  {here} verify {batch}\n"
+        f"  {here} verify {batch.with_suffix('.receipt.json')}\n"
+        f"  {here} prove {batch} --row 1 --to proof.json   # 单条记录的证明\n"
+        f"  {here} verify proof.json",
         f"{run.pulled:,} records pulled = {run.accepted:,} sealed + {run.quarantined:,} in "
         f"quarantine; {run.batches} batches, {run.receipts} receipts, {done.verified} files "
         f"verify; {done.seconds:.1f} s\n\n"
         "try next:\n"
         f"  cd {done.node}\n"
-        "  exchange status                                  # numbers by resource\n"
-        "  exchange quarantine list                         # refused records and reasons\n"
-        f"  exchange verify {batch}\n"
-        f"  exchange verify {batch.with_suffix('.receipt.json')}\n"
-        f"  exchange prove {batch} --row 1 --to proof.json   # proof of a single record\n"
-        "  exchange verify proof.json",
+        f"  {here} status                                  # numbers by resource\n"
+        f"  {here} quarantine list                         # refused records and reasons\n"
+        f"  {here} verify {batch}\n"
+        f"  {here} verify {batch.with_suffix('.receipt.json')}\n"
+        f"  {here} prove {batch} --row 1 --to proof.json   # proof of a single record\n"
+        f"  {here} verify proof.json",
     )
+
+
+def command() -> str:
+    """Return what to type to run this command again: its path where it is not on the PATH."""
+    return "exchange" if shutil.which("exchange") else str(Path(sys.argv[0]).absolute())

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from exchange.cli.talk import Talk
+from exchange.cli.words import reason
 from exchange.errors import Rejected
 from exchange.text import Text
 
 if TYPE_CHECKING:
+    from exchange.catalog.model import Resource
     from exchange.node import Node
     from exchange.store.rows import QuarantineRow
 
@@ -32,15 +34,21 @@ def listing(talk: Talk, resource: str | None) -> int:
             node.house.resource(resource)
         rows = node.store.quarantine.find(resource=resource, waiting=True, limit=_LIMIT)
         notes = list(_notes(node, resource))
+        resources = node.catalog.resources
     talk.answer(
         {"messages": [_told(row) for row in rows], "notes": notes},
         None if rows else talk.t("没有待处理的记录", "nothing waits in quarantine"),
     )
-    _table(talk, rows, notes)
+    _table(talk, rows, notes, resources)
     return 0
 
 
-def _table(talk: Talk, rows: Sequence[QuarantineRow], notes: Sequence[dict[str, Any]]) -> None:
+def _table(
+    talk: Talk,
+    rows: Sequence[QuarantineRow],
+    notes: Sequence[dict[str, Any]],
+    resources: Mapping[str, Resource],
+) -> None:
     if rows:
         talk.table(
             talk.t("隔离的记录", "quarantine"),
@@ -51,7 +59,7 @@ def _table(talk: Talk, rows: Sequence[QuarantineRow], notes: Sequence[dict[str, 
                     row.source,
                     row.locator,
                     f"{row.waiting:,}/{row.rows:,}",
-                    _reasons(row.reasons.items()),
+                    _reasons(_worded(row, resources, talk.lang)),
                 )
                 for row in rows
             ),
@@ -112,8 +120,8 @@ def show(talk: Talk, named: str, rows: int) -> int:
     for record, state in listed:
         place = record.locator + ("" if record.row is None else f":{record.row}")
         talk.answer(None, f"— {record.address}  {place}{words[state]}")
-        for reason in record.reasons:
-            talk.answer(None, f"  ✗ {reason[talk.lang]}  [{reason['rule']}]")
+        for one in record.reasons:
+            talk.answer(None, f"  ✗ {one[talk.lang]}  [{one['rule']}]")
         talk.answer(None, "\n".join(lines(record.values, titles)))
     if len(records) > rows:
         talk.say(
@@ -236,6 +244,13 @@ def _notes(node: Node, resource: str | None) -> Iterable[dict[str, Any]]:
                 "locator": locator,
                 "kinds": dict(counts),
             }
+
+
+def _worded(
+    row: QuarantineRow, resources: Mapping[str, Resource], lang: str
+) -> Iterator[tuple[str, int]]:
+    for name, count in row.reasons.items():
+        yield reason(name, resources.get(row.resource), lang), count
 
 
 def _reasons(counts: Iterable[tuple[str, int]]) -> str:

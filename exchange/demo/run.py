@@ -17,6 +17,7 @@ from importlib.resources import files
 from pathlib import Path
 
 from exchange.catalog.loader import load as load_catalog
+from exchange.catalog.model import Resource
 from exchange.demo.sources import DemoSources, write_sources
 from exchange.errors import Transient
 from exchange.newnode import new_node
@@ -37,9 +38,7 @@ _START_SECONDS = 30
 class ResourceResult:
     """What became of one resource."""
 
-    resource: str
-    title: str
-    department: str
+    resource: Resource
     form: Text
     pulled: int
     accepted: int
@@ -165,7 +164,6 @@ def _free_port() -> int:
 
 
 def _result(node: Node, resource: str, made: DemoSources) -> ResourceResult:
-    found = node.catalog.resources[resource]
     pulls = [pull for pull in node.store.pulls.find() if pull.resource == resource]
     refused = node.store.quarantine.find(resource=resource)
     reasons: Counter[str] = Counter()
@@ -175,9 +173,7 @@ def _result(node: Node, resource: str, made: DemoSources) -> ResourceResult:
     source = made.by_resource[resource]
     form = Text("SQLite 数据库", "SQLite database") if source.table else _form(source.path)
     return ResourceResult(
-        resource,
-        found.title,
-        found.department.name,
+        node.catalog.resources[resource],
         form,
         sum(pull.pulled for pull in pulls),
         sum(pull.accepted for pull in pulls),

@@ -1,0 +1,42 @@
+"""Reasons of refusal in a few words: what is wrong, and with which field."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from exchange.catalog.model import Resource
+from exchange.text import Text
+
+_RULES: Mapping[str, Text] = {
+    "required": Text("缺少必填值", "required value missing"),
+    "required_when": Text("条件必填值缺失", "value missing where it is required"),
+    "type": Text("类型不符", "not of its type"),
+    "precision": Text("数位过多", "too many digits"),
+    "scale": Text("小数位过多", "too many decimals"),
+    "range": Text("超出范围", "out of range"),
+    "length": Text("过长", "too long"),
+    "control": Text("含控制字符", "control characters"),
+    "pattern": Text("格式不符", "not of its form"),
+    "check_digit": Text("校验位错误", "wrong check digit"),
+    "table": Text("代码不在代码表中", "not in its code table"),
+    "full_width": Text("含全角字符", "full-width characters"),
+    "key": Text("主键重复", "key repeated"),
+    "unique": Text("重复", "repeated"),
+    "operation": Text("操作类型不符", "unknown operation"),
+    "source.defect": Text("来源记录损坏", "broken at its source"),
+}
+"""The rules that every resource has; the catalog words its own."""
+
+
+def reason(named: str, resource: Resource | None, lang: str) -> str:
+    """Say a reason named ``rule:fields`` in words; unknown ones stay as they are."""
+    rule, _, fields = named.partition(":")
+    own = {one.id: one.message for one in resource.rules} if resource is not None else {}
+    if rule in own:
+        return own[rule].pick(lang)
+    if rule not in _RULES:
+        return named
+    titles = {field.name: field.title for field in resource.fields} if resource is not None else {}
+    what = _RULES[rule].pick(lang)
+    shown = [titles.get(name, name) if lang == "zh" else name for name in fields.split(",") if name]
+    return f"{'、'.join(shown)} {what}" if shown else what
