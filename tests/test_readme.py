@@ -97,8 +97,13 @@ def test_the_walk(tmp_path: Path, companies: str) -> None:
     run = shell.said["exchange run --once"]
     for what, count in (("records pulled", COMPANIES), ("quarantined", 2), ("receipts", 1)):
         assert re.search(rf"{what}\s+{count}\s", run), run
-    assert "check_digit:uscc" in shell.said["exchange quarantine list"]
-    assert "founded_past" in shell.said["exchange quarantine list"]
+    (held,) = json.loads(shell.run("exchange quarantine list --json"))["messages"]
+    assert held["rows"] == 2
+    assert {reason.partition(":")[0] for reason in held["reasons"]} == {
+        "check_digit",
+        "founded_past",
+    }
+    assert held["address"] in shell.said["exchange quarantine list"]
     verified = [line for line in shell.said if line.startswith("exchange verify")]
     assert len(verified) == 3
     for line in verified:
