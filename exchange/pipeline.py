@@ -709,7 +709,7 @@ class ViewDoor:
         last = entries[-1]
         self.house.at("view:before")
         try:
-            self._show(entries)
+            show(self.store, self.resource, entries)
             self.house.at("view:shown")
             with self.house.log.transaction(f"store/{self.resource}") as tx:
                 tx.commit(self._consumer, last.topic, last.partition, last.offset + 1)
@@ -719,18 +719,16 @@ class ViewDoor:
         self.house.at("view:after")
         return True
 
-    def _show(self, entries: Sequence[Entry]) -> None:
-        """Write them into the store; those that are there already stay as they are."""
-        kinds = [entry.headers.get("kind", "batch") for entry in entries]
-        by_kind = {
-            kind: [e for e, k in zip(entries, kinds, strict=True) if k == kind]
-            for kind in set(kinds)
-        }
-        self.store.deliveries.add([pending(self.resource, e) for e in by_kind.get("batch", ())])
-        self.store.quarantine.add(
-            [_refused_row(self.resource, e) for e in by_kind.get("records", ())]
-        )
-        self.store.pulls.add_notes([n for e in by_kind.get("notes", ()) for n in _notes(e)])
+
+def show(store: Store, resource: str, entries: Sequence[Entry]) -> None:
+    """Write messages of a resource into the store; those that are there stay as they are."""
+    kinds = [entry.headers.get("kind", "batch") for entry in entries]
+    by_kind = {
+        kind: [e for e, k in zip(entries, kinds, strict=True) if k == kind] for kind in set(kinds)
+    }
+    store.deliveries.add([pending(resource, e) for e in by_kind.get("batch", ())])
+    store.quarantine.add([_refused_row(resource, e) for e in by_kind.get("records", ())])
+    store.pulls.add_notes([n for e in by_kind.get("notes", ()) for n in _notes(e)])
 
 
 def pending(resource: str, entry: Entry) -> DeliveryRow:

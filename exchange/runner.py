@@ -23,6 +23,7 @@ from exchange.cascade.profiles import Batch
 from exchange.errors import Denied, ExchangeError, Integrity, Misconfigured, Rejected, Transient
 from exchange.node import Node
 from exchange.pipeline import CascadeDoor, SealDoor, Sealed, ViewDoor
+from exchange.rebuild import catch_up
 from exchange.store.rows import PullRow
 from exchange.text import Text
 
@@ -448,6 +449,7 @@ class _Seals:
         with self._outcome.keep(where):
             if resource not in self._doors:
                 node = self._node
+                catch_up(node.house, node.store, resource)
                 self._doors[resource] = (node.seal_door(resource), node.view_door(resource))
             seal, view = self._doors[resource]
             self._show(view, resource)
