@@ -43,19 +43,19 @@ def find_layout(
 ) -> Layout:
     """Find the header row: the given one, the one with ``columns``, or the first full row.
 
-    Full is a row that fills at least 0.8 of the cells of the fullest row near the top, each
-    with a different text that is no number. Raises Misconfigured when there is none.
+    Full is a row that fills at least 0.8 of the cells that rows near the top typically fill,
+    each with a different text that is no number. Raises Misconfigured when there is none.
     """
     if header == 0:
         return Layout(0, tuple(columns), ())
-    filled = max((_filled(cells) for _, cells in rows), default=0)
+    typical = _typical([_filled(cells) for _, cells in rows])
     for number, cells in rows:
         if header is not None:
             fits = number == header
         elif columns:
             fits = set(columns) <= {cell.strip() for cell in cells}
         else:
-            fits = _filled(cells) >= _FULL * filled and _titles(cells)
+            fits = _filled(cells) >= max(1, _FULL * typical) and _titles(cells)
         if fits:
             return _layout(rows, number, cells, columns, place)
     raise _no_header(rows, columns, place)
@@ -119,6 +119,12 @@ def column_names(cells: Sequence[str]) -> tuple[str, ...]:
             seen[name] += 1
         out.append(name)
     return tuple(out)
+
+
+def _typical(filled: Sequence[int]) -> int:
+    """Return the most common number of filled cells; titles, with one, do not count."""
+    counts = Counter(number for number in filled if number > 1)
+    return max(counts, key=lambda number: (counts[number], number), default=1)
 
 
 def _filled(cells: Sequence[str]) -> int:

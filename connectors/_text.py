@@ -92,7 +92,7 @@ def read_text(
         at = start
     else:
         bom = len(_BOM) if head.startswith(_BOM) else 0
-        skipped = int(_line_ends(head)[layout.header - 1]) + 1 if layout.header else bom
+        skipped = _behind_line(head, layout.header) or bom
         seen(stream.read(skipped))
         at = Position(skipped, layout.header, encoding)
         notes = layout.notes
@@ -104,16 +104,22 @@ def read_text(
         seen(data)
         last = len(data) < how.block_bytes
         cut = len(data) if last else data.rfind(b"\n") + 1
-        if cut == 0 and len(rest) > MAX_LINE_BYTES:
-            raise _no_lines(place)
-        block, rest = (rest + data[:cut], data[cut:]) if cut else (b"", rest + data)
+        if not (cut or last):
+            rest += data
+            if len(rest) > MAX_LINE_BYTES:
+                raise _no_lines(place)
+            continue
+        block, rest = rest + data[:cut], data[cut:]
         if block:
             if not at.encoding:
                 at = at._replace(encoding=how.encoding or encoding_of(block))
             lines = decode(block, at.encoding or "utf-8")
-            frame, found, used, carried = parser.parse(lines, at.lines + 1, last=last)
-            size = int(_line_ends(block)[used - 1]) + 1 if carried else len(block)
+            whole = last or len(block) > MAX_LINE_BYTES
+            frame, found, used, carried = parser.parse(lines, at.lines + 1, last=whole)
+            size = _behind_line(block, used) if carried else len(block)
             rest = block[size:] + rest
+            if not used:
+                continue  # One record is longer than the block: read on.
             at = Position(at.offset + size, at.lines + used, at.encoding)
             yield Part(frame, (*notes, *found), at)
             notes = ()
@@ -179,6 +185,14 @@ def _is_utf8(data: bytes) -> bool:
 
 def _line_ends(data: bytes) -> np.ndarray[tuple[int], np.dtype[np.intp]]:
     return np.flatnonzero(np.frombuffer(data, dtype=np.uint8) == ord("\n"))
+
+
+def _behind_line(data: bytes, line: int) -> int:
+    """Return the offset behind ``line`` lines."""
+    if line == 0:
+        return 0
+    ends = _line_ends(data)
+    return int(ends[line - 1]) + 1 if line <= len(ends) else len(data)
 
 
 def _show(stream: BinaryIO, size: int, seen: Callable[[bytes], None]) -> None:
@@ -293,7 +307,12 @@ class _Parser:
             return pl.DataFrame(schema=self._schema)
         try:
             frame = pl.read_csv(
-                data, has_header=False, schema=self._schema, separator=self._delimiter
+                data,
+                has_header=False,
+                schema=self._schema,
+                separator=self._delimiter,
+                # An empty cell is null, quoted or not.
+                null_values="" if b'""' in data else None,
             )
         except pl.exceptions.PolarsError:
             return None
@@ -314,7 +333,7 @@ class _Parser:
             if start < at:
                 continue
             end = odd[place + 1] + 1 if place + 1 < len(odd) else None
-            if end is None and not last and start > 0 and len(text) - start < MAX_RECORD_LINES:
+            if end is None and not last and len(text) - start < MAX_RECORD_LINES:
                 return spans, start
             at = start + 1
             if end is not None and end - start <= MAX_RECORD_LINES:

@@ -1,0 +1,55 @@
+"""The guide for authors: its code runs, and it leaves no setting and no check out."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from exchange.connect import find
+from exchange.connect.conformance import CHECKS
+
+GUIDE = (Path(__file__).parents[2] / "docs" / "connectors.md").read_text()
+CODE = re.findall(r"```python\n(.*?)```", GUIDE, re.DOTALL)
+
+
+@pytest.fixture(scope="module")
+def namespace() -> dict[str, Any]:
+    space: dict[str, Any] = {}
+    for block in CODE:
+        exec(compile(block, "docs/connectors.md", "exec"), space)  # noqa: S102 - our own page
+    return space
+
+
+def test_the_first_example_takes_six_lines(namespace: dict[str, Any], tmp_path: Path) -> None:
+    assert len([line for line in CODE[0].splitlines() if line.strip()]) <= 6
+    (tmp_path / "a.csv").write_text("name\nLi\n")
+    hello = namespace["hello"]
+    (pulled,) = hello.open({"path": str(tmp_path / "a.csv")}, lambda _: "").pull()
+    assert pulled.frame.rows() == [("Li",)]
+
+
+@pytest.mark.parametrize("check", CHECKS, ids=lambda check: check.__name__)
+def test_the_counter_conforms(namespace: dict[str, Any], check: Any) -> None:
+    check(namespace["CASE"])
+
+
+def test_hooks_answer(namespace: dict[str, Any]) -> None:
+    source = namespace["counter"].open({"upto": 5}, lambda _: "")
+    assert source.check().en == "can count to 5"
+    assert source.discover()[0]["name"] == "numbers"
+
+
+def test_every_check_is_described() -> None:
+    for check in CHECKS:
+        assert f"| `{check.__name__}` |" in GUIDE
+
+
+@pytest.mark.parametrize("name", ["sql", "files"])
+def test_every_setting_is_described(name: str) -> None:
+    chapter = GUIDE.partition(f"\n## {name}\n")[2].partition("\n## ")[0]
+    first_cells = "".join(re.findall(r"^\|(.*?)\|", chapter, re.MULTILINE))
+    described = set(re.findall(r"`(\w+)`", first_cells))
+    assert {setting["name"] for setting in find(name).spec()["settings"]} <= described

@@ -1,0 +1,498 @@
+"""The files connector on what departments send: encodings, ragged rows, titles, Excel."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import os
+import shutil
+import zipfile
+from datetime import UTC, date, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import polars as pl
+import pytest
+import xlsxwriter
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from connectors import _sheet
+from connectors import files as module
+from connectors._text import Position, TextFormat, encoding_of, read_text
+from connectors.files import files
+from exchange.connect import ExchangeError, Misconfigured, Rejected
+from exchange.connect.conformance import CHECKS, Case
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from exchange.connect import Cursor, Pulled, Source
+
+SHARED = Path(__file__).parents[3] / "shared" / "data"
+
+
+class Folder:
+    """A folder that files are dropped into, and a clock that stands a day ahead of them."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.slept: list[float] = []
+
+    def put(self, name: str, data: bytes | str) -> Path:
+        path = self.path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(data.encode() if isinstance(data, str) else data)
+        return path
+
+    def source(self, **options: Any) -> Source:
+        return files.open(
+            {"folder": str(self.path), **options},
+            lambda _: "",
+            now=lambda: datetime.now(UTC).replace(year=datetime.now(UTC).year + 1),
+            sleep=self.slept.append,
+        )
+
+    def pull(self, cursor: Cursor | None = None, **options: Any) -> list[Pulled]:
+        return list(self.source(**options).pull(cursor))
+
+    def frame(self, **options: Any) -> pl.DataFrame:
+        return pl.concat([p.frame for p in self.pull(**options) if p.frame.width])
+
+    def sheet(self, name: str, rows: Sequence[Sequence[Any]], **merged: str) -> Path:
+        path = self.path / name
+        book = xlsxwriter.Workbook(path, {"default_date_format": "yyyy-mm-dd hh:mm:ss"})
+        sheet = book.add_worksheet("表一")
+        for number, row in enumerate(rows):
+            for column, value in enumerate(row):
+                if value is not None:
+                    sheet.write(number, column, value)
+        for cells, text in merged.items():
+            sheet.merge_range(cells.replace("_", ":"), text)
+        book.close()
+        return path
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Folder:
+    return Folder(tmp_path)
+
+
+def records(frame: pl.DataFrame) -> list[tuple[Any, ...]]:
+    return frame.drop("_row", "_defect").rows()
+
+
+# --- what every connector must do -------------------------------------------------------------
+
+
+@pytest.mark.parametrize("check", CHECKS, ids=lambda check: check.__name__)
+@pytest.mark.parametrize("kind", ["utf-8", "gb18030", "quoted", "xlsx"])
+def test_files_conforms(kind: str, check: Callable[[Case], None], folder: Folder) -> None:
+    rows = [(f"{i:05}", f"张三\n{i}" if kind == "quoted" else f"张三{i}") for i in range(200)]
+    for part in range(2):
+        chosen = rows[part * 100 : part * 100 + 100]
+        if kind == "xlsx":
+            folder.sheet(f"{part}.xlsx", [("code", "name"), *chosen])
+        else:
+            text = io.StringIO()
+            csv.writer(text).writerows([("code", "name"), *chosen])
+            data = text.getvalue().encode("utf-8" if kind == "quoted" else kind)
+            folder.put(f"{part}.csv", data)
+    options = {"block_bytes": 300, "batch_rows": 20}
+    check(
+        Case(
+            open=lambda: folder.source(**options),
+            rows=rows,
+            identity=("code", "name"),
+            news_only=True,
+            held=lambda: len(list(Path("/proc/self/fd").iterdir())),
+            broken={
+                "folder": lambda: folder.source(folder="nowhere"),
+                "column": lambda: folder.source(columns=["nmae"]),
+                "outside": lambda: folder.source(glob="../*"),
+            },
+        )
+    )
+
+
+# --- exactly once -----------------------------------------------------------------------------
+
+
+def test_each_file_is_taken_once_and_a_changed_one_again(folder: Folder) -> None:
+    path = folder.put("a.csv", "code,name\n1,甲\n")
+    pulls = folder.pull()
+    assert [p.frame.height for p in pulls] == [1]
+    assert folder.pull(pulls[-1].cursor) == []
+    os.utime(path, (1, 1))
+    same = folder.pull(pulls[-1].cursor)
+    assert [p.frame.height for p in same] == [0], "the same content saved again"
+    assert folder.pull(same[-1].cursor) == []
+    path.write_text("code,name\n1,甲\n2,乙\n")
+    changed = folder.pull(same[-1].cursor)
+    assert [p.frame.height for p in changed] == [2]
+    folder.put("b.csv", "code,name\n3,丙\n")
+    (new,) = folder.pull(changed[-1].cursor)
+    assert records(new.frame) == [("3", "丙")]
+    assert new.locator == "b.csv"
+    path.unlink()
+    assert folder.pull(new.cursor) == []
+    path.write_text("code,name\n1,甲\n2,乙\n")
+    assert sum(p.frame.height for p in folder.pull(new.cursor)) == 0, "it came back unchanged"
+
+
+def test_a_file_that_is_being_written_waits(folder: Folder) -> None:
+    path = folder.put("a.csv", "code,name\n1,甲\n")
+
+    def pull(sleep: Callable[[float], None]) -> list[Pulled]:
+        source = files.open({"folder": str(folder.path), "settle": 5}, lambda _: "", sleep=sleep)
+        return list(source.pull())
+
+    def writing(_seconds: float) -> None:
+        with path.open("a") as stream:
+            stream.write("2,乙\n")
+
+    assert pull(writing) == []
+    slept: list[float] = []
+    assert sum(p.frame.height for p in pull(slept.append)) == 2, "it stood still"
+    assert slept == [5]
+
+
+def test_a_file_changed_while_it_is_read_is_told(folder: Folder) -> None:
+    path = folder.put("a.csv", "code,name\n" + "1,甲\n" * 200)
+    stream = folder.source(block_bytes=300).pull()
+    next(stream)
+    with path.open("a") as more:
+        more.write("2,乙\n")
+    with pytest.raises(ExchangeError, match="changed while"):
+        list(stream)
+
+
+def test_only_tables_within_the_folder_are_read(folder: Folder, tmp_path: Path) -> None:
+    inner = Folder(tmp_path / "in")
+    inner.put("a.csv", "code,name\n1,甲\n")
+    inner.put("~$a.xlsx", b"lock")
+    inner.put(".hidden.csv", "code\n9\n")
+    inner.put("readme.md", "# no table")
+    inner.put("deep/b.csv", "code,name\n2,乙\n")
+    assert inner.frame()["code"].to_list() == ["1"]
+    assert inner.frame(glob="**/*.csv")["code"].to_list() == ["1", "2"]
+    secret = folder.put("secret.csv", "code,name\n3,丙\n")
+    for link in ("link.csv", "deep.csv"):
+        (inner.path / link).symlink_to(secret)
+        with pytest.raises(Misconfigured, match="outside the folder"):
+            inner.pull()
+        (inner.path / link).unlink()
+    for glob in ("../*.csv", "/etc/*"):
+        with pytest.raises(Misconfigured, match="outside the folder"):
+            inner.pull(glob=glob)
+
+
+def test_a_bad_file_does_not_hold_up_the_others(folder: Folder) -> None:
+    folder.put("a.xlsx", b"PK\x03\x04 damaged")
+    folder.put("b.csv", "code,name\n1,甲\n")
+    folder.put("c.xls", "<html><table><tr><td>1</td></tr></table></html>")
+    stream = folder.source().pull()
+    assert records(next(stream).frame) == [("1", "甲")]
+    with pytest.raises(Rejected, match="xlsx is damaged"):
+        next(stream)
+    with pytest.raises(Rejected, match="web page"):
+        folder.pull(glob="c.*")
+
+
+def test_the_cursor_stays_bounded(folder: Folder) -> None:
+    known = {f"{i:06}.csv": [1, 1, "0" * 64] for i in range(module.MAX_FILES + 5)}
+    folder.put("new.csv", "code,name\n1,甲\n")
+    (pulled,) = folder.pull({"files": known})
+    assert pulled.cursor is not None
+    assert len(pulled.cursor["files"]) == module.MAX_FILES + 1
+    assert len(json.dumps(pulled.cursor)) < 768 * 1024
+
+
+# --- text -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "encoding", ["utf-8", "utf-8-sig", "gbk", "gb18030"], ids=lambda name: name
+)
+@pytest.mark.parametrize("end", ["\n", "\r\n"], ids=["lf", "crlf"])
+@pytest.mark.parametrize("delimiter", [",", "\t", ";", "|"], ids=["comma", "tab", "semi", "pipe"])
+def test_encodings_and_delimiters_are_found(
+    folder: Folder, encoding: str, end: str, delimiter: str
+) -> None:
+    # 俓 and 誠 have the bytes of | and \ within them in GBK.
+    rows = [("编码", "名称", "备注"), ("01", "张俓誠", "大兴安岭"), ("02", "李四", "")]
+    folder.put("a.txt", end.join(delimiter.join(row) for row in rows).encode(encoding))
+    frame = folder.frame()
+    assert frame.columns == ["编码", "名称", "备注", "_row", "_defect"]
+    assert records(frame) == [("01", "张俓誠", "大兴安岭"), ("02", "李四", None)]
+    assert frame["_row"].to_list() == [2, 3]
+    assert frame["_defect"].null_count() == 2
+
+
+def test_encodings_decide_late_and_by_majority(folder: Folder) -> None:
+    plain = "code,name\n" + "1,a\n" * 200
+    for encoding in ("utf-8", "gb18030"):
+        folder.put(f"{encoding}.csv", (plain + "2,大兴安岭\n").encode(encoding))
+        frame = folder.frame(glob=f"{encoding}.csv", block_bytes=64)
+        assert frame["name"][-1] == "大兴安岭"
+    damaged = ("code,name\n" + "1,大兴安岭\n" * 9).encode() + b"2,\xff\xfe\n3,ok\n"
+    assert encoding_of(damaged) == "utf-8"
+    folder.put("damaged.csv", damaged)
+    frame = folder.frame(glob="damaged.csv")
+    assert frame.height == 11
+    assert frame["name"].to_list()[:9] == ["大兴安岭"] * 9
+    assert frame.filter(pl.col("_defect").is_not_null())["code"].to_list() == ["2"]
+    folder.put("wide.csv", "code,name\n1,a\n".encode("utf-16"))
+    with pytest.raises(Misconfigured, match="UTF-16"):
+        folder.pull(glob="wide.csv")
+
+
+def test_irregular_rows_come_with_what_is_wrong(folder: Folder) -> None:
+    folder.put(
+        "a.csv",
+        "code,name,note\n"
+        "1,甲,ok\n"
+        "2,乙\n"
+        "3,丙,x,surplus\n"
+        '4,"丁\n'
+        "5,戊,after a stray quote\n"
+        '6,"己, ""A"" 己",ok\n'
+        '7,"two\nlines",ok\n'
+        "\n"
+        "8,a\0b,ok\n"
+        ",,\n"
+        "9,壬,ok\n",
+    )
+    frame = folder.frame()
+    found = frame.select("code", "_row", "_defect").rows()
+    found = frame.select("code", "_row", "_defect").rows()
+    told = {code: (row, defect) for code, row, defect in found}
+    assert list(told) == ["1", "2", "3", "4", "5", "6", "7", "8", "9"]
+    assert [row for row, _ in told.values()] == [2, 3, 4, 5, 6, 7, 8, 11, 13]
+    assert {code for code, (_, defect) in told.items() if defect} == {"2", "3", "4", "8"}
+    assert told["2"][1] == "2 cells where the header has 3: 2,乙"
+    assert told["3"][1] == "4 cells where the header has 3: 3,丙,x,surplus"
+    assert "quote" in told["4"][1]
+    assert "NUL" in told["8"][1]
+    names = dict(frame.select("code", "name").rows())
+    assert names["6"] == '己, "A" 己'
+    assert names["7"] == "two\nlines"
+
+
+def test_titles_and_group_rows_are_notes_not_records(folder: Folder) -> None:
+    head = "附件1：,,\n名单,,\n编码,名称,备注\n"
+    folder.put("a.csv", head + "北京市（2所）,,\n1,甲,\n2,乙,x\n天津市（1所）,,\n3,丙,\n")
+    (pulled,) = folder.pull()
+    assert records(pulled.frame) == [("1", "甲", None), ("2", "乙", "x"), ("3", "丙", None)]
+    assert [(n.row, n.kind, n.text) for n in pulled.notes] == [
+        (1, "title", "附件1："),
+        (2, "title", "名单"),
+        (4, "group", "北京市（2所）"),
+        (7, "group", "天津市（1所）"),
+    ]
+    (pulled,) = folder.pull(group_rows="record")
+    assert pulled.frame.height == 5
+    folder.put("many.csv", "a,b,c\n" + "1,,\n" * 3000)
+    with pytest.raises(Misconfigured, match="group_rows: record"):
+        folder.pull(glob="many.csv")
+
+
+def test_headers_can_be_named(folder: Folder) -> None:
+    folder.put("a.csv", "1,甲,x\n2,乙,y\n")
+    frame = folder.frame(header=0, columns=["code", "name", "note"])
+    assert records(frame) == [("1", "甲", "x"), ("2", "乙", "y")]
+    with pytest.raises(Misconfigured, match="needs the names"):
+        folder.pull(header=0)
+    folder.put("a.csv", "code,name,name,\n1,甲,乙,z\n")
+    assert folder.frame(header=1).columns[:4] == ["code", "name", "name_2", "column_4"]
+    with pytest.raises(Misconfigured, match="did you mean name"):
+        folder.pull(columns=["code", "nmae"])
+
+
+def test_empty_files_and_only_headers(folder: Folder) -> None:
+    folder.put("b.csv", "code,name\n")
+    (pulled,) = folder.pull()
+    assert pulled.frame.height == 0
+    assert folder.pull(pulled.cursor) == []
+    folder.put("a.csv", "")
+    with pytest.raises(Misconfigured, match="no header row"):
+        folder.pull(glob="a.csv")
+
+
+CELLS = st.text(
+    st.characters(codec="gb18030", exclude_characters="\r\0"),
+    max_size=6,
+)
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    st.lists(st.lists(CELLS, min_size=3, max_size=3), min_size=1, max_size=12),
+    st.sampled_from(["utf-8", "gb18030"]),
+    st.integers(min_value=16, max_value=200),
+    st.sampled_from(["\n", "\r\n"]),
+    st.booleans(),
+)
+def test_any_table_survives_text(
+    rows: list[list[str]],
+    encoding: str,
+    block: int,
+    end: str,
+    always: bool,  # noqa: FBT001
+) -> None:
+    numbered = [[f"#{i}", *row] for i, row in enumerate(rows)]
+    text = io.StringIO(newline="")
+    quoting: Any = csv.QUOTE_ALL if always else csv.QUOTE_MINIMAL
+    csv.writer(text, lineterminator=end, quoting=quoting).writerows(
+        [["a", "b", "c", "d"], *numbered]
+    )
+    data = text.getvalue().encode(encoding)
+    how = TextFormat(encoding, ",", 1, (), "record", block)
+    seen = bytearray()
+    whole = list(read_text(io.BytesIO(data), how, Position(), "x", seen.extend))
+    assert bytes(seen) == data
+    frame = pl.concat([part.frame for part in whole])
+    assert records(frame) == [tuple(cell or None for cell in row) for row in numbered]
+    assert frame["_defect"].null_count() == frame.height
+    for place, part in enumerate(whole):
+        stream = io.BytesIO(data)
+        rest = list(read_text(stream, how, Position(*part.position), "x", lambda _: None))
+        both = pl.concat([p.frame for p in (*whole[: place + 1], *rest)])
+        assert both.equals(frame), "resumed at any position it goes on there"
+
+
+@settings(deadline=None)
+@given(st.lists(st.text('ab,"\n甲', max_size=12), max_size=20), st.integers(16, 120))
+def test_no_line_of_any_text_is_lost(lines: list[str], block: int) -> None:
+    """However broken: each character of each line is in a cell or in the defect's original."""
+    data = ("x,y\n" + "\n".join(f"{i}·{line}" for i, line in enumerate(lines))).encode()
+    how = TextFormat("utf-8", ",", 1, (), "record", block)
+    parts = list(read_text(io.BytesIO(data), how, Position(), "x", lambda _: None))
+    told = "\n".join(
+        "\n".join(str(cell) for cell in row if cell is not None)
+        for part in parts
+        for row in part.frame.rows()
+    )
+    for i in range(len(lines)):
+        assert f"{i}·" in told
+
+
+# --- spreadsheets -----------------------------------------------------------------------------
+
+
+def test_cells_read_as_a_person_reads_them(folder: Folder) -> None:
+    header = ["编码", "金额", "日期", "时刻", "是否", "身份证"]
+    folder.sheet(
+        "a.xlsx",
+        [
+            ["附件1："],
+            [None],
+            header,
+            [
+                4111010001,
+                0.1 + 0.2,
+                date(2024, 2, 29),
+                datetime(2024, 1, 2, 3, 4, 5),  # noqa: DTZ001 - Excel knows no zones
+                True,
+                "232701199001010011",
+            ],
+            [
+                123456789012345,
+                -1.5,
+                date(2024, 3, 1),
+                datetime(2024, 1, 2),  # noqa: DTZ001
+                False,
+                232701199001010011,
+            ],
+            [None, None, None, None, None, None],
+            ["合计"],
+            [5, 1e-7, None, None, None, "x"],
+        ],
+    )
+    (pulled,) = folder.pull()
+    frame = pulled.frame
+    assert frame["编码"].to_list() == ["4111010001", "123456789012345", "5"]
+    assert frame["金额"].to_list() == ["0.3", "-1.5", "0.0000001"]
+    assert frame["是否"].to_list() == ["TRUE", "FALSE", None]
+    assert frame["时刻"].to_list() == ["2024-01-02 03:04:05", "2024-01-02 00:00:00", None]
+    assert frame["_row"].to_list() == [4, 5, 8]
+    assert frame["身份证"][0] == "232701199001010011"
+    assert frame["_defect"].is_not_null().to_list() == [False, True, False]
+    assert "15 digits" in frame["_defect"][1]
+    assert [(n.row, n.kind) for n in pulled.notes] == [(1, "title"), (7, "group")]
+    assert pulled.locator == "a.xlsx/表一"
+
+
+def test_merged_cells_count_for_each_row(folder: Folder) -> None:
+    folder.sheet(
+        "a.xlsx",
+        [["部门", "事项", "次"], [None, "甲", 1], [None, "乙", 2], ["b", "丙", 3]],
+        A2_A3="林业局",
+    )
+    assert records(folder.frame()) == [
+        ("林业局", "甲", "1"),
+        ("林业局", "乙", "2"),
+        ("b", "丙", "3"),
+    ]
+
+
+def test_tables_may_start_anywhere(folder: Folder) -> None:
+    folder.sheet("a.xlsx", [[None] * 4, [None, None, "code", "name"], [None, None, "1", "甲"]])
+    frame = folder.frame()
+    assert records(frame) == [("1", "甲")]
+    assert frame["_row"].to_list() == [3]
+
+
+def test_sheets_are_chosen_and_the_others_told(folder: Folder) -> None:
+    book = xlsxwriter.Workbook(folder.path / "a.xlsx")
+    book.add_worksheet("空")
+    for name in ("一", "二"):
+        sheet = book.add_worksheet(name)
+        for number, row in enumerate((["code", "name"], ["1", name])):
+            sheet.write_row(number, 0, row)
+    hidden = book.add_worksheet("隐藏")
+    hidden.write_row(0, 0, ["code", "name"])
+    hidden.hide()
+    book.close()
+    (pulled,) = folder.pull()
+    assert records(pulled.frame) == [("1", "一")]
+    assert [(n.kind, n.text) for n in pulled.notes] == [("sheet", "二")]
+    assert folder.frame(sheet="二")["name"].to_list() == ["二"]
+    assert folder.frame(sheet=3)["name"].to_list() == ["二"]
+    with pytest.raises(Misconfigured, match="has no sheet"):
+        folder.pull(sheet="三")
+
+
+def test_a_text_table_named_xls_is_read(folder: Folder) -> None:
+    folder.put("a.xls", "编码\t名称\n1\t甲\n".encode("gbk"))
+    assert records(folder.frame()) == [("1", "甲")]
+
+
+def test_a_zip_bomb_is_refused(folder: Folder) -> None:
+    path = folder.path / "bomb.xlsx"
+    with (
+        zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive,
+        archive.open("xl/worksheets/sheet1.xml", "w", force_zip64=True) as member,
+    ):
+        for _ in range(_sheet.MAX_UNZIPPED // (16 << 20) + 1):
+            member.write(bytes(16 << 20))
+    assert path.stat().st_size < 1_000_000
+    with pytest.raises(Rejected, match="zip bomb"):
+        folder.pull()
+
+
+@pytest.mark.skipif(not SHARED.exists(), reason="the ministry's file is not beside the project")
+def test_the_ministrys_list_of_universities(folder: Folder) -> None:
+    shutil.copy(SHARED / "universities-2025.xls", folder.path)
+    pulls = folder.pull()
+    frame = pl.concat([p.frame for p in pulls])
+    notes = [note for p in pulls for note in p.notes]
+    assert frame.height == 2919
+    assert len(notes) == 33
+    assert sum(note.kind == "group" for note in notes) == 31
+    assert frame["序号"].to_list() == [str(i) for i in range(1, 2920)]
+    codes = frame["学校标识码"]
+    assert codes.str.contains("^[0-9]{10}$").all()
+    assert codes.n_unique() == 2919
+    assert frame["_defect"].null_count() == 2919
