@@ -108,7 +108,7 @@ class _Server(uvicorn.Server):
 def _listen(host: str, port: int) -> socket.socket:
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
-        return socket.create_server((host, port), family=family, backlog=128)
+        listener = socket.create_server((host, port), family=family, backlog=128)
     except OSError as error:
         raise Transient(
             Text(f"无法监听 {host}:{port}：{error.strerror}", f"cannot listen on {host}:{port}"),
@@ -117,6 +117,10 @@ def _listen(host: str, port: int) -> socket.socket:
                 "the port may be taken: change gateway.port, or stop whoever uses it",
             ),
         ) from error
+    # An answer is two small writes, head and body; without this the second one waits 40 ms for
+    # the first one to be acknowledged. asyncio sets it only on sockets of its own making.
+    listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    return listener
 
 
 def _server(app: Any, connections: int, tls: Tls | None) -> uvicorn.Server:

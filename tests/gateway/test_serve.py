@@ -20,7 +20,7 @@ from exchange.cascade.delivery import Answered, Failed, Outcome
 from exchange.cascade.profiles import Target, attempt, profile
 from exchange.cascade.transport import Transport
 from exchange.errors import Misconfigured, Transient
-from exchange.gateway.serve import background, serve
+from exchange.gateway.serve import _listen, background, serve
 from exchange.gateway.settings import Tls
 from exchange.receipt.receipt import Sent, check
 from exchange.seal.der import to_pem
@@ -164,3 +164,11 @@ def test_too_many_connections_are_told_to_come_back(province: Province) -> None:
             assert isinstance(caller.attempt(outgoing(make_batch(PREFECTURE.sealer))), Failed)
         time.sleep(0.2)
         assert isinstance(caller.attempt(outgoing(make_batch(PREFECTURE.sealer))), Answered)
+
+
+def test_an_accepted_connection_does_not_wait_for_acknowledgements() -> None:
+    with _listen("127.0.0.1", 0) as listener:
+        with socket.create_connection(listener.getsockname()):
+            accepted, _ = listener.accept()
+        with accepted:
+            assert accepted.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
