@@ -60,7 +60,7 @@ from exchange.log import (
     raw_topic,
     sealed_topic,
 )
-from exchange.log.frames import decode_frame, encode_frame, encode_slices, is_too_large
+from exchange.log.frames import Recent, decode_frame, encode_frame, encode_slices, is_too_large
 from exchange.receipt.receipt import Sent
 from exchange.receipt.receipt import check as check_receipt
 from exchange.receipt.receipt import read as read_receipt
@@ -101,6 +101,7 @@ class House:
     entropy: Callable[[int], bytes]
     at: Callable[[str], None] = lambda _door: None
     """Called before and after each door with its name; a kill test strikes there."""
+    recent: Recent = field(default_factory=Recent)
 
     def resource(self, name: str) -> Resource:
         """Return a resource of the catalog; raises Rejected naming the ones there are."""
@@ -221,7 +222,10 @@ class PullDoor:
             "at": instant(self.house.clock()),
         }
         for start, rows, value in encode_slices(pulled.frame):
-            data = fitting(pulled.frame[start : start + rows], value)
+            part = pulled.frame[start : start + rows]
+            data = fitting(part, value)
+            if data is value:
+                self.house.recent.keep(data, part)
             yield Message(
                 raw_topic(self.resource),
                 data,
@@ -323,11 +327,15 @@ class SealDoor:
         self, pull: str, entries: list[Entry], lane: _Lane, messages: list[Message], done: Sealed
     ) -> Sealed:
         """Check the messages of one pull at once; seal what passes, keep what does not."""
-        frames = [decode_frame(entry.value) for entry in entries]
+        frames = [self._frame(entry.value) for entry in entries]
         for _, run in groupby(zip(entries, frames, strict=True), key=lambda one: one[1].schema):
             pairs = list(run)
             done = self._run(pull, pairs, lane, messages, done)
         return done
+
+    def _frame(self, value: bytes) -> pl.DataFrame:
+        frame = self.house.recent.take(value)
+        return decode_frame(value) if frame is None else frame
 
     def _run(
         self,
