@@ -87,7 +87,7 @@ _NO_SOURCES = """ {}
 #    resource: companies
 #    connector: sql
 #    every: 15m
-#    with: {url: env:COMPANIES_DB, table: companies, mode: incremental, cursor: updated_at}
+#    with: {url: env:COMPANIES_DB, table: companies, cursor_column: updated_at}
 """
 
 

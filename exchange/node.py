@@ -74,6 +74,20 @@ class Node:
         """The catalog of the node."""
         return load_catalog(self.settings.resolve(self.settings.catalog))
 
+    def take_up_catalog(self) -> None:
+        """Apply what changed in the catalog; a breaking change needs `exchange catalog apply`.
+
+        Raises Rejected for a breaking change, so that no run seals under a contract that
+        nobody consented to.
+        """
+        from exchange.catalog.plan import apply
+
+        apply(
+            self.catalog,
+            state_dir=self.settings.resolve(self.settings.state),
+            schemas_dir=self.settings.resolve(self.settings.schemas),
+        )
+
     @cached_property
     def log(self) -> Log:
         """The log."""

@@ -14,7 +14,14 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PrivateAttr,
+    ValidationError,
+)
 
 from exchange.catalog.problems import CatalogErrors, Problem, Problems, suggestion
 from exchange.catalog.tree import Items, Node, Pairs, parse
@@ -141,7 +148,12 @@ class Settings(_Frozen):
     upstream: UpstreamSettings | None = None
     gateway: GatewaySection | None = None
     production: bool = False
-    folder: Path = Path()
+    _folder: Path = PrivateAttr(default=Path())
+
+    @property
+    def folder(self) -> Path:
+        """The folder of the settings file."""
+        return self._folder
 
     def resolve(self, path: Path) -> Path:
         """Return ``path`` as seen from the settings file's folder."""
@@ -225,7 +237,8 @@ def load(path: Path) -> Settings:
         raise CatalogErrors(
             _problem(str(path), tree, item, Settings) for item in error.errors()
         ) from error
-    return settings.model_copy(update={"folder": path.parent})
+    settings._folder = path.parent  # noqa: SLF001 - known only here, and part of no file
+    return settings
 
 
 def _plain(node: Node | None, problems: Problems) -> Any:

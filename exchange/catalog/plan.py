@@ -108,8 +108,8 @@ def apply(
                 + "; ".join(f"{c.where} {c.text.en}" for c in broken),
             ),
             hint=Text(
-                "与使用方协商后加 --allow-breaking 再执行",
-                "agree with the consumers, then apply with --allow-breaking",
+                "与使用方协商后运行 exchange catalog apply --allow-breaking",
+                "agree with the consumers, then `exchange catalog apply --allow-breaking`",
             ),
         )
     released = [(item, schemas_dir / schema_file(item)) for item in new.resources.values()]

@@ -68,6 +68,7 @@ def run(talk: Talk, sources: Sequence[str] | None, *, once: bool, only: str | No
         )
     with open_node() as node:
         warn_software_keys(talk, node)
+        node.take_up_catalog()
         progress = Progress(talk, talk.t("拉取", "pulled"))
 
         def said(what: str, count: int) -> None:

@@ -86,6 +86,7 @@ def run_demo(folder: Path, *, scale: float, seed: int, said: Said) -> DemoResult
     node_folder = folder / "node"
     settings = load_settings(node_folder / "exchange.yaml")
     with gateway(node_folder / "province" / "exchange.yaml"), Node(settings) as node:
+        node.take_up_catalog()
         outcome = Runner(node, said).once()
         results = [_result(node, source.resource, made) for source in made.by_resource.values()]
         paths = export(node, folder / "evidence")
