@@ -12,6 +12,7 @@ import re
 from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from pathlib import Path
+from types import UnionType
 from typing import Annotated, Any, Literal, get_args
 
 from pydantic import (
@@ -22,6 +23,7 @@ from pydantic import (
     PrivateAttr,
     ValidationError,
 )
+from pydantic.fields import FieldInfo
 
 from exchange.catalog.problems import CatalogErrors, Problem, Problems, suggestion
 from exchange.catalog.tree import Items, Node, Pairs, parse
@@ -290,14 +292,20 @@ def _problem(
 
 
 def _known_keys(model: Any, where: Sequence[str | int]) -> list[str]:
-    """List the keys of the model at ``where``; keys of mappings and list places are passed."""
+    """List the keys of the model at ``where``."""
     for part in where:
-        if isinstance(model, type) and issubclass(model, BaseModel):
-            names = {field.alias or name: field for name, field in model.model_fields.items()}
-            model = names[str(part)].annotation if str(part) in names else None
-        parts = (model, *get_args(model))
-        inner = [arg for arg in parts if isinstance(arg, type) and issubclass(arg, BaseModel)]
-        model = inner[0] if inner else model
-    if isinstance(model, type) and issubclass(model, BaseModel):
-        return [field.alias or name for name, field in model.model_fields.items()]
-    return []
+        fields = _fields(model)
+        if fields:
+            model = fields[str(part)].annotation if str(part) in fields else None
+        else:  # a mapping or a tuple: ``part`` is a name or a place in it
+            model = next((arg for arg in get_args(model) if _fields(arg)), None)
+    return list(_fields(model))
+
+
+def _fields(model: Any) -> dict[str, FieldInfo]:
+    """Return the fields of a model, or of a model that may be left out, by key."""
+    inner = get_args(model) if isinstance(model, UnionType) else (model,)
+    for one in inner:
+        if isinstance(one, type) and issubclass(one, BaseModel):
+            return {field.alias or name: field for name, field in one.model_fields.items()}
+    return {}

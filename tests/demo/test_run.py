@@ -1,0 +1,46 @@
+"""The demo as a user starts it: a process, a table or one JSON line, files that verify."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+
+def run(*arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "exchange", "demo", *arguments],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+
+
+def test_the_demo_ends_with_one_json_line(tmp_path: Path) -> None:
+    done = run("--json", "--folder", str(tmp_path / "demo"), "--scale", "0.2")
+    assert done.returncode == 0, done.stderr
+    answer = json.loads(done.stdout.splitlines()[-1])
+    assert answer["pulled"] == answer["accepted"] + answer["quarantined"]
+    assert answer["receipts"] == answer["batches"] > 0
+    assert answer["verified"] == 2 * answer["batches"]
+    assert answer["quarantined"] > 0
+    assert answer["seconds"] > 0
+    evidence = sorted((tmp_path / "demo" / "evidence").iterdir())
+    assert len(evidence) == answer["verified"]
+
+
+def test_the_demo_speaks_to_a_person_in_chinese(tmp_path: Path) -> None:
+    done = run("--lang", "zh", "--folder", str(tmp_path / "demo"), "--scale", "0.01")
+    assert done.returncode == 0, done.stderr
+    assert "从部门数据到省级回执" in done.stdout
+    assert "接下来可以试试" in done.stdout
+
+
+def test_a_folder_in_use_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "node").mkdir()
+    (tmp_path / "node" / "something").touch()
+    done = run("--folder", str(tmp_path))
+    assert done.returncode == 3
+    assert "Traceback" not in done.stderr
