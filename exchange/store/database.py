@@ -61,6 +61,7 @@ class Transactions:
     def __init__(self, engine: Engine) -> None:
         """Take the engine over."""
         self.engine = engine
+        self._writing = engine.execution_options(exchange_writing=True)
         self.where = engine.url.render_as_string(hide_password=True)
 
     @contextmanager
@@ -72,8 +73,7 @@ class Transactions:
     @contextmanager
     def write(self) -> Iterator[Connection]:
         """Lend a connection that commits at the end, or rolls back on an exception."""
-        writing = self.engine.execution_options(exchange_writing=True)
-        with border(self.where), writing.begin() as connection:
+        with border(self.where), self._writing.begin() as connection:
             yield connection
 
     def close(self) -> None:

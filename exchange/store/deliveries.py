@@ -5,17 +5,18 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from sqlalchemy import func, select, update
+from sqlalchemy import bindparam, func, select, update
 
 from exchange.store.receipts import add_receipt
 from exchange.store.rows import DeliveryRow, ReceiptRow
 from exchange.store.sql import (
     Lender,
+    at,
     columns,
     contradiction,
     insert_missing,
+    keyed,
     made,
-    matches,
     select_keys,
     stale,
     values,
@@ -58,6 +59,13 @@ MOVING = (
 """Fields that a save changes; the others say what was sealed and never change."""
 SEALED = ("lane", "topic", "partition", "offset", "statement", "root", "rows", "pull")
 
+_BY_KEY = select(*columns(table, NAMES)).where(keyed(table, KEY))
+_SAVE = (
+    update(table)
+    .where(keyed(table, KEY))
+    .where(table.c.version_no == bindparam("at_version", type_=table.c.version_no.type))
+)
+
 
 class Deliveries:
     """The deliveries of all resources."""
@@ -89,10 +97,8 @@ class Deliveries:
         moved = values(saved, {name: NAMES[name] for name in MOVING})
         with self._lender.write() as connection:
             done = connection.execute(
-                update(table)
-                .where(matches(table, KEY, (row.resource, row.batch_no)))
-                .where(table.c.version_no == row.version)
-                .values(moved)
+                _SAVE,
+                at(KEY, (row.resource, row.batch_no)) | {"at_version": row.version} | moved,
             )
             if done.rowcount != 1:
                 raise stale(f"delivery {row.resource}/{row.batch_no}")
@@ -102,9 +108,8 @@ class Deliveries:
 
     def get(self, resource: str, batch_no: str) -> DeliveryRow | None:
         """Find one delivery."""
-        query = select(*columns(table, NAMES)).where(matches(table, KEY, (resource, batch_no)))
         with self._lender.read() as connection:
-            found = connection.execute(query).one_or_none()
+            found = connection.execute(_BY_KEY, at(KEY, (resource, batch_no))).one_or_none()
         return None if found is None else made(DeliveryRow, found)
 
     def first(self, resource: str, states: Collection[str]) -> DeliveryRow | None:

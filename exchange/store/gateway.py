@@ -5,7 +5,7 @@ from __future__ import annotations
 from sqlalchemy import func, select
 
 from exchange.store.rows import ReceivedRow
-from exchange.store.sql import Lender, columns, insert_missing, made, matches, values
+from exchange.store.sql import Lender, at, columns, insert_missing, keyed, made, values
 from exchange.store.tables import received
 
 KEY = ("sender_id", "resource_name", "batch_no")
@@ -20,6 +20,8 @@ NAMES = {
     "receipt": "receipt",
     "received_at": "received_at",
 }
+
+_BY_KEY = select(*columns(received, NAMES)).where(keyed(received, KEY))
 
 
 class Received:
@@ -37,17 +39,14 @@ class Received:
         """
         with self._lender.write() as connection:
             insert_missing(connection, received, [values(row, NAMES)], KEY)
-            key = (row.sender, row.resource, row.batch_no)
-            query = select(*columns(received, NAMES)).where(matches(received, KEY, key))
-            return made(ReceivedRow, connection.execute(query).one())
+            key = at(KEY, (row.sender, row.resource, row.batch_no))
+            return made(ReceivedRow, connection.execute(_BY_KEY, key).one())
 
     def get(self, sender: str, resource: str, batch_no: str) -> ReceivedRow | None:
         """Find a batch."""
-        query = select(*columns(received, NAMES)).where(
-            matches(received, KEY, (sender, resource, batch_no))
-        )
+        key = at(KEY, (sender, resource, batch_no))
         with self._lender.read() as connection:
-            found = connection.execute(query).one_or_none()
+            found = connection.execute(_BY_KEY, key).one_or_none()
         return None if found is None else made(ReceivedRow, found)
 
     def find(

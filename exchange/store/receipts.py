@@ -4,16 +4,17 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from sqlalchemy import func, select
+from sqlalchemy import func, insert, select
+from sqlalchemy.exc import IntegrityError
 
 from exchange.store.rows import ReceiptRow
 from exchange.store.sql import (
     Lender,
+    at,
     columns,
     contradiction,
-    insert_missing,
+    keyed,
     made,
-    matches,
     values,
 )
 from exchange.store.tables import receipts as table
@@ -34,6 +35,9 @@ NAMES = {
     "rows_accepted": "rows_accepted",
     "rows_rejected": "rows_rejected",
 }
+
+_BY_KEY = select(*columns(table, NAMES)).where(keyed(table, KEY))
+_ADD = insert(table)
 
 
 class Receipts:
@@ -72,15 +76,22 @@ class Receipts:
 
 def add_receipt(connection: Connection, row: ReceiptRow) -> bool:
     """Add a receipt in a transaction that is open already."""
-    if not insert_missing(connection, table, [values(row, NAMES)], KEY):
-        return True
     there = _get(connection, row.resource, row.batch_no)
-    if there is None or (there.receipt_no, there.content) != (row.receipt_no, row.content):
+    if there is None:
+        try:
+            with connection.begin_nested():
+                connection.execute(_ADD, values(row, NAMES))
+        except IntegrityError:  # another transaction was faster, or the number is taken
+            there = _get(connection, row.resource, row.batch_no)
+            if there is None:
+                raise
+        else:
+            return True
+    if (there.receipt_no, there.content) != (row.receipt_no, row.content):
         raise contradiction(f"receipt of {row.resource}/{row.batch_no}")
     return False
 
 
 def _get(connection: Connection, resource: str, batch_no: str) -> ReceiptRow | None:
-    query = select(*columns(table, NAMES)).where(matches(table, KEY, (resource, batch_no)))
-    found = connection.execute(query).one_or_none()
+    found = connection.execute(_BY_KEY, at(KEY, (resource, batch_no))).one_or_none()
     return None if found is None else made(ReceiptRow, found)

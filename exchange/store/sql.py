@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import fields
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
-from sqlalchemy import and_, insert, select, tuple_
+from sqlalchemy import and_, bindparam, insert, select, tuple_
 from sqlalchemy.exc import IntegrityError
 
 from exchange.errors import Integrity, Transient
@@ -76,6 +76,19 @@ def made(kind: type[T], row: Row[Any]) -> T:
 def matches(table: Table, key: Sequence[str], value: Sequence[Any]) -> ColumnElement[bool]:
     """Compare the key columns with one key."""
     return and_(*(table.c[name] == part for name, part in zip(key, value, strict=True)))
+
+
+def keyed(table: Table, key: Sequence[str]) -> ColumnElement[bool]:
+    """Compare the key columns with parameters, which :func:`at` fills in.
+
+    A statement that is made once costs half of one that is made for every row.
+    """
+    return and_(*(table.c[name] == bindparam(f"at_{name}") for name in key))
+
+
+def at(key: Sequence[str], value: Sequence[Any]) -> dict[str, Any]:
+    """Fill in the parameters of :func:`keyed`."""
+    return {f"at_{name}": part for name, part in zip(key, value, strict=True)}
 
 
 def insert_missing(
