@@ -22,6 +22,8 @@ from pathlib import Path
 from exchange.errors import Misconfigured, Transient
 from exchange.text import Text
 
+INSTALLED = Path("/usr/lib/postgresql")
+"""Where Debian keeps each version's binaries."""
 _START_SECONDS = 60.0
 
 
@@ -189,7 +191,7 @@ def _postgres_binaries(variable: str) -> Path:
     if config:
         told = subprocess.check_output([config, "--bindir"], text=True)  # noqa: S603
         found.append(Path(told.strip()))
-    versions = Path("/usr/lib/postgresql").glob("*/bin")
+    versions = INSTALLED.glob("*/bin")
     found += sorted(versions, key=lambda p: int(p.parent.name), reverse=True)
     found += [Path(part) for part in os.environ.get("PATH", "").split(os.pathsep) if part]
     for folder in found:

@@ -1,0 +1,139 @@
+"""The whole bench on few rows: every part runs, every row arrives, every figure is there."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from exchange.bench import suite
+from exchange.bench.run import Run, csv_feed, run
+from exchange.bench.table import write_csv
+from exchange.cli import bench as command
+from exchange.cli.talk import Talk
+from exchange.errors import Transient
+from exchange.text import Text
+
+if TYPE_CHECKING:
+    from tests.servers import Server
+
+ROWS = 3_000
+
+
+def sizes(measured: list[suite.Measurement], kind: str) -> list[Any]:
+    return [one["rows"] for one in measured if one["kind"] == kind]
+
+
+@pytest.fixture(scope="module")
+def measured(postgres: Server, tmp_path_factory: pytest.TempPathFactory) -> list[suite.Measurement]:
+    said: list[Text] = []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv(suite.SERVER, postgres.url)
+        plan = suite.Plan(ROWS, times=2, large=2 * ROWS, tables=3, rounds=2)
+        found = list(suite.measure(plan, tmp_path_factory.mktemp("bench"), said.append))
+    assert said
+    return found
+
+
+def test_every_row_of_every_run_is_sealed_or_quarantined(
+    measured: list[suite.Measurement],
+) -> None:
+    runs = [one for one in measured if one["kind"] == "run"]
+    assert [(one["source"], one["rows"]) for one in runs] == [
+        ("postgresql", ROWS),
+        ("postgresql", ROWS),
+        ("3 tables", 3 * 2_000),
+        ("postgresql", 2 * ROWS),
+        ("csv", ROWS),
+        ("csv", ROWS),
+    ]
+    for one in runs:
+        assert one["accepted"] + one["quarantined"] == one["rows"]
+        assert one["receipts"] == one["batches"] > 0
+        assert one["node_cpu"] > 0
+        assert one["node_rss"] > 50 * suite.MEGABYTE
+        assert one["wire"] > 40 * one["accepted"]
+    same = [(one["accepted"], one["quarantined"]) for one in runs if one["rows"] == ROWS]
+    assert len(set(same)) == 1
+    assert sizes(measured, "floor") == sizes(measured, "row at a time") == [ROWS, ROWS]
+
+
+def test_the_summary_has_every_target(measured: list[suite.Measurement]) -> None:
+    found = {one.name: one for one in suite.figures(measured)}
+    targets = {name: one.target for name, one in found.items() if one.target is not None}
+    assert targets == {
+        "postgresql.node": 6.5,
+        "postgresql.gateway": 6,
+        "postgresql.rate": 100_000,
+        "postgresql.rss": 512,
+        "csv.gateway": 6,
+        "csv.rss": 512,
+        "3 tables": 60,
+        "row_path.ratio": 7,
+        "stage.validate": 1.3,
+        "stage.encode": 2,
+        "help": 300,
+        "hash": 3,
+        "verify": 150_000,
+    }
+    assert found["hash"].value == pytest.approx(
+        found["stage.leaves"].value + found["stage.tree"].value
+    )
+    # A server that was given is somebody else's: its processes are not counted.
+    assert "postgresql.server" not in found
+    assert {f"door.{name}" for name in ("pull", "seal", "cascade")} <= found.keys()
+
+
+def test_a_target_is_reached_from_its_own_side() -> None:
+    text = Text("", "")
+    assert suite.Figure("", text, 5, "s", 6).ok
+    assert suite.Figure("", text, 7, "s", 6).ok is False
+    assert suite.Figure("", text, 7, "rows/s", 6, at_most=False).ok
+    assert suite.Figure("", text, 7, "s").ok is None
+
+
+def test_without_a_server_files_are_measured_and_that_is_said(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.delenv(suite.SERVER, raising=False)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setattr("exchange.bench.servers.INSTALLED", tmp_path)
+    assert command.bench(Talk("en", as_json=True), rows=ROWS, full=False) == 0
+    out, told = capsys.readouterr()
+    lines = [json.loads(line) for line in out.splitlines()]
+    assert "PostgreSQL is missing" in told
+    assert [line["source"] for line in lines if line["kind"] == "run"] == ["csv"]
+    assert lines[0]["kind"] == "machine"
+    summary = lines[-1]
+    assert summary["kind"] == "summary"
+    assert summary["rows"] == ROWS
+    assert summary["figures"]["csv.rss"]["target"] == 512
+
+
+def test_a_person_sees_a_table(
+    measured: list[suite.Measurement],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr(suite, "measure", lambda *_: iter(measured))
+    assert command.bench(Talk("zh"), rows=ROWS, full=False) == 0
+    out = capsys.readouterr().out
+    assert "叶 + 树（SM3）" in out
+    assert "≤ 6.50" in out
+
+
+def test_a_node_that_fails_is_an_error_with_what_it_said(tmp_path: Path) -> None:
+    drop = tmp_path / "drop"
+    drop.mkdir()
+    write_csv(drop / "broken.csv", 10)
+    (drop / "broken.csv").write_text("record_no\nonly this\n")
+    with pytest.raises(Transient, match="run --once"):
+        run(tmp_path / "node", csv_feed(drop))
+
+
+def test_per_million_and_rate() -> None:
+    one = Run("csv", 500_000, 0, 0, 0, 0, 5.0, 3.0, 2.0, None, 0, 0, 0)
+    assert one.per_million(one.node_cpu) == 6.0
+    assert one.rate == 100_000
