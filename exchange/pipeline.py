@@ -620,6 +620,8 @@ class CascadeDoor:
                 receipt = event.receipt
                 event = self._checked(receipt, entry)
                 continue
+            if delivery.state is State.HALTED:
+                self._keep_wrong(delivery, receipt)
             done = delivery.state is State.RECEIPTED
             house.at("receipt:before" if done else "delivery:before")
             row = self.store.deliveries.save(

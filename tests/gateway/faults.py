@@ -11,6 +11,7 @@ import json
 import socket
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from datetime import datetime
 from enum import StrEnum
 from typing import Any
 from urllib.parse import urlsplit
@@ -82,6 +83,8 @@ class FaultyProvince:
     fault: Fault = Fault.NONE
     times: int = 1_000_000
     seconds: float = 2.0
+    clock: Callable[[], datetime] = lambda: NOW
+    """When a spoilt receipt is sealed."""
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         fault = self._next() if scope["path"].startswith("/sysapi/") else Fault.NONE
@@ -139,7 +142,7 @@ class FaultyProvince:
             wrong = data.replace(b'"province":"23"', b'"province":"24"')
         else:
             sealer = self.stranger if fault is Fault.WRONG_SEAL else self.sealer
-            wrong = issue(CHANGES[fault](read(data)), sealer, NOW)
+            wrong = issue(CHANGES[fault](read(data)), sealer, self.clock())
         envelope["data"]["receipt"] = wrong.decode()
         return json.dumps(envelope).encode()
 

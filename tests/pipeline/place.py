@@ -1,0 +1,491 @@
+"""A whole node to break: small sources with known rows, a province, runs in processes of their own.
+
+Runs are forked from a server that has imported everything, so that a process costs
+milliseconds; each opens the folder anew, as after a crash.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+import multiprocessing
+import os
+import signal
+import sqlite3
+import sys
+import threading
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime, timedelta
+from multiprocessing.context import ForkServerContext, ForkServerProcess
+from pathlib import Path
+from typing import Any
+
+import fastavro
+import polars as pl
+
+from exchange.cascade.delivery import Policy, State
+from exchange.cli.nodes import gateway_settings
+from exchange.errors import ExchangeError
+from exchange.gateway.app import create_app
+from exchange.gateway.files import remove_parts
+from exchange.gateway.serve import background, serve
+from exchange.log import RECEIPTS, Entry, Log, quarantine_topic, raw_topic, sealed_topic
+from exchange.log.frames import decode_frame
+from exchange.newnode import new_node
+from exchange.node import Node
+from exchange.receipt.receipt import Sent
+from exchange.receipt.receipt import check as check_receipt
+from exchange.runner import ROOMS, Runner
+from exchange.seal.batch import open_batch
+from exchange.seal.ses import Sealer
+from exchange.seal.verify import verify_batch
+from exchange.settings import Settings, load
+from exchange.store.database import open_store
+
+EAGER = Policy(
+    base=timedelta(milliseconds=20),
+    cap=timedelta(milliseconds=100),
+    retry_after_cap=timedelta(milliseconds=100),
+)
+"""Waits so short that a test can sit them out."""
+
+_CATALOG = """\
+version: "1"
+area: {code: 232700, name: 大兴安岭地区}
+departments:
+  data: {code: 11232700MB1C531139, name: 大兴安岭地区营商环境建设监督局}
+resources:
+"""
+_RESOURCE = """\
+  {name}:
+    code: 3070{number:02}/1
+    title: 测试资源{number}
+    department: data
+    share: 1
+    cycle: daily
+    sensitivity: S1
+    key: [no]{limits}
+    fields:
+      - {{id: 标识 text(20)!, no: 编号 text(32)!, name: 名称 text({width})!, issued: 日期 date!}}
+"""
+LISTED = '''\
+"""A connector as a department's own programmer writes it: no cursor."""
+from pathlib import Path
+import fastavro
+import polars as pl
+from exchange.connect import connector
+
+@connector("listed")
+def listed(*, file: str, base: Path):
+    yield from pl.read_csv(base / file, infer_schema=False).iter_slices(100)
+'''
+
+
+@dataclass(frozen=True)
+class Record:
+    """One row of a source. ``id`` is its own; ``no`` is the key that must not repeat."""
+
+    id: str
+    no: str
+    name: str
+    issued: str
+
+
+def records(count: int, *, first: int = 1, dirty: bool = True) -> list[Record]:
+    """Make rows; every 40th has no valid date, every 97th repeats the key of the 50th before."""
+    made = []
+    for number in range(first, first + count):
+        bad = dirty and number % 40 == 7
+        twin = dirty and number % 97 == 60
+        made.append(
+            Record(
+                id=f"r{number}",
+                no=f"n{number - 50 if twin else number}",
+                name=f"名称{number}",
+                issued="2026-13-01" if bad else f"2026-0{number % 9 + 1}-11",
+            )
+        )
+    return made
+
+
+def catalog(*names: str, limits: Mapping[str, str] = {}, width: int = 50) -> str:
+    """Write a catalog with these resources, all alike."""
+    return _CATALOG + "".join(
+        _RESOURCE.format(
+            name=name,
+            number=number,
+            width=width,
+            limits=f"\n    limits: {limits[name]}" if name in limits else "",
+        )
+        for number, name in enumerate(names, start=1)
+    )
+
+
+def write_table(path: Path, rows: Sequence[Record], *, table: str = "cases") -> None:
+    """Write rows into a SQLite table, behind those that are there; ``seq`` grows."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with contextlib.closing(sqlite3.connect(path)) as database, database:
+        database.execute(
+            f"CREATE TABLE IF NOT EXISTS {table}"
+            " (seq INTEGER PRIMARY KEY, id TEXT, no TEXT, name TEXT, issued TEXT)"
+        )
+        database.executemany(
+            f"INSERT INTO {table} (id, no, name, issued) VALUES (:id, :no, :name, :issued)",
+            [asdict(row) for row in rows],
+        )
+
+
+def write_csv(path: Path, rows: Sequence[Record]) -> None:
+    """Write rows as a UTF-8 file."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    pl.DataFrame([asdict(row) for row in rows]).write_csv(path)
+
+
+def source(connector: str, resource: str, options: str, *, name: str = "", when: str = "") -> str:
+    """Write one source of the settings."""
+    schedule = f", {when}" if when else ""
+    return (
+        f"\n  {name or resource}: {{resource: {resource}, connector: {connector}{schedule}, "
+        f"with: {{{options}}}}}"
+    )
+
+
+@dataclass
+class Place:
+    """The folder of a node and of its province."""
+
+    folder: Path
+    sources: dict[str, list[Record]] = field(default_factory=dict)
+    """What each resource's source holds."""
+    whole: frozenset[str] = frozenset()
+    """Resources whose source is delivered whole with every pull."""
+
+    @classmethod
+    def make(cls, folder: Path, catalog_text: str, sources: str) -> Place:
+        written = folder.with_name(folder.name + ".yaml")
+        written.write_text(catalog_text, encoding="utf-8")
+        new_node(
+            folder,
+            now=datetime.now(UTC) - timedelta(hours=1),
+            entropy=os.urandom,
+            catalog=written,
+            sources=sources,
+        )
+        return cls(folder)
+
+    @property
+    def settings(self) -> Settings:
+        return load(self.folder / "exchange.yaml")
+
+    @property
+    def province(self) -> Settings:
+        return load(self.folder / "province" / "exchange.yaml")
+
+    def call(self, endpoint: str) -> None:
+        """Point the node at a province."""
+        path = self.folder / "exchange.yaml"
+        lines = path.read_text(encoding="utf-8").splitlines()
+        changed = [
+            f"  endpoint: {endpoint}" if line.startswith("  endpoint:") else line for line in lines
+        ]
+        path.write_text("\n".join(changed) + "\n", encoding="utf-8")
+
+    def node(self, **options: Any) -> Node:
+        return Node(self.settings, **options)
+
+    @contextlib.contextmanager
+    def gateway(
+        self,
+        wrap: Callable[[Any, Sealer], Any] = lambda app, _sealer: app,
+        clock: Callable[[], datetime] = lambda: datetime.now(UTC),
+    ) -> Iterator[str]:
+        """Serve the province from a thread; the node is pointed at it."""
+        settings = gateway_settings(self.province, port=0)
+        assert self.province.gateway is not None
+        sealer = Node(self.province).open_seal(self.province.gateway.seal)
+        with contextlib.closing(open_store(settings.store, clock=clock, migrate=True)) as store:
+            app = create_app(settings, store=store, sealer=sealer, clock=clock, entropy=os.urandom)
+            with background(wrap(app, sealer)) as endpoint:
+                self.call(endpoint)
+                yield endpoint
+
+
+def now() -> datetime:
+    return datetime.now(UTC)
+
+
+# --- processes ----------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Doors:
+    """The names that a process passed, in order."""
+
+    names: list[str]
+
+    def strikes(self) -> list[tuple[str, int]]:
+        """Choose where to kill: the first, the middle and the last time through each door."""
+        return [
+            (name, number)
+            for name, count in Counter(self.names).items()
+            for number in sorted({1, (count + 1) // 2, count})
+        ]
+
+
+class Striker:
+    """Counts the doors; kills its own process at one of them."""
+
+    def __init__(self, door: str = "", number: int = 0) -> None:
+        self.names: list[str] = []
+        self._door = door
+        self._number = number
+        self._lock = threading.Lock()
+
+    def __call__(self, name: str) -> None:
+        with self._lock:
+            self.names.append(name)
+            if name == self._door and self.names.count(name) == self._number:
+                os.kill(os.getpid(), signal.SIGKILL)
+
+
+def _context() -> ForkServerContext:
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(
+        [
+            __name__,
+            "connectors.sql",
+            "connectors.files",
+            "connectors._universal",
+            "exchange.log.embedded",
+            "alembic.command",
+            "exchange.cascade.transport",
+        ]
+    )
+    return context
+
+
+def start(target: Callable[..., None], *arguments: Any) -> ForkServerProcess:
+    """Start a function of a test module in a process of its own."""
+    process = _context().Process(target=target, args=arguments)
+    process.start()
+    return process
+
+
+def finish(process: ForkServerProcess, seconds: float = 60) -> int:
+    """Wait for it; return its exit code, negative for a signal."""
+    process.join(seconds)
+    if process.exitcode is None:
+        process.kill()
+        process.join()
+        raise AssertionError("a process did not end in time")
+    return process.exitcode
+
+
+def run_once(
+    folder: Path,
+    door: str = "",
+    number: int = 0,
+    rooms: Sequence[str] = ROOMS,
+    names: Sequence[str] | None = None,
+) -> None:
+    """Run the node once, to be killed at a door; exits as the command does."""
+    strike = Striker(door, number)
+    try:
+        with Place(folder).node(at=strike) as node:
+            outcome = Runner(node, policy=EAGER, rooms=rooms).once(names)
+    except ExchangeError as error:
+        (folder / "outcome.json").write_text(json.dumps({"error": str(error)}))
+        sys.exit(error.exit_code)
+    told = vars(outcome) | {
+        "errors": {where: str(error) for where, error in outcome.errors.items()},
+        "halted": sorted(outcome.halted),
+    }
+    (folder / "outcome.json").write_text(json.dumps(told))
+    (folder / "doors.json").write_text(json.dumps(strike.names))
+    worst = outcome.error()
+    sys.exit(worst.exit_code if worst is not None else 0)
+
+
+def run_province(folder: Path, port: int, door: str = "", number: int = 0) -> None:
+    """Serve the province until SIGTERM, or until it is killed at a door."""
+    strike = Striker(door, number)
+    place = Place(folder)
+    settings = gateway_settings(place.province, port=port)
+    assert place.province.gateway is not None
+    sealer = Node(place.province).open_seal(place.province.gateway.seal)
+    with contextlib.closing(open_store(settings.store, clock=now, migrate=True)) as store:
+        remove_parts(settings.folder)
+        app = create_app(
+            settings, store=store, sealer=sealer, clock=now, entropy=os.urandom, at=strike
+        )
+        serve(app, host="127.0.0.1", port=port, connections=16, announce=lambda _: None)
+    (folder / "province-doors.json").write_text(json.dumps(strike.names))
+
+
+def settle(place: Place, runs: int = 5) -> int:
+    """Run until nothing waits; return how many runs that took."""
+    for count in range(1, runs + 1):
+        code = finish(start(run_once, place.folder))
+        if code == 0 and json.loads((place.folder / "outcome.json").read_text())["waiting"] == 0:
+            return count
+    told = (place.folder / "outcome.json").read_text()
+    raise AssertionError(f"not settled after {runs} runs: {told}")
+
+
+# --- what must hold afterwards ------------------------------------------------------------------
+
+
+@dataclass
+class Counted:
+    """What was found, over all resources."""
+
+    rows: int = 0
+    sealed: int = 0
+    refused: int = 0
+    batches: int = 0
+    receipts: int = 0
+
+
+def entries(log: Log, topic: str) -> Iterator[Entry]:
+    """Read a whole topic."""
+    offset, end = log.bounds(topic, 0)
+    while offset < end:
+        for entry in log.read(topic, 0, offset, max_entries=100):
+            yield entry
+            offset = entry.offset + 1
+
+
+def ids(value: bytes) -> list[str]:
+    """Read the ids of a sealed batch."""
+    return [row["id"] for row in fastavro.reader(io.BytesIO(value))]  # type: ignore[index, call-overload]
+
+
+def audit(place: Place, *, pulls: bool = True, wrong: int = 0) -> Counted:
+    """Compare source, log, store and province; nothing lost, nothing twice.
+
+    ``wrong``: how many receipts were kept as evidence; ``pulls``: whether the store knows them.
+    """
+    counted = Counted()
+    with place.node() as node:
+        receipts: dict[str, bytes] = {}
+        for entry in entries(node.log, RECEIPTS):
+            wrong -= entry.headers["kind"] == "wrong"
+            if entry.headers["kind"] == "wrong":
+                continue
+            assert entry.key not in receipts, f"two receipts of {entry.key}"
+            receipts[entry.key] = entry.value
+        trust = node.anchors(place.settings.trust)
+        upstream = node.anchors(place.settings.upstream.trust)  # type: ignore[union-attr]
+        seen: set[str] = set()
+        for resource, rows in place.sources.items():
+            found = _resource(node, resource, trust)
+            if pulls:
+                _pulls(node, found)
+            _rows(resource, rows, found, whole=resource in place.whole)
+            for batch_no, value in found.batches.items():
+                key = f"{resource}/{batch_no}"
+                seen.add(key)
+                sent = Sent.of(open_batch(value).statement)
+                assert check_receipt(receipts[key], anchors=upstream, sent=sent).ok
+            counted.rows += len(rows) * (len(found.pulls) if resource in place.whole else 1)
+            counted.sealed += sum(len(part) for part, _ in found.pulls.values())
+            counted.refused += sum(len(part) for _, part in found.pulls.values())
+            counted.batches += len(found.batches)
+        assert receipts.keys() == seen
+        assert wrong == 0
+        counted.receipts = len(receipts)
+        _province(place, node, seen)
+    assert counted.rows == counted.sealed + counted.refused
+    return counted
+
+
+@dataclass
+class _Found:
+    batches: dict[str, bytes] = field(default_factory=dict)
+    pulls: dict[str, tuple[list[str], list[str]]] = field(default_factory=dict)
+    """Sealed and refused ids by pull."""
+
+
+def _resource(node: Node, resource: str, trust: tuple[bytes, ...]) -> _Found:
+    """Read what became of a resource; its chain, its numbers and the store agree."""
+    found = _Found()
+    previous, last = "", ""
+    for entry in entries(node.log, sealed_topic(resource)):
+        assert verify_batch(entry.value, anchors=trust).ok
+        statement = open_batch(entry.value).statement
+        assert statement.batch_no == entry.key > last, "batch numbers only ever rise"
+        assert statement.previous == previous, "the chain of statements is whole"
+        previous, last = statement.digest, entry.key
+        found.batches[entry.key] = entry.value
+        found.pulls.setdefault(statement.pull, ([], []))[0].extend(ids(entry.value))
+    kept = 0
+    for entry in entries(node.log, quarantine_topic(resource)):
+        if entry.headers["kind"] != "records":
+            continue
+        kept += 1
+        refused = found.pulls.setdefault(entry.headers["pull"], ([], []))[1]
+        refused.extend(decode_frame(entry.value)["id"].to_list())
+    raw = raw_topic(resource)
+    assert node.log.position("seal", raw, 0) == node.log.bounds(raw, 0)[1]
+
+    deliveries = node.store.deliveries.find(resource=resource, limit=10_000)
+    assert {row.batch_no for row in deliveries} == found.batches.keys()
+    assert {row.state for row in deliveries} <= {State.RECEIPTED}
+    stored = {
+        row.batch_no: row for row in node.store.receipts.find(resource=resource, limit=10_000)
+    }
+    assert stored.keys() == found.batches.keys()
+    index = node.store.quarantine.find(resource=resource, limit=10_000)
+    assert len(index) == kept
+    assert sum(row.rows for row in index) == sum(len(part) for _, part in found.pulls.values())
+    return found
+
+
+def _pulls(node: Node, found: _Found) -> None:
+    """Compare the pulls that the store shows."""
+    pulls = {row.pull: row for row in node.store.pulls.find(limit=10_000)}
+    for pull, (sealed, refused) in found.pulls.items():
+        row = pulls[pull]
+        assert row.state == "done"
+        assert (row.accepted, row.quarantined) == (len(sealed), len(refused))
+        assert row.pulled == len(sealed) + len(refused)
+
+
+def _rows(resource: str, rows: Sequence[Record], found: _Found, *, whole: bool) -> None:
+    """Compare with the source: by pull when each delivers everything, else over all pulls."""
+    parts = list(found.pulls.values())
+    if not whole:
+        parts = [([i for s, _ in parts for i in s], [i for _, r in parts for i in r])]
+    for sealed, refused in parts:
+        every = Counter(sealed) + Counter(refused)
+        assert every == Counter(row.id for row in rows), f"{resource}: {every - Counter()}"
+
+
+def _province(place: Place, node: Node, sent: set[str]) -> None:
+    """Compare with what the province keeps: one row and one file for each batch."""
+    settings = gateway_settings(place.province, port=0)
+    with contextlib.closing(open_store(settings.store, clock=now)) as store:
+        received = {
+            f"{row.resource}/{row.batch_no}": row for row in store.received.find(limit=10_000)
+        }
+    assert received.keys() == sent
+    files = {path for path in settings.folder.rglob("*") if path.is_file()}
+    assert files == {settings.folder / row.path for row in received.values()}
+    for key, row in received.items():
+        resource, batch_no = key.split("/")
+        delivery = node.store.deliveries.get(resource, batch_no)
+        receipt = node.store.receipts.get(resource, batch_no)
+        assert delivery is not None
+        assert receipt is not None
+        assert (delivery.statement, receipt.content) == (row.statement, row.receipt)
+        (entry,) = node.log.read(delivery.topic, delivery.partition, delivery.offset, max_entries=1)
+        assert (settings.folder / row.path).read_bytes() == entry.value
+
+
+def outcome(place: Place) -> dict[str, Any]:
+    """Read what the last run of :func:`run_once` told."""
+    told: dict[str, Any] = json.loads((place.folder / "outcome.json").read_text())
+    return told

@@ -1,0 +1,535 @@
+"""Real faults of the machine, the sources and the catalog: a clear error, and nothing lost."""
+
+from __future__ import annotations
+
+import ctypes
+import resource as limits_of
+import shutil
+import signal
+import sqlite3
+import time
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from hashlib import sha256
+from pathlib import Path
+
+import numpy as np
+import psycopg
+import pytest
+
+from exchange.errors import Denied, Integrity, Misconfigured, Rejected, Transient
+from exchange.log import Message, quarantine_topic, raw_topic, sealed_topic
+from exchange.log.frames import decode_frame
+from exchange.pipeline import release
+from exchange.runner import Outcome, Runner
+from exchange.seal.batch import open_batch
+from exchange.store.rows import DeliveryRow
+from tests.pipeline.place import (
+    EAGER,
+    LISTED,
+    Place,
+    Record,
+    audit,
+    catalog,
+    entries,
+    finish,
+    outcome,
+    records,
+    run_once,
+    settle,
+    source,
+    start,
+    write_csv,
+    write_table,
+)
+from tests.servers import Server
+
+
+def table_source(name: str, rows: int = 100) -> str:
+    options = f'url: "sqlite:///{name}.db", table: cases, cursor_column: seq, batch_rows: {rows}'
+    return source("sql", name, options)
+
+
+def make(folder: Path, sources: dict[str, list[Record]], **of_catalog: object) -> Place:
+    """Make a node with one incremental table for each resource."""
+    place = Place.make(
+        folder,
+        catalog(*sources, **of_catalog),  # type: ignore[arg-type]
+        "".join(map(table_source, sources)),
+    )
+    for name, rows in sources.items():
+        write_table(place.folder / f"{name}.db", rows)
+    place.sources = dict(sources)
+    return place
+
+
+def run(place: Place, **options: object) -> Outcome:
+    with place.node(**options) as node:
+        return Runner(node, policy=EAGER).once()
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Place:
+    return make(tmp_path / "node", {"cases": records(300), "firms": records(200)})
+
+
+# --- the machine --------------------------------------------------------------------------------
+
+
+def run_in_little_space(folder: Path, size: int) -> None:
+    limits_of.setrlimit(limits_of.RLIMIT_FSIZE, (size, size))
+    run_once(folder)
+
+
+def test_a_full_disk_is_transient_wherever_it_strikes(tmp_path: Path) -> None:
+    rows = [
+        replace(row, name=f"{sha256(row.id.encode()).hexdigest():.40}") for row in records(2000)
+    ]
+    template = make(tmp_path / "template", {"cases": rows})
+    with template.gateway(), template.node() as node:
+        assert node.store
+    codes = []
+    for step, size in enumerate((200_000, 350_000, 500_000, 700_000)):
+        shutil.copytree(template.folder, tmp_path / f"{step}")
+        place = Place(tmp_path / f"{step}", template.sources)
+        with place.gateway():
+            codes.append(finish(start(run_in_little_space, place.folder, size)))
+            told = str(outcome(place))
+            assert codes[-1] == 0 or "space" in told or "disk" in told, told
+            settle(place)
+        audit(place)
+    assert codes[0] == 4
+    assert set(codes) <= {0, 4}
+
+
+def run_without_privileges(folder: Path) -> None:
+    """Run with the rights of the files' owner only: root may write everywhere otherwise."""
+    header = (ctypes.c_uint32 * 2)(0x20080522, 0)  # _LINUX_CAPABILITY_VERSION_3, this process
+    assert ctypes.CDLL(None).capset(header, (ctypes.c_uint32 * 6)()) == 0
+    run_once(folder)
+
+
+def test_a_read_only_folder_is_denied(tmp_path: Path) -> None:
+    place = make(tmp_path / "node", {"cases": records(50)})
+    with place.gateway():
+        assert finish(start(run_once, place.folder)) == 0
+        data = place.folder / "data"
+        for path in data.iterdir():
+            path.chmod(0o444)
+        data.chmod(0o555)
+        write_table(place.folder / "cases.db", records(50, first=51))
+        place.sources["cases"] += records(50, first=51)
+        assert finish(start(run_without_privileges, place.folder)) == Denied.exit_code
+        assert "right" in outcome(place)["error"] or "denies" in outcome(place)["error"]
+        data.chmod(0o755)
+        for path in data.iterdir():
+            path.chmod(0o644)
+        settle(place)
+    audit(place)
+
+
+class Clock:
+    """A clock that runs, and that somebody sets."""
+
+    def __init__(self) -> None:
+        self.offset = timedelta()
+
+    def __call__(self) -> datetime:
+        return datetime.now(UTC) + self.offset
+
+
+def add(place: Place, name: str, rows: list[Record]) -> None:
+    write_table(place.folder / f"{name}.db", rows)
+    place.sources[name] += rows
+
+
+def test_a_clock_set_back_repeats_no_number(place: Place) -> None:
+    clock = Clock()
+    clock.offset = timedelta(days=3)
+    with place.gateway(clock=clock):
+        assert run(place, clock=clock).errors == {}
+        clock.offset = timedelta()
+        add(place, "cases", records(100, first=301))
+        assert run(place, clock=clock).errors == {}
+    audit(place)  # It checks that numbers rise.
+    with place.node() as node:
+        days = {row.batch_no[:8] for row in node.store.deliveries.find()}
+    assert len(days) == 1, "the day of the numbers does not go back with the clock"
+
+
+def test_no_batch_sleeps_until_the_old_time_comes_round(place: Place) -> None:
+    clock = Clock()
+    with place.node(clock=clock) as node:
+        assert Runner(node, rooms=("pull", "seal")).once().errors == {}
+        clock.offset = timedelta(hours=2)
+        first = Runner(node, policy=EAGER).once()
+        assert isinstance(first.error(), Transient), "nobody serves: it waits, in two hours"
+    clock.offset = timedelta()
+    with place.gateway():
+        assert run(place, clock=clock).waiting == 0
+    audit(place)
+
+
+def test_two_processes_on_one_folder_double_nothing(tmp_path: Path) -> None:
+    template = make(tmp_path / "template", {"cases": records(600), "firms": records(400)})
+    with template.gateway(), template.node() as node:
+        assert node.store
+    for number in range(3):
+        shutil.copytree(template.folder, tmp_path / f"{number}")
+        place = Place(tmp_path / f"{number}", template.sources)
+        with place.gateway():
+            both = [start(run_once, place.folder) for _ in range(2)]
+            assert {finish(process) for process in both} <= {0, 4}
+            settle(place)
+        audit(place)
+
+
+def test_a_store_that_was_deleted_is_made_again_from_the_log(place: Place) -> None:
+    with place.gateway():
+        settle(place)
+        before = audit(place)
+        for path in (place.folder / "data").glob("store.db*"):
+            path.unlink()
+        assert finish(start(run_once, place.folder)) == 0
+        assert audit(place, pulls=False) == before
+        # A backup that lacks the end is caught up with, too.
+        more = records(40, first=301)
+        backup = (place.folder / "data" / "store.db").read_bytes()
+        write_table(place.folder / "cases.db", more)
+        place.sources["cases"] += more
+        settle(place)
+        for path in (place.folder / "data").glob("store.db*"):
+            path.unlink()
+        (place.folder / "data" / "store.db").write_bytes(backup)
+        assert finish(start(run_once, place.folder)) == 0
+    audit(place, pulls=False)
+
+
+# --- sources ------------------------------------------------------------------------------------
+
+
+@contextmanager
+def postgres_place(tmp_path: Path, server: Server, rows: int) -> Iterator[tuple[Place, Outcome]]:
+    place = Place.make(
+        tmp_path / "node",
+        catalog("cases"),
+        source(
+            "sql",
+            "cases",
+            "url: env:CASES_URL, table: kill_cases, cursor_column: seq, batch_rows: 5000",
+        ),
+    )
+    with psycopg.connect(server.url, autocommit=True) as database:
+        database.execute("DROP TABLE IF EXISTS kill_cases")
+        database.execute(
+            "CREATE TABLE kill_cases AS SELECT i AS seq, 'r' || i AS id, 'n' || i AS no,"
+            " repeat('名称', 12) AS name, date '2026-01-01' + i % 300 AS issued"
+            f" FROM generate_series(1, {rows}) i"
+        )
+        database.execute("ALTER TABLE kill_cases ADD PRIMARY KEY (seq)")
+    place.sources["cases"] = [Record(f"r{i}", f"n{i}", "", "") for i in range(1, rows + 1)]
+    yield place, Outcome()
+    with psycopg.connect(server.url, autocommit=True) as database:
+        database.execute("DROP TABLE kill_cases")
+
+
+def wait_ready(server: Server) -> None:
+    """Wait for the end of its recovery."""
+    for _ in range(200):
+        try:
+            psycopg.connect(server.url, connect_timeout=5).close()
+        except psycopg.OperationalError:
+            time.sleep(0.05)
+        else:
+            return
+    raise AssertionError("PostgreSQL does not come back")
+
+
+@pytest.mark.parametrize("how", ["backend", "server"])
+def test_a_database_that_dies_in_mid_pull_is_resumed(
+    how: str, tmp_path: Path, postgres: Server
+) -> None:
+    if how == "server" and not postgres.owned:
+        how = "backend"
+    struck: list[int] = []
+
+    def strike(what: str, count: int) -> None:
+        if what == "pulled" and count and not struck:
+            struck.append(count)
+            if how == "server":
+                postgres.kill()
+                return
+            with psycopg.connect(postgres.url, autocommit=True) as database:
+                database.execute(
+                    "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+                    " WHERE pid <> pg_backend_pid() AND query LIKE '%kill_cases%'"
+                )
+
+    environ = {"CASES_URL": postgres.url}
+    with postgres_place(tmp_path, postgres, 120_000) as (place, _), place.gateway():
+        try:
+            with place.node(environ=environ) as node:
+                first = Runner(node, strike, policy=EAGER).once()
+        finally:
+            if how == "server":
+                postgres.start()
+                wait_ready(postgres)
+        assert isinstance(first.errors["pull/cases"], Transient)
+        assert 0 < first.pulled < 120_000
+        assert first.receipts == first.batches > 0, "what had come was delivered"
+        second = run(place, environ=environ)
+        assert second.errors == {}
+        assert first.pulled + second.pulled == 120_000
+        counted = audit(place)
+    assert counted.sealed == 120_000
+
+
+WRONG = """\
+import polars as pl
+from exchange.connect import Pulled, connector
+
+FRAME = pl.DataFrame({"id": ["r1"], "no": ["n1"], "name": ["x"], "issued": ["2026-01-01"]})
+
+@connector("raises")
+def raises():
+    yield FRAME
+    raise ValueError("the key is hunter2")
+
+@connector("lists")
+def lists():
+    yield [1, 2, 3]
+
+@connector("objects")
+def objects():
+    yield pl.DataFrame({"id": pl.Series([object()], dtype=pl.Object)})
+
+@connector("badcursor")
+def badcursor(*, cursor):
+    yield Pulled(FRAME, {"at": object()})
+
+@connector("nothing")
+def nothing():
+    return None
+
+@connector("lacks")
+def lacks():
+    yield FRAME.drop("no")
+
+@connector("empty")
+def empty():
+    yield from ()
+
+@connector("norows")
+def norows():
+    yield FRAME.clear()
+"""
+EXPECTED: dict[str, type[Exception] | None] = {
+    "pull/raises": Rejected,
+    "pull/lists": Rejected,
+    "pull/objects": Rejected,
+    "pull/badcursor": Rejected,
+    "pull/nothing": Rejected,
+    "seal/lacks": Misconfigured,
+}
+
+
+def test_a_connector_that_fails_fails_alone(tmp_path: Path) -> None:
+    names = [where.partition("/")[2] for where in EXPECTED] + ["empty", "norows", "gone"]
+    sources = "".join(source(f'"wrong.py:{name}"', name, "") for name in names)
+    place = Place.make(tmp_path / "node", catalog(*names, "cases"), sources + table_source("cases"))
+    (place.folder / "wrong.py").write_text(WRONG)
+    place.sources["cases"] = records(100)
+    write_table(place.folder / "cases.db", place.sources["cases"])
+    with place.gateway():
+        for _ in range(2):
+            done = run(place)
+            kinds = {where: type(error) for where, error in done.errors.items()}
+            assert kinds == {**EXPECTED, "pull/gone": Misconfigured}
+            assert done.receipts == done.batches
+    with place.node() as node:
+        assert node.house.state("pull/empty")["done"]
+        assert [e.rows for e in node.store.deliveries.find(resource="raises")] == [1]
+        assert len(node.store.deliveries.find(resource="cases")) == 1
+
+
+def test_a_table_without_rows_is_a_pull_of_nothing(tmp_path: Path) -> None:
+    place = make(tmp_path / "node", {"cases": []})
+    with place.gateway():
+        done = run(place)
+    assert (done.pulled, done.batches, done.errors) == (0, 0, {})
+    audit(place)
+
+
+def scramble(length: int, seed: int) -> str:
+    """Make text that does not compress well."""
+    chosen = np.random.default_rng(seed).integers(0x4E00, 0x9FA5, length)
+    return "".join(map(chr, chosen.tolist()))
+
+
+def test_records_too_large_to_travel_go_to_quarantine(tmp_path: Path) -> None:
+    rows = records(60, dirty=False)
+    rows[10] = replace(rows[10], name=scramble(900_000, 1))  # more than a message carries
+    rows[40] = replace(rows[40], name="名" * 90_000)  # large, and welcome
+    place = make(tmp_path / "node", {"cases": rows}, width=100_000)
+    more = [f"more{number}" for number in range(5)]
+    with closing(sqlite3.connect(place.folder / "cases.db")) as database, database:
+        for number, name in enumerate(more):
+            database.execute(f"ALTER TABLE cases ADD COLUMN {name} TEXT")
+            # All together fit a message, but no batch.
+            database.execute(
+                f"UPDATE cases SET {name} = ? WHERE id = 'r31'", [scramble(84_000, number)]
+            )
+    path = place.folder / "catalog.yaml"
+    fields = "".join(f"      - {{{name}: 附文 text(100000)}}\n" for name in more)
+    path.write_text(path.read_text(encoding="utf-8") + fields, encoding="utf-8")
+    with place.gateway():
+        done = run(place)
+    assert done.errors == {}
+    counted = audit(place)
+    assert (counted.sealed, counted.refused) == (58, 2)
+    with place.node() as node:
+        kept = [decode_frame(e.value) for e in entries(node.log, quarantine_topic("cases"))]
+    told = {row["id"]: row for frame in kept for row in frame.to_dicts()}
+    assert "source.defect" in {reason["rule"] for reason in told["r11"]["_reasons"]}
+    assert [reason["rule"] for reason in told["r31"]["_reasons"]] == ["record.size"]
+    assert told["r31"]["more4"] == scramble(84_000, 4), "what fits is kept whole"
+
+
+def test_many_large_records_that_compress_well_do_not_fill_the_memory(tmp_path: Path) -> None:
+    rows = [replace(row, name="x" * 500_000) for row in records(200, dirty=False)]
+    place = make(tmp_path / "node", {"cases": rows})
+    with place.gateway():
+        done = run(place)
+    assert done.errors == {}
+    assert audit(place).refused == 200
+
+
+def test_a_message_that_cannot_be_read_stops_its_resource_only(place: Place) -> None:
+    with place.node() as node, node.house.log.transaction("intruder") as tx:
+        node.house.ensure("cases")
+        headers = {"pull": "x", "source": "x", "rows": "1", "index": "0", "since": "0"}
+        tx.append(Message(raw_topic("cases"), b"not a frame", headers=headers))
+    with place.gateway():
+        for _ in range(2):
+            done = run(place)
+            assert isinstance(done.errors["seal/cases"], Integrity)
+            assert set(done.errors) == {"seal/cases"}
+    with place.node() as node:
+        assert node.log.bounds(sealed_topic("cases"), 0)[1] == 0
+        assert node.log.bounds(raw_topic("cases"), 0)[1] > 1, "what was pulled is kept"
+        states = {row.state for row in node.store.deliveries.find(resource="firms")}
+        assert states == {"receipted"}
+
+
+# --- limits and uniqueness ----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("limit", ["{max_count: 6}", "{max_percent: 20, window_rows: 50}"])
+def test_a_source_gone_bad_halts_until_a_person_releases_it(limit: str, tmp_path: Path) -> None:
+    rows = records(100, dirty=False)
+    rows += [replace(row, issued="?") for row in records(100, first=101, dirty=False)]
+    rows += records(100, first=201, dirty=False)
+    place = make(tmp_path / "node", {"cases": rows, "firms": records(200)}, limits={"cases": limit})
+    with place.gateway():
+        for _ in range(2):
+            done = run(place)
+            assert done.halted == {"seal/cases"}
+            assert type(done.errors["seal/cases"]) is Rejected
+            assert set(done.errors) == {"seal/cases"}
+        with place.node() as node:
+            assert {r.state for r in node.store.deliveries.find(resource="firms")} == {"receipted"}
+            sealed = sum(r.rows for r in node.store.deliveries.find(resource="cases"))
+            assert sealed < 200
+            assert release(node.house, "cases")
+            assert not release(node.house, "cases")
+        settle(place)
+    counted = audit(place)
+    assert counted.refused == 100 + sum(row.issued == "2026-13-01" for row in records(200)) + 2
+
+
+def listed_place(folder: Path, rows: list[Record]) -> Place:
+    place = Place.make(
+        folder, catalog("cases"), source('"listed.py:listed"', "cases", "file: listed.csv")
+    )
+    (place.folder / "listed.py").write_text(LISTED)
+    write_csv(place.folder / "listed.csv", rows)
+    place.sources["cases"] = rows
+    return place
+
+
+@pytest.mark.parametrize("cursor", [True, False])
+def test_a_key_is_unique_within_its_pull_even_when_that_was_killed(
+    cursor: bool,  # noqa: FBT001
+    tmp_path: Path,
+) -> None:
+    rows = records(450, dirty=False)
+    for twin, of in ((150, 20), (290, 20), (291, 110), (440, 300), (441, 0)):
+        rows[twin] = replace(rows[twin], no=rows[of].no)
+    folder = tmp_path / "node"
+    place = make(folder, {"cases": rows}) if cursor else listed_place(folder, rows)
+    place.whole = frozenset() if cursor else frozenset({"cases"})
+    with place.gateway():
+        for door in ("seal:after", "pull:after", "seal:before"):
+            assert finish(start(run_once, place.folder, door, 1)) == -signal.SIGKILL
+        assert finish(start(run_once, place.folder)) == 0
+    audit(place)
+    with place.node() as node:
+        quarantine = entries(node.log, quarantine_topic("cases"))
+        refused = [i for e in quarantine for i in decode_frame(e.value)["id"].to_list()]
+        pulls = len({e.headers["pull"] for e in entries(node.log, raw_topic("cases"))})
+    assert pulls == 1
+    assert refused == ["r151", "r291", "r292", "r441", "r442"]
+
+
+# --- the catalog --------------------------------------------------------------------------------
+
+
+def test_a_catalog_that_changed_judges_what_waits_and_the_chain_goes_on(place: Place) -> None:
+    with place.gateway():
+        assert finish(start(run_once, place.folder)) == 0
+        more = [replace(row, name="长" * 60) for row in records(50, first=301, dirty=False)]
+        write_table(place.folder / "cases.db", more)
+        place.sources["cases"] += more
+        assert finish(start(run_once, place.folder, "", 0, ("pull",))) == 0
+        wider = catalog("cases", "firms", width=80).replace('version: "1"', 'version: "2"')
+        (place.folder / "catalog.yaml").write_text(wider, encoding="utf-8")
+        settle(place)
+    counted = audit(place)
+    assert counted.sealed > 50
+    with place.node() as node:
+        last = list(entries(node.log, sealed_topic("cases")))[-1]
+        assert open_batch(last.value).statement.catalog_version == "2"
+
+
+def test_a_resource_dropped_from_the_catalog_is_told_and_its_data_waits(place: Place) -> None:
+    with place.gateway():
+        assert finish(start(run_once, place.folder, "", 0, ("pull",))) == 0
+        both = (place.folder / "catalog.yaml").read_text(encoding="utf-8")
+        (place.folder / "catalog.yaml").write_text(catalog("firms"), encoding="utf-8")
+        done = run(place)
+        assert isinstance(done.errors["pull/cases"], Rejected)
+        assert isinstance(done.errors["catalog/cases"], Rejected)
+        assert {row.state for row in stored(place, "firms")} == {"receipted"}
+        (place.folder / "catalog.yaml").write_text(both, encoding="utf-8")
+        settle(place)
+    audit(place)
+
+
+def stored(place: Place, name: str) -> list[DeliveryRow]:
+    with place.node() as node:
+        return node.store.deliveries.find(resource=name)
+
+
+def test_a_column_that_is_gone_is_told_and_its_data_waits(place: Place) -> None:
+    with place.gateway():
+        with closing(sqlite3.connect(place.folder / "cases.db")) as database, database:
+            database.execute("ALTER TABLE cases RENAME COLUMN no TO number")
+        done = run(place)
+        assert {where: type(e) for where, e in done.errors.items()} == {"seal/cases": Misconfigured}
+        changed = (place.folder / "catalog.yaml").read_text(encoding="utf-8")
+        changed = changed.replace("    key: [no]", "    key: [no]\n    columns: {number: no}", 1)
+        (place.folder / "catalog.yaml").write_text(changed, encoding="utf-8")
+        settle(place)
+    audit(place)

@@ -1,0 +1,156 @@
+"""kill -9 at every step: before and after each door, at the node and at the province.
+
+The doors are those that a run without a kill goes through, so none can be forgotten.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import signal
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from tests.pipeline.place import (
+    LISTED,
+    Counted,
+    Doors,
+    Place,
+    audit,
+    catalog,
+    finish,
+    records,
+    run_once,
+    run_province,
+    settle,
+    source,
+    start,
+    write_csv,
+    write_table,
+)
+from tests.servers import free_port
+
+SOURCES = (
+    # Incremental: several frames; the second pull finds nothing new.
+    source(
+        "sql",
+        "cases",
+        'url: "sqlite:///cases.db", table: cases, cursor_column: seq, batch_rows: 200',
+    )
+    # A snapshot with a key: goes on behind the last row.
+    + source("sql", "firms", 'url: "sqlite:///firms.db", table: cases, key: [id], batch_rows: 120')
+    # No cursor: goes on after the rows that are there.
+    + source('"listed.py:listed"', "listed", "file: listed.csv")
+    + source("files", "drops", "folder: drops, settle: 0")
+)
+DOORS = {"pull", "seal", "view", "delivery", "send", "receipt", "settle"}
+PROVINCE_DOORS = {"file", "row", "answer"}
+
+
+@pytest.fixture(scope="module")
+def template(tmp_path_factory: pytest.TempPathFactory) -> Place:
+    """Make a node with four kinds of sources that has not run yet."""
+    place = Place.make(
+        tmp_path_factory.mktemp("kill") / "node",
+        catalog("cases", "firms", "listed", "drops"),
+        SOURCES,
+    )
+    sources = {
+        "cases": records(600),
+        "firms": records(300),
+        "listed": records(250),
+        "drops": records(150) + records(100, first=151),
+    }
+    write_table(place.folder / "cases.db", sources["cases"])
+    write_table(place.folder / "firms.db", sources["firms"])
+    write_csv(place.folder / "listed.csv", sources["listed"])
+    (place.folder / "listed.py").write_text(LISTED)
+    write_csv(place.folder / "drops" / "a.csv", sources["drops"][:150])
+    write_csv(place.folder / "drops" / "b.csv", sources["drops"][150:])
+    place.sources = sources
+    place.whole = frozenset({"firms", "listed"})
+    with place.gateway(), place.node() as node:
+        assert node.store  # Both stores are made now: copies need no migration.
+    return place
+
+
+def copy(template: Place, folder: Path) -> Place:
+    shutil.copytree(template.folder, folder)
+    return Place(folder, template.sources, template.whole)
+
+
+def test_the_node_is_killed_at_every_door(
+    template: Place, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def strike(door: str, number: int) -> Counted:
+        place = copy(template, tmp_path / f"{door}-{number}".replace(":", "-"))
+        with place.gateway():
+            assert finish(start(run_once, place.folder, door, number)) == -signal.SIGKILL
+            settle(place)
+        counted = audit(place)
+        shutil.rmtree(place.folder)
+        return counted
+
+    dry = copy(template, tmp_path / "dry")
+    with dry.gateway():
+        assert finish(start(run_once, dry.folder)) == 0
+    audit(dry)
+    doors = Doors(json.loads((dry.folder / "doors.json").read_text()))
+    assert {name.partition(":")[0] for name in doors.names} == DOORS
+    told = summary("node", doors, strike)
+    with capsys.disabled():
+        print(told)  # noqa: T201 - the counts belong to the result
+
+
+def test_the_province_is_killed_at_every_door(
+    template: Place, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def strike(door: str, number: int) -> Counted:
+        place = copy(template, tmp_path / f"{door}-{number}".replace(":", "-"))
+        port = free_port()
+        place.call(f"http://127.0.0.1:{port}")
+        province = start(run_province, place.folder, port, door, number)
+        assert finish(start(run_once, place.folder)) == 4, "the province is away: try again later"
+        assert finish(province) == -signal.SIGKILL
+        province = start(run_province, place.folder, port)
+        settle(place)
+        end(province)
+        return audit(place)
+
+    dry = copy(template, tmp_path / "dry")
+    port = free_port()
+    dry.call(f"http://127.0.0.1:{port}")
+    province = start(run_province, dry.folder, port)
+    settle(dry)
+    end(province)
+    audit(dry)
+    doors = Doors(json.loads((dry.folder / "province-doors.json").read_text()))
+    assert {name.partition(":")[0] for name in doors.names} == PROVINCE_DOORS
+    told = summary("province", doors, strike)
+    with capsys.disabled():
+        print(told)  # noqa: T201
+
+
+def end(process: object) -> None:
+    process.terminate()  # type: ignore[attr-defined]
+    assert finish(process) == 0  # type: ignore[arg-type]
+
+
+def summary(who: str, doors: Doors, strike: Callable[[str, int], Counted]) -> str:
+    started = time.monotonic()
+    strikes = doors.strikes()
+    with ThreadPoolExecutor(2) as pool:
+        counts = list(pool.map(lambda one: strike(*one), strikes))
+    rows, sealed, refused, batches, receipts = (
+        sum(getattr(count, name) for count in counts)
+        for name in ("rows", "sealed", "refused", "batches", "receipts")
+    )
+    return (
+        f"\nkill -9 of the {who}: {len(strikes)} kills at {len(set(doors.names))} doors in "
+        f"{time.monotonic() - started:.0f} s: {rows:,} source rows = {sealed:,} sealed + "
+        f"{refused:,} quarantined, {batches:,} batches = {receipts:,} receipts"
+    )

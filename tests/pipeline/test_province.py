@@ -1,0 +1,181 @@
+"""A province that misbehaves, met by whole runs: what is told, what halts, what heals."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from exchange.cascade.delivery import State
+from exchange.cascade.profiles import RESOURCE_HEADER
+from exchange.errors import Denied, ExchangeError, Integrity, Rejected, Transient
+from exchange.log import RECEIPTS
+from exchange.pipeline import retry
+from exchange.runner import Outcome, Runner
+from exchange.seal.ses import Sealer
+from tests.cascade.servers import listening
+from tests.gateway.faults import Fault, FaultyProvince, answering_twice
+from tests.pipeline.place import EAGER, Place, audit, entries, now, records, settle, write_table
+from tests.pipeline.test_faults import make
+from tests.receipt.seals import make_party
+
+STRANGER = make_party("stranger", now=datetime.now(UTC))
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Place:
+    made = make(tmp_path / "node", {"cases": records(120), "firms": records(80)})
+    path = made.folder / "exchange.yaml"
+    impatient = "upstream:\n  connect_seconds: 0.5\n  read_seconds: 0.5\n  total_seconds: 1\n"
+    path.write_text(path.read_text(encoding="utf-8").replace("upstream:", impatient, 1))
+    return made
+
+
+class _Picky:
+    """Spoils the answers about one resource only."""
+
+    def __init__(self, faulty: FaultyProvince, resource: str) -> None:
+        self.faulty = faulty
+        self.resource = resource.encode()
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        headers = dict(scope.get("headers", ()))
+        about = headers.get(RESOURCE_HEADER.encode(), b"") == self.resource
+        await (self.faulty if about else self.faulty.app)(scope, receive, send)
+
+
+@contextlib.contextmanager
+def faulty(place: Place, fault: Fault, *, only: str = "") -> Iterator[FaultyProvince]:
+    made: list[FaultyProvince] = []
+
+    def wrap(app: Any, sealer: Sealer) -> Any:
+        made.append(
+            FaultyProvince(app, sealer, STRANGER.sealer, fault=fault, seconds=0.8, clock=now)
+        )
+        return _Picky(made[0], only) if only else made[0]
+
+    with place.gateway(wrap):
+        yield made[0]
+
+
+def run(place: Place) -> Outcome:
+    with place.node() as node:
+        return Runner(node, policy=EAGER).once()
+
+
+TROUBLE: list[tuple[Fault, type[ExchangeError]]] = [
+    (Fault.SLOW, Transient),
+    (Fault.BUSY, Transient),
+    (Fault.CRASH, Transient),
+    (Fault.NO_CODE, Transient),
+    (Fault.HTML, Transient),
+    (Fault.NO_RECEIPT, Transient),
+    (Fault.CLOSES_BEFORE, Transient),
+    (Fault.CLOSES_IN_MID_BODY, Transient),
+    (Fault.DRIPS, Transient),
+    (Fault.DENIES, Denied),
+]
+
+
+@pytest.mark.parametrize(("fault", "kind"), TROUBLE)
+def test_trouble_is_told_and_heals(fault: Fault, kind: type[ExchangeError], place: Place) -> None:
+    with faulty(place, fault) as province:
+        done = run(place)
+        assert type(done.error()) is kind
+        assert done.error().exit_code == {Transient: 4, Denied: 5}[kind]  # type: ignore[union-attr]
+        assert set(done.errors) == {"cascade/cases", "cascade/firms"}
+        assert (done.receipts, done.waiting) == (0, done.batches)
+        province.fault = Fault.NONE
+        healed = run(place)
+        assert (healed.errors, healed.waiting, healed.receipts) == ({}, 0, done.batches)
+    audit(place)
+
+
+def test_a_province_that_is_down_is_told_and_heals(place: Place) -> None:
+    with place.gateway():
+        pass
+    done = run(place)
+    assert done.error().exit_code == 4  # type: ignore[union-attr]
+    assert done.waiting == done.batches > 0
+    with place.gateway():
+        settle(place)
+    audit(place)
+
+
+def test_a_short_trouble_is_sat_out_within_one_run(place: Place) -> None:
+    with faulty(place, Fault.CRASH) as province:
+        province.times = 2
+        done = run(place)
+    assert (done.errors, done.waiting) == ({}, 0)
+    audit(place)
+
+
+def test_a_refusal_is_told_and_the_next_batches_go_on(place: Place) -> None:
+    with faulty(place, Fault.REFUSES) as province:
+        province.times = 1
+        done = run(place)
+        assert type(done.error()) is Rejected
+        assert done.refused == 1
+        assert done.receipts == done.batches - 1
+        with place.node() as node:
+            (row,) = node.store.deliveries.find(states=[State.REFUSED])
+            assert row.reason == "目录不存在"
+            retry(node.store, row, node.clock)
+        assert run(place).errors == {}
+    audit(place)
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [
+        Fault.WRONG_SEAL,
+        Fault.WRONG_ROOT,
+        Fault.WRONG_COUNT,
+        Fault.BROKEN_RECEIPT,
+        Fault.OTHER_BATCH,
+    ],
+)
+def test_a_wrong_receipt_halts_its_resource_and_no_other(fault: Fault, place: Place) -> None:
+    with faulty(place, fault, only="cases") as province:
+        done = run(place)
+        assert isinstance(done.error(), Integrity)
+        assert done.error().exit_code == 6  # type: ignore[union-attr]
+        assert set(done.errors) == {"cascade/cases"}
+        assert done.halted == {"cascade/cases"}
+        # Nothing heals by itself, and nothing is sent again.
+        province.fault = Fault.NONE
+        more = records(50, first=121)
+        write_table(place.folder / "cases.db", more)
+        place.sources["cases"] += more
+        again = run(place)
+        assert (set(again.errors), again.receipts) == ({"cascade/cases"}, 0)
+        with place.node() as node:
+            assert {r.state for r in node.store.deliveries.find(resource="firms")} == {"receipted"}
+            (row,) = node.store.deliveries.find(resource="cases", states=[State.HALTED])
+            (kept,) = [e for e in entries(node.log, RECEIPTS) if e.headers["kind"] == "wrong"]
+            assert kept.key == f"cases/{row.batch_no}", "the receipt is kept as evidence"
+            retry(node.store, row, node.clock)
+        settle(place)
+    audit(place, wrong=1)
+
+
+def test_answers_that_come_twice_settle_each_batch_once(place: Place) -> None:
+    with place.gateway() as endpoint, listening(answering_twice(endpoint)) as relay:
+        place.call(relay)
+        done = run(place)
+        assert (done.errors, done.waiting) == ({}, 0)
+    audit(place)
+
+
+def test_settings_that_cannot_work_are_told_and_the_rest_goes_on(place: Place) -> None:
+    (place.folder / "secrets" / "province.txt").unlink()
+    with pytest.raises(AssertionError, match="not settled"):
+        settle(place, runs=1)
+    done = run(place)
+    assert done.error().exit_code == 3  # type: ignore[union-attr]
+    assert set(done.errors) == {"cascade"}
+    assert done.waiting > 0

@@ -1,0 +1,247 @@
+"""The supervised loop: schedules, a graceful stop, and the rooms one by one."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from exchange.errors import ExchangeError, Integrity, Rejected
+from exchange.log import raw_topic
+from exchange.pipeline import release, retry
+from exchange.runner import Runner, Schedule
+from tests.gateway.faults import Fault
+from tests.pipeline.place import (
+    EAGER,
+    Place,
+    audit,
+    catalog,
+    finish,
+    outcome,
+    records,
+    run_once,
+    settle,
+    source,
+    start,
+)
+from tests.pipeline.test_faults import add, make
+from tests.pipeline.test_province import faulty
+
+ROOT = Path(__file__).parents[2]
+NOON = datetime(2026, 11, 23, 4, 0, tzinfo=UTC)
+"""Noon in Shanghai."""
+
+
+@pytest.fixture
+def schedule(tmp_path: Path) -> Schedule:
+    options = 'url: "sqlite:///x.db", table: cases'
+    sources = (
+        source("sql", "often", options, when="every: 15m")
+        + source("sql", "nightly", options, when='cron: "30 2 * * *"')
+        + source("sql", "byhand", options)
+    )
+    place = Place.make(tmp_path / "node", catalog("often", "nightly", "byhand"), sources)
+    return Schedule(place.node(), NOON)
+
+
+def at(hours: float) -> datetime:
+    return NOON + timedelta(hours=hours)
+
+
+def test_a_source_runs_by_its_span_or_its_local_time(schedule: Schedule) -> None:
+    assert schedule.due(NOON) == ["often"]
+    schedule.done("often", NOON, failed=False)
+    assert schedule.due(at(0.2)) == []
+    assert schedule.due(at(0.25)) == ["often"]
+    schedule.done("often", at(0.25), failed=False)
+    assert schedule.due(at(14.49)) == ["often"]
+    assert schedule.due(at(14.5)) == ["often", "nightly"], "half past two in the morning, local"
+    schedule.done("nightly", at(14.5), failed=False)
+    schedule.done("often", at(14.5), failed=False)
+    assert schedule.due(at(14.6)) == []
+    assert schedule.due(at(38.5)) == ["often", "nightly"]
+
+
+def test_a_failed_source_comes_again_soon(schedule: Schedule) -> None:
+    schedule.done("often", NOON, failed=True)
+    assert schedule.due(NOON + timedelta(seconds=59)) == []
+    assert schedule.due(NOON + timedelta(seconds=60)) == ["often"]
+
+
+def test_a_clock_set_back_lets_no_source_sleep(schedule: Schedule) -> None:
+    schedule.done("often", at(48), failed=False)
+    schedule.done("nightly", at(48), failed=False)
+    assert schedule.due(NOON) == []
+    assert schedule.due(at(0.25)) == ["often"]
+    assert "nightly" in schedule.due(at(14.5))
+
+
+def scheduled(folder: Path, rows: int) -> Place:
+    """Make a node whose tables are looked at every second."""
+    place = make(folder, {"cases": records(rows), "firms": records(rows // 2)})
+    path = folder / "exchange.yaml"
+    path.write_text(
+        path.read_text(encoding="utf-8").replace("connector: sql", "connector: sql, every: 1s")
+    )
+    return place
+
+
+def test_sigterm_stops_a_run_in_the_middle_of_its_work_and_nothing_is_lost(tmp_path: Path) -> None:
+    place = scheduled(tmp_path / "node", 8_000)
+    with place.gateway():
+        process = subprocess.Popen(
+            [sys.executable, "-m", "exchange", "run", "--config", place.folder / "exchange.yaml"],
+            cwd=ROOT,
+            stderr=subprocess.PIPE,
+            text=True,
+            env={**os.environ, "EXCHANGE_LANG": "en"},
+        )
+        try:
+            wait_for(lambda: raw_end(place) > 3)
+            process.send_signal(signal.SIGTERM)
+            _, told = process.communicate(timeout=30)
+        finally:
+            process.kill()
+            process.wait()
+        assert process.returncode == 0, told
+        with place.node() as node:
+            pulled = sum(row.pulled for row in node.store.pulls.find())
+            assert pulled < 12_000, "it stopped before the end"
+        settle(place)
+    audit(place)
+
+
+def raw_end(place: Place) -> int:
+    if not (place.folder / "data" / "log.db").exists():
+        return 0
+    with place.node() as node:
+        node.house.ensure("cases")
+        return node.log.bounds(raw_topic("cases"), 0)[1]
+
+
+def wait_for(happened: object, seconds: float = 30) -> None:
+    end = time.monotonic() + seconds
+    while not happened():  # type: ignore[operator]
+        assert time.monotonic() < end, "it did not happen"
+        time.sleep(0.02)
+
+
+def test_a_supervised_run_goes_on_with_what_a_person_mends(tmp_path: Path) -> None:
+    place = scheduled(tmp_path / "node", 100)
+    told: list[tuple[str, ExchangeError]] = []
+    stop = threading.Event()
+
+    def supervise() -> None:
+        with place.node() as node:
+            Runner(node, policy=EAGER).forever(stop, lambda *one: told.append(one))
+
+    with faulty(place, Fault.NONE, only="cases") as province:
+        thread = threading.Thread(target=supervise)
+        thread.start()
+        try:
+            wait_for(lambda: receipts(place) == {"cases": 1, "firms": 1})
+            # Rows that come later are found without a restart.
+            add(place, "cases", records(50, first=101))
+            wait_for(lambda: receipts(place)["cases"] == 2)
+            # The province errs; the other resource goes on.
+            province.fault = Fault.WRONG_ROOT
+            add(place, "cases", records(50, first=151))
+            add(place, "firms", records(50, first=51))
+            wait_for(lambda: receipts(place)["firms"] == 2)
+            wait_for(lambda: any(isinstance(error, Integrity) for _, error in told))
+            assert {where for where, _ in told} == {"cascade/cases"}
+            assert thread.is_alive()
+        finally:
+            stop.set()
+            thread.join(30)
+        assert not thread.is_alive()
+        province.fault = Fault.NONE
+        with place.node() as node:
+            (row,) = node.store.deliveries.find(states=["halted"])
+            retry(node.store, row, node.clock)
+        settle(place)
+    audit(place, wrong=1)
+
+
+def test_a_supervised_run_pulls_on_after_a_release(tmp_path: Path) -> None:
+    folder = tmp_path / "node"
+    place = make(folder, {"cases": records(400)}, limits={"cases": "{max_count: 3}"})
+    path = folder / "exchange.yaml"
+    path.write_text(path.read_text("utf-8").replace("connector: sql", "connector: sql, every: 1s"))
+    told: list[ExchangeError] = []
+    stop = threading.Event()
+
+    def supervise() -> None:
+        with place.node() as node:
+            Runner(node, policy=EAGER).forever(stop, lambda _, error: told.append(error))
+
+    with place.gateway():
+        thread = threading.Thread(target=supervise)
+        thread.start()
+        try:
+            wait_for(lambda: told)
+            assert isinstance(told[0], Rejected)
+            with place.node() as node:
+                assert release(node.house, "cases")
+            wait_for(lambda: raw_rows(place) == 400)
+        finally:
+            stop.set()
+            thread.join(30)
+        settle(place)
+    audit(place)
+
+
+def raw_rows(place: Place) -> int:
+    with place.node() as node:
+        return int(node.house.state("pull/cases")["rows"])
+
+
+def receipts(place: Place) -> dict[str, int]:
+    with place.node() as node:
+        return dict(node.store.receipts.counts())
+
+
+def test_the_rooms_one_after_the_other_give_what_one_run_gives(tmp_path: Path) -> None:
+    counts = []
+    for rooms in (("pull", "seal", "cascade"),), (("pull",), ("seal",), ("cascade",)):
+        place = make(tmp_path / f"{len(rooms)}", {"cases": records(700), "firms": records(300)})
+        with place.gateway():
+            for some in rooms:
+                assert finish(start(run_once, place.folder, "", 0, some)) == 0
+        assert outcome(place)["waiting"] == 0
+        counts.append(audit(place))
+    assert counts[0] == counts[1]
+
+
+def test_the_command_runs_one_room(tmp_path: Path) -> None:
+    place = make(tmp_path / "node", {"cases": records(100)})
+    with place.gateway():
+        told = [command(place, "run", "--once", "--only", room) for room in ("pull", "seal")]
+        last = command(place, "run", "--once", "--only", "cascade")
+    assert [one["pulled"] for one in told] == [100, 0]
+    assert told[1]["batches"] == last["receipts"] == 1
+    audit(place)
+
+
+def command(place: Place, *arguments: str) -> dict[str, int]:
+    done = subprocess.run(
+        [
+            *(sys.executable, "-m", "exchange", *arguments, "--json"),
+            *("--config", place.folder / "exchange.yaml"),
+        ],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=60,
+    )
+    told: dict[str, int] = json.loads(done.stdout)
+    return told
