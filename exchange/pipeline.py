@@ -546,6 +546,8 @@ class CascadeDoor:
         self.house.ensure(self.resource.name)
         self._consumer = self.house.log.consumer("cascade", [sealed_topic(self.resource.name)])
         self._entry: Entry | None = None
+        self.tries = 0
+        """How often this door has sent the batch under way."""
         self._again = f"again/{self.resource.name}"
         self._put_back = False
         self._looked: datetime | None = None
@@ -561,7 +563,7 @@ class CascadeDoor:
         The delivery that comes back is settled, waits, or is halted.
         """
         if self._entry is None:
-            self._entry = self._next()
+            self._entry, self.tries = self._next(), 0
         entry = self._entry
         if entry is None:
             return None
@@ -631,6 +633,7 @@ class CascadeDoor:
             event = None
             if Send() in actions:
                 house.at("send:before")
+                self.tries += 1
                 event = self.send(batch)
                 house.at("send:after")
         self._restarted = False

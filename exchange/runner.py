@@ -119,8 +119,6 @@ class Courier:
         self._left: dict[str, datetime] = {}
         """Resources that are left alone, and since when."""
         self._failed: Counter[str] = Counter()
-        self._first: dict[str, Delivery] = {}
-        """Each resource's batch under way, as it was first seen in this run."""
         self._wake = threading.Event()
         self._finish = threading.Event()
         self._stop = threading.Event()
@@ -232,12 +230,10 @@ class Courier:
         """Tell whether this run leaves a batch to the next one."""
         if self.attempts is None:
             return False
-        first = self._first.get(delivery.resource)
-        if first is None or first.batch_no != delivery.batch_no:
-            first = self._first[delivery.resource] = delivery
+        tries = self._doors[delivery.resource].tries
         far = delivery.due is not None and delivery.due - self.node.clock() > _PATIENCE
         ours = delivery.code in {"settings", "401", "403"}
-        return far or ours or delivery.attempts - first.attempts + 1 >= self.attempts
+        return far or (ours and tries > 0) or tries >= self.attempts
 
 
 def refused(delivery: Delivery) -> Rejected:
