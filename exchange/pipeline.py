@@ -574,7 +574,12 @@ class CascadeDoor:
         delivery = self._attempt(row, entry)
         if delivery.settled:
             self._entry = None
-            self._settle(delivery, entry)
+            try:
+                self._settle(delivery, entry)
+            except BaseException:
+                self._consumer.rewind()
+                self._looked = None
+                raise
         return delivery
 
     def _next(self) -> Entry | None:
@@ -676,20 +681,16 @@ class CascadeDoor:
         house.at("settle:before")
         if self._put_back:
             self._looked = None  # There may be more of them.
-        try:
-            with house.log.transaction(f"cascade/{self.resource.name}") as tx:
-                if self._put_back and not house.state(self._again):
-                    return  # Another worker has settled it.
-                if delivery.state is State.RECEIPTED and receipt is not None:
-                    key = f"{delivery.resource}/{delivery.batch_no}"
-                    tx.append(Message(RECEIPTS, receipt.content, key, headers={"kind": "receipt"}))
-                if self._put_back:
-                    tx.append(state_message(self._again, {}))
-                else:
-                    tx.commit(self._consumer, entry.topic, entry.partition, entry.offset + 1)
-        except BaseException:
-            self._consumer.rewind()
-            raise
+        with house.log.transaction(f"cascade/{self.resource.name}") as tx:
+            if self._put_back and not house.state(self._again):
+                return  # Another worker has settled it.
+            if delivery.state is State.RECEIPTED and receipt is not None:
+                key = f"{delivery.resource}/{delivery.batch_no}"
+                tx.append(Message(RECEIPTS, receipt.content, key, headers={"kind": "receipt"}))
+            if self._put_back:
+                tx.append(state_message(self._again, {}))
+            else:
+                tx.commit(self._consumer, entry.topic, entry.partition, entry.offset + 1)
         house.at("settle:after")
 
 
@@ -720,8 +721,8 @@ class ViewDoor:
         if not entries:
             return False
         last = entries[-1]
-        self.house.at("view:before")
         try:
+            self.house.at("view:before")
             show(self.store, self.resource, entries)
             self.house.at("view:shown")
             with self.house.log.transaction(f"store/{self.resource}") as tx:

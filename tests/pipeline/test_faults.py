@@ -23,9 +23,10 @@ from exchange.errors import Denied, Integrity, Misconfigured, Rejected, Transien
 from exchange.log import Message, quarantine_topic, raw_topic, sealed_topic
 from exchange.log.frames import decode_frame
 from exchange.pipeline import release
-from exchange.runner import Outcome, Runner
+from exchange.runner import ROOMS, Outcome, Runner
 from exchange.seal.batch import open_batch
 from exchange.store.rows import DeliveryRow
+from exchange.text import Text
 from tests.pipeline.place import (
     EAGER,
     LISTED,
@@ -45,6 +46,8 @@ from tests.pipeline.place import (
     write_table,
 )
 from tests.servers import Server
+
+NAMES = ("cases", "firms")
 
 
 def table_source(name: str, rows: int = 100) -> str:
@@ -532,4 +535,51 @@ def test_a_column_that_is_gone_is_told_and_its_data_waits(place: Place) -> None:
         changed = changed.replace("    key: [no]", "    key: [no]\n    columns: {number: no}", 1)
         (place.folder / "catalog.yaml").write_text(changed, encoding="utf-8")
         settle(place)
+    audit(place)
+
+
+# --- errors in the middle of a door -------------------------------------------------------------
+
+
+class Stumble:
+    """Raises once, the first or the second time that one door is passed."""
+
+    def __init__(self, door: str, number: int, error: Exception) -> None:
+        self.left = number
+        self.door = door
+        self.error = error
+
+    def __call__(self, door: str) -> None:
+        if door == self.door:
+            self.left -= 1
+            if self.left == 0:
+                raise self.error
+
+
+AWAY = Transient(Text("试", "a trial"), hint=Text("试", "a trial"))
+STEPS = [
+    *("pull:before", "pull:after", "seal:before", "seal:after"),
+    *("view:before", "view:shown", "view:after", "delivery:before", "delivery:after"),
+    *("send:before", "send:after", "receipt:before", "receipt:after"),
+    *("settle:before", "settle:after"),
+]
+
+
+@pytest.mark.parametrize("door", STEPS)
+@pytest.mark.parametrize("error", [AWAY, RuntimeError("a defect")], ids=["transient", "defect"])
+def test_an_error_in_any_door_is_told_and_the_open_doors_go_on(
+    door: str, error: Exception, place: Place
+) -> None:
+    stumble = Stumble(door, 2, error)
+    with place.gateway(), place.node(at=stumble) as node:
+        runner = Runner(node, policy=EAGER)
+        first = runner.once()
+        assert stumble.left <= 0
+        assert first.batches > 0
+        if not isinstance(error, Transient):
+            assert set(first.errors) <= {f"{room}/{name}" for room in ROOMS for name in NAMES}
+        last = runner.once()
+        if last.waiting:  # a batch that was left under way
+            last = runner.once()
+        assert (last.errors, last.waiting) == ({}, 0)
     audit(place)
