@@ -33,7 +33,7 @@ from exchange.text import Text
 if TYPE_CHECKING:
     from exchange.cascade.delivery import Outcome, Policy
     from exchange.cascade.profiles import Batch
-    from exchange.connect import Source
+    from exchange.connect import Connector, Source
 
 
 def utc_now() -> datetime:
@@ -55,6 +55,7 @@ class Node:
         """Open nothing yet."""
         self._open = ExitStack()
         self._sealers: dict[str, Sealer] = {}
+        self._connectors: dict[str, Connector] = {}
 
     def __enter__(self) -> Self:
         """Return the node itself."""
@@ -161,8 +162,10 @@ class Node:
         from exchange.connect import find
 
         settings = self.source_settings(name)
-        connector = find(settings.connector, base=self.settings.folder)
-        return connector.open(
+        kind = settings.connector
+        if kind not in self._connectors:  # looking through what is installed costs 10 ms
+            self._connectors[kind] = find(kind, base=self.settings.folder)
+        return self._connectors[kind].open(
             settings.options,
             lambda reference: self.settings.secret(reference, self.environ),
             now=self.clock,
