@@ -169,7 +169,11 @@ class Courier:
             for resource in sorted(self._wanted):
                 if self._stop.is_set() or self._rests(resource):
                     continue
+                # Taken off before looking: what is wanted from now on is looked at again.
+                self._wanted.discard(resource)
                 moved, open_ = self._turn(resource, send)
+                if moved or open_:
+                    self._wanted.add(resource)
                 busy, pending = busy or moved, pending or open_
             if not busy:
                 if finishing and not pending:

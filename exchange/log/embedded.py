@@ -109,12 +109,13 @@ class EmbeddedLog:
 
     def ensure(self, topics: Sequence[Topic]) -> None:
         """Create the topics and partitions that are missing; refuses to change compaction."""
+        names = [topic.name for topic in topics]
         with self._file.read() as rows:
-            known = {topic.name: topic for topic in _topics(rows)}
+            known = {topic.name: topic for topic in _topics(rows, names)}
         if all(known.get(topic.name) == topic for topic in topics):
             return  # the usual start: no write lock needed
         with self._file.write() as rows:
-            known = {topic.name: topic for topic in _topics(rows)}
+            known = {topic.name: topic for topic in _topics(rows, names)}
             for topic in topics:
                 _ensure(rows, topic, known.get(topic.name))
 
@@ -357,7 +358,7 @@ class _Consumer:
     ) -> None:
         self.group = group
         self._file = file
-        self._topics = topics
+        self._topics = json.dumps(sorted(topics))
         self._sleep = sleep
         self._places: dict[int, _Place] = {}
         self._last = -1
@@ -415,11 +416,11 @@ class _Consumer:
         waiting = {}
         for shard, topic, partition, compacted, end, committed in rows.execute(
             "SELECT s.id, s.topic, s.part, s.compacted, s.next, p.next"
-            " FROM position p JOIN shard s ON s.id = p.shard WHERE p.member = ?",
-            (self.group,),
+            # CROSS: from the few topics to their positions, not through the whole group's.
+            " FROM json_each(?) t CROSS JOIN shard s ON s.topic = t.value"
+            " CROSS JOIN position p ON p.member = ? AND p.shard = s.id",
+            (self._topics, self.group),
         ):
-            if topic not in self._topics:
-                continue
             place = self._places.setdefault(shard, _Place(committed, committed))
             # Only without entries in hand: those were read from the old position, and their
             # transaction must still be fenced.
@@ -430,11 +431,15 @@ class _Consumer:
         return waiting
 
 
-def _topics(rows: sqlite3.Connection) -> list[Topic]:
+def _topics(rows: sqlite3.Connection, names: Sequence[str] | None = None) -> list[Topic]:
+    """Read the topics that there are, all or those of ``names``."""
     return [
         Topic(name, partitions, bool(compacted))
         for name, partitions, compacted in rows.execute(
-            "SELECT topic, count(*), max(compacted) FROM shard GROUP BY topic ORDER BY topic"
+            "SELECT topic, count(*), max(compacted) FROM shard"
+            " WHERE ?1 IS NULL OR topic IN (SELECT value FROM json_each(?1))"
+            " GROUP BY topic ORDER BY topic",
+            (None if names is None else json.dumps(names),),
         )
     ]
 
