@@ -15,7 +15,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, fields, replace
+from dataclasses import asdict, dataclass, field, replace
 from datetime import date, datetime, timedelta
 from itertools import groupby
 from typing import Any
@@ -44,9 +44,10 @@ from exchange.cascade.delivery import (
 )
 from exchange.cascade.profiles import Batch
 from exchange.catalog.avro import schema_text
-from exchange.catalog.model import Catalog, Limits, Resource
+from exchange.catalog.model import Catalog, Resource
 from exchange.connect import Pulled, Source
-from exchange.errors import ExchangeError, Rejected, Transient
+from exchange.errors import ExchangeError, Rejected
+from exchange.lane import Lane, lane_key
 from exchange.log import (
     CURSORS,
     MAX_VALUE_BYTES,
@@ -63,28 +64,26 @@ from exchange.log import (
 from exchange.log.frames import Recent, decode_frame, encode_frame, encode_slices, is_too_large
 from exchange.receipt.receipt import Sent
 from exchange.receipt.receipt import check as check_receipt
-from exchange.receipt.receipt import read as read_receipt
 from exchange.seal.avro import parse_schema
 from exchange.seal.batch import BatchFacts, Packed, build, open_statement, pack
 from exchange.seal.columns import Encoded, encode
 from exchange.seal.ses import Sealer
 from exchange.seal.statement import instant
 from exchange.store.database import Store
-from exchange.store.rows import DeliveryRow, NoteRow, QuarantineRow, ReceiptRow
+from exchange.store.rows import DeliveryRow
 from exchange.text import Text
 from exchange.validate.deletes import blank_deletes
-from exchange.validate.limits import Tally
 from exchange.validate.oversized import cut, refuse
 from exchange.validate.reasons import COLUMN as REASONS
 from exchange.validate.seen import Seen
 from exchange.validate.validator import compile_resource
+from exchange.view import delivery_of, moved, pending, receipt_row, show
 
 LOCAL = ZoneInfo("Asia/Shanghai")
 """Batch numbers carry the local date."""
 CHUNK_ENTRIES = 8
 """Raw messages checked at once: columns want 20,000 rows and more (D1)."""
 CHUNK_BYTES = 16 * 1024 * 1024
-_LAST_NUMBER = 99_999
 _LONG_RECORD = 256 * 1024
 """Bytes of a record from which on it may not fit a batch."""
 _NOTES = 500
@@ -304,7 +303,7 @@ class SealDoor:
         house, taken = self.house, 0
         house.at("seal:before")
         with house.log.transaction(f"seal/{self.resource.name}/{self.lane}") as tx:
-            lane = _Lane.of(house.state(self.key))
+            lane = Lane(**house.state(self.key))
             messages: list[Message] = []
             done = Sealed()
             for pull, group in groupby(entries, key=lambda entry: entry.headers["pull"]):
@@ -324,7 +323,7 @@ class SealDoor:
         return done
 
     def _chunk(
-        self, pull: str, entries: list[Entry], lane: _Lane, messages: list[Message], done: Sealed
+        self, pull: str, entries: list[Entry], lane: Lane, messages: list[Message], done: Sealed
     ) -> Sealed:
         """Check the messages of one pull at once; seal what passes, keep what does not."""
         frames = [self._frame(entry.value) for entry in entries]
@@ -341,7 +340,7 @@ class SealDoor:
         self,
         pull: str,
         pairs: list[tuple[Entry, pl.DataFrame]],
-        lane: _Lane,
+        lane: Lane,
         messages: list[Message],
         done: Sealed,
     ) -> Sealed:
@@ -380,7 +379,7 @@ class SealDoor:
             halted or done.halted,
         )
 
-    def _batch(self, packed: Packed, entry: Entry, lane: _Lane, now: datetime) -> Message:
+    def _batch(self, packed: Packed, entry: Entry, lane: Lane, now: datetime) -> Message:
         house, resource = self.house, self.resource
         facts = BatchFacts(
             department=resource.department.code,
@@ -455,54 +454,6 @@ class SealDoor:
                     ).seen
             offset = entries[-1].offset + 1 if entries else first.offset
         return seen
-
-
-@dataclass
-class _Lane:
-    """The state of a lane, kept on the compacted topic under ``lane/<resource>/<partition>``."""
-
-    day: str = ""
-    """Local date of the last batch number, YYYYMMDD; never goes back, whatever the clock does."""
-    number: int = 0
-    statement: str = ""
-    """Hash of the last statement."""
-    pull: str = ""
-    accepted: int = 0
-    rejected: int = 0
-    recent: list[tuple[int, int]] = field(default_factory=list)
-    halted: dict[str, str] | None = None
-    waived: str = ""
-    """A pull that a person let go on over the limits."""
-
-    @classmethod
-    def of(cls, state: Mapping[str, Any]) -> _Lane:
-        return cls(**state)
-
-    def begin(self, pull: str) -> None:
-        if pull != self.pull:
-            self.pull, self.accepted, self.rejected, self.recent = pull, 0, 0, []
-
-    def next_number(self, today: date) -> str:
-        """Return the next batch number (批次号): date and five digits, per resource."""
-        day = max(self.day, f"{today:%Y%m%d}")
-        number = self.number + 1 if day == self.day else 1
-        if number > _LAST_NUMBER:
-            raise Transient(
-                Text("今天的批次号已用完", "today's batch numbers are used up"),
-                hint=Text("明天自动继续，数据留在日志中", "it goes on tomorrow; the log keeps all"),
-            )
-        self.day, self.number = day, number
-        return f"{day}{number:05d}"
-
-    def judge(self, limits: Limits, accepted: int, rejected: int) -> Text | None:
-        """Count a chunk against the limits; halts the lane when the source has gone bad."""
-        tally = Tally(limits, recent=self.recent, rejected=self.rejected - rejected)
-        tally.add(accepted, rejected)
-        self.recent = tally.recent
-        exceeded = None if self.waived == self.pull else tally.exceeded()
-        if exceeded is not None:
-            self.halted = exceeded._asdict()
-        return exceeded
 
 
 def release(house: House, resource: str, lane: int = 0) -> bool:
@@ -699,7 +650,10 @@ class CascadeDoor:
 
 @dataclass
 class ViewDoor:
-    """Shows in the store what stands in a resource's topics: deliveries, quarantine, notes."""
+    """Shows in the store what stands in a resource's topics: deliveries, quarantine, notes.
+
+    ``notes`` counts the rows shown that are no records: titles, group rows.
+    """
 
     house: House
     resource: str
@@ -709,6 +663,7 @@ class ViewDoor:
         """Join the consumer group; nothing is read yet."""
         self.house.ensure(self.resource)
         topics = [sealed_topic(self.resource), quarantine_topic(self.resource)]
+        self.notes = 0
         self._consumer = self.house.log.consumer("store", topics)
 
     def close(self) -> None:
@@ -723,7 +678,7 @@ class ViewDoor:
         last = entries[-1]
         try:
             self.house.at("view:before")
-            show(self.store, self.resource, entries)
+            self.notes += show(self.store, self.resource, entries)
             self.house.at("view:shown")
             with self.house.log.transaction(f"store/{self.resource}") as tx:
                 tx.commit(self._consumer, last.topic, last.partition, last.offset + 1)
@@ -732,81 +687,6 @@ class ViewDoor:
             raise
         self.house.at("view:after")
         return True
-
-
-def show(store: Store, resource: str, entries: Sequence[Entry]) -> None:
-    """Write messages of a resource into the store; those that are there stay as they are."""
-    kinds = [entry.headers.get("kind", "batch") for entry in entries]
-    by_kind = {
-        kind: [e for e, k in zip(entries, kinds, strict=True) if k == kind] for kind in set(kinds)
-    }
-    store.deliveries.add([pending(resource, e) for e in by_kind.get("batch", ())])
-    store.quarantine.add([_refused_row(resource, e) for e in by_kind.get("records", ())])
-    store.pulls.add_notes([n for e in by_kind.get("notes", ()) for n in _notes(e)])
-
-
-def pending(resource: str, entry: Entry) -> DeliveryRow:
-    """Make the row of a sealed batch that was never tried."""
-    return DeliveryRow(
-        resource=resource,
-        batch_no=entry.key,
-        lane=entry.partition,
-        topic=entry.topic,
-        partition=entry.partition,
-        offset=entry.offset,
-        statement=entry.headers["statement"],
-        root=entry.headers["root"],
-        rows=int(entry.headers["rows"]),
-        state=State.PENDING,
-        pull=entry.headers["pull"],
-    )
-
-
-def delivery_of(row: DeliveryRow) -> Delivery:
-    """Take from a row what the state machine knows."""
-    names = (one.name for one in fields(Delivery) if one.name != "state")
-    return Delivery(state=State(row.state), **{name: getattr(row, name) for name in names})
-
-
-def moved(row: DeliveryRow, delivery: Delivery) -> DeliveryRow:
-    """Put what the state machine decided into a row."""
-    return replace(row, **asdict(delivery) | {"state": str(delivery.state)})
-
-
-def receipt_row(content: bytes) -> ReceiptRow:
-    """Make the row of a checked receipt."""
-    receipt = read_receipt(content)
-    return ReceiptRow(
-        receipt_no=receipt.receipt_no,
-        resource=receipt.resource,
-        batch_no=receipt.batch_no,
-        content=content,
-        received_at=datetime.fromisoformat(receipt.received_at),
-        rows_sent=receipt.rows_sent,
-        rows_accepted=receipt.rows_accepted,
-        rows_rejected=receipt.rows_rejected,
-    )
-
-
-def _refused_row(resource: str, entry: Entry) -> QuarantineRow:
-    return QuarantineRow(
-        topic=entry.topic,
-        partition=entry.partition,
-        offset=entry.offset,
-        resource=resource,
-        source=entry.headers["source"],
-        pull=entry.headers["pull"],
-        locator=entry.headers["locator"],
-        rows=int(entry.headers["rows"]),
-        reasons=json.loads(entry.headers["reasons"]),
-        catalog_version=entry.headers["catalog"],
-        created_at=datetime.fromisoformat(entry.headers["at"]),
-    )
-
-
-def _notes(entry: Entry) -> list[NoteRow]:
-    pull, locator = entry.headers["pull"], entry.headers["locator"]
-    return [NoteRow(pull, locator, **note) for note in json.loads(entry.value)]
 
 
 def histogram(refused: pl.DataFrame) -> dict[str, int]:
@@ -838,11 +718,6 @@ def too_large(encoded: Encoded) -> NDArray[np.bool_]:
         except Rejected:
             large[place] = True
     return large
-
-
-def lane_key(resource: str, lane: int) -> str:
-    """Name the state of a lane on the compacted topic."""
-    return f"lane/{resource}/{lane}"
 
 
 def span(positions: NDArray[np.intp], start: int, end: int) -> tuple[int, int]:

@@ -12,9 +12,10 @@ from dataclasses import replace
 
 from exchange.cascade.delivery import State
 from exchange.log import RECEIPTS, Entry, Log, quarantine_topic, sealed_topic
-from exchange.pipeline import House, pending, receipt_row, show
+from exchange.pipeline import House
 from exchange.store.database import Store
 from exchange.store.rows import DeliveryRow
+from exchange.view import pending, receipt_row, show
 
 _PAGE = 64
 _UNKNOWN = "settled without a receipt; the store was made again from the log"

@@ -53,6 +53,8 @@ class Outcome:
     pulled: int = 0
     accepted: int = 0
     quarantined: int = 0
+    notes: int = 0
+    """Rows of sources that are no records: titles, group rows. Kept, and shown by quarantine."""
     batches: int = 0
     receipts: int = 0
     refused: int = 0
@@ -476,8 +478,10 @@ class _Seals:
         self._said("batches", done.batches)
 
     def _show(self, view: ViewDoor, resource: str) -> None:
+        before = view.notes
         while view.step():
             pass
+        self._outcome.notes += view.notes - before
         if self._courier is not None:
             self._courier.want(resource)
 

@@ -95,7 +95,16 @@ def run(talk: Talk, sources: Sequence[str] | None, *, once: bool, only: str | No
 
 def counts(outcome: Any) -> dict[str, int]:
     """Return the numbers of a run, in the order of the flow."""
-    names = ("pulled", "accepted", "quarantined", "batches", "receipts", "refused", "waiting")
+    names = (
+        "pulled",
+        "accepted",
+        "quarantined",
+        "notes",
+        "batches",
+        "receipts",
+        "refused",
+        "waiting",
+    )
     return {name: getattr(outcome, name) for name in names}
 
 
@@ -105,6 +114,7 @@ def label(talk: Talk, name: str) -> str:
         "pulled": "拉取记录",
         "accepted": "合格并封签",
         "quarantined": "隔离",
+        "notes": "不是记录的行（标题、分组）",
         "batches": "封签批次",
         "receipts": "回执",
         "refused": "省级退回",
@@ -114,6 +124,7 @@ def label(talk: Talk, name: str) -> str:
         "pulled": "records pulled",
         "accepted": "accepted and sealed",
         "quarantined": "quarantined",
+        "notes": "rows that are no records",
         "batches": "batches sealed",
         "receipts": "receipts",
         "refused": "refused by the province",
@@ -194,8 +205,8 @@ def status(talk: Talk) -> int:
 
 def _status(node: Node) -> list[dict[str, Any]]:
     from exchange.cascade.delivery import State
+    from exchange.lane import lane_key
     from exchange.log import raw_topic
-    from exchange.pipeline import lane_key
 
     deliveries: dict[str, dict[State, int]] = {}
     for (name, state), count in node.store.deliveries.counts().items():

@@ -1,0 +1,92 @@
+"""The store as a view of the log (D6): what a message says, as rows that people look at."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, fields, replace
+from datetime import datetime
+
+from exchange.cascade.delivery import Delivery, State
+from exchange.log import Entry
+from exchange.receipt.receipt import read as read_receipt
+from exchange.store.database import Store
+from exchange.store.rows import DeliveryRow, NoteRow, QuarantineRow, ReceiptRow
+
+
+def show(store: Store, resource: str, entries: Sequence[Entry]) -> int:
+    """Write messages of a resource into the store; those that are there stay as they are.
+
+    Returns how many rows of the source that are no records were new.
+    """
+    kinds = [entry.headers.get("kind", "batch") for entry in entries]
+    by_kind = {
+        kind: [e for e, k in zip(entries, kinds, strict=True) if k == kind] for kind in set(kinds)
+    }
+    store.deliveries.add([pending(resource, e) for e in by_kind.get("batch", ())])
+    store.quarantine.add([_refused_row(resource, e) for e in by_kind.get("records", ())])
+    return store.pulls.add_notes([n for e in by_kind.get("notes", ()) for n in _notes(e)])
+
+
+def pending(resource: str, entry: Entry) -> DeliveryRow:
+    """Make the row of a sealed batch that was never tried."""
+    return DeliveryRow(
+        resource=resource,
+        batch_no=entry.key,
+        lane=entry.partition,
+        topic=entry.topic,
+        partition=entry.partition,
+        offset=entry.offset,
+        statement=entry.headers["statement"],
+        root=entry.headers["root"],
+        rows=int(entry.headers["rows"]),
+        state=State.PENDING,
+        pull=entry.headers["pull"],
+    )
+
+
+def delivery_of(row: DeliveryRow) -> Delivery:
+    """Take from a row what the state machine knows."""
+    names = (one.name for one in fields(Delivery) if one.name != "state")
+    return Delivery(state=State(row.state), **{name: getattr(row, name) for name in names})
+
+
+def moved(row: DeliveryRow, delivery: Delivery) -> DeliveryRow:
+    """Put what the state machine decided into a row."""
+    return replace(row, **asdict(delivery) | {"state": str(delivery.state)})
+
+
+def receipt_row(content: bytes) -> ReceiptRow:
+    """Make the row of a checked receipt."""
+    receipt = read_receipt(content)
+    return ReceiptRow(
+        receipt_no=receipt.receipt_no,
+        resource=receipt.resource,
+        batch_no=receipt.batch_no,
+        content=content,
+        received_at=datetime.fromisoformat(receipt.received_at),
+        rows_sent=receipt.rows_sent,
+        rows_accepted=receipt.rows_accepted,
+        rows_rejected=receipt.rows_rejected,
+    )
+
+
+def _refused_row(resource: str, entry: Entry) -> QuarantineRow:
+    return QuarantineRow(
+        topic=entry.topic,
+        partition=entry.partition,
+        offset=entry.offset,
+        resource=resource,
+        source=entry.headers["source"],
+        pull=entry.headers["pull"],
+        locator=entry.headers["locator"],
+        rows=int(entry.headers["rows"]),
+        reasons=json.loads(entry.headers["reasons"]),
+        catalog_version=entry.headers["catalog"],
+        created_at=datetime.fromisoformat(entry.headers["at"]),
+    )
+
+
+def _notes(entry: Entry) -> list[NoteRow]:
+    pull, locator = entry.headers["pull"], entry.headers["locator"]
+    return [NoteRow(pull, locator, **note) for note in json.loads(entry.value)]
