@@ -123,30 +123,6 @@ class Deliveries:
             batch_no = connection.execute(query).scalar()
         return None if batch_no is None else self.get(resource, batch_no)
 
-    def heads(self, states: Collection[str]) -> list[DeliveryRow]:
-        """Return the first delivery of each resource among ``states``, longest waiting first.
-
-        With all states that are not settled, these are the only deliveries that may move:
-        order is kept per resource. Whether one is due is the caller's decision.
-        """
-        first = (
-            select(table.c.resource_name, func.min(table.c.batch_no).label("batch_no"))
-            .where(table.c.delivery_state.in_(states))
-            .group_by(table.c.resource_name)
-            .subquery("heads")
-        )
-        query = (
-            select(*columns(table, NAMES))
-            .join(
-                first,
-                (table.c.resource_name == first.c.resource_name)
-                & (table.c.batch_no == first.c.batch_no),
-            )
-            .order_by(table.c.updated_at, table.c.resource_name)
-        )
-        with self._lender.read() as connection:
-            return [made(DeliveryRow, row) for row in connection.execute(query)]
-
     def find(
         self,
         *,
