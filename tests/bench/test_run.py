@@ -62,6 +62,13 @@ def test_every_row_of_every_run_is_sealed_or_quarantined(
 
 def test_the_summary_has_every_target(measured: list[suite.Measurement]) -> None:
     found = {one.name: one for one in suite.figures(measured)}
+    # On so few rows the start of the processes is most of the time: no verdict on these.
+    few = {"postgresql.node", "postgresql.gateway", "postgresql.rate", "row_path.ratio"}
+    assert {found[name].ok for name in few} == {None}
+    scaled = [
+        {**one, "rows": one["rows"] * 1_000} if one["kind"] == "run" else one for one in measured
+    ]
+    found = {one.name: one for one in suite.figures(scaled)}
     targets = {name: one.target for name, one in found.items() if one.target is not None}
     assert targets == {
         "postgresql.node": 6.5,
