@@ -128,7 +128,7 @@ def test_a_person_sees_a_table(
     assert command.bench(Talk("zh"), rows=ROWS, full=False) == 0
     out = capsys.readouterr().out
     assert "叶 + 树（SM3）" in out
-    assert "≤ 6.50" in out
+    assert "≤ 1.30" in out
 
 
 def test_a_node_that_fails_is_an_error_with_what_it_said(tmp_path: Path) -> None:
