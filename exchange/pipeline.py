@@ -260,7 +260,11 @@ class Sealed:
 
 @dataclass
 class SealDoor:
-    """Checks and seals one lane: a partition of a resource, whose statements form a chain."""
+    """Checks and seals one lane: a partition of a resource, whose statements form a chain.
+
+    ``ignored``: columns of the source that the catalog does not name; ``coarsened``: how many
+    instants of a field were finer than a millisecond, which is what is kept.
+    """
 
     house: House
     resource: Resource
@@ -275,6 +279,8 @@ class SealDoor:
         self._validator = compile_resource(self.resource, house.catalog.tables)
         self._schema = parse_schema(schema_text(self.resource))
         self._consumer = house.log.consumer("seal", [raw_topic(name)])
+        self.ignored: set[str] = set()
+        self.coarsened: Counter[str] = Counter()
         self._seen: tuple[str, Seen] = ("", Seen())
 
     def close(self) -> None:
@@ -350,6 +356,8 @@ class SealDoor:
         known = self._known(pull, pairs[0][0])
         checked = self._validator.check(frame, today=self._today(), seen=known)
         self._seen = (pull, checked.seen)
+        self.ignored.update(checked.ignored_columns)
+        self.coarsened.update(checked.coarsened)
         encoded = encode(blank_deletes(checked.accepted, self.resource), self._schema)
         if (large := too_large(encoded)).any():
             checked = refuse(checked, frame, large)

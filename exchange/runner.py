@@ -60,6 +60,10 @@ class Outcome:
     refused: int = 0
     waiting: int = 0
     """Batches that still wait for the province."""
+    ignored: dict[str, list[str]] = field(default_factory=dict)
+    """By resource, columns of its sources that the catalog does not name."""
+    coarsened: dict[str, dict[str, int]] = field(default_factory=dict)
+    """By resource and field, instants of which only the milliseconds were kept."""
     halted: set[str] = field(default_factory=set)
     """Rooms and resources that wait for a person: ``seal/x``, ``cascade/x``."""
     errors: dict[str, ExchangeError] = field(default_factory=dict)
@@ -463,6 +467,10 @@ class _Seals:
             self._outcome.halted.discard(where)
             while (self._stop is None or not self._stop.is_set()) and (done := seal.step()):
                 self._count(done)
+                if seal.ignored:
+                    self._outcome.ignored[resource] = sorted(seal.ignored)
+                if seal.coarsened:
+                    self._outcome.coarsened[resource] = dict(seal.coarsened)
                 self._show(view, resource)
                 if done.halted is not None:
                     self._outcome.halted.add(where)

@@ -80,17 +80,45 @@ def run(talk: Talk, sources: Sequence[str] | None, *, once: bool, only: str | No
         outcome = runner.once(sources)
         progress.end()
         numbers = counts(outcome)
-        talk.answer(numbers | {"errors": {k: _told(e) for k, e in outcome.errors.items()}})
+        talk.answer(
+            numbers
+            | {
+                "ignored": outcome.ignored,
+                "coarsened": outcome.coarsened,
+                "errors": {k: _told(e) for k, e in outcome.errors.items()},
+            }
+        )
         talk.table(
             talk.t("本次运行", "this run"),
             [talk.t("项目", "what"), talk.t("数量", "count")],
             [(label(talk, name), f"{value:,}") for name, value in numbers.items()],
         )
+        _say_left_out(talk, outcome)
         for name, error in outcome.errors.items():
             talk.say(f"— {name}")
             talk.error(error)
         worst = outcome.error()
         return worst.exit_code if worst is not None else 0
+
+
+def _say_left_out(talk: Talk, outcome: Any) -> None:
+    """Say what of the sources is not in the sealed records: nothing is left out in silence."""
+    for resource, columns in outcome.ignored.items():
+        names = ", ".join(columns)
+        talk.say(
+            talk.t(
+                f"{resource}：目录中没有这些来源列，未封签：{names}",
+                f"{resource}: columns that the catalog does not name, not sealed: {names}",
+            )
+        )
+    for resource, fields in outcome.coarsened.items():
+        names = ", ".join(f"{name} {count:,}" for name, count in fields.items())
+        talk.say(
+            talk.t(
+                f"{resource}：时间精确到毫秒，更细的部分未保留：{names}",
+                f"{resource}: instants are kept to the millisecond, finer parts are not: {names}",
+            )
+        )
 
 
 def counts(outcome: Any) -> dict[str, int]:
