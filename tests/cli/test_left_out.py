@@ -31,7 +31,9 @@ resources:
 SOURCES = "\n  visits: {resource: visits, connector: files, with: {folder: drop, settle: 0}}"
 
 
-def test_a_run_says_what_it_leaves_out(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_run_says_what_it_leaves_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     catalog, node = tmp_path / "catalog.yaml", tmp_path / "node"
     catalog.write_text(CATALOG, encoding="utf-8")
     new_node(
@@ -41,9 +43,10 @@ def test_a_run_says_what_it_leaves_out(tmp_path: Path, capsys: pytest.CaptureFix
     (node / "drop" / "a.csv").write_text(
         "id,at,colour\n1,2026-01-02 03:04:05.123456,red\n2,2026-01-02 03:04:05,blue\n"
     )
-    config = ["--config", str(node / "exchange.yaml")]
+    monkeypatch.setenv("EXCHANGE_CONFIG", str(node / "exchange.yaml"))
+    monkeypatch.setenv("EXCHANGE_LANG", "en")
     for room in ("pull", "seal"):
-        assert main(["run", "--once", "--only", room, "--json", *config, "--lang", "en"]) == 0
+        assert main(["run", "--once", "--only", room, "--json"]) == 0
     out, told = capsys.readouterr()
     answer = json.loads(out.splitlines()[-1])
     assert answer["accepted"] == 2
