@@ -17,7 +17,7 @@ from exchange.errors import Misconfigured, Rejected, Transient
 from exchange.text import Text
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Collection, Mapping, Sequence
     from contextlib import AbstractContextManager
 
 CURSORS = "exchange.cursors"
@@ -41,6 +41,10 @@ def sealed_topic(resource: str) -> str:
 def quarantine_topic(resource: str) -> str:
     """Name the topic of refused records of ``resource``."""
     return f"exchange.quarantine.{resource}"
+
+
+Lane = tuple[str, int]
+"""A topic and one of its partitions (分区)."""
 
 
 class Fenced(Transient):
@@ -125,12 +129,23 @@ class Entry:
 class Consumer(Protocol):
     """One member of a consumer group: each entry of its topics is polled once, in order."""
 
-    def poll(self, *, max_entries: int, max_bytes: int, timeout: float = 0.0) -> list[Entry]:
+    def poll(
+        self,
+        *,
+        max_entries: int,
+        max_bytes: int,
+        timeout: float = 0.0,
+        skip: Collection[Lane] = (),
+    ) -> list[Entry]:
         """Return the next entries of ONE partition, oldest first; ``[]`` after ``timeout`` s.
 
         At least one entry is returned when there is one, even when it exceeds ``max_bytes``
-        (bytes of values). The read position moves on; the committed position does not.
+        (bytes of values). Lanes in ``skip`` are left alone this time. The read position moves
+        on; the committed position does not.
         """
+
+    def assigned(self) -> frozenset[Lane]:
+        """Return the lanes of its topics that this member reads now; others read the rest."""
 
     def rewind(self) -> None:
         """Return to the committed positions; duty of the caller after any failed transaction."""
@@ -169,6 +184,13 @@ class Log(Protocol):
         owner in a process registers it; from then on every other process that used the same
         owner gets :class:`Fenced`, once, and registers anew with its next transaction. Read
         what the transaction builds on inside the block, so that a stale read is fenced.
+        """
+
+    def claim(self, owner: str) -> bool:
+        """Make ``owner`` ours, as a first transaction would; True when it was not.
+
+        True means that others may have written as this owner since it was last ours: what was
+        read before is stale.
         """
 
     def consumer(self, group: str, topics: Sequence[str]) -> Consumer:

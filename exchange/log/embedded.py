@@ -17,13 +17,13 @@ from typing import TYPE_CHECKING
 from zlib import crc32
 
 from exchange.errors import Integrity, Misconfigured, Rejected
-from exchange.log import Consumer, Entry, Fenced, Message, Topic
+from exchange.log import Consumer, Entry, Fenced, Lane, Message, Topic
 from exchange.log.sqlite import Database, damaged
 from exchange.text import Text
 
 if TYPE_CHECKING:
     import sqlite3
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
     from datetime import datetime
     from pathlib import Path
 
@@ -127,7 +127,8 @@ class EmbeddedLog:
     @contextmanager
     def transaction(self, owner: str) -> Iterator[_Transaction]:
         """Open a transaction of ``owner``; commits when the block ends."""
-        epoch = self._epochs.get(owner) or self._register(owner)
+        self.claim(owner)
+        epoch = self._epochs[owner]
         transaction = _Transaction(self._shard)
         yield transaction
         if not transaction.messages and not transaction.positions:
@@ -142,6 +143,20 @@ class EmbeddedLog:
             self._write(rows, transaction)
         for consumer, shard, offset in transaction.positions.values():
             consumer.moved(shard, offset)
+
+    def claim(self, owner: str) -> bool:
+        """Make ``owner`` ours; True when it was not."""
+        if owner in self._epochs:
+            return False
+        with self._file.write() as rows:
+            rows.execute(
+                "INSERT INTO owner (name, epoch) VALUES (?, 1)"
+                " ON CONFLICT (name) DO UPDATE SET epoch = epoch + 1",
+                (owner,),
+            )
+            found = rows.execute("SELECT epoch FROM owner WHERE name = ?", (owner,)).fetchone()
+        self._epochs[owner] = int(found[0])
+        return True
 
     def consumer(self, group: str, topics: Sequence[str]) -> _Consumer:
         """Join a consumer group; retention waits for the group from now on."""
@@ -264,19 +279,6 @@ class EmbeddedLog:
             found = self._shards[topic, partition] = _Shard(row[0], bool(row[1]))
         return found
 
-    def _register(self, owner: str) -> int:
-        with self._file.write() as rows:
-            rows.execute(
-                "INSERT INTO owner (name, epoch) VALUES (?, 1)"
-                " ON CONFLICT (name) DO UPDATE SET epoch = epoch + 1",
-                (owner,),
-            )
-            epoch = int(
-                rows.execute("SELECT epoch FROM owner WHERE name = ?", (owner,)).fetchone()[0]
-            )
-        self._epochs[owner] = epoch
-        return epoch
-
     def _write(self, rows: sqlite3.Connection, transaction: _Transaction) -> None:
         """Append and move positions; the caller commits."""
         now = int(self._clock().timestamp() * 1000)
@@ -363,17 +365,34 @@ class _Consumer:
         self._places: dict[int, _Place] = {}
         self._last = -1
 
-    def poll(self, *, max_entries: int, max_bytes: int, timeout: float = 0.0) -> list[Entry]:
+    def poll(
+        self,
+        *,
+        max_entries: int,
+        max_bytes: int,
+        timeout: float = 0.0,
+        skip: Collection[Lane] = (),
+    ) -> list[Entry]:
         """Return the next entries of one partition; ``[]`` after ``timeout`` seconds."""
         waited, wait = 0.0, FIRST_WAIT
         while True:
-            entries = self._poll(max_entries, max_bytes)
+            entries = self._poll(max_entries, max_bytes, skip)
             if entries or waited >= timeout:
                 return entries
             wait = min(wait, timeout - waited)
             self._sleep(wait)
             waited += wait
             wait = min(2 * wait, LONGEST_WAIT)
+
+    def assigned(self) -> frozenset[Lane]:
+        """Return all lanes of its topics: every member reads them all."""
+        with self._file.read() as rows:
+            return frozenset(
+                rows.execute(
+                    "SELECT topic, part FROM shard WHERE topic IN (SELECT value FROM json_each(?))",
+                    (self._topics,),
+                ).fetchall()
+            )
 
     def rewind(self) -> None:
         """Return to the committed positions."""
@@ -396,9 +415,13 @@ class _Consumer:
         place.committed = offset
         place.read = max(place.read, offset)
 
-    def _poll(self, max_entries: int, max_bytes: int) -> list[Entry]:
+    def _poll(self, max_entries: int, max_bytes: int, skip: Collection[Lane]) -> list[Entry]:
         with self._file.read() as rows:
-            waiting = self._waiting(rows)
+            waiting = {
+                shard: place
+                for shard, place in self._waiting(rows).items()
+                if place[:2] not in skip
+            }
             if not waiting:
                 return []
             # Partitions take turns: the next one after the last served.

@@ -274,7 +274,33 @@ class LogContract:
         with pytest.raises(Fenced):
             put(newer, topic, b"zombie", owner="pull.a")
 
+    def test_a_claim_fences_and_tells_what_is_stale(
+        self, log: Log, opening: Opening, topic: str
+    ) -> None:
+        assert log.claim("pull.a")
+        assert not log.claim("pull.a")
+        newer = opening()
+        assert newer.claim("pull.a")
+        with pytest.raises(Fenced):
+            put(log, topic, b"zombie", owner="pull.a")
+        put(newer, topic, b"new", owner="pull.a")
+        assert log.claim("pull.a")
+        put(log, topic, b"again", owner="pull.a")
+        assert values(take(log.consumer("group", [topic]), 2)) == [b"new", b"again"]
+
     # consumers
+
+    def test_a_lane_can_be_left_alone(self, log: Log) -> None:
+        topic = fresh("raw")
+        log.ensure([Topic(topic, partitions=2)])
+        for partition in range(2):
+            put(log, topic, str(partition).encode(), partition=partition)
+        consumer = log.consumer("group", [topic])
+        assert consumer.assigned() == {(topic, 0), (topic, 1)}
+        got = consumer.poll(max_entries=5, max_bytes=100, timeout=PATIENCE, skip={(topic, 0)})
+        assert values(got) == [b"1"]
+        assert consumer.poll(max_entries=5, max_bytes=100, skip={(topic, 0)}) == []
+        assert values(take(consumer, 1)) == [b"0"]
 
     def test_each_group_reads_everything(self, log: Log, topic: str) -> None:
         put(log, topic, b"a", b"b")

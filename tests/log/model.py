@@ -9,15 +9,15 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from exchange.errors import Integrity, Misconfigured, Rejected
-from exchange.log import Consumer, Entry, Fenced, Message, Topic
+from exchange.log import Consumer, Entry, Fenced, Lane, Message, Topic
 from exchange.text import Text
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Collection, Iterator, Sequence
     from datetime import datetime
 
 WHAT = Text("模型", "model")
-Place = tuple[str, int]
+Place = Lane
 
 
 @dataclass
@@ -61,8 +61,7 @@ class MemoryLog:
     @contextmanager
     def transaction(self, owner: str) -> Iterator[MemoryTransaction]:
         medium = self.medium
-        if owner not in self.owned:
-            self.owned[owner] = medium.owners[owner] = object()
+        self.claim(owner)
         mine = self.owned[owner]
         transaction = MemoryTransaction(self)
         yield transaction
@@ -95,6 +94,12 @@ class MemoryLog:
                 max([moment, *(entry.time for entry in entries[-1:])]),
             )
         )
+
+    def claim(self, owner: str) -> bool:
+        if owner in self.owned:
+            return False
+        self.owned[owner] = self.medium.owners[owner] = object()
+        return True
 
     def consumer(self, group: str, topics: Sequence[str]) -> MemoryConsumer:
         with self.medium.lock:
@@ -177,13 +182,24 @@ class MemoryConsumer:
         self.reading: dict[Place, int] = {}
         self.last = -1
 
-    def poll(self, *, max_entries: int, max_bytes: int, timeout: float = 0.0) -> list[Entry]:
+    def poll(
+        self,
+        *,
+        max_entries: int,
+        max_bytes: int,
+        timeout: float = 0.0,
+        skip: Collection[Lane] = (),
+    ) -> list[Entry]:
         end = time.monotonic() + timeout
-        while not (entries := self._poll(max_entries, max_bytes)) and time.monotonic() < end:
+        while not (entries := self._poll(max_entries, max_bytes, skip)) and time.monotonic() < end:
             time.sleep(0.005)
         return entries
 
-    def _poll(self, max_entries: int, max_bytes: int) -> list[Entry]:
+    def assigned(self) -> frozenset[Lane]:
+        with self.medium.lock:
+            return frozenset(place for place in self.medium.entries if place[0] in self.topics)
+
+    def _poll(self, max_entries: int, max_bytes: int, skip: Collection[Lane]) -> list[Entry]:
         with self.medium.lock:
             places = list(self.medium.entries)
             for (group, place), position in self.medium.positions.items():
@@ -194,7 +210,8 @@ class MemoryConsumer:
             waiting = [
                 turn
                 for turn, place in enumerate(places)
-                if self.reading.get(place, 1 << 60) < len(self.medium.entries[place])
+                if place not in skip
+                and self.reading.get(place, 1 << 60) < len(self.medium.entries[place])
             ]
             if not waiting:
                 return []
