@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from pathlib import Path
 from types import UnionType
-from typing import Annotated, Any, Literal, get_args
+from typing import Annotated, Any, Literal, Self, get_args
 
 from pydantic import (
     BaseModel,
@@ -22,6 +22,7 @@ from pydantic import (
     Field,
     PrivateAttr,
     ValidationError,
+    model_validator,
 )
 from pydantic.fields import FieldInfo
 
@@ -128,11 +129,56 @@ class GatewaySection(_Frozen):
     key: Path | None = None
 
 
-class LogSettings(_Frozen):
-    """The log driver (D4) and its address."""
+class KafkaSettings(_Frozen):
+    """An Apache Kafka cluster: where it is, how we prove who we are, how durable topics are.
 
-    driver: Literal["embedded"] = "embedded"
+    ``user`` and ``password``: SASL/SCRAM. ``ca``: PEM of whom we trust for TLS; ``certificate``
+    and ``key``: our own for mutual TLS. Without TLS only loopback is talked to, unless
+    ``insecure_plaintext`` says otherwise. ``retention`` by kind of topic; what is not named is
+    kept for ever.
+    """
+
+    bootstrap: Annotated[
+        tuple[Annotated[str, Field(pattern=r"^[^\s/@:]+:\d{1,5}$")], ...], Field(min_length=1)
+    ]
+    user: str | None = None
+    password: Reference | None = None
+    mechanism: Literal["SCRAM-SHA-512", "SCRAM-SHA-256"] = "SCRAM-SHA-512"
+    tls: bool = False
+    ca: Path | None = None
+    certificate: Path | None = None
+    key: Path | None = None
+    insecure_plaintext: bool = False
+    replication: Annotated[int, Field(ge=1, le=32767)] = 3
+    min_insync: Annotated[int, Field(ge=1)] = 2
+    retention: Mapping[Literal["raw", "sealed", "quarantine", "receipts"], Duration] = Field(
+        default_factory=dict
+    )
+    session_seconds: Annotated[float, Field(ge=6, le=300)] = 6
+    transaction_seconds: Annotated[float, Field(ge=1, le=900)] = 15
+    request_seconds: Annotated[float, Field(ge=1, le=300)] = 30
+
+
+class LogSettings(_Frozen):
+    """The log driver (D4), its address, and the lanes (partitions, 分区) of resources.
+
+    ``partitions`` by resource; ``default`` for those that are not named.
+    """
+
+    driver: Literal["embedded", "kafka"] = "embedded"
     path: Path = Path("data/log.db")
+    kafka: KafkaSettings | None = None
+    partitions: Mapping[str, Annotated[int, Field(ge=1, le=1000)]] = Field(default_factory=dict)
+
+    @model_validator(mode="after")
+    def _complete(self) -> Self:
+        if self.driver == "kafka" and self.kafka is None:
+            raise ValueError("driver kafka needs log.kafka.bootstrap")
+        return self
+
+    def lanes(self, resource: str) -> int:
+        """Return how many lanes a resource has."""
+        return self.partitions.get(resource, self.partitions.get("default", 1))
 
 
 class Settings(_Frozen):
