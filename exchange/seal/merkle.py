@@ -128,3 +128,61 @@ def root_from_path(
     if last:
         raise ValueError("the path is too short")
     return found
+
+
+def consistency_path(tree: list[list[bytes]], first: int) -> list[bytes]:
+    """Return the proof that the first ``first`` leaves (at least one) grew into ``tree``.
+
+    RFC 6962 §2.1.2: the audit path of the largest whole subtree that ends at leaf ``first - 1``,
+    preceded by that subtree itself unless it is all of the old tree.
+    """
+    if not 1 <= first <= len(tree[0]):
+        raise ValueError(f"{first} leaves are not a beginning of {len(tree[0])}")
+    if first == len(tree[0]):
+        return []
+    node, level = first - 1, 0
+    while node % 2:
+        node >>= 1
+        level += 1
+    return [*([tree[level][node]] if node else []), *path(tree[level:], node)]
+
+
+def verify_consistency(
+    suite: Suite,
+    *,
+    first: int,
+    first_root: bytes,
+    second: int,
+    second_root: bytes,
+    path: Sequence[bytes],
+) -> bool:
+    """Tell whether a tree of ``second`` leaves only appended to one of ``first`` leaves.
+
+    RFC 9162 §2.1.4.2; an empty tree has no root to compare, so ``first`` is at least 1.
+    """
+    if not 1 <= first <= second:
+        return False
+    if any(len(each) != HASH_SIZE for each in path):
+        return False
+    if first == second:
+        return not path and first_root == second_root
+    node, last = first - 1, second - 1
+    while node % 2:
+        node >>= 1
+        last >>= 1
+    found, *rest = [first_root, *path] if node == 0 else [*path] or [b""]
+    old = new = found
+    for sibling in rest:
+        if last == 0:
+            return False
+        if node % 2 or node == last:
+            old = suite.digest(NODE + sibling + old)
+            new = suite.digest(NODE + sibling + new)
+            while node % 2 == 0 and node:  # levels at which this node was handed up
+                node >>= 1
+                last >>= 1
+        else:
+            new = suite.digest(NODE + new + sibling)
+        node >>= 1
+        last >>= 1
+    return last == 0 and old == first_root and new == second_root

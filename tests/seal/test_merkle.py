@@ -4,6 +4,7 @@ import base64
 import hashlib
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -13,7 +14,7 @@ from exchange.seal import merkle
 from exchange.seal.suites import ECDSA_P256_SHA256, SM2_SM3, SUITES, Suite
 
 VECTORS = json.loads(Path(__file__).parent.parent.joinpath("vectors/merkle.json").read_text())
-SHARED = Path(__file__).parents[3] / "shared/vectors/merkle/inclusion.json"
+SHARED = Path(__file__).parents[3] / "shared/vectors/merkle"
 
 
 def by_the_book(suite: Suite, hashes: list[bytes]) -> bytes:
@@ -102,7 +103,7 @@ def test_no_tree_without_leaves() -> None:
 
 @pytest.mark.skipif(not SHARED.exists(), reason="vectors of transparency-dev not beside the clone")
 def test_vectors_of_transparency_dev() -> None:
-    cases = json.loads(SHARED.read_text())
+    cases = json.loads((SHARED / "inclusion.json").read_text())
     for name, case in cases.items():
         decode = base64.b64decode
         try:
@@ -118,6 +119,71 @@ def test_vectors_of_transparency_dev() -> None:
             accepted = False
         assert accepted is not case["wantErr"], name
     assert len(cases) > 50
+
+
+@pytest.mark.skipif(not SHARED.exists(), reason="vectors of transparency-dev not beside the clone")
+def test_consistency_vectors_of_transparency_dev() -> None:
+    cases = json.loads((SHARED / "consistency.json").read_text())
+    for name, case in cases.items():
+        decode = base64.b64decode
+        accepted = merkle.verify_consistency(
+            ECDSA_P256_SHA256,
+            first=case["size1"],
+            first_root=decode(case["root1"] or ""),
+            second=case["size2"],
+            second_root=decode(case["root2"] or ""),
+            path=[decode(each) for each in case["proof"] or []],
+        )
+        assert accepted is not case["wantErr"], name
+    assert len(cases) > 50
+
+
+def proof_by_the_book(suite: Suite, m: int, hashes: list[bytes], *, whole: bool) -> list[bytes]:
+    """RFC 6962 §2.1.2 as it is written: SUBPROOF(m, D[n], b)."""
+    if m == len(hashes):
+        return [] if whole else [by_the_book(suite, hashes)]
+    k = 1 << (len(hashes) - 1).bit_length() - 1
+    if m <= k:
+        left = proof_by_the_book(suite, m, hashes[:k], whole=whole)
+        return [*left, by_the_book(suite, hashes[k:])]
+    right = proof_by_the_book(suite, m - k, hashes[k:], whole=False)
+    return [*right, by_the_book(suite, hashes[:k])]
+
+
+@pytest.mark.parametrize("name", SUITES)
+def test_every_tree_continues_each_smaller_one_and_no_other(name: str) -> None:
+    suite = SUITES[name]
+    hashes = [suite.digest(b"%d" % i) for i in range(40)]
+    roots = [merkle.root(suite, hashes[: i + 1]) for i in range(40)]
+    for second in range(1, 41):
+        tree = merkle.levels(suite, hashes[:second])
+        for first in range(1, second + 1):
+            path = merkle.consistency_path(tree, first)
+            assert path == proof_by_the_book(suite, first, hashes[:second], whole=True)
+            joined = {
+                "first": first,
+                "first_root": roots[first - 1],
+                "second": second,
+                "second_root": roots[second - 1],
+                "path": path,
+            }
+
+            def holds(fields: dict[str, Any] = joined, **changed: Any) -> bool:
+                return merkle.verify_consistency(suite, **{**fields, **changed})
+
+            assert holds()
+            assert not holds(first_root=bytes(32))
+            assert not holds(second_root=bytes(32))
+            assert not holds(path=[*path, bytes(32)])
+            assert not holds(path=[*path, b""])
+            assert not holds(first=first + 1)
+            assert not holds(first=0)
+            for i in range(len(path)):
+                assert not holds(path=[*path[:i], bytes(32), *path[i + 1 :]])
+                assert not holds(path=path[:i])
+    for bad in (0, 41):
+        with pytest.raises(ValueError, match="not a beginning"):
+            merkle.consistency_path(tree, bad)
 
 
 def test_hash_is_the_one_of_hashlib() -> None:
