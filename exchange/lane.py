@@ -1,13 +1,13 @@
 """The state of a lane: a partition of a resource, whose statements form a chain.
 
 It is the newest message under :func:`lane_key` on the compacted topic, read and replaced inside
-the transaction that seals: numbers and chain can neither be lost nor given out twice.
+the transaction that seals: numbers and chain can neither be lost nor given out twice. Lanes of
+one resource take their batch numbers in blocks from :class:`Numbers`, which all of them share.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from datetime import date
 
 from exchange.catalog.model import Limits
 from exchange.errors import Transient
@@ -15,11 +15,51 @@ from exchange.text import Text
 from exchange.validate.limits import Tally
 
 _LAST_NUMBER = 99_999
+BLOCK = 64
+"""Batch numbers that a lane takes at once."""
 
 
 def lane_key(resource: str, lane: int) -> str:
     """Name the state of a lane on the compacted topic."""
     return f"lane/{resource}/{lane}"
+
+
+def numbers_key(resource: str) -> str:
+    """Name the state of a resource's batch numbers on the compacted topic."""
+    return f"numbers/{resource}"
+
+
+@dataclass
+class Numbers:
+    """Which batch numbers (批次号) of a resource's day are given out, and to which lane."""
+
+    day: str = ""
+    """Local date, YYYYMMDD; never goes back, whatever the clock does."""
+    last: int = 0
+    blocks: dict[str, tuple[int, int]] = field(default_factory=dict)
+    """The block that each lane took last: first and last number."""
+
+    def block(self, lane: int, state: Lane, today: str) -> None:
+        """Give a lane its next block; the same one again when nothing of it was used.
+
+        Raises Transient when the day has no numbers left.
+        """
+        day = max(self.day, state.day, today)
+        if day != self.day:
+            self.day, self.last, self.blocks = day, 0, {}
+        number = state.number if state.day == day else 0
+        first, last = self.blocks.get(str(lane), (0, 0))
+        if last <= number:
+            first, last = self.last + 1, min(self.last + BLOCK, _LAST_NUMBER)
+            if first > last:
+                raise Transient(
+                    Text("今天的批次号已用完", "today's batch numbers are used up"),
+                    hint=Text(
+                        "明天自动继续，数据留在日志中", "it goes on tomorrow; the log keeps all"
+                    ),
+                )
+            self.last, self.blocks[str(lane)] = last, (first, last)
+        state.day, state.number, state.upto = day, max(number, first - 1), last
 
 
 @dataclass
@@ -29,6 +69,8 @@ class Lane:
     day: str = ""
     """Local date of the last batch number, YYYYMMDD; never goes back, whatever the clock does."""
     number: int = 0
+    upto: int = 0
+    """Last number of the block that this lane has taken."""
     statement: str = ""
     """Hash of the last statement."""
     pull: str = ""
@@ -44,17 +86,14 @@ class Lane:
         if pull != self.pull:
             self.pull, self.accepted, self.rejected, self.recent = pull, 0, 0, []
 
-    def next_number(self, today: date) -> str:
+    def has_number(self, today: str) -> bool:
+        """Tell whether the lane's block has a number for a batch of ``today``."""
+        return self.day >= today and self.number < self.upto
+
+    def next_number(self) -> str:
         """Return the next batch number (批次号): date and five digits, per resource."""
-        day = max(self.day, f"{today:%Y%m%d}")
-        number = self.number + 1 if day == self.day else 1
-        if number > _LAST_NUMBER:
-            raise Transient(
-                Text("今天的批次号已用完", "today's batch numbers are used up"),
-                hint=Text("明天自动继续，数据留在日志中", "it goes on tomorrow; the log keeps all"),
-            )
-        self.day, self.number = day, number
-        return f"{day}{number:05d}"
+        self.number += 1
+        return f"{self.day}{self.number:05d}"
 
     def judge(self, limits: Limits, accepted: int, rejected: int) -> Text | None:
         """Count a chunk against the limits; halts the lane when the source has gone bad."""

@@ -112,7 +112,14 @@ class Node:
     @cached_property
     def house(self) -> House:
         """What the doors work with."""
-        return House(self.catalog, self.log, self.clock, self.entropy, self.at)
+        return House(
+            self.catalog,
+            self.log,
+            self.clock,
+            self.entropy,
+            self.at,
+            partitions=self.settings.log.lanes,
+        )
 
     @property
     def owner(self) -> str:
@@ -127,15 +134,19 @@ class Node:
     def dropped(self) -> list[str]:
         """List resources that the catalog has no more, though the log holds work for them."""
         readers = (("seal", raw_topic), ("cascade", sealed_topic))
-        topics = {topic.name for topic in self.log.topics()}
+        dropped = self._logged() - self.catalog.resources.keys()
+        if not dropped:
+            return []
         return sorted(
-            name
-            for name in self._logged() - self.catalog.resources.keys()
-            if any(
-                topic(name) in topics
-                and self.log.position(group, topic(name), 0) < self.log.bounds(topic(name), 0)[1]
-                for group, topic in readers
-            )
+            {
+                name
+                for name in dropped
+                for group, named in readers
+                for topic in self.log.topics()
+                if topic.name == named(name)
+                for lane in range(topic.partitions)
+                if self.log.position(group, topic.name, lane) < self.log.bounds(topic.name, lane)[1]
+            }
         )
 
     def _logged(self) -> set[str]:

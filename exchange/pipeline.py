@@ -1,6 +1,7 @@
 """The corridor: the one module that opens doors between rooms. Read this first.
 
-Three doors, each a transaction of the log, each safe to be killed before and after::
+Three doors, each a transaction of the log, each safe to be killed before and after. Each serves
+the lanes (分区) of a resource that the log assigns to this worker; order holds within a lane::
 
     PullDoor     connect ──► raw                 messages + cursor
     SealDoor     raw ──► sealed, quarantine      batches + refused records + lane + position
@@ -15,10 +16,12 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
 from datetime import date, datetime, timedelta
 from itertools import groupby
 from typing import Any
+from zlib import crc32
 from zoneinfo import ZoneInfo
 
 import numpy as np
@@ -47,7 +50,7 @@ from exchange.catalog.avro import schema_text
 from exchange.catalog.model import Catalog, Resource
 from exchange.connect import Pulled, Source
 from exchange.errors import ExchangeError, Rejected
-from exchange.lane import Lane, lane_key
+from exchange.lane import Lane, Numbers, lane_key, numbers_key
 from exchange.log import (
     CURSORS,
     MAX_VALUE_BYTES,
@@ -71,13 +74,16 @@ from exchange.seal.ses import Sealer
 from exchange.seal.statement import instant
 from exchange.store.database import Store
 from exchange.store.rows import DeliveryRow
+from exchange.store.sql import Stale
 from exchange.text import Text
 from exchange.validate.deletes import blank_deletes
 from exchange.validate.oversized import cut, refuse
+from exchange.validate.quarantine import UNREADABLE
 from exchange.validate.reasons import COLUMN as REASONS
 from exchange.validate.seen import Seen
 from exchange.validate.validator import compile_resource
-from exchange.view import delivery_of, moved, pending, receipt_row, show
+from exchange.validate.work import source_columns
+from exchange.view import delivery_of, is_batch, moved, pending, receipt_row, show
 
 LOCAL = ZoneInfo("Asia/Shanghai")
 """Batch numbers carry the local date."""
@@ -88,6 +94,8 @@ _LONG_RECORD = 256 * 1024
 """Bytes of a record from which on it may not fit a batch."""
 _NOTES = 500
 """Notes in one message."""
+_FENCED = 10
+"""How often in a row a worker may find that another was faster."""
 
 
 @dataclass(frozen=True)
@@ -101,6 +109,8 @@ class House:
     at: Callable[[str], None] = lambda _door: None
     """Called before and after each door with its name; a kill test strikes there."""
     recent: Recent = field(default_factory=Recent)
+    partitions: Callable[[str], int] = lambda _resource: 1
+    """How many lanes a resource is meant to have; its topics may have more, never fewer."""
 
     def resource(self, name: str) -> Resource:
         """Return a resource of the catalog; raises Rejected naming the ones there are."""
@@ -115,7 +125,12 @@ class House:
     def ensure(self, resource: str) -> None:
         """Create the topics of a resource."""
         names = (raw_topic(resource), sealed_topic(resource), quarantine_topic(resource))
-        self.log.ensure([Topic(name) for name in names])
+        self.log.ensure([Topic(name, self.partitions(resource)) for name in names])
+
+    def lanes(self, resource: str) -> int:
+        """Count the lanes that a resource has in the log; its topics exist."""
+        raw = raw_topic(resource)
+        return max(topic.partitions for topic in self.log.topics() if topic.name == raw)
 
     def state(self, key: str) -> dict[str, Any]:
         """Read the newest state with this key; empty when there is none."""
@@ -148,12 +163,14 @@ class PullDoor:
         """Pull what is new; yield the number of rows each time some are durable."""
         house, key = self.house, f"pull/{self.name}"
         house.ensure(self.resource)
+        house.log.claim(key)  # before reading the state: from now on others are fenced
         resumable = self.source.connector.resumable
         state = house.state(key)
         # Without a cursor to go on from, everything comes again: that is another pull.
         again = resumable and not state.get("cursor")
         if not state or state["done"] or again:
             state = self._begin(state)
+        state = self._widen(state)
         skip = 0 if resumable else state["rows"]
         stream = self.source.pull(state["cursor"] if resumable else None)
         waiting: list[Message] = []
@@ -189,22 +206,25 @@ class PullDoor:
             "began": instant(now),
             "cursor": before.get("cursor"),
             "rows": 0,
-            "messages": 0,
-            "since": self.house.log.bounds(raw_topic(self.resource), 0)[1],
+            "messages": [],
+            "since": [],
             "done": False,
-            "version": before.get("version", 0),
+        }
+
+    def _widen(self, state: dict[str, Any]) -> dict[str, Any]:
+        """Give the state a place for each lane: messages of this pull, and where it began."""
+        raw, lanes = raw_topic(self.resource), self.house.lanes(self.resource)
+        new = range(len(state["since"]), lanes)
+        ends = [self.house.log.bounds(raw, lane)[1] for lane in new]
+        return state | {
+            "since": state["since"] + ends,
+            "messages": state["messages"] + [0] * len(new),
         }
 
     def _commit(self, key: str, messages: Sequence[Message], state: dict[str, Any]) -> int:
-        house, version = self.house, state["version"]
-        state["version"] += 1
+        house = self.house
         house.at("pull:before")
         with house.log.transaction(key) as tx:
-            if house.state(key).get("version", 0) != version:
-                raise Fenced(
-                    Text(f"另一个进程正在拉取 {self.name}", f"another process pulls {self.name}"),
-                    hint=Text("让它继续，或先停止它", "let it go on, or stop it first"),
-                )
             for message in messages:
                 tx.append(message)
             tx.append(state_message(key, state))
@@ -216,26 +236,11 @@ class PullDoor:
         headers = {
             "source": self.name,
             "pull": state["pull"],
-            "since": str(state["since"]),
             "locator": pulled.locator,
             "at": instant(self.house.clock()),
         }
-        for start, rows, value in encode_slices(pulled.frame):
-            part = pulled.frame[start : start + rows]
-            data = fitting(part, value)
-            if data is value:
-                self.house.recent.keep(data, part)
-            yield Message(
-                raw_topic(self.resource),
-                data,
-                headers={
-                    **headers,
-                    "rows": str(rows),
-                    "first": str(state["rows"] + start + 1),
-                    "index": str(state["messages"]),
-                },
-            )
-            state["messages"] += 1
+        resource = self.house.resource(self.resource)
+        yield from raw_messages(self.house, resource, pulled.frame, headers, state)
         for start in range(0, len(pulled.notes), _NOTES):
             notes = pulled.notes[start : start + _NOTES]
             yield Message(
@@ -243,6 +248,64 @@ class PullDoor:
                 json.dumps([asdict(note) for note in notes], ensure_ascii=False).encode(),
                 headers={**headers, "kind": "notes"},
             )
+
+
+def raw_messages(
+    house: House,
+    resource: Resource,
+    frame: pl.DataFrame,
+    headers: Mapping[str, str],
+    state: Mapping[str, list[int]],
+) -> Iterator[Message]:
+    """Cut what a pull brought into raw messages, each for its lane.
+
+    ``state`` counts by lane: ``messages`` of the pull so far, which goes up here, and the offset
+    ``since`` which they stand.
+    """
+    for lane, some in spread(frame, resource, len(state["since"])):
+        for start, rows, value in encode_slices(some):
+            part = some[start : start + rows]
+            data = fitting(part, value)
+            if data is value:
+                house.recent.keep(data, part)
+            yield Message(
+                raw_topic(resource.name),
+                data,
+                headers={
+                    **headers,
+                    "rows": str(rows),
+                    "since": str(state["since"][lane]),
+                    "index": str(state["messages"][lane]),
+                },
+                partition=lane,
+            )
+            state["messages"][lane] += 1
+
+
+def spread(
+    frame: pl.DataFrame, resource: Resource, lanes: int
+) -> Iterator[tuple[int, pl.DataFrame]]:
+    """Share the rows of a source out over the lanes of a resource, in their order.
+
+    The same key always comes to the same lane: so its changes keep their order, and a key that
+    comes twice in a pull is seen. Rows whose key cannot be told go to the first lane. The share
+    is the CRC-32 of the key's text, which no version of any library changes.
+    """
+    found = source_columns(resource, frame.columns)
+    if lanes == 1 or not found.keys() >= set(resource.key):
+        yield 0, frame
+        return
+    key = [found[name] for name in resource.key]
+    texts = frame.select(
+        pl.concat_str(
+            [pl.col(name).cast(pl.String).str.strip_chars() for name in key],
+            separator="\x1f",
+            ignore_nulls=True,
+        )
+    ).to_series()
+    share = pl.Series([crc32(text.encode()) % lanes for text in texts.to_list()], dtype=pl.Int32)
+    for lane in share.unique().sort().to_list():
+        yield lane, frame.filter(share == lane)
 
 
 # --- raw → validate → seal → sealed, quarantine -------------------------------------------------
@@ -259,8 +322,18 @@ class Sealed:
 
 
 @dataclass
+class _Work:
+    """What the seal door knows of a lane between two steps; guarded by its claim."""
+
+    lane: Lane
+    pull: str = ""
+    seen: Seen = field(default_factory=Seen)
+    """The keys that ``pull`` has brought so far."""
+
+
+@dataclass
 class SealDoor:
-    """Checks and seals one lane: a partition of a resource, whose statements form a chain.
+    """Checks and seals the lanes of a resource; the statements of a lane form a chain.
 
     ``ignored``: columns of the source that the catalog does not name; ``coarsened``: how many
     instants of a field were finer than a millisecond, which is what is kept.
@@ -269,73 +342,119 @@ class SealDoor:
     house: House
     resource: Resource
     sealer: Sealer
-    lane: int = 0
 
     def __post_init__(self) -> None:
         """Compile the checks and join the consumer group; nothing is read yet."""
         house, name = self.house, self.resource.name
         house.ensure(name)
-        self.key = lane_key(name, self.lane)
+        self._topic = raw_topic(name)
         self._validator = compile_resource(self.resource, house.catalog.tables)
         self._schema = parse_schema(schema_text(self.resource))
-        self._consumer = house.log.consumer("seal", [raw_topic(name)])
+        self._consumer = house.log.consumer("seal", [self._topic])
         self.ignored: set[str] = set()
         self.coarsened: Counter[str] = Counter()
-        self._seen: tuple[str, Seen] = ("", Seen())
+        self._works: dict[int, _Work] = {}
+        self._fenced = 0
 
     def close(self) -> None:
         """Leave the consumer group."""
         self._consumer.close()
 
     def step(self) -> Sealed | None:
-        """Take the next raw messages through; None when there are none.
+        """Take the next raw messages of a lane through; None when there are none.
 
-        A lane that is halted stays so until a person releases it: nothing is read then.
+        A lane that is halted stays so until a person releases it: it is not read then.
         """
-        lane = self.house.state(self.key)
-        if lane.get("halted"):
-            return Sealed(halted=Text(**lane["halted"]))
-        entries = self._consumer.poll(max_entries=CHUNK_ENTRIES, max_bytes=CHUNK_BYTES)
+        halted = self._halted()
+        entries = self._consumer.poll(
+            max_entries=CHUNK_ENTRIES,
+            max_bytes=CHUNK_BYTES,
+            skip={(self._topic, lane) for lane in halted},
+        )
         if not entries:
-            return None
+            return Sealed(halted=next(iter(halted.values()))) if halted else None
         try:
-            return self._take(entries)
+            done = self._take(entries)
+        except Fenced:
+            # Another worker has the lane now: what it has sealed is not ours to seal.
+            self._drop(entries[0].partition)
+            self._fenced += 1
+            if self._fenced > _FENCED:
+                raise
+            return Sealed()
         except BaseException:
-            self._consumer.rewind()
-            self._seen = ("", Seen())
+            self._drop(entries[0].partition)
             raise
+        self._fenced = 0
+        return done
+
+    def _halted(self) -> dict[int, Text]:
+        """Tell which lanes wait for a person, and why; a person may have released one."""
+        halted = {}
+        mine = {lane for _, lane in self._consumer.assigned()}
+        for number in [number for number, work in self._works.items() if work.lane.halted]:
+            why = self.house.state(lane_key(self.resource.name, number)).get("halted")
+            if why and number in mine:
+                halted[number] = Text(**why)
+            else:
+                del self._works[number]
+        return halted
+
+    def _drop(self, lane: int) -> None:
+        """Forget what was read and known: it is read again."""
+        self._consumer.rewind()
+        self._works.pop(lane, None)
+
+    def _work(self, lane: int) -> _Work:
+        """Return what we know of a lane; read it when somebody else may have written it."""
+        name = self.resource.name
+        if self.house.log.claim(seal_owner(name, lane)) or lane not in self._works:
+            state = self.house.state(lane_key(name, lane))
+            self._works[lane] = _Work(Lane(**state))
+        return self._works[lane]
 
     def _take(self, entries: Sequence[Entry]) -> Sealed:
-        house, taken = self.house, 0
+        house, number, taken = self.house, entries[0].partition, 0
         house.at("seal:before")
-        with house.log.transaction(f"seal/{self.resource.name}/{self.lane}") as tx:
-            lane = Lane(**house.state(self.key))
+        work = self._work(number)
+        if work.lane.halted:
+            self._consumer.rewind()
+            return Sealed()
+        with house.log.transaction(seal_owner(self.resource.name, number)) as tx:
             messages: list[Message] = []
             done = Sealed()
-            for pull, group in groupby(entries, key=lambda entry: entry.headers["pull"]):
+            for pull, group in groupby(entries, key=pull_of):
                 some = list(group)
-                done = self._chunk(pull, some, lane, messages, done)
+                if pull is None:
+                    done = self._foreign(some, messages, done)
+                else:
+                    done = self._chunk(pull, some, work, messages, done)
                 taken += len(some)
                 if done.halted is not None:
                     break
             last = entries[taken - 1]
             for message in messages:
                 tx.append(message)
-            tx.append(state_message(self.key, asdict(lane)))
+            tx.append(state_message(lane_key(self.resource.name, number), asdict(work.lane)))
             tx.commit(self._consumer, last.topic, last.partition, last.offset + 1)
         if taken < len(entries):
             self._consumer.rewind()
         house.at("seal:after")
         return done
 
+    def _foreign(self, entries: list[Entry], messages: list[Message], done: Sealed) -> Sealed:
+        """Keep messages that are none of ours, with their bytes: nobody else would."""
+        messages += [unreadable(self.resource.name, entry, self.house) for entry in entries]
+        return replace(done, quarantined=done.quarantined + len(entries))
+
     def _chunk(
-        self, pull: str, entries: list[Entry], lane: Lane, messages: list[Message], done: Sealed
+        self, pull: str, entries: list[Entry], work: _Work, messages: list[Message], done: Sealed
     ) -> Sealed:
         """Check the messages of one pull at once; seal what passes, keep what does not."""
         frames = [self._frame(entry.value) for entry in entries]
         for _, run in groupby(zip(entries, frames, strict=True), key=lambda one: one[1].schema):
             pairs = list(run)
-            done = self._run(pull, pairs, lane, messages, done)
+            done = self._run(pull, pairs, work, messages, done)
         return done
 
     def _frame(self, value: bytes) -> pl.DataFrame:
@@ -346,16 +465,16 @@ class SealDoor:
         self,
         pull: str,
         pairs: list[tuple[Entry, pl.DataFrame]],
-        lane: Lane,
+        work: _Work,
         messages: list[Message],
         done: Sealed,
     ) -> Sealed:
-        now = self.house.clock()
+        now, lane = self.house.clock(), work.lane
         lane.begin(pull)
         frame = pl.concat([frame for _, frame in pairs], rechunk=True)
-        known = self._known(pull, pairs[0][0])
+        known = self._known(work, pull, pairs[0][0])
         checked = self._validator.check(frame, today=self._today(), seen=known)
-        self._seen = (pull, checked.seen)
+        work.pull, work.seen = pull, checked.seen
         self.ignored.update(checked.ignored_columns)
         self.coarsened.update(checked.coarsened)
         encoded = encode(blank_deletes(checked.accepted, self.resource), self._schema)
@@ -389,14 +508,17 @@ class SealDoor:
 
     def _batch(self, packed: Packed, entry: Entry, lane: Lane, now: datetime) -> Message:
         house, resource = self.house, self.resource
+        today = f"{now.astimezone(LOCAL):%Y%m%d}"
+        if not lane.has_number(today):
+            take_numbers(house, resource.name, entry.partition, lane, today)
         facts = BatchFacts(
             department=resource.department.code,
             resource=resource.name,
             resource_code=resource.code,
             catalog_version=house.catalog.version,
             catalog_digest=house.catalog.digest,
-            batch_no=lane.next_number(now.astimezone(LOCAL).date()),
-            lane=self.lane,
+            batch_no=lane.next_number(),
+            lane=entry.partition,
             previous=lane.statement,
             pulled_at=datetime.fromisoformat(entry.headers["at"]),
             sealed_at=now,
@@ -417,7 +539,7 @@ class SealDoor:
                 "root": batch.statement.root,
                 "pull": facts.pull,
             },
-            partition=self.lane,
+            partition=entry.partition,
         )
 
     def _refused(self, bad: pl.DataFrame, entry: Entry, now: datetime) -> Iterator[Message]:
@@ -439,16 +561,16 @@ class SealDoor:
                     "catalog": self.house.catalog.version,
                     "raw": f"{entry.partition}/{entry.offset}",
                 },
-                partition=self.lane,
+                partition=entry.partition,
             )
 
     def _today(self) -> date:
         return self.house.clock().astimezone(LOCAL).date()
 
-    def _known(self, pull: str, first: Entry) -> Seen:
+    def _known(self, work: _Work, pull: str, first: Entry) -> Seen:
         """Return the keys that this pull has brought; read them again after a restart."""
-        if self._seen[0] == pull or int(first.headers["index"]) == 0:
-            return self._seen[1] if self._seen[0] == pull else Seen()
+        if work.pull == pull or int(first.headers["index"]) == 0:
+            return work.seen if work.pull == pull else Seen()
         seen, offset = Seen(), int(first.headers["since"])
         offset = max(offset, self.house.log.bounds(first.topic, first.partition)[0])
         while offset < first.offset:
@@ -456,7 +578,7 @@ class SealDoor:
                 first.topic, first.partition, offset, max_entries=CHUNK_ENTRIES
             )
             for entry in entries:
-                if entry.offset < first.offset and entry.headers["pull"] == pull:
+                if entry.offset < first.offset and pull_of(entry) == pull:
                     seen = self._validator.check(
                         decode_frame(entry.value), today=self._today(), seen=seen
                     ).seen
@@ -464,15 +586,70 @@ class SealDoor:
         return seen
 
 
-def release(house: House, resource: str, lane: int = 0) -> bool:
-    """Let a halted lane go on with what it has; its present pull is not judged again."""
-    with house.log.transaction(f"seal/{resource}/{lane}") as tx:
-        state = house.state(lane_key(resource, lane))
-        if not state.get("halted"):
-            return False
-        changed = state | {"halted": None, "waived": state["pull"], "recent": []}
-        tx.append(state_message(lane_key(resource, lane), changed))
-    return True
+_RAW_HEADERS = frozenset({"source", "pull", "since", "locator", "at", "rows", "index"})
+
+
+def pull_of(entry: Entry) -> str | None:
+    """Return the pull of a raw message; None for a message that no node of ours wrote."""
+    return entry.headers["pull"] if entry.headers.keys() >= _RAW_HEADERS else None
+
+
+def unreadable(resource: str, entry: Entry, house: House) -> Message:
+    """Make the quarantine message of a foreign message: its very bytes, and where it stood."""
+    return Message(
+        quarantine_topic(resource),
+        entry.value,
+        headers={
+            "kind": "unreadable",
+            "source": "",
+            "pull": "",
+            "locator": f"{entry.topic}/{entry.partition}/{entry.offset}",
+            "at": instant(house.clock()),
+            "rows": "1",
+            "reasons": json.dumps({UNREADABLE: 1}),
+            "catalog": house.catalog.version,
+            "raw": f"{entry.partition}/{entry.offset}",
+        },
+        partition=entry.partition,
+    )
+
+
+def seal_owner(resource: str, lane: int) -> str:
+    """Name who writes a lane's sealed batches and state."""
+    return f"seal/{resource}/{lane}"
+
+
+def take_numbers(house: House, resource: str, number: int, lane: Lane, today: str) -> None:
+    """Take a block of batch numbers for a lane; lanes of other workers take theirs meanwhile."""
+    for _ in range(_FENCED):
+        with suppress(Fenced), house.log.transaction(numbers_key(resource)) as tx:
+            state = house.state(numbers_key(resource))
+            if not state:  # before there were blocks, all batches were of the first lane
+                first = house.state(lane_key(resource, 0))
+                state = {"day": first.get("day", ""), "last": first.get("number", 0)}
+            numbers = Numbers(**state)
+            numbers.block(number, lane, today)
+            tx.append(state_message(numbers_key(resource), asdict(numbers)))
+            return
+    raise Fenced(
+        Text(f"取不到 {resource} 的批次号", f"no batch numbers of {resource} to be had"),
+        hint=Text("其他工作者正在取号，稍后自动重试", "others take theirs; it goes on by itself"),
+    )
+
+
+def release(house: House, resource: str) -> bool:
+    """Let halted lanes go on with what they have; their present pull is not judged again."""
+    released = False
+    for lane in range(house.lanes(resource)):
+        if not house.state(lane_key(resource, lane)).get("halted"):
+            continue
+        with house.log.transaction(seal_owner(resource, lane)) as tx:
+            state = house.state(lane_key(resource, lane))
+            if state.get("halted"):
+                changed = state | {"halted": None, "waived": state["pull"], "recent": []}
+                tx.append(state_message(lane_key(resource, lane), changed))
+                released = True
+    return released
 
 
 # --- sealed → cascade → receipt -----------------------------------------------------------------
@@ -485,9 +662,19 @@ _LOOK_EVERY = timedelta(seconds=5)
 
 
 @dataclass
-class CascadeDoor:
-    """Delivers one lane's batches in order: one at a time, the next after a receipt or refusal.
+class _Way:
+    """A batch under way; ``put_back`` by a person: it lies behind the lane's position."""
 
+    entry: Entry
+    put_back: bool
+    tries: int = 0
+
+
+@dataclass
+class CascadeDoor:
+    """Delivers a resource's batches: of each lane one at a time, in order.
+
+    The next one of a lane follows after a receipt or refusal; lanes do not wait for each other.
     A refused batch that a person puts back (:func:`retry`) lies behind the position: it is read
     again by its address, before the door goes on with the log.
     """
@@ -503,80 +690,126 @@ class CascadeDoor:
     def __post_init__(self) -> None:
         """Join the consumer group; nothing is read yet."""
         self.house.ensure(self.resource.name)
-        self._consumer = self.house.log.consumer("cascade", [sealed_topic(self.resource.name)])
-        self._entry: Entry | None = None
+        self._topic = sealed_topic(self.resource.name)
+        self._consumer = self.house.log.consumer("cascade", [self._topic])
+        self._ways: dict[int, _Way] = {}
+        self._looked: dict[int, datetime] = {}
+        self._ours: set[int] = set()
+        """Lanes whose deliveries under way were begun by us, in this process."""
+        self._last = -1
         self.tries = 0
-        """How often this door has sent the batch under way."""
-        self._again = f"again/{self.resource.name}"
-        self._put_back = False
-        self._looked: datetime | None = None
-        self._restarted = True
+        """How often this door has sent the batch that it returned last."""
 
     def close(self) -> None:
         """Leave the consumer group."""
         self._consumer.close()
 
     def step(self) -> Delivery | None:
-        """Bring the oldest open batch one attempt further; None when there is none.
+        """Bring the open batch of a lane one attempt further; None when there is none.
 
-        The delivery that comes back is settled, waits, or is halted.
+        The delivery that comes back is settled, waits, or is halted. Lanes take turns; one that
+        waits is returned when no other can move.
         """
-        if self._entry is None:
-            self._entry, self.tries = self._next(), 0
-        entry = self._entry
-        if entry is None:
-            return None
-        row = self.store.deliveries.get(self.resource.name, entry.key)
-        if row is None:
-            self.store.deliveries.add([pending(self.resource.name, entry)])
-            return self.step()
-        delivery = self._attempt(row, entry)
-        if delivery.settled:
-            self._entry = None
-            try:
-                self._settle(delivery, entry)
-            except BaseException:
-                self._consumer.rewind()
-                self._looked = None
-                raise
+        self._look()
+        waiting: Delivery | None = None
+        tries = 0
+        for lane in sorted(self._ways, key=lambda lane: (lane <= self._last, lane)):
+            delivery = self._turn(lane)
+            self._last = lane
+            if delivery.settled or delivery.state is State.HALTED:
+                return delivery
+            if waiting is None:
+                waiting, tries = delivery, self.tries
+        self.tries = tries
+        return waiting
+
+    def _turn(self, lane: int) -> Delivery:
+        way = self._ways[lane]
+        try:
+            delivery = self._advance(lane, way)
+            if delivery.settled:
+                self._settle(delivery, lane, way)
+                del self._ways[lane]
+        except BaseException as error:
+            if not isinstance(error, Stale):  # it was ours, and its lease need not be waited for
+                self._ours.discard(lane)
+            self._drop(lane)
+            raise
+        self.tries = way.tries
         return delivery
 
-    def _next(self) -> Entry | None:
-        """Take a batch that was put back, looking for one now and then, else the next one."""
-        now = self.house.clock()
-        if self._looked is None or abs(now - self._looked) >= _LOOK_EVERY:
-            entry = self._behind()
-            self._put_back, self._looked = entry is not None, now
-            if entry is not None:
-                return entry
-        self._put_back = False
-        return next(iter(self._consumer.poll(max_entries=1, max_bytes=1)), None)
+    def _advance(self, lane: int, way: _Way) -> Delivery:
+        name = self.resource.name
+        if self.house.log.claim(cascade_owner(name, lane)):
+            self._ours.discard(lane)
+        row = self.store.deliveries.get(name, way.entry.key)
+        if row is None:
+            self.store.deliveries.add([pending(name, way.entry)])
+            row = self.store.deliveries.get(name, way.entry.key)
+            assert row is not None  # noqa: S101 - added one line above
+        return self._attempt(row, lane, way)
 
-    def _behind(self) -> Entry | None:
+    def _look(self) -> None:
+        """Take up the next batch of every lane of ours that has none under way."""
+        mine = {lane for _, lane in self._consumer.assigned()}
+        for lane in self._ways.keys() - mine:  # another worker has the lane now
+            self._drop(lane)
+        now = self.house.clock()
+        for lane in mine - self._ways.keys():
+            # Now and then for a batch that was put back, …
+            looked = self._looked.get(lane)
+            if looked is None or abs(now - looked) >= _LOOK_EVERY:
+                self._looked[lane] = now
+                if (entry := self._behind(lane)) is not None:
+                    self._ways[lane] = _Way(entry, put_back=True)
+        while len(self._ways) < len(mine):  # … else for the next one.
+            busy = {(self._topic, lane) for lane in self._ways}
+            entries = self._consumer.poll(max_entries=1, max_bytes=1, skip=busy)
+            if not entries:
+                return
+            if is_batch(entries[0]):
+                self._ways[entries[0].partition] = _Way(entries[0], put_back=False)
+            else:
+                self._foreign(entries[0])
+
+    def _foreign(self, entry: Entry) -> None:
+        """Keep a message that is none of ours in quarantine, and go on behind it."""
+        with self.house.log.transaction(cascade_owner(self.resource.name, entry.partition)) as tx:
+            tx.append(unreadable(self.resource.name, entry, self.house))
+            tx.commit(self._consumer, entry.topic, entry.partition, entry.offset + 1)
+
+    def _drop(self, lane: int) -> None:
+        """Forget a lane's batch under way: it is read again by whoever has the lane."""
+        self._ways.pop(lane, None)
+        self._looked.pop(lane, None)
+        for other in [other for other, way in self._ways.items() if not way.put_back]:
+            del self._ways[other]
+        self._consumer.rewind()
+
+    def _behind(self, lane: int) -> Entry | None:
         """Find the oldest batch that was put back, and note in the log that it is under way.
 
         The note stands in for the position, which has moved past: with it the receipt reaches
         the log even when we are killed as soon as the store has it.
         """
         log, name = self.house.log, self.resource.name
-        place = self.house.state(self._again).get("place")
-        if place is None:
-            row = self.store.deliveries.first(name, _OPEN)
-            if row is None or row.offset >= log.position("cascade", row.topic, row.partition):
+        key = again_key(name, lane)
+        offset = self.house.state(key).get("offset")
+        if offset is None:
+            row = self.store.deliveries.first(name, lane, _OPEN)
+            if row is None or row.offset >= log.position("cascade", self._topic, lane):
                 return None
-            place = [row.partition, row.offset]
-            with log.transaction(f"cascade/{name}") as tx:
-                tx.append(state_message(self._again, {"place": place}))
-        return log.read(sealed_topic(name), *place, max_entries=1)[0]
+            offset = row.offset
+            with log.transaction(cascade_owner(name, lane)) as tx:
+                tx.append(state_message(key, {"offset": offset}))
+        return log.read(self._topic, lane, offset, max_entries=1)[0]
 
-    def _attempt(self, row: DeliveryRow, entry: Entry) -> Delivery:
+    def _attempt(self, row: DeliveryRow, lane: int, way: _Way) -> Delivery:
         """Feed the machine until it waits for time or for a person."""
-        house, delivery = self.house, delivery_of(row)
+        house, delivery, entry = self.house, delivery_of(row), way.entry
         batch = Batch(row.resource, row.batch_no, self.resource.department.code, entry.value)
         receipt = b""
-        event = self._wake(delivery)
-        # What an error leaves under way was ours: the next step need not wait for its lease.
-        self._restarted = event is not None
+        event = self._wake(delivery, lane)
         while event is not None:
             jitter = house.entropy(1)[0] / 256
             delivery, actions = decide(delivery, event, house.clock(), self.policy, jitter=jitter)
@@ -587,7 +820,7 @@ class CascadeDoor:
                 event = self._checked(receipt, entry)
                 continue
             if delivery.state is State.HALTED:
-                self._keep_wrong(delivery, receipt)
+                self._keep_wrong(delivery, lane, receipt)
             done = delivery.state is State.RECEIPTED
             house.at("receipt:before" if done else "delivery:before")
             row = self.store.deliveries.save(
@@ -597,21 +830,24 @@ class CascadeDoor:
             event = None
             if Send() in actions:
                 house.at("send:before")
-                self.tries += 1
+                way.tries += 1
                 event = self.send(batch)
                 house.at("send:after")
-        self._restarted = False
         return delivery
 
-    def _wake(self, delivery: Delivery) -> Event | None:
-        """Choose what to begin with; None when it is not ours to begin now."""
-        restarted, self._restarted = self._restarted, False
-        now = self.house.clock()
+    def _wake(self, delivery: Delivery, lane: int) -> Event | None:
+        """Choose what to begin with; None when it is not ours to begin now.
+
+        What is under way in a lane that we have claimed anew was begun by a worker that is gone
+        or fenced: it need not be waited for. The province answers a repeat with the same receipt.
+        """
+        now, fresh = self.house.clock(), lane not in self._ours
+        self._ours.add(lane)
         match delivery.state:
             case State.PENDING | State.WAITING if is_due(delivery, now, self.policy):
                 return Due(self.owner)
-            case State.SENDING | State.CHECKING if restarted and delivery.owner == self.owner:
-                return Restarted(self.owner)
+            case State.SENDING | State.CHECKING if fresh:
+                return Restarted(delivery.owner)
             case State.SENDING | State.CHECKING if is_due(delivery, now, self.policy):
                 return LeaseExpired()
         return None
@@ -623,34 +859,44 @@ class CascadeDoor:
             return ReceiptRight(str(verification.facts["receipt_no"]))
         return ReceiptWrong(tuple(check.name for check in verification.failed))
 
-    def _keep_wrong(self, delivery: Delivery, receipt: bytes) -> None:
+    def _keep_wrong(self, delivery: Delivery, lane: int, receipt: bytes) -> None:
         """Keep a receipt that does not verify: it is evidence for the person who decides.
 
         Kept before the store knows, so that a halt always has its evidence; cut to a message.
         """
-        with self.house.log.transaction(f"cascade/{self.resource.name}") as tx:
+        with self.house.log.transaction(cascade_owner(delivery.resource, lane)) as tx:
             key = f"{delivery.resource}/{delivery.batch_no}"
             value = receipt[:MAX_VALUE_BYTES]
             tx.append(Message(RECEIPTS, value, key, headers={"kind": "wrong"}))
 
-    def _settle(self, delivery: Delivery, entry: Entry) -> None:
+    def _settle(self, delivery: Delivery, lane: int, way: _Way) -> None:
         """Write the receipt to the log and move on, in one transaction."""
-        house = self.house
+        house, name, entry = self.house, self.resource.name, way.entry
         receipt = self.store.receipts.get(delivery.resource, delivery.batch_no)
         house.at("settle:before")
-        if self._put_back:
-            self._looked = None  # There may be more of them.
-        with house.log.transaction(f"cascade/{self.resource.name}") as tx:
-            if self._put_back and not house.state(self._again):
+        if way.put_back:
+            self._looked.pop(lane, None)  # There may be more of them.
+        with house.log.transaction(cascade_owner(name, lane)) as tx:
+            if way.put_back and not house.state(again_key(name, lane)):
                 return  # Another worker has settled it.
             if delivery.state is State.RECEIPTED and receipt is not None:
                 key = f"{delivery.resource}/{delivery.batch_no}"
                 tx.append(Message(RECEIPTS, receipt.content, key, headers={"kind": "receipt"}))
-            if self._put_back:
-                tx.append(state_message(self._again, {}))
+            if way.put_back:
+                tx.append(state_message(again_key(name, lane), {}))
             else:
                 tx.commit(self._consumer, entry.topic, entry.partition, entry.offset + 1)
         house.at("settle:after")
+
+
+def cascade_owner(resource: str, lane: int) -> str:
+    """Name who writes a lane's receipts."""
+    return f"cascade/{resource}/{lane}"
+
+
+def again_key(resource: str, lane: int) -> str:
+    """Name the note of a batch that was put back and is under way, on the compacted topic."""
+    return f"again/{resource}/{lane}"
 
 
 # --- the store, as a view of the log -----------------------------------------------------------
@@ -688,8 +934,10 @@ class ViewDoor:
             self.house.at("view:before")
             self.notes += show(self.store, self.resource, entries)
             self.house.at("view:shown")
-            with self.house.log.transaction(f"store/{self.resource}") as tx:
+            with self.house.log.transaction(f"store/{last.topic}/{last.partition}") as tx:
                 tx.commit(self._consumer, last.topic, last.partition, last.offset + 1)
+        except Fenced:  # another worker shows them
+            self._consumer.rewind()
         except BaseException:
             self._consumer.rewind()
             raise

@@ -15,7 +15,7 @@ from exchange.log import RECEIPTS, Entry, Log, quarantine_topic, sealed_topic
 from exchange.pipeline import House
 from exchange.store.database import Store
 from exchange.store.rows import DeliveryRow
-from exchange.view import pending, receipt_row, show
+from exchange.view import is_batch, is_notes, pending, receipt_row, show
 
 _PAGE = 64
 _UNKNOWN = "settled without a receipt; the store was made again from the log"
@@ -29,34 +29,36 @@ def catch_up(house: House, store: Store, resource: str) -> bool:
     """
     house.ensure(resource)
     topics = (quarantine_topic(resource), sealed_topic(resource))
-    if all(_knows(house.log, store, resource, topic) for topic in topics):
+    lanes = [(topic, lane) for topic in topics for lane in range(house.lanes(resource))]
+    if all(_knows(house.log, store, resource, *lane) for lane in lanes):
         return False
     receipts = {
         entry.key: entry.value
-        for entry in _entries(house.log, RECEIPTS, house.log.bounds(RECEIPTS, 0)[1])
+        for entry in _entries(house.log, RECEIPTS, 0, house.log.bounds(RECEIPTS, 0)[1])
         if entry.headers.get("kind") == "receipt" and entry.key.startswith(f"{resource}/")
     }
-    settled = house.log.position("cascade", sealed_topic(resource), 0)
-    for topic in topics:
-        for entry in _entries(house.log, topic, house.log.position("store", topic, 0)):
-            if topic == sealed_topic(resource) and entry.offset < settled:
+    for topic, lane in lanes:
+        settled = house.log.position("cascade", sealed_topic(resource), lane)
+        shown = house.log.position("store", topic, lane)
+        for entry in _entries(house.log, topic, lane, shown):
+            if topic == sealed_topic(resource) and is_batch(entry) and entry.offset < settled:
                 _settle(store, pending(resource, entry), receipts.get(f"{resource}/{entry.key}"))
             else:
                 show(store, resource, [entry])
     return True
 
 
-def _knows(log: Log, store: Store, resource: str, topic: str) -> bool:
-    """Tell whether the store holds the last message of a topic that was shown to it."""
-    shown = log.position("store", topic, 0)
-    if shown == log.bounds(topic, 0)[0]:
+def _knows(log: Log, store: Store, resource: str, topic: str, lane: int) -> bool:
+    """Tell whether the store holds the last message of a lane that was shown to it."""
+    shown = log.position("store", topic, lane)
+    if shown == log.bounds(topic, lane)[0]:
         return True
-    (entry,) = log.read(topic, 0, shown - 1, max_entries=1)
+    (entry,) = log.read(topic, lane, shown - 1, max_entries=1)
     if topic == sealed_topic(resource):
-        return store.deliveries.get(resource, entry.key) is not None
-    if entry.headers.get("kind") == "records":
-        return store.quarantine.get(topic, 0, entry.offset) is not None
-    return bool(store.pulls.notes(entry.headers["pull"], limit=1))
+        return not is_batch(entry) or store.deliveries.get(resource, entry.key) is not None
+    if is_notes(entry):
+        return bool(store.pulls.notes(entry.headers["pull"], limit=1))
+    return store.quarantine.get(topic, lane, entry.offset) is not None
 
 
 def _settle(store: Store, row: DeliveryRow, content: bytes | None) -> None:
@@ -75,9 +77,8 @@ def _settle(store: Store, row: DeliveryRow, content: bytes | None) -> None:
         store.deliveries.save(replace(moved, owner="", due=None))
 
 
-def _entries(log: Log, topic: str, end: int) -> Iterator[Entry]:
-    offset = log.bounds(topic, 0)[0]
-    while offset < end:
-        for entry in log.read(topic, 0, offset, max_entries=min(_PAGE, end - offset)):
-            yield entry
-            offset = entry.offset + 1
+def _entries(log: Log, topic: str, lane: int, end: int) -> Iterator[Entry]:
+    offset = log.bounds(topic, lane)[0]
+    while page := log.read(topic, lane, offset, max_entries=_PAGE) if offset < end else []:
+        yield from (entry for entry in page if entry.offset < end)
+        offset = page[-1].offset + 1

@@ -15,15 +15,16 @@ import polars as pl
 from exchange.catalog.model import Resource
 from exchange.errors import Rejected
 from exchange.log import Entry, Message, quarantine_topic, raw_topic
-from exchange.log.frames import decode_frame, encode_slices
-from exchange.pipeline import House, state_message
+from exchange.log.frames import decode_frame
+from exchange.pipeline import House, raw_messages, state_message
 from exchange.seal.statement import instant
 from exchange.store.database import Store
 from exchange.store.rows import QuarantineRow
 from exchange.text import Text
-from exchange.validate.quarantine import Corrections, Refused
+from exchange.validate.quarantine import Corrections, Refused, unreadable
 from exchange.validate.quarantine import replay as back_to_raw
 from exchange.validate.reasons import COLUMN as REASONS
+from exchange.view import is_refused
 
 MAX_MESSAGES = 100_000
 """Quarantine messages looked at in one replay."""
@@ -66,8 +67,10 @@ def replay(
     house.ensure(resource.name)
     moment = house.clock().strftime("%Y%m%dT%H%M%S")
     done = Replayed(f"replay-{moment}-{house.entropy(4).hex()}")
-    since = house.log.bounds(raw_topic(resource.name), 0)[1]
-    work = _Work(house, store, resource, by, since, done)
+    lanes = range(house.lanes(resource.name))
+    ends = [house.log.bounds(raw_topic(resource.name), lane)[1] for lane in lanes]
+    counts = {"since": ends, "messages": [0] * len(ends)}
+    work = _Work(house, store, resource, by, counts, done)
     if corrections is None:
         rows = store.quarantine.find(resource=resource.name, waiting=True, limit=MAX_MESSAGES)
         wanted: dict[Place, dict[int, str] | None] = {(r.partition, r.offset): None for r in rows}
@@ -119,8 +122,8 @@ class _Work:
     store: Store
     resource: Resource
     by: str
-    since: int
-    """Where the raw topic ended when it began."""
+    counts: Mapping[str, list[int]]
+    """By lane: where the raw topic ended when it began, and messages written since."""
     done: Replayed
 
     def named(self, corrections: Corrections) -> Iterator[tuple[Place, dict[int, str]]]:
@@ -182,6 +185,9 @@ class _Work:
         """Choose the records to send back, in their order."""
         topic = quarantine_topic(self.resource.name)
         gone = before | self.store.quarantine.touched(topic, *place).keys()
+        if refused.foreign:
+            self.done.held += refused.frame.height
+            return []
         there = set(range(refused.frame.height))
         if named is not None:
             self.done.unknown += len(named.keys() - (there - gone))
@@ -210,35 +216,30 @@ class _Work:
 
     def _messages(self, frame: pl.DataFrame, entry: Entry) -> Iterator[Message]:
         """Make raw messages like those of a pull."""
-        for start, rows, data in encode_slices(frame):
-            yield Message(
-                raw_topic(self.resource.name),
-                data,
-                headers={
-                    "source": entry.headers["source"],
-                    "pull": self.done.pull,
-                    "since": str(self.since),
-                    "locator": entry.headers["locator"],
-                    "at": instant(self.house.clock()),
-                    "rows": str(rows),
-                    "first": str(self.done.rows + start + 1),
-                    "index": str(self.done.messages),
-                },
-            )
+        headers = {
+            "source": entry.headers["source"],
+            "pull": self.done.pull,
+            "locator": entry.headers["locator"],
+            "at": instant(self.house.clock()),
+        }
+        for message in raw_messages(self.house, self.resource, frame, headers, self.counts):
             self.done.messages += 1
+            yield message
         self.done.rows += frame.height
 
 
 def refused_of(entry: Entry) -> Refused:
     """Take the refused records out of a quarantine message."""
     headers = entry.headers
+    ours = is_refused(entry)
     return Refused(
         entry.partition,
         entry.offset,
-        decode_frame(entry.value),
-        headers["source"],
-        headers["locator"],
-        headers["at"],
+        decode_frame(entry.value) if ours else unreadable(entry.value),
+        headers.get("source", ""),
+        headers.get("locator", ""),
+        headers.get("at", ""),
+        foreign=not ours,
     )
 
 

@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import asdict, fields, replace
-from datetime import datetime
+from datetime import UTC, datetime
 
 from exchange.cascade.delivery import Delivery, State
-from exchange.log import Entry
+from exchange.log import Entry, quarantine_topic, sealed_topic
 from exchange.receipt.receipt import read as read_receipt
 from exchange.store.database import Store
 from exchange.store.rows import DeliveryRow, NoteRow, QuarantineRow, ReceiptRow
+from exchange.validate.quarantine import UNREADABLE
 
 
 def show(store: Store, resource: str, entries: Sequence[Entry]) -> int:
@@ -19,13 +20,32 @@ def show(store: Store, resource: str, entries: Sequence[Entry]) -> int:
 
     Returns how many rows of the source that are no records were new.
     """
-    kinds = [entry.headers.get("kind", "batch") for entry in entries]
-    by_kind = {
-        kind: [e for e, k in zip(entries, kinds, strict=True) if k == kind] for kind in set(kinds)
-    }
-    store.deliveries.add([pending(resource, e) for e in by_kind.get("batch", ())])
-    store.quarantine.add([_refused_row(resource, e) for e in by_kind.get("records", ())])
-    return store.pulls.add_notes([n for e in by_kind.get("notes", ()) for n in _notes(e)])
+    quarantined = [e for e in entries if e.topic == quarantine_topic(resource)]
+    batches = [e for e in entries if e.topic == sealed_topic(resource) and is_batch(e)]
+    notes = [e for e in quarantined if is_notes(e)]
+    store.deliveries.add([pending(resource, e) for e in batches])
+    store.quarantine.add([_refused_row(resource, e) for e in quarantined if not is_notes(e)])
+    return store.pulls.add_notes([note for entry in notes for note in _notes(entry)])
+
+
+_BATCH = frozenset({"rows", "statement", "root", "pull"})
+_NOTES = frozenset({"kind", "pull", "locator"})
+_REFUSED = frozenset({"kind", "source", "pull", "locator", "rows", "reasons", "catalog", "at"})
+
+
+def is_batch(entry: Entry) -> bool:
+    """Tell whether a message of a sealed topic is one of ours; its seal is checked elsewhere."""
+    return bool(entry.key) and entry.headers.keys() >= _BATCH
+
+
+def is_notes(entry: Entry) -> bool:
+    """Tell whether a message of a quarantine topic holds rows that are no records."""
+    return entry.headers.keys() >= _NOTES and entry.headers["kind"] == "notes"
+
+
+def is_refused(entry: Entry) -> bool:
+    """Tell whether a message of a quarantine topic holds refused records of ours."""
+    return entry.headers.keys() >= _REFUSED and entry.headers["kind"] == "records"
 
 
 def pending(resource: str, entry: Entry) -> DeliveryRow:
@@ -72,6 +92,20 @@ def receipt_row(content: bytes) -> ReceiptRow:
 
 
 def _refused_row(resource: str, entry: Entry) -> QuarantineRow:
+    if not entry.headers.keys() >= _REFUSED:  # a foreign message, in this very topic
+        return QuarantineRow(
+            topic=entry.topic,
+            partition=entry.partition,
+            offset=entry.offset,
+            resource=resource,
+            source="",
+            pull="",
+            locator="",
+            rows=1,
+            reasons={UNREADABLE: 1},
+            catalog_version="",
+            created_at=datetime.fromtimestamp(entry.time / 1000, UTC),
+        )
     return QuarantineRow(
         topic=entry.topic,
         partition=entry.partition,

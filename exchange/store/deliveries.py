@@ -112,11 +112,12 @@ class Deliveries:
             found = connection.execute(_BY_KEY, at(KEY, (resource, batch_no))).one_or_none()
         return None if found is None else made(DeliveryRow, found)
 
-    def first(self, resource: str, states: Collection[str]) -> DeliveryRow | None:
-        """Find the first delivery of a resource among ``states``."""
+    def first(self, resource: str, lane: int, states: Collection[str]) -> DeliveryRow | None:
+        """Find the first delivery of a resource's lane among ``states``."""
         query = (
             select(func.min(table.c.batch_no))
             .where(table.c.resource_name == resource)
+            .where(table.c.lane_no == lane)
             .where(table.c.delivery_state.in_(states))
         )
         with self._lender.read() as connection:

@@ -14,8 +14,11 @@ import polars as pl
 
 from exchange.catalog.masking import mask, mask_field
 from exchange.catalog.model import OPERATION, Field, Resource
-from exchange.validate.reasons import COLUMN
+from exchange.validate.reasons import COLUMN, MAX_VALUE, REASON
 from exchange.validate.work import DEFECT, ROW, as_text, source_columns
+
+UNREADABLE = "message.unreadable"
+"""Rule of a message in our topics that no node of ours wrote: kept with its bytes."""
 
 Corrections = Mapping[str, Mapping[str, str]]
 """Address → field name → the text that a person left in the cell."""
@@ -34,6 +37,8 @@ class Refused:
     pulled_at: str = ""
     places: tuple[int, ...] | None = None
     """Positions of the records in their message, where only some of them are in the frame."""
+    foreign: bool = False
+    """It stands for a message that no node of ours wrote, and cannot be replayed."""
 
     def addresses(self) -> list[str]:
         """Return the address (隔离编号) of each record: partition-offset-position."""
@@ -99,6 +104,18 @@ def show(refused: Refused, resource: Resource) -> Iterator[Shown]:
             values=values,
             reasons=tuple(_masked_reason(reason, values) for reason in reasons),
         )
+
+
+def unreadable(value: bytes) -> pl.DataFrame:
+    """Return the one refused row that stands for a foreign message."""
+    reason = {
+        "rule": UNREADABLE,
+        "field": DEFECT,
+        "value": value[:MAX_VALUE].decode(errors="replace"),
+        "zh": "该消息不是本系统写入，原样保留",
+        "en": "no node of ours wrote this message; it is kept as it is",
+    }
+    return pl.DataFrame({COLUMN: [[reason]]}, schema={COLUMN: pl.List(REASON)})
 
 
 def _masked(field: Field, value: str, *, slipped: bool) -> str:

@@ -175,7 +175,7 @@ def test_saving_moves_only_what_moves(store: Store) -> None:
 def test_a_delivery_and_its_receipt_are_settled_together(store: Store) -> None:
     store.deliveries.add([delivery(1), delivery(2)])
     one, two = (
-        store.deliveries.first("credit_license", OPEN),
+        store.deliveries.first("credit_license", 0, OPEN),
         store.deliveries.get("credit_license", "2026112300002"),
     )
     assert one is not None
@@ -199,14 +199,14 @@ def test_the_first_open_delivery_keeps_the_order_of_a_resource(store: Store) -> 
             delivery(1, "d", state="receipted"),
         ]
     )
-    first, waiting = (store.deliveries.first(name, OPEN) for name in ("credit_license", "c"))
+    first, waiting = (store.deliveries.first(name, 0, OPEN) for name in ("credit_license", "c"))
     assert first is not None
     assert first.batch_no.endswith("3")
     assert waiting is not None
     assert waiting.batch_no.endswith("8")
     assert waiting.due == START
-    assert store.deliveries.first("c", ()) is None
-    assert store.deliveries.first("d", OPEN) is None
+    assert store.deliveries.first("c", 0, ()) is None
+    assert store.deliveries.first("d", 0, OPEN) is None
 
 
 def test_deliveries_are_found_by_resource_and_state(store: Store) -> None:
