@@ -6,10 +6,13 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from exchange.bench.broker import brokers
 from tests import servers
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    from exchange.bench.broker import Cluster
 
 
 @pytest.fixture(scope="session")
@@ -22,3 +25,9 @@ def postgres() -> Iterator[servers.Server]:
 def mariadb() -> Iterator[servers.Server]:
     with servers.mariadb() as server:
         yield server
+
+
+@pytest.fixture(scope="session")
+def kafka_broker() -> Iterator[Cluster]:
+    with brokers() as cluster:
+        yield cluster

@@ -79,7 +79,7 @@ class Server:
                 if probe.connect_ex(("127.0.0.1", port)) == 0:
                     return
             time.sleep(0.05)
-        raise _failed(self._command[0], log.read_bytes())
+        raise failed(self._command[0], log.read_bytes())
 
     def kill(self) -> None:
         """Stop it at once, as a crash would."""
@@ -206,7 +206,7 @@ def run_tool(command: Sequence[str], user: str | None, folder: Path) -> None:
         command, user=user, cwd=folder, capture_output=True, check=False
     )
     if done.returncode:
-        raise _failed(command[0], done.stderr)
+        raise failed(command[0], done.stderr)
 
 
 def _wait_ready(binaries: Path, port: int, folder: Path) -> None:
@@ -215,11 +215,12 @@ def _wait_ready(binaries: Path, port: int, folder: Path) -> None:
     probe = [str(binaries / "pg_isready"), "-h", "127.0.0.1", "-p", str(port), "-q"]
     while subprocess.run(probe, cwd=folder, check=False).returncode:  # noqa: S603 - as above
         if time.monotonic() > end:
-            raise _failed("postgres", b"it listens, but takes no sessions")
+            raise failed("postgres", b"it listens, but takes no sessions")
         time.sleep(0.05)
 
 
-def _failed(program: str, said: bytes) -> Transient:
+def failed(program: str, said: bytes) -> Transient:
+    """Make the error of a program that did not start, with the end of what it said."""
     told = said.decode(errors="replace").strip()[-2000:]
     return Transient(
         Text(f"{program} 没有启动：{told}", f"{program} did not start: {told}"),
