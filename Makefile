@@ -1,15 +1,15 @@
-# Short recipes; every one does its own set-up.   make demo · test · lint · bench
+# Short recipes; every one does its own set-up.   make demo · test · lint · bench · kafka
 PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
 
-.PHONY: demo test lint bench format lock clean
+.PHONY: demo test lint bench kafka format lock clean
 
 demo: $(READY)          ## the main job on a temporary node: pull, validate, seal, cascade, receipt
 	$(BIN)/exchange demo
 
-test: $(READY)          ## every test; starts its own PostgreSQL and MariaDB on loopback
+test: $(READY)          ## every test; starts its own PostgreSQL, MariaDB and Kafka on loopback
 	$(PYTHON) tools/servers.py
 	$(BIN)/pytest
 
@@ -26,6 +26,9 @@ format: $(READY)
 bench: $(READY)         ## the full set of figures of docs/performance.md (about 5 minutes)
 	$(PYTHON) tools/servers.py
 	$(BIN)/exchange bench --full
+
+kafka: $(READY)         ## an Apache Kafka to try, on 127.0.0.1:9092 (or the next free port), data in .kafka
+	$(BIN)/python -m exchange.bench.broker
 
 lock:                   ## resolve the pinned, hashed requirements again (needs uv)
 	uv pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url \

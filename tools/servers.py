@@ -1,4 +1,4 @@
-"""Make sure the servers that the tests run against are installed; as root, install them.
+"""Make sure the servers and tools that the tests run against are installed; as root, install them.
 
 Debian packages only. Without root it prints the one command to run and stops.
 """
@@ -11,7 +11,16 @@ import subprocess
 import sys
 from pathlib import Path
 
-PACKAGES = {"postgresql": "postgres", "mariadb-server": "mariadbd", "openssl": "openssl"}
+PACKAGES = {
+    "postgresql": "postgres",
+    "mariadb-server": "mariadbd",
+    "openssl": "openssl",
+    "default-jre-headless": "java",  # Kafka; 17 up
+    "maven": "mvn",
+    "kcat": "kcat",
+    "softhsm2": "softhsm2-util",
+    "strace": "strace",
+}
 PLACES = ("/usr/sbin", "/usr/local/sbin", "/usr/local/bin")
 
 

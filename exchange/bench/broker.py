@@ -87,6 +87,7 @@ class _Broker:
 
     def end(self, how: signal.Signals) -> None:
         self.send(how)
+        self.send(signal.SIGCONT)  # a paused one obeys only then
         process, self.process = self.process, None
         if process is None:
             return
@@ -221,6 +222,7 @@ def _free(port: int) -> bool:
 
 def main() -> int:
     """Run one broker in the foreground until Ctrl-C; its data stays in ``.kafka``."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     port = next(number for number in range(PORT, 1 << 16) if _free(number))
     folder = Path(".kafka").absolute()
     folder.mkdir(exist_ok=True)
