@@ -14,13 +14,18 @@ from exchange.text import Text
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """One step of a verification; ``expected`` and ``found`` are short printable values."""
+    """One step of a verification; ``expected`` and ``found`` are short printable values.
+
+    ``name`` is the step's code and stays the same from release to release. With ``note`` the
+    step passed, and its text says what the reader should know all the same.
+    """
 
     name: str
     ok: bool
     text: Text
     expected: str = ""
     found: str = ""
+    note: bool = False
 
 
 def equal(name: str, text: Text, *, expected: str, found: str) -> Check:
@@ -45,6 +50,11 @@ class Verification:
         return bool(self.checks) and not self.failed
 
     @property
+    def notes(self) -> tuple[Check, ...]:
+        """The checks that passed with a reservation, such as a revocation nobody could ask."""
+        return tuple(check for check in self.checks if check.ok and check.note)
+
+    @property
     def failed(self) -> tuple[Check, ...]:
         """The checks that did not pass."""
         return tuple(check for check in self.checks if not check.ok)
@@ -58,6 +68,7 @@ class Verification:
                     "number": number,
                     "name": check.name,
                     "ok": check.ok,
+                    "note": check.note,
                     "expected": check.expected,
                     "found": check.found,
                     "text": check.text._asdict(),

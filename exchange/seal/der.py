@@ -65,6 +65,11 @@ def split(data: bytes) -> list[bytes]:
     return parts
 
 
+def contents(data: bytes) -> bytes:
+    """Return what a value that was walked before holds, without its tag and length."""
+    return data[_body(data, 0, len(data))[0] :]
+
+
 def _body(data: bytes, start: int, end: int) -> tuple[int, int]:
     """Read tag and length at ``start``; returns where the contents begin and their length."""
     if end - start < 2:  # noqa: PLR2004 - tag and length
@@ -109,14 +114,18 @@ def moment(value: core.Asn1Value) -> datetime:
 
     Fractions of a second are dropped. Two-digit years as in RFC 5280 §4.1.2.5.1.
     """
-    pattern = _TIMES.get(value.tag)
-    contents = bytes(value.contents or b"")
+    return moment_of(value.tag, bytes(value.contents or b""))
+
+
+def moment_of(tag: int, contents: bytes) -> datetime:
+    """Read the contents of a time with this tag, as :func:`moment` does."""
+    pattern = _TIMES.get(tag)
     found = pattern.fullmatch(contents) if pattern else None
     if found is None:
         msg = f"no time in UTC: {contents[:32]!r}"
         raise ValueError(msg)
     year, month, day, hour, minute, second = (int(group) for group in found.groups())
-    if value.tag == core.UTCTime.tag:
+    if tag == core.UTCTime.tag:
         year += 1900 if year >= 50 else 2000  # noqa: PLR2004 - the pivot of the RFC
     return datetime(year, month, day, hour, minute, second, tzinfo=UTC)
 

@@ -1,7 +1,7 @@
 """The ASN.1 of electronic seals and signatures, in the words of the standards.
 
-v1 is GM/T 0031-2014, v4 is GB/T 38540-2020, v5 is GM/T 0031-2025. All three are read, v4 is
-written. What a signature covers is handed out as the received bytes (domain: encoders differ
+v1 is GM/T 0031-2014, v4 is GB/T 38540-2020, v5 is GM/T 0031-2025. All three are read, v4 and
+v5 are written. What a signature covers is handed out as the received bytes (domain: encoders differ
 in details that DER would not allow, and a re-encoding would break their signatures).
 Raises Integrity for everything that is not such a structure.
 """
@@ -10,6 +10,7 @@ Raises Integrity for everything that is not such a structure.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import lru_cache
@@ -28,6 +29,10 @@ _SEAL: Final = Text("电子印章", "electronic seal")
 _SIGNATURE: Final = Text("电子签章数据", "electronic seal signature")
 _V1_PARTS, _PARTS = 2, 4
 """v4 and v5 may carry a time stamp as a fifth part."""
+_TO_SIGN_PARTS: Final = 5
+_SEAL_INFO_PARTS: Final = 4
+"""Without extensions, which come last."""
+_SEQUENCE, _TAG_0 = 0x30, 0xA0
 _CERTIFICATES, _DIGESTS = 1, 2
 """certListType: whole certificates, or digests of them."""
 
@@ -184,9 +189,23 @@ class SealInfo:
 
 
 @dataclass(frozen=True, slots=True)
-class Seal:
-    """An electronic seal (电子印章) as received; ``signed`` is what its maker signed."""
+class Extension:
+    """One entry of ExtensionDatas (自定义数据)."""
 
+    id: str
+    critical: bool
+    value: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Seal:
+    """An electronic seal (电子印章) as received; ``signed`` is what its maker signed.
+
+    ``shape`` is the version that the structure has (1, or 4 for both later ones), ``version``
+    the one it says; ``stamp`` is a time stamp token over ``signature``.
+    """
+
+    shape: int
     version: int
     info: SealInfo
     digests: tuple[tuple[str, bytes], ...]
@@ -194,16 +213,19 @@ class Seal:
     algorithm: str
     signature: bytes
     signed: bytes
-    stamped: bool
+    stamp: bytes | None
+    extensions: tuple[Extension, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class Signature:
     """An electronic seal signature (电子签章数据) as received.
 
-    ``time`` is None where a v1 signature carries a time stamp token in its place.
+    ``time`` is None where a v1 signature carries a time stamp token in its place; ``shape``
+    and ``stamp`` as in a seal, the stamp being over ``value``.
     """
 
+    shape: int
     version: int
     eseal: bytes
     time: datetime | None
@@ -213,7 +235,8 @@ class Signature:
     algorithm: str
     value: bytes
     signed: bytes
-    stamped: bool
+    stamp: bytes | None
+    extensions: tuple[Extension, ...]
 
 
 def _split(data: bytes, limit: int) -> list[bytes]:
@@ -231,6 +254,46 @@ def _canonical(parts: list[bytes], *values: core.Asn1Value) -> None:
     if parts != [value.dump() for value in values]:
         msg = "the parts around what was signed are not canonical"
         raise ValueError(msg)
+
+
+def _stamp(parts: list[bytes]) -> bytes | None:
+    """Take the token out of ``timeStamp [0] BIT STRING``, tagged explicitly or not at all."""
+    if len(parts) == _PARTS:
+        return None
+    part = parts[_PARTS]
+    bits = der.contents(part) if part[0] == _TAG_0 else part
+    value = core.OctetBitString.load(bits, strict=True)
+    _canonical([bits], _bits(value))
+    return bytes(value)
+
+
+def _extensions(parts: list[bytes], before: int) -> tuple[Extension, ...]:
+    """Read ExtensionDatas behind ``before`` parts: untagged, or [0] in either way of tagging."""
+    if len(parts) == before:
+        return ()
+    (part,) = parts[before:]
+    if part[0] not in {_SEQUENCE, _TAG_0}:
+        msg = f"extensions with tag {part[0]:#x}"
+        raise ValueError(msg)
+    entries = der.split(part)
+    if part[0] == _TAG_0 and len(entries) == 1:
+        inner = der.split(entries[0])
+        if all(each[0] == _SEQUENCE for each in inner):
+            entries = inner
+    return tuple(_extension(each) for each in entries)
+
+
+def _extension(entry: bytes) -> Extension:
+    name, *critical, value = der.split(entry)
+    flags = [core.Boolean.load(each, strict=True).native for each in critical]
+    if entry[0] != _SEQUENCE or len(flags) > 1:
+        msg = "an extension is malformed"
+        raise ValueError(msg)
+    return Extension(
+        id=core.ObjectIdentifier.load(name, strict=True).dotted,
+        critical=any(flags),
+        value=bytes(core.OctetString.load(value, strict=True)),
+    )
 
 
 def _octets(value: core.OctetString) -> core.OctetString:
@@ -275,6 +338,7 @@ def read_seal(data: bytes) -> Seal:
             msg = f"certListType {kind}"
             raise ValueError(msg)
         return Seal(
+            shape=WRITTEN_VERSION,
             version=info["header"]["version"].native,
             info=_info(info, certificates),
             digests=digests,
@@ -282,7 +346,8 @@ def read_seal(data: bytes) -> Seal:
             algorithm=algorithm.dotted,
             signature=bytes(value),
             signed=parts[0],
-            stamped=len(parts) > _PARTS,
+            stamp=_stamp(parts),
+            extensions=_extensions(der.split(parts[0]), _SEAL_INFO_PARTS),
         )
 
 
@@ -294,6 +359,7 @@ def _read_seal_v1(data: bytes, parts: list[bytes]) -> Seal:
     by_maker = der.split(parts[1])
     _canonical(by_maker, _octets(maker), _oid(algorithm), _bits(value))
     return Seal(
+        shape=1,
         version=info["header"]["version"].native,
         info=_info(info, _certificates(info["property"]["certList"])),
         digests=(),
@@ -301,7 +367,8 @@ def _read_seal_v1(data: bytes, parts: list[bytes]) -> Seal:
         algorithm=algorithm.dotted,
         signature=bytes(value),
         signed=der.sequence(parts[0], *by_maker[:2]),
-        stamped=False,
+        stamp=None,
+        extensions=_extensions(der.split(parts[0]), _SEAL_INFO_PARTS),
     )
 
 
@@ -339,6 +406,7 @@ def read_signature(data: bytes) -> Signature:
         algorithm, value = outer["signatureAlgID"], outer["signature"]
         _canonical(parts[1:_PARTS], _octets(certificate), _oid(algorithm), _bits(value))
         return Signature(
+            shape=WRITTEN_VERSION,
             version=to_sign["version"].native,
             eseal=der.split(parts[0])[1],
             time=der.moment(to_sign["timeInfo"]),
@@ -348,7 +416,8 @@ def read_signature(data: bytes) -> Signature:
             algorithm=algorithm.dotted,
             value=bytes(value),
             signed=parts[0],
-            stamped=len(parts) > _PARTS,
+            stamp=_stamp(parts),
+            extensions=_extensions(der.split(parts[0]), _TO_SIGN_PARTS),
         )
 
 
@@ -357,6 +426,7 @@ def _read_signature_v1(data: bytes, parts: list[bytes]) -> Signature:
     to_sign, value = outer["toSign"], outer["signature"]
     _canonical(parts[1:], _bits(value))
     return Signature(
+        shape=1,
         version=to_sign["version"].native,
         eseal=der.split(parts[0])[1],
         time=_time_v1(bytes(to_sign["timeInfo"])),
@@ -366,7 +436,8 @@ def _read_signature_v1(data: bytes, parts: list[bytes]) -> Signature:
         algorithm=to_sign["signatureAlgorithm"].dotted,
         value=bytes(value),
         signed=parts[0],
-        stamped=False,
+        stamp=None,
+        extensions=(),
     )
 
 
@@ -384,18 +455,26 @@ def _time(at: datetime) -> core.GeneralizedTime:
     return core.GeneralizedTime(at.astimezone(UTC).replace(microsecond=0))
 
 
-def write_seal_info(info: SealInfo) -> bytes:
-    """Encode SES_SealInfo of version 4: the bytes that a maker signs."""
+def write_seal_info(
+    info: SealInfo, *, version: int = WRITTEN_VERSION, digests: Sequence[tuple[str, bytes]] = ()
+) -> bytes:
+    """Encode SES_SealInfo of version 4 or 5: the bytes that a maker signs.
+
+    With ``digests`` (OID of the hash, digest) the seal lists those instead of certificates.
+    """
+    listed: list[core.Asn1Value] = [core.OctetString(each) for each in info.certificates]
+    if digests:
+        listed = [_CertDigest({"type": kind, "value": value}) for kind, value in digests]
     return bytes(
         _SealInfo(
             {
-                "header": {"ID": "ES", "version": WRITTEN_VERSION, "Vid": info.vendor},
+                "header": {"ID": "ES", "version": version, "Vid": info.vendor},
                 "esID": info.es_id,
                 "property": {
                     "type": info.kind,
                     "name": info.name,
-                    "certListType": _CERTIFICATES,
-                    "certList": [core.OctetString(each) for each in info.certificates],
+                    "certListType": _DIGESTS if digests else _CERTIFICATES,
+                    "certList": listed,
                     "createDate": _time(info.created),
                     "validStart": _time(info.valid_from),
                     "validEnd": _time(info.valid_until),
@@ -411,10 +490,17 @@ def write_seal_info(info: SealInfo) -> bytes:
     )
 
 
-def write_to_sign(eseal: bytes, at: datetime, digest: bytes, property_info: str) -> bytes:
-    """Encode TBS_Sign of version 4: the bytes that the signer signs."""
+def write_to_sign(
+    eseal: bytes,
+    at: datetime,
+    digest: bytes,
+    property_info: str,
+    *,
+    version: int = WRITTEN_VERSION,
+) -> bytes:
+    """Encode TBS_Sign of version 4 or 5: the bytes that the signer signs."""
     return der.sequence(
-        core.Integer(WRITTEN_VERSION).dump(),
+        core.Integer(version).dump(),
         eseal,
         _time(at).dump(),
         core.OctetBitString(digest).dump(),
@@ -422,11 +508,19 @@ def write_to_sign(eseal: bytes, at: datetime, digest: bytes, property_info: str)
     )
 
 
-def write_signed(signed: bytes, certificate: bytes, algorithm: str, value: bytes) -> bytes:
-    """Put SESeal or SES_Signature together: signed part, certificate, OID and signature."""
-    return der.sequence(
+def write_signed(
+    signed: bytes, certificate: bytes, algorithm: str, value: bytes, stamp: bytes | None = None
+) -> bytes:
+    """Put SESeal or SES_Signature together: signed part, certificate, OID and signature.
+
+    ``stamp`` is a time stamp token over ``value``, written with an explicit tag.
+    """
+    parts = [
         signed,
         core.OctetString(certificate).dump(),
         core.ObjectIdentifier(algorithm).dump(),
         core.OctetBitString(value).dump(),
-    )
+    ]
+    if stamp is not None:
+        parts.append(core.OctetBitString(stamp, explicit=0).dump())
+    return der.sequence(*parts)

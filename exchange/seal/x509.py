@@ -2,13 +2,13 @@
 
 ``cryptography`` cannot load SM2 keys, so certificates are read with asn1crypto and verified
 over the received bytes. In: DER. Out: frozen values and problems as data. Raises Integrity
-for bytes that are no certificate. Revocation needs a network and is not looked at here.
+for bytes that are no certificate. Revocation is judged in :mod:`exchange.seal.crl`.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from functools import lru_cache
@@ -26,6 +26,8 @@ MAX_CERTIFICATE_BYTES: Final = 16 * 1024
 MAX_PATH: Final = 6
 _WHAT: Final = Text("证书", "certificate")
 _PROCESSED: Final = frozenset({"key_usage", "basic_constraints"})
+_PURPOSES: Final = "extended_key_usage"
+_STAMPING: Final = frozenset({"time_stamping"})
 _SIGNING: Final = frozenset({"digital_signature", "non_repudiation"})
 
 
@@ -51,7 +53,13 @@ class Certificate:
     path_length: int | None
     usage: frozenset[str] | None
     """Key usage (密钥用途); None: not restricted."""
-    unknown_critical: tuple[str, ...]
+    purposes: frozenset[str] | None
+    """Extended key usage (扩展密钥用途); None: not restricted."""
+    critical: frozenset[str]
+    """The extensions that whoever uses the certificate must understand."""
+    key_id: bytes | None
+    crl_points: frozenset[bytes]
+    """Where its issuer's CRLs are published: names (GeneralName) in DER."""
 
     @property
     def fingerprint(self) -> str:
@@ -90,6 +98,7 @@ def read_certificate(data: bytes) -> Certificate:
         parameters = spki["algorithm"]["parameters"]
         curve = parameters.chosen.dotted if isinstance(parameters, core.Choice) else ""
         constraints, usage = outer.basic_constraints_value, outer.key_usage_value
+        purposes = outer.extended_key_usage_value
         extensions = [each["extn_id"].dotted for each in tbs["extensions"] or ()]
         if len(extensions) != len(set(extensions)):
             msg = "an extension stands twice"
@@ -111,18 +120,34 @@ def read_certificate(data: bytes) -> Certificate:
             ca=bool(constraints and constraints["ca"].native),
             path_length=constraints["path_len_constraint"].native if constraints else None,
             usage=frozenset(usage.native) if usage is not None else None,
-            unknown_critical=tuple(sorted(outer.critical_extensions - _PROCESSED)),
+            purposes=frozenset(purposes.native) if purposes is not None else None,
+            critical=frozenset(outer.critical_extensions),
+            key_id=outer.key_identifier,
+            crl_points=frozenset(_crl_points(outer.crl_distribution_points_value)),
         )
+
+
+def _crl_points(points: core.SequenceOf | None) -> Iterator[bytes]:
+    for point in points or ():
+        names = point["distribution_point"]
+        if isinstance(names, core.Choice) and names.name == "full_name":
+            yield from (each.dump() for each in names.chosen)
 
 
 def verify_with(certificate: Certificate, algorithm: str, data: bytes, signature: bytes) -> bool:
     """Verify a signature made with the key of ``certificate``.
 
     ``algorithm`` is the OID that stands beside the signature: the key must be of its suite.
+    Certificates and time stamps of others may use the algorithms of
+    :mod:`exchange.seal.foreign`; seals may not (the check ``suite``, ``seal.signature``).
     Raises Misconfigured where this machine lacks the algorithm.
     """
-    suite = suite_of_signature(algorithm)
-    if suite is None or suite is not suite_of_curve(certificate.curve):
+    suite, own = suite_of_signature(algorithm), suite_of_curve(certificate.curve)
+    if suite is None or own is None:
+        from exchange.seal import foreign
+
+        return foreign.verify(certificate.public_key, algorithm, data, signature)
+    if suite is not own:
         return False
     try:
         return public_key(suite, certificate.public_key).verify(data, signature)
@@ -224,8 +249,8 @@ class PathBuilder:
         return Problem(text, expected, f"{tip.title}, issued by {tip.issuer_title}")
 
 
-def _first_problem(path: Sequence[Certificate], at: datetime) -> Problem | None:
-    leaf, *issuers = path
+def usage_problem(leaf: Certificate, *, stamping: bool = False) -> Problem | None:
+    """Say why a certificate may not sign (密钥用途), or not sign time stamps (RFC 3161 §2.3)."""
     if leaf.usage is not None and not leaf.usage & _SIGNING:
         return Problem(
             Text(
@@ -234,12 +259,34 @@ def _first_problem(path: Sequence[Certificate], at: datetime) -> Problem | None:
             " | ".join(sorted(_SIGNING)),
             ", ".join(sorted(leaf.usage)),
         )
+    purposes = ", ".join(sorted(leaf.purposes or ())) or "any"
+    if stamping and (leaf.purposes != _STAMPING or _PURPOSES not in leaf.critical):
+        return Problem(
+            Text(
+                "时间戳证书的扩展密钥用途必须是且仅是时间戳，并标为关键",
+                "a time-stamping certificate is for time stamping only, marked as critical",
+            ),
+            "critical, time_stamping",
+            ("critical, " if _PURPOSES in leaf.critical else "") + purposes,
+        )
+    if not stamping and _PURPOSES in leaf.critical:
+        return Problem(
+            Text("证书只准用于其他用途", "the certificate is for other purposes only"),
+            "no critical extended key usage",
+            purposes,
+        )
+    return None
+
+
+def _first_problem(path: Sequence[Certificate], at: datetime) -> Problem | None:
+    leaf, *issuers = path
     for each in path:
-        if each.unknown_critical:
+        known = _PROCESSED | {_PURPOSES} if each is leaf else _PROCESSED
+        if each.critical - known:
             return Problem(
                 Text("证书含有无法处理的关键扩展", "a critical extension is not understood"),
-                ", ".join(sorted(_PROCESSED)),
-                f"{each.title}: {', '.join(each.unknown_critical)}",
+                ", ".join(sorted(known)),
+                f"{each.title}: {', '.join(sorted(each.critical - known))}",
             )
     for below, each in enumerate(issuers):
         problem = _issuer_problem(each, below, at)

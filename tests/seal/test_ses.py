@@ -34,25 +34,33 @@ from exchange.seal.structures import (
 from exchange.seal.suites import ECDSA_P256_SHA256, SM2_SM3, SUITES, Suite
 from exchange.seal.testca import ISSUING, Authority, issue, make_authority, make_seal
 from exchange.seal.x509 import read_certificate, verify_with
-from tests.seal.parties import CONTENT, NAME, NOW, URN, check, entropy, failed, parties
+from tests.seal.parties import CONTENT, NAME, NOW, URN, Parties, check, entropy, failed, parties
 
 each_suite = pytest.mark.parametrize("suite", SUITES.values(), ids=SUITES)
 SHARED = Path(__file__).parents[3] / "shared" / "vectors" / "seal"
 VECTORS = Path(__file__).parents[1] / "vectors" / "seal"
 CHECKS = [
     "signature.format",
+    "signature.version",
     "suite",
     "signer.certificate",
     "signature.value",
     "signer.chain",
+    "signer.usage",
     "signer.validity",
+    "signer.revocation",
     "seal.format",
     "signer.in_seal",
     "signature.digest",
     "signature.range",
+    "seal.version",
     "seal.maker",
     "seal.signature",
+    "seal.created",
     "seal.maker_chain",
+    "seal.maker_usage",
+    "seal.maker_validity",
+    "seal.maker_revocation",
     "seal.validity",
     "signature.time",
     "chain",
@@ -157,7 +165,7 @@ def test_shared_seals_verify(name: str, version: int) -> None:
     assert seal.version == version
     assert verify_with(read_certificate(seal.maker), seal.algorithm, seal.signed, seal.signature)
     # The root is not among the vectors, and v5 of the fixture outlived its certificates.
-    broken = {"seal.maker_chain", "seal.validity"} if version == 5 else {"seal.maker_chain"}
+    broken = {"seal.maker_chain", "seal.maker_validity"} if version == 5 else {"seal.maker_chain"}
     assert set(failed(check_seal(data, chain=[], anchors=[]))) == broken
     # The maker's certificate is vouched for by its own issuer only, who is missing here.
     inside = range(data.index(seal.maker), data.index(seal.maker) + len(seal.maker))
@@ -192,29 +200,29 @@ def test_shared_signature_verifies() -> None:
 # Versions 1 and 5, made here
 
 
-def v5_seal(us: Authority, maker: Authority, *, digest: bool, stamp: bytes = b"") -> bytes:
-    info = structures._SealInfo.load(read_seal(parties(us.suite).eseal).signed)
-    info["header"]["version"] = 5
-    if digest:
-        info["property"]["certListType"] = 2
-        entry = structures._CertDigest(
-            {"type": us.suite.hash_oid, "value": us.suite.digest(us.certificate)}
-        )
-        info["property"]["certList"] = [entry]
-    signed = info.dump()
-    seal = write_signed(
-        signed, maker.certificate, maker.suite.signature_oid, maker.key.sign(signed)
+def v5_seal(us: Parties, *, digest: bool) -> bytes:
+    return make_seal(
+        us.maker,
+        (us.signer.certificate,),
+        name=NAME,
+        es_id="1",
+        created=NOW,
+        valid_until=NOW + timedelta(days=700),
+        version=5,
+        by_digest=digest,
     )
-    return sequence(core.load(seal).contents + stamp)
 
 
 @each_suite
 def test_v5_lists_digests_of_certificates(suite: Suite) -> None:
     us = parties(suite)
-    sealer = Sealer(us.signer.signer, v5_seal(us.signer, us.maker, digest=True))
-    assert sealer.details.version == 5
+    sealer = Sealer(us.signer.signer, v5_seal(us, digest=True))
+    assert (sealer.details.version, sealer.details.info.certificates) == (5, ())
     made = sealer.seal(CONTENT, property_info=URN, at=NOW)
-    assert not failed(check(made, suite))
+    assert read_signature(made).version == 5
+    checks = check(made, suite)
+    assert not failed(checks)
+    assert [each.name for each in checks] == CHECKS
     with pytest.raises(Misconfigured, match="does not list"):
         Sealer(us.maker.signer, sealer.eseal)
 
@@ -227,11 +235,12 @@ STAMPS = {
 
 @pytest.mark.parametrize("stamp", STAMPS.values(), ids=STAMPS)
 @each_suite
-def test_time_stamps_are_read_and_not_believed(suite: Suite, stamp: bytes) -> None:
+def test_stamps_that_are_no_tokens_are_read_and_not_believed(suite: Suite, stamp: bytes) -> None:
     us = parties(suite)
     stamped = sequence(core.load(sealed(suite)).contents + stamp)
     assert failed(check(stamped, suite)) == ["signature.stamp"]
-    eseal = v5_seal(us.signer, us.maker, digest=False, stamp=stamp)
+    bare = v5_seal(us, digest=False)
+    eseal = sequence(core.load(bare).contents + stamp)
     made = Sealer(us.signer.signer, eseal).seal(CONTENT, property_info=URN, at=NOW)
     assert failed(check(made, suite)) == ["seal.stamp"]
 
@@ -429,7 +438,7 @@ def test_seal_made_before_its_maker_was_certified(suite: Suite) -> None:
     made = Sealer(us.signer.signer, seal_for(late, us.signer)).seal(
         CONTENT, property_info=URN, at=NOW
     )
-    assert failed(check(made, suite)) == ["seal.validity"]
+    assert failed(check(made, suite)) == ["seal.maker_validity"]
 
 
 @each_suite
@@ -474,7 +483,8 @@ def test_certificates_must_be_used_as_they_allow(suite: Suite, wrong: str) -> No
         CONTENT, property_info=URN, at=NOW
     )
     travelling = {each.certificate for each in [*chain, us.ca]}
-    assert "signer.chain" in failed(check(made, suite, chain=sorted(travelling)))
+    name = "signer.usage" if wrong == "leaf usage" else "signer.chain"
+    assert name in failed(check(made, suite, chain=sorted(travelling)))
 
 
 def changed_certificate(

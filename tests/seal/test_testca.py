@@ -110,9 +110,14 @@ def test_seal(suite: Suite) -> None:
     assert not failed(checks)
     assert [each.name for each in checks] == [
         "seal.format",
+        "seal.version",
         "seal.maker",
         "seal.signature",
+        "seal.created",
         "seal.maker_chain",
+        "seal.maker_usage",
+        "seal.maker_validity",
+        "seal.maker_revocation",
         "seal.validity",
     ]
 
