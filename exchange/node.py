@@ -18,11 +18,12 @@ from functools import cached_property
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
+from zlib import crc32
 
 from exchange.catalog.loader import load as load_catalog
 from exchange.catalog.model import Catalog, Resource
 from exchange.errors import Misconfigured
-from exchange.log import CURSORS, RECEIPTS, Log, Topic, raw_topic, sealed_topic
+from exchange.log import CURSORS, RECEIPTS, TURNS, Consumer, Log, Topic, raw_topic, sealed_topic
 from exchange.pipeline import CascadeDoor, House, PullDoor, SealDoor, ViewDoor
 from exchange.seal.folder import open_sealer, read_certificates
 from exchange.seal.ses import Sealer
@@ -34,6 +35,27 @@ if TYPE_CHECKING:
     from exchange.cascade.delivery import Outcome, Policy
     from exchange.cascade.profiles import Batch
     from exchange.connect import Connector, Source
+
+
+@dataclass(frozen=True)
+class Turns:
+    """The turns (值班) of sources: each belongs to one partition of a topic, which stays empty.
+
+    The consumer group gives every partition to one worker: that worker runs the source.
+    """
+
+    consumer: Consumer
+    partitions: int
+    names: tuple[str, ...]
+
+    def sources(self) -> set[str]:
+        """Return the sources that are this worker's now."""
+        mine = {lane for _, lane in self.consumer.assigned()}
+        return {name for name in self.names if crc32(name.encode()) % self.partitions in mine}
+
+    def close(self) -> None:
+        """Leave the turns to the others."""
+        self.consumer.close()
 
 
 def utc_now() -> datetime:
@@ -98,7 +120,7 @@ class Node:
         path.parent.mkdir(parents=True, exist_ok=True)
         log = EmbeddedLog(path, clock=self.clock)
         self._open.callback(log.close)
-        log.ensure([Topic(CURSORS, compacted=True), Topic(RECEIPTS)])
+        log.ensure([Topic(CURSORS, compacted=True), Topic(RECEIPTS), Topic(TURNS)])
         return log
 
     @cached_property
@@ -212,6 +234,23 @@ class Node:
         """Read trust anchors (信任根), DER."""
         found = (read_certificates(self.settings.resolve(path)) for path in paths)
         return tuple(certificate for certificates in found for certificate in certificates)
+
+    def turns(self) -> Turns:
+        """Join the workers that share the sources out among them."""
+        (topic,) = [topic for topic in self.log.topics() if topic.name == TURNS]
+        return Turns(
+            self.log.consumer("pull", [TURNS]), topic.partitions, tuple(self.settings.sources)
+        )
+
+    def backlog(self, resource: str) -> int:
+        """Count the messages that wait for the province in a resource's lanes."""
+        sealed = sealed_topic(resource)
+        return sum(
+            self.log.bounds(sealed, lane)[1] - self.log.position("cascade", sealed, lane)
+            for topic in self.log.topics()
+            if topic.name == sealed
+            for lane in range(topic.partitions)
+        )
 
     # --- doors ----------------------------------------------------------------------------
 

@@ -1,5 +1,8 @@
 """Runs the doors: once, or supervised until a person stops it.
 
+Workers (工作者) are processes that run the same doors: the log shares the lanes of resources out
+among them, and the turns of sources, so that a schedule fires once however many there are.
+
 The main thread pulls, checks and seals; a courier thread delivers at the same time, so that
 the province's answer is never waited for. One source or resource that fails never stops the
 others: its error is kept, and decides the exit code.
@@ -21,6 +24,7 @@ from exchange.cascade.delivery import Delivery, Policy, State
 from exchange.cascade.delivery import Outcome as Answer
 from exchange.cascade.profiles import Batch
 from exchange.errors import Denied, ExchangeError, Integrity, Misconfigured, Rejected, Transient
+from exchange.log import Fenced
 from exchange.node import Node
 from exchange.pipeline import CascadeDoor, SealDoor, Sealed, ViewDoor
 from exchange.rebuild import catch_up
@@ -81,11 +85,16 @@ class Outcome:
         return not self.halted.isdisjoint({f"seal/{resource}", f"cascade/{resource}"})
 
     @contextmanager
-    def keep(self, where: str) -> Iterator[None]:
-        """Keep what fails with the source or resource it belongs to: the others go on."""
+    def keep(self, where: str, *, beside: type[ExchangeError] | None = None) -> Iterator[None]:
+        """Keep what fails with the source or resource it belongs to: the others go on.
+
+        Errors of kind ``beside`` are not kept but passed on.
+        """
         try:
             yield
         except ExchangeError as error:
+            if beside is not None and isinstance(error, beside):
+                raise
             self.errors[where] = error
         except Exception as error:
             _LOGGER.exception("defect in %s", where)
@@ -276,6 +285,13 @@ def wrong_receipt(delivery: Delivery) -> Integrity:
     )
 
 
+def _taken(name: str) -> Transient:
+    return Transient(
+        Text(f"另一个进程正在拉取 {name}", f"another process pulls {name}"),
+        hint=Text("让它继续，或先停止它", "let it go on, or stop it first"),
+    )
+
+
 def unanswered(delivery: Delivery) -> ExchangeError:
     """Say that a batch still waits, and whether a person can help."""
     name = f"{delivery.resource}/{delivery.batch_no}"
@@ -314,7 +330,8 @@ class Runner:
             _Seals(self.node, outcome, self.said, courier) as seals,
         ):
             for name in names if "pull" in self.rooms else ():
-                self._pull(name, outcome, seals)
+                if not (self._pull(name, outcome, seals) or self._pull(name, outcome, seals)):
+                    outcome.errors[f"pull/{name}"] = _taken(name)
             for resource in self.node.resources() if sources is None else sorted(resources):
                 self._seal(resource, seals, courier)
             self._dropped(outcome)
@@ -326,9 +343,10 @@ class Runner:
     def forever(self, stop: threading.Event, report: Callable[[str, ExchangeError], None]) -> None:
         """Run by the sources' schedules until ``stop`` is set; everything under way ends well."""
         outcome = Outcome()
-        schedule = Schedule(self.node, self.node.clock())
+        schedule = Schedule(self.node)
         told: dict[str, str] = {}
         with (
+            closing(self.node.turns()) as turns,
             self._courier(outcome, attempts=None, idle=_SUPERVISED_IDLE_SECONDS) as courier,
             _Seals(self.node, outcome, self.said, courier, stop) as seals,
         ):
@@ -336,12 +354,15 @@ class Runner:
                 if courier is not None:
                     courier.check()
                 if "pull" in self.rooms:
+                    schedule.own(turns.sources(), self.node.clock())
                     for name in schedule.due(self.node.clock()):
                         if stop.is_set():
                             break
-                        self._pull(name, outcome, seals, stop)
-                        failed = f"pull/{name}" in outcome.errors
-                        schedule.done(name, self.node.clock(), failed=failed)
+                        if self._pull(name, outcome, seals, stop):
+                            failed = f"pull/{name}" in outcome.errors
+                            schedule.done(name, self.node.clock(), failed=failed)
+                        else:
+                            schedule.forget(name)
                 for resource in self.node.resources():
                     self._seal(resource, seals, courier)
                 self._dropped(outcome)
@@ -383,25 +404,50 @@ class Runner:
 
     def _pull(
         self, name: str, outcome: Outcome, seals: _Seals, stop: threading.Event | None = None
-    ) -> None:
-        """Pull one source and seal along the way, so that memory stays small."""
+    ) -> bool:
+        """Pull one source and seal along the way, so that memory stays small.
+
+        Return False when another worker has taken the source over meanwhile.
+        """
         where, resource = f"pull/{name}", self.node.source_settings(name).resource
         if "seal" in self.rooms:
             seals.drain(resource)
             if outcome.stopped(resource):
-                return
+                return True
         with outcome.keep("store"):
             self._record(name)
-        with outcome.keep(where), closing(self.node.pull_door(name).run()) as pulling:
-            for rows in pulling:
-                outcome.pulled += rows
-                self.said("pulled", rows)
-                if "seal" in self.rooms:
-                    seals.drain(resource)
-                if (stop is not None and stop.is_set()) or outcome.stopped(resource):
-                    break
+        try:
+            with outcome.keep(where, beside=Fenced):
+                self._check_backlog(resource)
+                with closing(self.node.pull_door(name).run()) as pulling:
+                    for rows in pulling:
+                        outcome.pulled += rows
+                        self.said("pulled", rows)
+                        if "seal" in self.rooms:
+                            seals.drain(resource)
+                        if (stop is not None and stop.is_set()) or outcome.stopped(resource):
+                            break
+                        self._check_backlog(resource)
+        except Fenced:
+            return False
         with outcome.keep("store"):
             self._record(name, outcome.errors.get(where))
+        return True
+
+    def _check_backlog(self, resource: str) -> None:
+        """Pull no more while the province is far behind: the log must not fill the disk."""
+        upstream = self.node.settings.upstream
+        if upstream is not None and (behind := self.node.backlog(resource)) > upstream.backlog:
+            raise Transient(
+                Text(
+                    f"资源 {resource} 有 {behind} 个批次等待上级平台，暂停拉取",
+                    f"{behind} batches of {resource} wait for the province: no more is pulled",
+                ),
+                hint=Text(
+                    "上级平台恢复后自动继续；上限见 upstream.backlog",
+                    "it goes on when the province does; see upstream.backlog",
+                ),
+            )
 
     def _record(self, name: str, error: ExchangeError | None = None) -> None:
         """Show the last pull in the store, also one whose process was killed before it could."""
@@ -505,17 +551,40 @@ def _over_limits(resource: str, why: Text) -> Rejected:
 
 
 class Schedule:
-    """When each source runs next; pure but for the clock that is handed in."""
+    """When each source of this worker runs next.
+
+    It goes on from when the source's last pull began, which stands in the log: neither a restart
+    nor another worker's take-over makes a source run twice, or not at all.
+    """
 
     _RETRY = timedelta(minutes=1)
 
-    def __init__(self, node: Node, now: datetime) -> None:
-        self._settings = node.settings.sources
-        self._next: dict[str, datetime] = {
-            name: now if source.every is not None else self._cron(source.cron, now)
-            for name, source in self._settings.items()
+    def __init__(self, node: Node) -> None:
+        self._house = node.house
+        self._settings = {
+            name: source
+            for name, source in node.settings.sources.items()
             if source.every is not None or source.cron is not None
         }
+        self._next: dict[str, datetime] = {}
+
+    def own(self, names: Collection[str], now: datetime) -> None:
+        """Plan for these sources and no others: the log has given this worker their turns."""
+        for name in self._next.keys() - set(names):
+            self.forget(name)
+        for name in self._settings:
+            if name not in names or name in self._next:
+                continue
+            last = self._house.state(f"pull/{name}")
+            if last.get("done"):
+                self._next[name] = self._planned(name, datetime.fromisoformat(last["began"]))
+            else:  # it never ran, or was left in the middle
+                first = last or self._settings[name].every is not None
+                self._next[name] = now if first else self._planned(name, now)
+
+    def forget(self, name: str) -> None:
+        """Plan a source anew: another worker had it meanwhile."""
+        self._next.pop(name, None)
 
     def due(self, now: datetime) -> list[str]:
         """List the sources whose time has come.
@@ -523,7 +592,7 @@ class Schedule:
         None waits longer than from now to its next time: the clock may have been set back.
         """
         self._next = {name: min(at, self._planned(name, now)) for name, at in self._next.items()}
-        return [name for name, at in self._next.items() if at <= now]
+        return [name for name in self._settings if name in self._next and self._next[name] <= now]
 
     def done(self, name: str, now: datetime, *, failed: bool) -> None:
         """Plan the next run; sooner after a failure."""

@@ -102,6 +102,7 @@ class UpstreamSettings(_Frozen):
     ca: Path | None = None
     insecure_http: bool = False
     trust: tuple[Path, ...]
+    backlog: Annotated[int, Field(ge=1)] = 10_000
 
 
 class GatewayClient(_Frozen):

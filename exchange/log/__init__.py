@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 CURSORS = "exchange.cursors"
 """Compacted topic of everything that is only ever read by its newest value per key."""
 RECEIPTS = "exchange.receipts"
+TURNS = "exchange.turns"
+"""Holds no messages: whoever reads one of its partitions has the turn of that share of sources."""
 
 MAX_VALUE_BYTES = 1_000_000
 """Largest value of a message: Kafka's default limit of 1 MiB, less room for its envelope."""

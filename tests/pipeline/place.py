@@ -349,13 +349,19 @@ class Counted:
     receipts: int = 0
 
 
+def lanes(log: Log, topic: str) -> range:
+    """Return the partitions of a topic."""
+    (found,) = [one for one in log.topics() if one.name == topic]
+    return range(found.partitions)
+
+
 def entries(log: Log, topic: str) -> Iterator[Entry]:
-    """Read a whole topic."""
-    offset, end = log.bounds(topic, 0)
-    while offset < end:
-        for entry in log.read(topic, 0, offset, max_entries=100):
-            yield entry
-            offset = entry.offset + 1
+    """Read a whole topic, lane by lane."""
+    for lane in lanes(log, topic):
+        offset = log.bounds(topic, lane)[0]
+        while page := log.read(topic, lane, offset, max_entries=100):
+            yield from page
+            offset = page[-1].offset + 1
 
 
 def ids(value: bytes) -> list[str]:
@@ -412,13 +418,16 @@ class _Found:
 def _resource(node: Node, resource: str, trust: tuple[bytes, ...]) -> _Found:
     """Read what became of a resource; its chain, its numbers and the store agree."""
     found = _Found()
-    previous, last = "", ""
+    ends: dict[int, tuple[str, str]] = {}
     for entry in entries(node.log, sealed_topic(resource)):
         assert verify_batch(entry.value, anchors=trust).ok
         statement = open_batch(entry.value).statement
-        assert statement.batch_no == entry.key > last, "batch numbers only ever rise"
+        previous, last = ends.get(entry.partition, ("", ""))
+        assert statement.lane == entry.partition
+        assert statement.batch_no == entry.key > last, "a lane's batch numbers only ever rise"
         assert statement.previous == previous, "the chain of statements is whole"
-        previous, last = statement.digest, entry.key
+        assert entry.key not in found.batches, "no batch number of a resource comes twice"
+        ends[entry.partition] = (statement.digest, entry.key)
         found.batches[entry.key] = entry.value
         found.pulls.setdefault(statement.pull, ([], []))[0].extend(ids(entry.value))
     kept = 0
@@ -429,7 +438,8 @@ def _resource(node: Node, resource: str, trust: tuple[bytes, ...]) -> _Found:
         refused = found.pulls.setdefault(entry.headers["pull"], ([], []))[1]
         refused.extend(decode_frame(entry.value)["id"].to_list())
     raw = raw_topic(resource)
-    assert node.log.position("seal", raw, 0) == node.log.bounds(raw, 0)[1]
+    for lane in lanes(node.log, raw):
+        assert not node.log.read(raw, lane, node.log.position("seal", raw, lane), max_entries=1)
 
     deliveries = node.store.deliveries.find(resource=resource, limit=10_000)
     assert {row.batch_no for row in deliveries} == found.batches.keys()

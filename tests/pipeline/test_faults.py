@@ -412,7 +412,8 @@ def test_many_large_records_that_compress_well_do_not_fill_the_memory(tmp_path: 
 def test_a_message_that_cannot_be_read_stops_its_resource_only(place: Place) -> None:
     with place.node() as node, node.house.log.transaction("intruder") as tx:
         node.house.ensure("cases")
-        headers = {"pull": "x", "source": "x", "rows": "1", "index": "0", "since": "0"}
+        headers = dict.fromkeys(("source", "pull", "locator", "at"), "x")
+        headers |= {"rows": "1", "index": "0", "since": "0"}
         tx.append(Message(raw_topic("cases"), b"not a frame", headers=headers))
     with place.gateway():
         for _ in range(2):

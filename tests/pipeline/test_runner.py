@@ -16,7 +16,7 @@ import pytest
 
 from exchange.errors import ExchangeError, Integrity, Rejected
 from exchange.log import raw_topic
-from exchange.pipeline import release, retry
+from exchange.pipeline import release, retry, state_message
 from exchange.runner import Runner, Schedule
 from tests.gateway.faults import Fault
 from tests.pipeline.place import (
@@ -49,7 +49,9 @@ def schedule(tmp_path: Path) -> Schedule:
         + source("sql", "byhand", options)
     )
     place = Place.make(tmp_path / "node", catalog("often", "nightly", "byhand"), sources)
-    return Schedule(place.node(), NOON)
+    planned = Schedule(place.node())
+    planned.own(["often", "nightly", "byhand"], NOON)
+    return planned
 
 
 def at(hours: float) -> datetime:
@@ -74,6 +76,38 @@ def test_a_failed_source_comes_again_soon(schedule: Schedule) -> None:
     schedule.done("often", NOON, failed=True)
     assert schedule.due(NOON + timedelta(seconds=59)) == []
     assert schedule.due(NOON + timedelta(seconds=60)) == ["often"]
+
+
+def test_a_schedule_goes_on_from_the_last_pull_whoever_made_it(tmp_path: Path) -> None:
+    """A restart, or another worker's turn, fires nothing twice and forgets nothing."""
+    options = 'url: "sqlite:///x.db", table: cases'
+    sources = source("sql", "often", options, when="every: 15m")
+    sources += source("sql", "nightly", options, when='cron: "30 2 * * *"')
+    place = Place.make(tmp_path / "node", catalog("often", "nightly"), sources)
+
+    def began(name: str, when: datetime, *, done: bool) -> None:
+        with place.node() as node, node.log.transaction(f"pull/{name}") as tx:
+            state = {"began": when.isoformat(), "done": done}
+            tx.append(state_message(f"pull/{name}", state))
+
+    def due(*names: str) -> list[str]:
+        with place.node() as node:
+            planned = Schedule(node)
+            planned.own(names, NOON)
+            planned.own(["nightly"], NOON)
+            planned.own(names, NOON)
+            return planned.due(NOON)
+
+    began("often", at(-0.2), done=True)
+    began("nightly", at(-9), done=True)  # three in the morning
+    assert due("often", "nightly") == []
+    began("often", at(-0.25), done=True)
+    assert due("often", "nightly") == ["often"]
+    assert due("nightly") == [], "the turn is another worker's"
+    began("nightly", at(-24), done=True)
+    assert due("nightly") == ["nightly"], "the node was down at half past two"
+    began("often", at(-0.1), done=False)
+    assert due("often") == ["often"], "a pull that was killed goes on at once"
 
 
 def test_a_clock_set_back_lets_no_source_sleep(schedule: Schedule) -> None:
