@@ -182,6 +182,18 @@ class LogSettings(_Frozen):
         return self.partitions.get(resource, self.partitions.get("default", 1))
 
 
+class MetricsSettings(_Frozen):
+    """Where each worker serves ``/metrics``, ``/healthz`` and ``/readyz``.
+
+    A worker adds the number at the end of its name to ``port``. One whose main loop has not
+    turned for ``stall`` counts as dead.
+    """
+
+    host: str = "127.0.0.1"
+    port: Annotated[int, Field(ge=1, le=65535)] = 9464
+    stall: Duration = timedelta(minutes=10)
+
+
 class Settings(_Frozen):
     """Everything of one node."""
 
@@ -196,6 +208,7 @@ class Settings(_Frozen):
     trust: tuple[Path, ...] = ()
     upstream: UpstreamSettings | None = None
     gateway: GatewaySection | None = None
+    metrics: MetricsSettings | None = None
     production: bool = False
     _folder: Path = PrivateAttr(default=Path())
 

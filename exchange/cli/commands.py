@@ -139,21 +139,65 @@ def run(
     *,
     once: Annotated[bool, typer.Option("--once", help=both("只运行一次", "once"))] = False,
     only: Annotated[
-        str | None,
-        typer.Option(help=both("只运行一段：", "one room only: ") + "pull|seal|cascade"),
+        list[str] | None,
+        typer.Option(
+            help=both("只运行这一段，可多个：", "this room only, repeatable: ")
+            + "pull|seal|cascade"
+        ),
     ] = None,
+    workers: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            max=256,
+            help=both(
+                "启动并看护这么多个工作进程（多于一个需要 Kafka）",
+                "start and look after so many processes (more than one needs Kafka)",
+            ),
+        ),
+    ] = None,
+    name: Annotated[
+        str | None,
+        typer.Option(
+            help=both("工作进程的名称前缀（默认主机名）", "prefix of their names (default: host)")
+        ),
+    ] = None,
+    wait: Annotated[
+        str,
+        typer.Option(
+            help=both(
+                "启动时日志或存储连不上，等待这么久", "wait so long for log and store at start"
+            )
+        ),
+    ] = "0s",
+    drain: Annotated[
+        str,
+        typer.Option(
+            help=both("停止时给工作进程的时间", "time that workers have to finish when stopped")
+        ),
+    ] = "60s",
+    worker: Annotated[str, typer.Option(hidden=True)] = "",
+    leash: Annotated[int | None, typer.Option(hidden=True)] = None,
     as_json: Json = False,
 ) -> int:
-    from exchange.cli.nodes import run as command
+    from exchange.cli import run as commands
 
-    return command(talk(context, as_json=as_json), sources or None, once=once, only=only)
+    voice = talk(context, as_json=as_json)
+    rooms = commands.rooms(only or ())
+    if workers is not None:
+        if once or sources:
+            raise UsageError("--workers: neither --once nor sources")
+        return commands.crew(voice, rooms, workers, prefix=name, wait=wait, drain=drain)
+    return commands.run(
+        voice, sources or None, rooms, once=once, wait=wait, drain=drain, worker=worker, leash=leash
+    )
 
 
 @app.command(
     help=both("各资源的数量、积压、停止原因", "what came in, went out, waits or is halted")
 )
 def status(context: typer.Context, *, as_json: Json = False) -> int:
-    from exchange.cli.nodes import status as command
+    from exchange.cli.status import status as command
 
     return command(talk(context, as_json=as_json))
 
