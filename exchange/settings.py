@@ -182,6 +182,32 @@ class LogSettings(_Frozen):
         return self.partitions.get(resource, self.partitions.get("default", 1))
 
 
+class RegistrySettings(_Frozen):
+    """The schema registry that ``exchange publish`` asks, and what may be published.
+
+    ``readable`` names resources that are published although they are not shared unconditionally
+    or hold personal data: whoever can read the topic reads them.
+    """
+
+    url: Annotated[str, Field(pattern=r"^https?://[^\s/@]+(/[^\s?#]*)?$")]
+    user: str | None = None
+    password: Reference | None = None
+    ca: Path | None = None
+    insecure_http: bool = False
+    connect_seconds: Annotated[float, Field(gt=0, le=300)] = 5
+    read_seconds: Annotated[float, Field(gt=0, le=300)] = 10
+    total_seconds: Annotated[float, Field(gt=0, le=300)] = 30
+    readable: tuple[Name, ...] = ()
+
+    @model_validator(mode="after")
+    def _sensible(self) -> Self:
+        if (self.user is None) != (self.password is None):
+            raise ValueError("user and password come together")
+        if max(self.connect_seconds, self.read_seconds) > self.total_seconds:
+            raise ValueError("total_seconds is at least connect_seconds and read_seconds")
+        return self
+
+
 class MetricsSettings(_Frozen):
     """Where each worker serves ``/metrics``, ``/healthz`` and ``/readyz``.
 
@@ -208,6 +234,7 @@ class Settings(_Frozen):
     trust: tuple[Path, ...] = ()
     upstream: UpstreamSettings | None = None
     gateway: GatewaySection | None = None
+    registry: RegistrySettings | None = None
     metrics: MetricsSettings | None = None
     production: bool = False
     _folder: Path = PrivateAttr(default=Path())

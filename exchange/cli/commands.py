@@ -194,6 +194,26 @@ def run(
 
 
 @app.command(
+    help=both(
+        "把资源的合格记录逐条发布到 Kafka 主题，供外部程序读取（Confluent 格式）",
+        "put accepted records on a topic, one by one, for programs outside (Confluent format)",
+    )
+)
+def publish(
+    context: typer.Context,
+    resources: Annotated[list[str], typer.Argument(help=both("资源", "resources"))],
+    *,
+    once: Annotated[
+        bool, typer.Option("--once", help=both("发布现有的记录后退出", "what is there, then exit"))
+    ] = False,
+    as_json: Json = False,
+) -> int:
+    from exchange.cli.publish import publish as command
+
+    return command(talk(context, as_json=as_json), resources, once=once)
+
+
+@app.command(
     help=both("各资源的数量、积压、停止原因", "what came in, went out, waits or is halted")
 )
 def status(context: typer.Context, *, as_json: Json = False) -> int:

@@ -1,0 +1,213 @@
+"""The door sealed → records: one more way out of the log, beside the province's.
+
+Exactly once: the messages and the group's position are one transaction of the log.
+A lane (分区) is published in its order, and every record of one key comes through one lane to
+one partition: so the newest message of a key is its newest state.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from typing import Protocol, cast
+
+from exchange.catalog.model import Resource, Sensitivity, ShareType
+from exchange.errors import ExchangeError, Integrity, Misconfigured, Rejected
+from exchange.log import Entry, Fenced, Lane, Log, Topic, Transaction, sealed_topic
+from exchange.pipeline import House
+from exchange.publish.records import Records, cut, key_schema
+from exchange.publish.registry import Schemas
+from exchange.seal.batch import Batch, open_batch
+from exchange.text import Text
+from exchange.view import is_batch
+
+_ENTRIES = 8
+_BYTES = 4 * 1024 * 1024
+_RECORD_BYTES = 16 * 1024 * 1024
+"""Bytes of records from which on a transaction takes no further batch."""
+_FENCED = 10
+"""How often in a row a worker may find that another was faster."""
+_PERSONAL = (Sensitivity.S3, Sensitivity.S4)
+
+
+def records_topic(resource: str) -> str:
+    """Name the topic of the records of ``resource``."""
+    return f"exchange.records.{resource}"
+
+
+def group(resource: str) -> str:
+    """Name the consumer group: one per resource.
+
+    A group shares all sealed lanes out among its members; a member that publishes other
+    resources would be given lanes that it does not read.
+    """
+    return f"publish.{resource}"
+
+
+def check_readable(resource: Resource, named: Sequence[str]) -> None:
+    """Refuse a resource that not everybody may read, unless the settings name it.
+
+    Raises Misconfigured saying why.
+    """
+    personal = [field.title for field in resource.fields if field.sensitivity in _PERSONAL]
+    if resource.name in named or (resource.share_type is ShareType.UNCONDITIONAL and not personal):
+        return
+    if resource.share_type is not ShareType.UNCONDITIONAL:
+        why = Text("不是无条件共享", "is not shared unconditionally")
+    else:
+        titles = "、".join(personal[:5])
+        why = Text(f"含个人信息（{titles}）", f"holds personal data ({titles})")
+    raise Misconfigured(
+        Text(f"资源 {resource.name} {why.zh}，不能明文发布", f"resource {resource.name} {why.en}"),
+        hint=Text(
+            "凡能读该主题者均有权查看时，在 registry.readable 中列出该资源",
+            "published records are readable; if all who can read the topic may see them, name the "
+            "resource in registry.readable",
+        ),
+    )
+
+
+class RecordsTransaction(Transaction, Protocol):
+    """A transaction that takes messages for programs outside, too."""
+
+    def put(self, topic: str, key: bytes, value: bytes | None) -> None:
+        """Append a message as it is, to the partition of its key; None is a tombstone."""
+
+
+class RecordsLog(Log, Protocol):
+    """A driver on which programs outside can read: Kafka."""
+
+    def transaction(self, owner: str) -> AbstractContextManager[RecordsTransaction]:
+        """Open a transaction; as in :class:`exchange.log.Log`."""
+
+
+@dataclass
+class PublishDoor:
+    """Publishes the lanes of a resource that this worker reads.
+
+    ``foreign`` counts messages of others in the sealed topic; they are passed over, and the door
+    to the province keeps them in quarantine.
+    """
+
+    house: House
+    resource: Resource
+    schemas: Schemas
+
+    def __post_init__(self) -> None:
+        """Join the consumer group; nothing is read yet."""
+        self._log = cast("RecordsLog", self.house.log)
+        self._topic = records_topic(self.resource.name)
+        self.house.ensure(self.resource.name)
+        self._log.ensure([Topic(self._topic, self.house.lanes(self.resource.name))])
+        self._consumer = self._log.consumer(
+            group(self.resource.name), [sealed_topic(self.resource.name)]
+        )
+        self.foreign = 0
+        self._fenced = 0
+        self._stuck: set[Lane] = set()
+
+    def close(self) -> None:
+        """Leave the consumer group."""
+        self._consumer.close()
+
+    def step(self) -> int | None:
+        """Publish the next batches of a lane; return how many records, None without a batch.
+
+        A lane that cannot go on raises why, once: then the others go on without it, until
+        :meth:`retry`.
+        """
+        entries = self._consumer.poll(max_entries=_ENTRIES, max_bytes=_BYTES, skip=self._stuck)
+        if not entries:
+            return None
+        try:
+            count = self._take(entries)
+        except Fenced:
+            # Another worker has the lane now, and publishes what we read.
+            self._consumer.rewind()
+            self._fenced += 1
+            if self._fenced > _FENCED:
+                raise
+            return 0
+        except BaseException as error:
+            self._consumer.rewind()
+            if isinstance(error, Integrity | Rejected):
+                self._stuck.add((entries[0].topic, entries[0].partition))
+            raise
+        self._fenced = 0
+        return count
+
+    def retry(self) -> None:
+        """Try the lanes again that could not go on."""
+        self._stuck.clear()
+
+    def _take(self, entries: Sequence[Entry]) -> int:
+        made: list[Records] = []
+        size = foreign = 0
+        last: Entry | None = None
+        for entry in entries:
+            if is_batch(entry):
+                try:
+                    batch = self._open(entry)
+                    made.append(self._cut(batch, entry))
+                except ExchangeError:
+                    if last is None:
+                        raise
+                    break  # what stands before it is published first
+                size += len(batch.records)
+            else:
+                foreign += 1
+            last = entry
+            if size >= _RECORD_BYTES:
+                break
+        assert last is not None  # noqa: S101 - there is an entry, and it did not raise
+        self.house.at("publish:before")
+        with self._log.transaction(f"publish/{self.resource.name}/{last.partition}") as tx:
+            for records in made:
+                for key, value in zip(records.keys, records.values, strict=True):
+                    tx.put(self._topic, key, value)
+            tx.commit(self._consumer, last.topic, last.partition, last.offset + 1)
+            self.house.at("publish:within")
+        self.house.at("publish:after")
+        if last is not entries[-1]:
+            self._consumer.rewind()
+        self.foreign += foreign
+        return sum(len(records.keys) for records in made)
+
+    def _open(self, entry: Entry) -> Batch:
+        """Take a batch apart; raises Integrity for anything but one of this resource."""
+        try:
+            batch = open_batch(entry.value)
+        except Integrity as error:
+            raise _foreign(entry, error.what) from error
+        if batch.statement.resource != self.resource.name:
+            other = batch.statement.resource
+            raise _foreign(entry, Text(f"属于资源 {other}", f"it is of resource {other}"))
+        return batch
+
+    def _cut(self, batch: Batch, entry: Entry) -> Records:
+        text, key = batch.schema.text, self.resource.key
+        key_id = self.schemas.number(f"{self._topic}-key", key_schema(text, key))
+        value_id = self.schemas.number(f"{self._topic}-value", text)
+        try:
+            return cut(
+                batch.records,
+                batch.offsets,
+                batch.schema,
+                key,
+                key_id=key_id,
+                value_id=value_id,
+            )
+        except ValueError as error:
+            raise _foreign(entry, Text(str(error), str(error))) from error
+
+
+def _foreign(entry: Entry, why: Text) -> Integrity:
+    where = f"{entry.topic}/{entry.partition}/{entry.offset}"
+    return Integrity(
+        Text(f"{where} 不是本资源的封签批次：{why.zh}", f"{where} is no batch of ours: {why.en}"),
+        hint=Text(
+            "该分区停止发布，其他资源不受影响；请查明是谁写入了该主题",
+            "this lane is published no further, others go on; find out who wrote to the topic",
+        ),
+    )

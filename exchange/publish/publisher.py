@@ -1,0 +1,70 @@
+"""Runs the doors of several resources: once, or until a person stops it."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from exchange.errors import ExchangeError, Transient
+from exchange.publish.door import PublishDoor
+from exchange.runner import Outcome
+
+_IDLE_SECONDS = 0.5
+_AGAIN_SECONDS = 5.0
+"""How long a resource is left alone whose log or registry is away."""
+_REST_SECONDS = 60.0
+"""How long it is left alone when it needs a person."""
+
+
+@dataclass
+class Publisher:
+    """Gives each resource its turn; one that fails never stops the others.
+
+    ``said`` is called with a resource and how many of its records were published.
+    """
+
+    doors: Mapping[str, PublishDoor]
+    said: Callable[[str, int], None] = lambda _resource, _records: None
+
+    def once(self) -> Outcome:
+        """Publish what is there; errors are by ``publish/<resource>``."""
+        outcome = Outcome()
+        for name, door in self.doors.items():
+            more = True
+            while more:
+                with outcome.keep(f"publish/{name}"):
+                    more = False
+                    more = self._step(name, door)
+        return outcome
+
+    def forever(
+        self,
+        stop: threading.Event,
+        report: Callable[[str, ExchangeError], None],
+        monotonic: Callable[[], float],
+    ) -> None:
+        """Publish until ``stop`` is set; what fails is reported and tried again."""
+        outcome = Outcome()
+        due = dict.fromkeys(self.doors, 0.0)
+        while not stop.is_set():
+            busy = False
+            for name, door in self.doors.items():
+                if stop.is_set() or monotonic() < due[name]:
+                    continue
+                where = f"publish/{name}"
+                with outcome.keep(where):
+                    busy |= self._step(name, door)
+                error = outcome.errors.pop(where, None)
+                if error is not None:
+                    report(where, error)
+                    wait = _AGAIN_SECONDS if isinstance(error, Transient) else _REST_SECONDS
+                    due[name] = monotonic() + wait
+            if not busy:
+                stop.wait(_IDLE_SECONDS)
+
+    def _step(self, name: str, door: PublishDoor) -> bool:
+        count = door.step()
+        if count:
+            self.said(name, count)
+        return count is not None
