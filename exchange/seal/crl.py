@@ -56,7 +56,7 @@ class Crl:
     title: str
     this_update: datetime
     next_update: datetime | None
-    entries: Mapping[int, tuple[bytes, ...]] = field(repr=False)
+    entries: Mapping[int, Sequence[bytes]] = field(repr=False)
     """Received entries by serial number."""
     points: frozenset[bytes] | None
     """Names of the distribution point it is for; None: for all of the issuer's."""
@@ -118,9 +118,9 @@ def _moment(data: bytes) -> datetime:
     return der.moment_of(data[0], der.contents(data))
 
 
-def _entries(revoked: bytes) -> dict[int, tuple[bytes, ...]]:
+def _entries(revoked: bytes) -> dict[int, list[bytes]]:
     """Index the entries by serial number; a list may have a hundred thousand."""
-    entries: dict[int, tuple[bytes, ...]] = {}
+    entries: dict[int, list[bytes]] = {}
     for entry in der.split(revoked):
         serial, at, *rest = der.split(entry)
         if serial[0] != _INTEGER or len(rest) > 1:
@@ -128,7 +128,7 @@ def _entries(revoked: bytes) -> dict[int, tuple[bytes, ...]]:
             raise ValueError(msg)
         _moment(at)
         number = int.from_bytes(der.contents(serial), signed=True)
-        entries[number] = (*entries.get(number, ()), entry)
+        entries.setdefault(number, []).append(entry)
     return entries
 
 
