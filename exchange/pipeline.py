@@ -49,7 +49,7 @@ from exchange.cascade.profiles import Batch
 from exchange.catalog.avro import schema_text
 from exchange.catalog.model import Catalog, Resource
 from exchange.connect import Pulled, Source
-from exchange.errors import ExchangeError, Rejected
+from exchange.errors import ExchangeError, Misconfigured, Rejected
 from exchange.lane import Lane, Numbers, lane_key, numbers_key
 from exchange.log import (
     CURSORS,
@@ -83,7 +83,7 @@ from exchange.validate.reasons import COLUMN as REASONS
 from exchange.validate.seen import Seen
 from exchange.validate.validator import compile_resource
 from exchange.validate.work import source_columns
-from exchange.view import delivery_of, is_batch, moved, pending, receipt_row, show
+from exchange.view import NOBODY, delivery_of, is_batch, moved, pending, receipt_row, show
 
 LOCAL = ZoneInfo("Asia/Shanghai")
 """Batch numbers carry the local date."""
@@ -123,7 +123,19 @@ class House:
         )
 
     def ensure(self, resource: str) -> None:
-        """Create the topics of a resource."""
+        """Create the topics of a resource, or give them more lanes."""
+        if self.partitions(resource) > 1 and self.resource(resource).unique:
+            raise Misconfigured(
+                Text(
+                    f"资源 {resource} 除主键外另有唯一性规则，只能有一个分区",
+                    f"{resource} has rules of uniqueness beside its key: it can have one lane only",
+                ),
+                hint=Text(
+                    "各分区只按主键分流，看不到彼此的记录；请在 log.partitions 中改为 1",
+                    "lanes share records out by the key and do not see each other's;"
+                    " set it to 1 in log.partitions",
+                ),
+            )
         names = (raw_topic(resource), sealed_topic(resource), quarantine_topic(resource))
         self.log.ensure([Topic(name, self.partitions(resource)) for name in names])
 
@@ -601,8 +613,8 @@ def unreadable(resource: str, entry: Entry, house: House) -> Message:
         entry.value,
         headers={
             "kind": "unreadable",
-            "source": "",
-            "pull": "",
+            "source": NOBODY,
+            "pull": NOBODY,
             "locator": f"{entry.topic}/{entry.partition}/{entry.offset}",
             "at": instant(house.clock()),
             "rows": "1",

@@ -28,6 +28,8 @@ def show(store: Store, resource: str, entries: Sequence[Entry]) -> int:
     return store.pulls.add_notes([note for entry in notes for note in _notes(entry)])
 
 
+NOBODY = "-"
+"""Stands for the source and the pull of a foreign message: there are none."""
 _BATCH = frozenset({"rows", "statement", "root", "pull"})
 _NOTES = frozenset({"kind", "pull", "locator"})
 _REFUSED = frozenset({"kind", "source", "pull", "locator", "rows", "reasons", "catalog", "at"})
@@ -98,12 +100,12 @@ def _refused_row(resource: str, entry: Entry) -> QuarantineRow:
             partition=entry.partition,
             offset=entry.offset,
             resource=resource,
-            source="",
-            pull="",
-            locator="",
+            source=NOBODY,
+            pull=NOBODY,
+            locator=f"{entry.topic}/{entry.partition}/{entry.offset}",
             rows=1,
             reasons={UNREADABLE: 1},
-            catalog_version="",
+            catalog_version=NOBODY,
             created_at=datetime.fromtimestamp(entry.time / 1000, UTC),
         )
     return QuarantineRow(

@@ -1,0 +1,266 @@
+"""Lanes: how rows are shared out, how numbers are, and what several workers make of it."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import asdict, replace
+from datetime import timedelta
+from pathlib import Path
+
+import polars as pl
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from exchange.errors import Misconfigured, Transient
+from exchange.lane import BLOCK, Lane, Numbers
+from exchange.log import Message, quarantine_topic, raw_topic, sealed_topic
+from exchange.pipeline import spread
+from exchange.replay import replay, waiting
+from exchange.runner import Runner
+from exchange.validate.quarantine import UNREADABLE, show
+from tests.pipeline.place import (
+    EAGER,
+    Place,
+    audit,
+    entries,
+    finish,
+    lanes,
+    records,
+    run_once,
+    settle,
+    start,
+    write_table,
+)
+from tests.pipeline.test_faults import make, run
+
+# --- rows -----------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Place:
+    return make(tmp_path_factory.mktemp("lanes") / "node", {"cases": records(10)})
+
+
+@given(keys=st.lists(st.text(max_size=4) | st.none(), max_size=40), count=st.integers(1, 9))
+def test_the_same_key_comes_to_the_same_lane_in_order(
+    place: Place, keys: list[str | None], count: int
+) -> None:
+    with place.node() as node:
+        resource = node.house.resource("cases")
+    frame = pl.DataFrame({"no": pl.Series(keys, dtype=pl.String), "row": range(len(keys))})
+    parts = dict(spread(frame, resource, count))
+    assert set(parts) <= set(range(count))
+    found = [row for part in parts.values() for row in part["row"].to_list()]
+    assert sorted(found) == list(range(len(keys)))
+    homes: dict[str, set[int]] = {}
+    for lane, part in parts.items():
+        assert part["row"].to_list() == sorted(part["row"].to_list())
+        for key in part["no"].to_list():
+            homes.setdefault((key or "").strip(), set()).add(lane)
+    assert all(len(those) == 1 for those in homes.values())
+
+
+def test_the_share_of_a_key_never_changes(place: Place) -> None:
+    """A key that moved to another lane could overtake itself: these values are for ever."""
+    with place.node() as node:
+        resource = node.house.resource("cases")
+    frame = pl.DataFrame({"no": ["1", "n1", "名称", "232700"]})
+    assert {lane: part["no"].to_list() for lane, part in spread(frame, resource, 8)} == {
+        3: ["名称", "232700"],
+        4: ["n1"],
+        7: ["1"],
+    }
+
+
+# --- numbers --------------------------------------------------------------------------------------
+
+
+@given(
+    steps=st.lists(
+        st.tuples(st.integers(0, 3), st.integers(1, 150), st.integers(-1, 1), st.booleans()),
+        max_size=40,
+    )
+)
+def test_numbers_are_unique_and_rise_whatever_happens(
+    steps: list[tuple[int, int, int, bool]],
+) -> None:
+    """Lanes take numbers in turn; some are killed before they commit; the clock jumps by days."""
+    numbers, states = Numbers(), {lane: Lane() for lane in range(4)}
+    day, given_out = 20261123, Counter[str]()
+    for lane, count, jump, killed in steps:
+        day += jump
+        state = Lane(**asdict(states[lane]))
+        taken = []
+        for _ in range(count):
+            if not state.has_number(str(day)):
+                numbers.block(lane, state, str(day))
+            taken.append(state.next_number())
+        assert taken == sorted(taken)
+        before = f"{states[lane].day}{states[lane].number:05d}"
+        assert taken[0] > before or not states[lane].day
+        if not killed:
+            states[lane] = state
+            given_out.update(taken)
+    assert all(count == 1 for count in given_out.values())
+
+
+def test_a_lane_that_was_killed_gets_its_block_again() -> None:
+    numbers, lane = Numbers(), Lane()
+    numbers.block(2, lane, "20261123")
+    lane = Lane()
+    numbers.block(2, lane, "20261123")
+    assert (lane.next_number(), numbers.last) == ("2026112300001", BLOCK)
+
+
+def test_a_day_has_99999_numbers() -> None:
+    numbers, lane = Numbers("20261123", 99_990), Lane()
+    numbers.block(0, lane, "20261123")
+    assert [lane.next_number()[-5:] for _ in range(9)][-1] == "99999"
+    assert not lane.has_number("20261123")
+    with pytest.raises(Transient):
+        numbers.block(0, lane, "20261123")
+    numbers.block(0, lane, "20261124")
+    assert lane.next_number() == "2026112400001"
+
+
+# --- the node -------------------------------------------------------------------------------------
+
+
+def widen(place: Place, count: int) -> None:
+    path = place.folder / "exchange.yaml"
+    text = path.read_text(encoding="utf-8").partition("\nlog:")[0]
+    path.write_text(f"{text}\nlog: {{partitions: {{default: {count}}}}}\n", encoding="utf-8")
+
+
+def test_lanes_can_be_added_between_two_runs_of_a_day(tmp_path: Path) -> None:
+    rows = records(900)
+    place = make(tmp_path / "node", {"cases": rows[:300]})
+    with place.gateway():
+        run(place)
+        for count, more in ((3, rows[300:600]), (5, rows[600:])):
+            widen(place, count)
+            write_table(place.folder / "cases.db", more)
+            assert run(place).errors == {}
+        widen(place, 2)
+        assert run(place).errors == {}, "fewer than there are changes nothing"
+    place.sources = {"cases": rows}
+    audit(place)
+    with place.node() as node:
+        assert lanes(node.log, sealed_topic("cases")) == range(5)
+        assert {entry.partition for entry in entries(node.log, raw_topic("cases"))} == {*range(5)}
+
+
+def test_several_processes_share_the_work_and_seal_nothing_twice(tmp_path: Path) -> None:
+    place = make(tmp_path / "node", {"cases": records(1500), "firms": records(700)})
+    widen(place, 3)
+    with place.gateway(), place.node() as node:
+        assert node.store
+        node.house.ensure("cases")
+        codes = {finish(one) for one in [start(run_once, place.folder) for _ in range(3)]}
+        assert codes <= {0, 4}
+        settle(place)
+    audit(place)
+
+
+def test_uniqueness_beside_the_key_needs_one_lane(tmp_path: Path) -> None:
+    place = make(tmp_path / "node", {"cases": records(10)})
+    path = place.folder / "catalog.yaml"
+    path.write_text(
+        path.read_text(encoding="utf-8").replace("key: [no]", "key: [no]\n    unique: [[id]]")
+    )
+    widen(place, 2)
+    with place.gateway():
+        assert isinstance(run(place).error(), Misconfigured)
+        widen(place, 1)
+        assert run(place).errors == {}
+
+
+def test_no_more_is_pulled_while_the_province_is_far_behind(tmp_path: Path) -> None:
+    place = make(tmp_path / "node", {"cases": records(900)})
+    path = place.folder / "exchange.yaml"
+    path.write_text(
+        path.read_text(encoding="utf-8").replace("upstream:", "upstream:\n  backlog: 3")
+    )
+    place.call("http://127.0.0.1:9")
+    with place.node() as node:
+        done = Runner(node, policy=EAGER, rooms=("pull", "seal")).once()
+    assert isinstance(done.errors["pull/cases"], Transient)
+    assert 3 < done.batches < 9
+    assert done.pulled < 900
+    with place.gateway():
+        for _ in range(9):
+            if run(place).errors == {}:
+                break
+    audit(place)
+
+
+# --- messages of others ---------------------------------------------------------------------------
+
+
+def test_a_foreign_message_is_kept_and_stops_nobody(tmp_path: Path) -> None:
+    """Somebody writes into our topics: it is kept with its bytes, and the rest goes on."""
+    place = make(tmp_path / "node", {"cases": records(300), "firms": records(100)})
+    topics = [name("cases") for name in (raw_topic, sealed_topic, quarantine_topic)]
+    with place.node() as node:
+        node.house.ensure("cases")
+        with node.log.transaction("intruder") as tx:
+            for topic in topics:
+                tx.append(Message(topic, f"我不是你们的 {topic}".encode()))
+                tx.append(Message(topic, b"", key="x", headers={"kind": "records"}))
+    with place.gateway():
+        assert run(place).errors == {}
+    with place.node() as node:
+        index = node.store.quarantine.find(resource="cases")
+        foreign = [row for row in index if row.reasons == {UNREADABLE: 1}]
+        assert len(foreign) == 6
+        assert {row.locator for row in foreign} == {
+            f"{topic}/0/{offset}" for topic in topics for offset in (0, 1)
+        }
+        kept = waiting(node.house, node.store, foreign)
+        resource = node.house.resource("cases")
+        shown = [record for refused in kept for record in show(refused, resource)]
+        assert {reason["rule"] for record in shown for reason in record.reasons} == {UNREADABLE}
+        assert (
+            sum(
+                "我不是你们的" in reason["zh"] + reason["value"]
+                for record in shown
+                for reason in record.reasons
+            )
+            == 3
+        )
+        done = replay(node.house, node.store, resource, by="test")
+        assert done.held >= 6, "it cannot be replayed, only dismissed"
+    with place.gateway():
+        assert run(place).errors == {}
+    with place.node() as node:
+        states = {row.state for row in node.store.deliveries.find(resource="cases")}
+        assert states == {"receipted"}
+
+
+def test_the_waits_of_one_lane_delay_no_other(tmp_path: Path) -> None:
+    place = make(tmp_path / "node", {"cases": records(600)})
+    widen(place, 4)
+    with place.node() as node:
+        Runner(node, policy=EAGER, rooms=("pull", "seal")).once()
+        slow = node.store.deliveries.find(resource="cases")[-1]
+        later = node.clock() + timedelta(minutes=5)
+        node.store.deliveries.save(replace(slow, state="waiting", due=later))
+    with place.gateway(), place.node() as node:
+        door = node.cascade_door("cases", node.sender(), EAGER)
+        for _ in range(200):
+            delivery = door.step()
+            if delivery is not None and delivery.state == "waiting":
+                break
+        states = Counter(
+            (row.lane, str(row.state)) for row in node.store.deliveries.find(resource="cases")
+        )
+        door.close()
+    assert all(state == "receipted" for lane, state in states if lane != slow.lane), states
+    assert (slow.lane, "receipted") not in states
+    with place.node() as node:
+        (row,) = [r for r in node.store.deliveries.find(resource="cases") if r.due is not None]
+        node.store.deliveries.save(replace(row, state="pending", due=None))
+    with place.gateway():
+        settle(place)
+    audit(place)
