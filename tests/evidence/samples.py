@@ -1,0 +1,64 @@
+"""A naive RFC 6962, entries, and logs of any size."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from exchange.evidence.entry import Entry
+from exchange.evidence.log import EvidenceLog
+from exchange.seal.suites import SM2_SM3
+
+ORIGIN = "data.dxal.example/evidence"
+
+
+def digest(data: bytes) -> bytes:
+    return SM2_SM3.digest(data)
+
+
+def mth(leaves: list[bytes]) -> bytes:
+    """RFC 6962 §2.1 as it is written, over leaf hashes."""
+    if not leaves:
+        return digest(b"")
+    if len(leaves) == 1:
+        return leaves[0]
+    k = 1 << (len(leaves) - 1).bit_length() - 1
+    return digest(b"\x01" + mth(leaves[:k]) + mth(leaves[k:]))
+
+
+def path(m: int, leaves: list[bytes]) -> list[bytes]:
+    """RFC 6962 §2.1.1 as it is written."""
+    if len(leaves) == 1:
+        return []
+    k = 1 << (len(leaves) - 1).bit_length() - 1
+    if m < k:
+        return [*path(m, leaves[:k]), mth(leaves[k:])]
+    return [*path(m - k, leaves[k:]), mth(leaves[:k])]
+
+
+def proof(m: int, leaves: list[bytes], *, whole: bool = True) -> list[bytes]:
+    """RFC 6962 §2.1.2 as it is written: SUBPROOF(m, D[n], b)."""
+    if m == len(leaves):
+        return [] if whole else [mth(leaves)]
+    k = 1 << (len(leaves) - 1).bit_length() - 1
+    if m <= k:
+        return [*proof(m, leaves[:k], whole=whole), mth(leaves[k:])]
+    return [*proof(m - k, leaves[k:], whole=False), mth(leaves[:k])]
+
+
+def entry(number: int, word: str = "") -> bytes:
+    """Return one entry of the log, different for each number and word."""
+    return Entry(
+        type="receipt" if number % 2 else "statement",
+        resource="permits",
+        lane=number % 8,
+        batch_no=f"20261123{number:05}",
+        digest=f"sm3:{digest(f'{number} {word}'.encode()).hex()}",
+    ).to_bytes()
+
+
+def entries(start: int, end: int, word: str = "") -> list[bytes]:
+    return [entry(number, word) for number in range(start, end)]
+
+
+def open_log(folder: Path) -> EvidenceLog:
+    return EvidenceLog.open(folder, origin=ORIGIN)
