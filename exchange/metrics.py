@@ -32,8 +32,10 @@ from exchange.standing import Standing
 from exchange.text import Text
 
 SURVEY_SECONDS = 10.0
-"""Pause between two surveys."""
-FRESH_SECONDS = 60.0
+"""Pause between two surveys; longer where a survey takes long, see ``_SURVEY_SHARE``."""
+_SURVEY_SHARE = 0.05
+"""Share of the time that surveys may take: many lanes on a cluster are many questions."""
+FRESH_SECONDS = 300.0
 """A worker whose last good survey is older is not ready."""
 _REQUEST_SECONDS = 5.0
 _CONNECTIONS = 8
@@ -340,7 +342,14 @@ class _Handler(BaseHTTPRequestHandler):
 
 
 @contextmanager
-def serving(meter: Meter, host: str, port: int, *, pause: float = SURVEY_SECONDS) -> Iterator[int]:
+def serving(
+    meter: Meter,
+    host: str,
+    port: int,
+    *,
+    monotonic: Callable[[], float],
+    pause: float = SURVEY_SECONDS,
+) -> Iterator[int]:
     """Survey and serve from threads of their own until the block ends; yields the port.
 
     Raises Misconfigured when the port cannot be had.
@@ -359,8 +368,9 @@ def serving(meter: Meter, host: str, port: int, *, pause: float = SURVEY_SECONDS
 
     def survey() -> None:
         while not done.is_set():
+            began = monotonic()
             meter.look()
-            done.wait(pause)
+            done.wait(max(pause, (monotonic() - began) / _SURVEY_SHARE))
 
     threads = [
         threading.Thread(target=survey, name="survey", daemon=True),

@@ -321,5 +321,5 @@ def _metered(node: Node, worker: str) -> Iterator[Meter | None]:
         monotonic=time.monotonic,
         stall=section.stall.total_seconds(),
     )
-    with serving(meter, section.host, port):
+    with serving(meter, section.host, port, monotonic=time.monotonic):
         yield meter

@@ -267,6 +267,9 @@ def running(folder: Path, *options: object) -> Iterator[Parent]:
     reader.start()
     try:
         yield parent
+    except AssertionError as error:
+        error.add_note("".join(parent.lines))
+        raise
     finally:
         process.kill()
         process.wait()
