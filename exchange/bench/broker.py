@@ -17,7 +17,7 @@ import sys
 import tempfile
 import time
 import uuid
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -159,7 +159,7 @@ def brokers(
     count: int = 1,
     *,
     security: Security | None = None,
-    properties: Mapping[str, object] | None = None,
+    properties: Mapping[str, object] | Callable[[int, Ports], Mapping[str, object]] | None = None,
     folders: Sequence[Path] | None = None,
     port: int | None = None,
     options: Sequence[str] = QUICK,
@@ -167,9 +167,10 @@ def brokers(
     """Run brokers that are controllers too; at the end they are killed.
 
     ``folders`` are the brokers' data folders, one each; they stay, and data in them is taken up
-    again. ``port`` is the first broker's. ``properties`` go over all others, ``options`` are
-    Java's. A cluster that ``EXCHANGE_TEST_KAFKA`` names serves where one broker is asked for and
-    nothing else. Raises Missing when there is no way to run one, Transient when one fails.
+    again. ``port`` is the first broker's. ``properties`` go over all others; a function of the
+    broker's number and ports where they differ. ``options`` are Java's. A cluster that
+    ``EXCHANGE_TEST_KAFKA`` names serves where one broker is asked for and nothing else. Raises
+    Missing when there is no way to run one, Transient when one fails.
     """
     given = os.environ.get(VARIABLE)
     if given and (count, security, properties, folders, port) == (1, None, None, None, None):
@@ -185,7 +186,8 @@ def brokers(
         made = []
         for number, (own, folder) in enumerate(zip(ports, places, strict=True)):
             file = home / f"{number}.properties"
-            told = common | files.own(number, own, folder) | dict(properties or {})
+            theirs = properties(number, own) if callable(properties) else properties
+            told = common | files.own(number, own, folder) | dict(theirs or {})
             files.write(file, "".join(f"{k}={v}\n" for k, v in told.items()).encode())
             folder.mkdir(parents=True, exist_ok=True)
             if not (folder / "meta.properties").exists():
