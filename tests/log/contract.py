@@ -61,6 +61,12 @@ class LogContract:
     def opener(self) -> Opener:
         raise NotImplementedError
 
+    def hand_over(self, consumer: Consumer) -> None:
+        """Let other members of the group read what ``consumer`` reads, without its knowing.
+
+        Nothing to do where every member reads all partitions.
+        """
+
     @pytest.fixture
     def opening(self, opener: Opener) -> Iterator[Opening]:
         opened: list[Log] = []
@@ -240,6 +246,7 @@ class LogContract:
         waiting = slow_process.__enter__()
         waiting.append(Message(sealed, b"slow"))
 
+        self.hand_over(slow)
         fast_log = opening()
         fast = fast_log.consumer("group", [topic])
         mine = take(fast, 2)

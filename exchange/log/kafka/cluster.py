@@ -1,0 +1,269 @@
+"""One connection to the cluster for everything but membership and writing.
+
+kafka-python's admin client with what it lacks: offsets that wait for open transactions
+(``require_stable``), commits in the name of a member as it was, and a fetch that says where to
+read on. All methods may be called by any thread; each is bounded by the request time limit.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from typing import TYPE_CHECKING, Any
+
+from kafka import errors
+from kafka.admin import KafkaAdminClient, MemberToRemove
+from kafka.protocol.consumer import (
+    FetchRequest,
+    IsolationLevel,
+    ListOffsetsRequest,
+    OffsetCommitRequest,
+    OffsetFetchRequest,
+    OffsetSpec,
+)
+from kafka.protocol.metadata import CoordinatorType, FindCoordinatorRequest
+from kafka.structs import TopicPartition
+
+from exchange.log.kafka.client import IN_FLIGHT
+from exchange.log.kafka.records import Slice, decode
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping
+    from typing import TypeVar
+
+    from kafka.structs import ConsumerGroupMetadata
+
+    from exchange.log import Lane
+
+    Found = TypeVar("Found")
+
+OLDEST = (2, 5)
+"""Transactions that fence by group generation (KIP-447) came with Apache Kafka 2.5."""
+FIRST, END = OffsetSpec.EARLIEST, OffsetSpec.LATEST
+_RETRY_SECONDS = 0.02
+_NEWS_SECONDS = 5.0
+"""Longest time until every broker knows a topic that was just made."""
+_RETRIABLE = (errors.RetriableError, errors.UnknownBrokerIdError)
+
+
+class Cluster(KafkaAdminClient):  # type: ignore[misc]  # the library has no types
+    """The cluster, as far as one client sees it."""
+
+    def __init__(self, *, monotonic: Callable[[], float], **config: Any) -> None:
+        self._monotonic = monotonic
+        super().__init__(max_in_flight_requests_per_connection=IN_FLIGHT, **config)
+        version = self._manager.broker_version
+        if version < OLDEST:
+            raise errors.UnsupportedVersionError(
+                f"broker {'.'.join(map(str, version))} is older than {'.'.join(map(str, OLDEST))}"
+            )
+        self._manager.cluster.need_all_topic_metadata = True
+        self._homes: dict[str, int] = {}
+
+    def version(self) -> str:
+        """Return Kafka's version as far as its interface tells, such as ``4.3``."""
+        return ".".join(map(str, self._manager.broker_version))
+
+    def offsets(
+        self, lanes: Iterable[Lane], spec: OffsetSpec, *, committed: bool = True
+    ) -> dict[Lane, int]:
+        """Ask for the first or end offset of lanes.
+
+        The end is the last stable offset: what lies below is decided. Without ``committed`` it
+        is the high watermark: what lies below is on the replicas.
+        """
+        level = IsolationLevel.READ_COMMITTED if committed else IsolationLevel.READ_UNCOMMITTED
+        return self._patiently(lambda: self._offsets(set(lanes), spec, level))
+
+    def fetch(self, lane: Lane, offset: int, max_bytes: int) -> Slice:
+        """Read committed entries from ``offset`` on, at least one batch when there is one.
+
+        Raises OffsetOutOfRangeError and CorruptRecordError.
+        """
+        found = self._patiently(lambda: self._fetch(lane, offset, max_bytes))
+        aborted = [(one.first_offset, one.producer_id) for one in found.aborted_transactions or ()]
+        return decode(lane, offset, found.records or b"", aborted)
+
+    def committed(self, group: str, lanes: Collection[Lane] | None = None) -> dict[Lane, int]:
+        """Return a group's positions, of all its lanes or those asked for; waits for open ones."""
+        return self._patiently(lambda: self._committed(group, lanes), group)
+
+    def commit(self, member: ConsumerGroupMetadata, offsets: Mapping[Lane, int]) -> None:
+        """Set positions in the name of a member as it was when it read."""
+        self._patiently(lambda: self._commit(member, offsets), member.group_id)
+
+    def groups(self) -> list[str]:
+        """List the consumer groups."""
+        return [group["group_id"] for group in self.list_groups()]
+
+    def drop(self, lane: Lane, before: int) -> None:
+        """Drop the entries of a lane below an offset."""
+        self.delete_records({TopicPartition(*lane): before})
+
+    def expel(self, member: ConsumerGroupMetadata) -> None:
+        """Take a static member out of its group, if it still is the one that bears its name."""
+        one = MemberToRemove(member.member_id, member.group_instance_id)
+        self.remove_group_members(member.group_id, [one])
+
+    def _patiently(self, attempt: Callable[[], Awaitable[Found]], group: str = "") -> Found:
+        """Run ``attempt`` on the client's thread until it succeeds or time is up."""
+        found: Found = self._manager.run(self._trying, attempt, group)
+        return found
+
+    async def _trying(self, attempt: Callable[[], Awaitable[Found]], group: str) -> Found:
+        start = self._monotonic()
+        while True:
+            try:
+                return await attempt()
+            except _RETRIABLE as error:
+                gone = isinstance(error, errors.UnknownTopicOrPartitionError)
+                patience = _NEWS_SECONDS if gone else self.config["request_timeout_ms"] / 1000
+                if self._monotonic() - start >= patience:
+                    raise
+                self._homes.pop(group, None)
+                if error.invalid_metadata:
+                    await self._refresh()
+                await self._net.sleep(_RETRY_SECONDS)
+
+    async def _refresh(self) -> None:
+        try:
+            await self._manager.cluster.refresh_metadata()
+        except _RETRIABLE:
+            return  # the next attempt tells
+
+    def _leader(self, lane: Lane) -> int:
+        leader: int | None = self._manager.cluster.leader_for_partition(TopicPartition(*lane))
+        if leader is None:
+            raise errors.UnknownTopicOrPartitionError(f"{lane[0]}/{lane[1]}")
+        if leader < 0:
+            raise errors.LeaderNotAvailableError(f"{lane[0]}/{lane[1]}")
+        return leader
+
+    async def _offsets(
+        self, lanes: set[Lane], spec: OffsetSpec, level: IsolationLevel
+    ) -> dict[Lane, int]:
+        by_leader: dict[int, list[Lane]] = defaultdict(list)
+        for lane in lanes:
+            by_leader[self._leader(lane)].append(lane)
+        topic = ListOffsetsRequest.ListOffsetsTopic
+        asked = [
+            self._manager.send(
+                ListOffsetsRequest(
+                    isolation_level=level.value,
+                    topics=[
+                        topic(
+                            name=name,
+                            partitions=[
+                                topic.ListOffsetsPartition(partition_index=number, timestamp=spec)
+                                for number in numbers
+                            ],
+                        )
+                        for name, numbers in _by_topic(theirs).items()
+                    ],
+                    min_version=ListOffsetsRequest.min_version_for_isolation_level(level),
+                ),
+                node_id=leader,
+            )
+            for leader, theirs in by_leader.items()
+        ]
+        found = {}
+        for answer in asked:
+            for part in (await answer).topics:
+                for row in part.partitions:
+                    _check(row.error_code, f"{part.name}/{row.partition_index}")
+                    found[part.name, row.partition_index] = row.offset
+        return found
+
+    async def _fetch(self, lane: Lane, offset: int, max_bytes: int) -> Any:
+        topic = FetchRequest.FetchTopic
+        part = topic.FetchPartition(
+            partition=lane[1], fetch_offset=offset, partition_max_bytes=max_bytes
+        )
+        request = FetchRequest(
+            max_wait_ms=0,
+            min_bytes=0,
+            max_bytes=max_bytes,
+            isolation_level=IsolationLevel.READ_COMMITTED,
+            topics=[topic(topic=lane[0], partitions=[part])],
+            min_version=4,
+            max_version=12,  # topics by name
+        )
+        answer = await self._manager.send(request, node_id=self._leader(lane))
+        found = answer.responses[0].partitions[0]
+        _check(found.error_code, f"{lane[0]}/{lane[1]} at {offset}")
+        return found
+
+    async def _home(self, group: str) -> int:
+        """Find the broker that coordinates a group."""
+        if group not in self._homes:
+            request = FindCoordinatorRequest(
+                key_type=CoordinatorType.GROUP.value, coordinator_keys=[group], min_version=4
+            )
+            answer = (await self._manager.send(request)).coordinators[0]
+            _check(answer.error_code, group)
+            self._homes[group] = answer.node_id
+        return self._homes[group]
+
+    async def _committed(self, group: str, lanes: Collection[Lane] | None) -> dict[Lane, int]:
+        asked = OffsetFetchRequest.OffsetFetchRequestGroup
+        topics = None
+        if lanes is not None:
+            topics = [
+                asked.OffsetFetchRequestTopics(name=name, partition_indexes=numbers)
+                for name, numbers in _by_topic(lanes).items()
+            ]
+        request = OffsetFetchRequest(
+            groups=[asked(group_id=group, topics=topics)],
+            require_stable=True,
+            min_version=8,
+            max_version=8,
+        )
+        answer = (await self._manager.send(request, node_id=await self._home(group))).groups[0]
+        _check(answer.error_code, group)
+        found = {}
+        for topic in answer.topics:
+            for row in topic.partitions:
+                if row.error_code != errors.UnknownTopicOrPartitionError.errno:
+                    _check(row.error_code, f"{group} on {topic.name}/{row.partition_index}")
+                if row.committed_offset >= 0:
+                    found[topic.name, row.partition_index] = row.committed_offset
+        return found
+
+    async def _commit(self, member: ConsumerGroupMetadata, offsets: Mapping[Lane, int]) -> None:
+        topic = OffsetCommitRequest.OffsetCommitRequestTopic
+        request = OffsetCommitRequest(
+            group_id=member.group_id,
+            generation_id_or_member_epoch=member.generation_id,
+            member_id=member.member_id,
+            group_instance_id=member.group_instance_id,
+            topics=[
+                topic(
+                    name=name,
+                    partitions=[
+                        topic.OffsetCommitRequestPartition(
+                            partition_index=number,
+                            committed_offset=offsets[name, number],
+                            committed_metadata="",
+                        )
+                        for number in numbers
+                    ],
+                )
+                for name, numbers in _by_topic(offsets).items()
+            ],
+            max_version=8,  # topics by name
+        )
+        home = await self._home(member.group_id)
+        for part in (await self._manager.send(request, node_id=home)).topics:
+            for row in part.partitions:
+                _check(row.error_code, f"{member.group_id} on {part.name}/{row.partition_index}")
+
+
+def _by_topic(lanes: Iterable[Lane]) -> dict[str, list[int]]:
+    found: dict[str, list[int]] = defaultdict(list)
+    for name, number in lanes:
+        found[name].append(number)
+    return found
+
+
+def _check(code: int, where: str) -> None:
+    if code:
+        raise errors.for_code(code)(where)

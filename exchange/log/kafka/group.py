@@ -1,0 +1,258 @@
+"""Membership in a consumer group: a thread of its own that only keeps the place.
+
+The member joins, answers heartbeats and takes part in rebalances, and fetches nothing; so a door
+that works on a batch for minutes delays nobody. It subscribes to all topics of the kinds that it
+was asked for, so that a new resource moves nothing but itself.
+
+A lane (分区) is *held* while the group gives it to this member. A :class:`Hold` dies with the
+generation of the group in which it was given: whoever read under it may not commit any more, and
+the broker refuses it as well.
+"""
+
+from __future__ import annotations
+
+import re
+import threading
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from kafka import KafkaConsumer, errors
+from kafka.coordinator.assignors.cooperative_sticky import CooperativeStickyAssignor
+from kafka.structs import MemberState
+
+from exchange.errors import ExchangeError, Misconfigured, Transient
+from exchange.log.kafka.border import translate
+from exchange.log.kafka.client import opened
+from exchange.text import Text
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection, Mapping
+
+    from kafka.structs import ConsumerGroupMetadata
+
+    from exchange.log import Lane
+
+_TICK_SECONDS = 0.1
+"""How often the thread looks whether anything is asked of it."""
+_JOIN_MS = 1_000
+"""How long a step of joining may take before the thread looks."""
+_BEATS = 6
+"""Heartbeats per session."""
+_REBALANCE_MS = 10_000
+"""How long the group waits for its members to come back to a rebalance."""
+_LEAVE_MS = 2_000
+
+
+@dataclass(eq=False, slots=True)
+class Hold:
+    """A lane given to this member in one generation of the group."""
+
+    member: ConsumerGroupMetadata
+    moves: int = 0
+    """Commits tried under it: a second reader in this process that did not see them is stale."""
+
+
+class _Membership(KafkaConsumer):  # type: ignore[misc]  # the library has no types
+    """kafka-python's consumer, of which only the coordinator is used."""
+
+    def keep(self, milliseconds: float) -> None:
+        """Take part in the group for a moment; joins when that is due."""
+        self._coordinator.poll(timeout_ms=milliseconds)
+        beating = self._coordinator._heartbeat_enabled  # noqa: SLF001 - its only sign of fencing
+        if self._coordinator.stable() and not beating:
+            raise errors.FencedInstanceIdError
+
+    def look(self, milliseconds: float) -> None:
+        """Learn of new topics and partitions now."""
+        news = self._cluster.request_update()
+        self._net.run(self._manager.wait_for, news, milliseconds)
+
+    def settled(self) -> bool:
+        """Tell whether the assignment is that of the newest generation and subscription."""
+        return self._coordinator.stable() and not self._coordinator.need_rejoin()
+
+
+class Member:
+    """This process in one group."""
+
+    def __init__(
+        self,
+        group: str,
+        config: Mapping[str, Any],
+        *,
+        worker: str,
+        session_seconds: float,
+        request_seconds: float,
+        changed: Callable[[], None],
+        leave: Callable[[ConsumerGroupMetadata], None],
+    ) -> None:
+        """Start nothing yet.
+
+        ``changed`` is called after each change of what is held; ``leave`` takes a static member
+        out of the group.
+        """
+        self.group = group
+        self._worker = worker
+        self._milliseconds = request_seconds * 1000
+        self._config = dict(config) | {
+            "group_id": group,
+            "group_instance_id": worker or None,
+            "session_timeout_ms": int(session_seconds * 1000),
+            "heartbeat_interval_ms": int(session_seconds * 1000 / _BEATS),
+            "max_poll_interval_ms": _REBALANCE_MS,
+            "partition_assignment_strategy": (CooperativeStickyAssignor,),
+            "enable_auto_commit": False,
+            "auto_offset_reset": "none",
+            "isolation_level": "read_committed",
+            "metrics_enabled": False,
+        }
+        self._changed = changed
+        self._leave = leave
+        self._state = threading.Condition()
+        self._topics: set[str] = set()
+        self._asked = 0
+        self._answered = 0
+        self._holds: dict[Lane, Hold] = {}
+        self._failure: ExchangeError | None = None
+        self._closing = False
+        self._wake = threading.Event()
+        self._thread = threading.Thread(target=self._run, name=f"{group} member", daemon=True)
+
+    def join(self, topics: Collection[str]) -> None:
+        """Subscribe to the kinds of ``topics``, and wait until the group has settled with them.
+
+        Raises what keeps this process out of the group, or Transient when it takes too long.
+        """
+        with self._state:
+            self._topics |= set(topics)
+            if not self._thread.ident:
+                self._thread.start()
+            self._asked += 1
+            mine = self._asked
+            self._failure = None
+            self._wake.set()
+            self._state.wait_for(
+                lambda: self._answered >= mine or self._failure is not None,
+                self._milliseconds / 1000,
+            )
+            self._check()
+            if self._answered < mine:
+                raise Transient(
+                    Text(f"消费组 {self.group} 未能及时就绪", f"group {self.group} did not settle"),
+                    hint=Text("稍后重试", "try again"),
+                )
+
+    def look(self) -> None:
+        """Look for new topics and partitions soon."""
+        with self._state:
+            self._asked += 1
+            self._wake.set()
+
+    def holds(self, topics: Collection[str]) -> dict[Lane, Hold]:
+        """Return what is held now of some topics; raises what keeps us out of the group."""
+        with self._state:
+            self._check()
+            return {lane: hold for lane, hold in self._holds.items() if lane[0] in topics}
+
+    def moving(self, steps: Mapping[Lane, tuple[Hold, int]]) -> bool:
+        """Take note that positions move, if all are still held and as their reader knows them."""
+        with self._state:
+            if any(
+                self._holds.get(lane) is not hold or hold.moves != moves
+                for lane, (hold, moves) in steps.items()
+            ):
+                return False
+            for hold, _ in steps.values():
+                hold.moves += 1
+            return True
+
+    def close(self) -> None:
+        """Leave the group, so that its lanes move on at once."""
+        with self._state:
+            self._closing = True
+            self._wake.set()
+        if self._thread.ident:
+            self._thread.join()
+
+    def _check(self) -> None:
+        if self._failure is not None:
+            raise self._failure
+
+    def _run(self) -> None:
+        """Keep the place until closed."""
+        consumer: _Membership | None = None
+        pattern = ""
+        while not self._closing:
+            with self._state:
+                asked, topics = self._asked, frozenset(self._topics)
+            try:
+                if consumer is None:
+                    consumer = opened(_Membership, **self._config)
+                if pattern != (pattern := kinds(topics)):
+                    consumer.subscribe(pattern=pattern)
+                if asked > self._answered:
+                    consumer.look(self._milliseconds)
+                consumer.keep(_JOIN_MS)
+                settled = consumer.settled() and topics <= consumer.subscription()
+                self._publish(consumer, asked if settled else self._answered)
+            except errors.KafkaError as error:
+                self._fail(error)
+            if asked <= self._answered:
+                self._wake.wait(_TICK_SECONDS)
+                self._wake.clear()
+        if consumer is not None:
+            self._depart(consumer)
+
+    def _publish(self, consumer: _Membership, answered: int) -> None:
+        """Make known what is held: all of it anew with each generation, nothing when lost."""
+        member = consumer.group_metadata()
+        with self._state:
+            before = self._holds
+            if member.state == MemberState.STABLE:
+                lanes = {(part.topic, part.partition) for part in consumer.assignment()}
+                kept = {lane: hold for lane, hold in before.items() if hold.member == member}
+                self._holds = {lane: kept.get(lane) or Hold(member) for lane in lanes}
+            elif member.state == MemberState.UNJOINED:
+                self._holds = {}
+            self._failure = None
+            self._answered = answered
+            self._state.notify_all()
+        if self._holds != before:
+            self._changed()
+
+    def _fail(self, error: errors.KafkaError) -> None:
+        what = Text(f"加入消费组 {self.group}", f"being a member of group {self.group}")
+        failure = translate(error, what)
+        if isinstance(error, errors.FencedInstanceIdError):
+            failure = Misconfigured(
+                Text(
+                    f"另一进程以工作者 {self._worker} 之名加入了 {self.group}",
+                    f"another process joined {self.group} as worker {self._worker}",
+                ),
+                hint=Text(
+                    "停止本进程;每个工作者名称只能有一个进程",
+                    "stop this process: one process per worker name",
+                ),
+            )
+        with self._state:
+            self._failure = failure
+            self._state.notify_all()
+        self._wake.wait(_TICK_SECONDS)
+
+    def _depart(self, consumer: _Membership) -> None:
+        member = consumer.group_metadata()
+        try:
+            if self._worker and member.member_id:  # the library leaves for dynamic members only
+                self._leave(member)
+        except errors.KafkaError:
+            pass  # the session ends by itself
+        consumer.close(timeout_ms=_LEAVE_MS)
+
+
+def kinds(topics: Collection[str]) -> str:
+    """Return the pattern of all topics of the kinds of ``topics``: the name up to the last dot."""
+    found = set()
+    for topic in topics:
+        kind, _, _ = topic.rpartition(".")
+        found.add(re.escape(kind) + r"\.[^.]+" if "." in kind else re.escape(topic))
+    return f"({'|'.join(sorted(found))})$"

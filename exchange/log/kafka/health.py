@@ -1,0 +1,54 @@
+"""How the cluster stands: its brokers, copies that are behind, and what we may do with topics."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from exchange.log import Lane, Topic
+    from exchange.log.kafka.cluster import Cluster
+    from exchange.settings import KafkaSettings
+
+
+@dataclass(frozen=True, slots=True)
+class Health:
+    """What the cluster says of itself and of our topics."""
+
+    version: str
+    """Kafka's, as far as its interface tells: ``4.3``."""
+    brokers: int
+    behind: tuple[Lane, ...]
+    """Lanes with copies that are gone or behind; they take writes."""
+    stuck: tuple[Lane, ...]
+    """Lanes without a leader, or with too few copies in sync to take a write."""
+    rights: Mapping[str, frozenset[str]]
+    """By topic, whether it exists or not, what we may do with it: ``READ``, ``WRITE``, ….
+
+    Empty when we may not even know of it.
+    """
+
+
+def health(cluster: Cluster, settings: KafkaSettings, topics: Sequence[Topic]) -> Health:
+    """Ask the cluster; changes nothing."""
+    about = cluster.describe_cluster()
+    rows = cluster.describe_topics([topic.name for topic in topics])
+    behind: list[Lane] = []
+    stuck: list[Lane] = []
+    for row in rows:
+        for part in row["partitions"]:
+            lane = row["name"], part["partition_index"]
+            in_sync = len(part["isr_nodes"])
+            if part["leader_id"] < 0 or in_sync < settings.min_insync:
+                stuck.append(lane)
+            elif in_sync < len(part["replica_nodes"]):
+                behind.append(lane)
+    return Health(
+        version=cluster.version(),
+        brokers=len(about["brokers"]),
+        behind=tuple(sorted(behind)),
+        stuck=tuple(sorted(stuck)),
+        rights={row["name"]: frozenset(row["authorized_operations"] or ()) for row in rows},
+    )

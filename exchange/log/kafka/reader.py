@@ -1,0 +1,239 @@
+"""A consumer: reads the lanes its member holds, from the group's committed positions on."""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from kafka import errors
+
+from exchange.errors import Integrity, Rejected
+from exchange.log import Entry, Fenced
+from exchange.log.kafka.border import STALE_MEMBER, border
+from exchange.log.kafka.cluster import FIRST
+from exchange.text import Text
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection, Mapping
+
+    from exchange.log import Lane
+    from exchange.log.kafka.cluster import Cluster
+    from exchange.log.kafka.ends import Ends
+    from exchange.log.kafka.group import Hold, Member
+
+SMALL_FETCH, LARGE_FETCH = 1_200_000, 8_000_000
+"""Bytes asked for at once: at least a largest message, at most what may wait in memory."""
+LOOK_SECONDS = 0.1
+"""How often a waiting poll asks for what others wrote; it wakes at once for own writes."""
+
+
+@dataclass(slots=True)
+class _Place:
+    """Where a consumer stands in a lane it holds."""
+
+    hold: Hold
+    moves: int
+    """The hold's, as this consumer knows it."""
+    committed: int
+    read: int
+    """Next offset to hand out."""
+    fetched: int
+    """Next offset to fetch; in between lie ``waiting`` entries and gaps."""
+    waiting: deque[Entry] = field(default_factory=deque)
+
+    @property
+    def idle(self) -> bool:
+        return self.read == self.committed
+
+
+class KafkaConsumer:
+    """A :class:`exchange.log.Consumer`; used by one thread at a time."""
+
+    def __init__(
+        self,
+        member: Member,
+        cluster: Cluster,
+        ends: Ends,
+        topics: Collection[str],
+        *,
+        monotonic: Callable[[], float],
+        wait: Callable[[float], None],
+        closed: Callable[[KafkaConsumer], None],
+    ) -> None:
+        """Read ``topics``; ``wait`` sleeps for some seconds or until there may be news."""
+        self.member = member
+        self._cluster = cluster
+        self._ends = ends
+        self._topics = frozenset(topics)
+        self._monotonic = monotonic
+        self._wait = wait
+        self._closed = closed
+        self._places: dict[Lane, _Place] = {}
+        self._last: Lane = ("", -1)
+
+    def poll(
+        self,
+        *,
+        max_entries: int,
+        max_bytes: int,
+        timeout: float = 0.0,
+        skip: Collection[Lane] = (),
+    ) -> list[Entry]:
+        """Return the next entries of one lane; ``[]`` after ``timeout`` seconds."""
+        deadline = self._monotonic() + timeout
+        while True:
+            with border(Text("读取", "polling")):
+                self.follow()
+                if entries := self._next(max_entries, max_bytes, skip):
+                    return entries
+            left = deadline - self._monotonic()
+            if left <= 0:
+                return []
+            self._wait(min(left, LOOK_SECONDS))
+
+    def assigned(self) -> frozenset[Lane]:
+        """Return the lanes that this member holds now."""
+        return frozenset(self.member.holds(self._topics))
+
+    def rewind(self) -> None:
+        """Return to the committed positions, which are asked for anew."""
+        self._places.clear()
+
+    def close(self) -> None:
+        """Leave the group when this was its last consumer here; the positions stay."""
+        self._places.clear()
+        self._closed(self)
+
+    def follow(self) -> None:
+        """Take up what the group gave to this member, and drop what it took away."""
+        holds = self.member.holds(self._topics)
+        for lane, place in list(self._places.items()):
+            hold = holds.get(lane)
+            if hold is not place.hold or (hold.moves != place.moves and place.idle):
+                del self._places[lane]
+        new = {lane: hold for lane, hold in holds.items() if lane not in self._places}
+        if new:
+            self._places |= self._start(new)
+
+    def check(self, lane: Lane, offset: int) -> None:
+        """Refuse a position that was not read; raises Fenced when the lane is not held any more."""
+        place = self._places.get(lane)
+        if place is None:
+            raise fenced(Text("自上次回退后尚未读取", "nothing was polled since the last rewind"))
+        if not 0 <= offset <= place.read:
+            raise Rejected(
+                Text(
+                    f"消费位置 {offset} 不在 0 至 {place.read} 之内",
+                    f"position {offset} is outside 0 to {place.read}",
+                ),
+                hint=Text("提交已读条目之后的偏移量", "commit the offset after an entry read"),
+            )
+
+    def moving(self, positions: Mapping[Lane, int]) -> Hold:
+        """Take note that positions are about to move; Fenced when what was read is stale.
+
+        Returns a hold: in its member's name the positions move.
+        """
+        places = {lane: self._places.get(lane) for lane in positions}
+        steps = {lane: (place.hold, place.moves) for lane, place in places.items() if place}
+        if len(steps) < len(places) or not self.member.moving(steps):
+            raise fenced(Text("分区已不属于本成员", "the lane is not this member's any more"))
+        for lane in positions:
+            self._places[lane].moves += 1
+        return next(iter(steps.values()))[0]
+
+    def moved(self, positions: Mapping[Lane, int]) -> None:
+        """Take note of an own commit."""
+        for lane, offset in positions.items():
+            if place := self._places.get(lane):
+                place.committed = offset
+
+    def _start(self, new: Mapping[Lane, Hold]) -> dict[Lane, _Place]:
+        """Stand where the group does; a group new to a lane commits its first kept offset."""
+        committed = self._cluster.committed(self.member.group, new)
+        first = self._cluster.offsets(new, FIRST)
+        fresh = {lane: first[lane] for lane in new if lane not in committed}
+        if fresh:
+            member = next(iter(new.values())).member
+            try:
+                self._cluster.commit(member, fresh)
+            except STALE_MEMBER:
+                return {}
+        positions = committed | fresh
+        for lane, position in positions.items():
+            if position < first[lane]:
+                raise gap(self.member.group, lane, position, first[lane])
+        return {
+            lane: _Place(hold, hold.moves, positions[lane], positions[lane], positions[lane])
+            for lane, hold in new.items()
+        }
+
+    def _next(self, max_entries: int, max_bytes: int, skip: Collection[Lane]) -> list[Entry]:
+        """Serve the lanes in turn, beginning after the one served last."""
+        lanes = sorted(
+            (lane for lane in self._places if lane not in skip),
+            key=lambda lane: (lane <= self._last, lane),
+        )
+        ends: Mapping[Lane, int] | None = None
+        for lane in lanes:
+            place = self._places[lane]
+            if not place.waiting:
+                ends = ends if ends is not None else self._ends.of(lanes)
+                self._fetch(lane, place, ends[lane], max_bytes)
+            if place.waiting:
+                self._last = lane
+                return _take(place, max_entries, max_bytes)
+        return []
+
+    def _fetch(self, lane: Lane, place: _Place, end: int, max_bytes: int) -> None:
+        """Fetch until there is an entry or the end is reached."""
+        size = min(max(max_bytes, SMALL_FETCH), LARGE_FETCH)
+        while not place.waiting and place.fetched < end:
+            try:
+                found = self._cluster.fetch(lane, place.fetched, size)
+            except errors.OffsetOutOfRangeError as error:
+                first = self._cluster.offsets([lane], FIRST)[lane]
+                raise gap(self.member.group, lane, place.fetched, first) from error
+            if found.next == place.fetched:
+                return  # the end moved back: another broker leads, and will catch up
+            place.waiting.extend(found.entries)
+            place.fetched = found.next
+
+
+def _take(place: _Place, max_entries: int, max_bytes: int) -> list[Entry]:
+    """Hand out what fits, at least one entry."""
+    entries = [place.waiting.popleft()]
+    size = len(entries[0].value)
+    while place.waiting and len(entries) < max_entries:
+        size += len(place.waiting[0].value)
+        if size > max_bytes:
+            break
+        entries.append(place.waiting.popleft())
+    place.read = entries[-1].offset + 1
+    return entries
+
+
+def gap(group: str, lane: Lane, position: int, first: int) -> Integrity:
+    """Tell that entries were dropped before a group read them."""
+    topic, partition = lane
+    return Integrity(
+        Text(
+            f"{topic}/{partition} 的条目 {position} 至 {first - 1} 在「{group}」读取前已被清理",
+            f"entries {position} to {first - 1} of {topic}/{partition} were dropped"
+            f" before {group} read them",
+        ),
+        hint=Text(
+            "核对该主题的保留期;从来源补数,再由管理员移动该组的位置",
+            "check the topic's retention; pull the missing rows again, then move the group's"
+            " position by hand",
+        ),
+    )
+
+
+def fenced(why: Text) -> Fenced:
+    """Tell that a transaction is void."""
+    return Fenced(
+        Text(f"事务被作废:{why.zh}", f"the transaction was fenced: {why.en}"),
+        hint=Text("丢弃已读内容,重新读取", "drop what was read and poll again"),
+    )
