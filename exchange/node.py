@@ -35,6 +35,10 @@ if TYPE_CHECKING:
     from exchange.cascade.delivery import Outcome, Policy
     from exchange.cascade.profiles import Batch
     from exchange.connect import Connector, Source
+    from exchange.log.kafka import KafkaLog
+
+_TURNS = 64
+"""Shares of the sources on a cluster: more than there will be workers that pull."""
 
 
 @dataclass(frozen=True)
@@ -72,6 +76,8 @@ class Node:
     entropy: Callable[[int], bytes] = secrets.token_bytes
     environ: Mapping[str, str] = field(default_factory=lambda: os.environ, repr=False)
     at: Callable[[str], None] = lambda _door: None
+    worker: str = ""
+    """Name of this process among the workers of a cluster; the same after a restart."""
 
     def __post_init__(self) -> None:
         """Open nothing yet."""
@@ -114,14 +120,45 @@ class Node:
     @cached_property
     def log(self) -> Log:
         """The log."""
-        from exchange.log.embedded import EmbeddedLog
+        log: Log
+        if self.settings.log.driver == "kafka":
+            log = self.cluster
+        else:
+            from exchange.log.embedded import EmbeddedLog
 
-        path = self.settings.resolve(self.settings.log.path)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        log = EmbeddedLog(path, clock=self.clock)
-        self._open.callback(log.close)
-        log.ensure([Topic(CURSORS, compacted=True), Topic(RECEIPTS), Topic(TURNS)])
+            path = self.settings.resolve(self.settings.log.path)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            log = EmbeddedLog(path, clock=self.clock)
+            self._open.callback(log.close)
+        log.ensure([Topic(CURSORS, compacted=True), Topic(RECEIPTS), Topic(TURNS, self._turns)])
         return log
+
+    @cached_property
+    def cluster(self) -> KafkaLog:
+        """The log's cluster as it stands: no topic is made."""
+        try:
+            from exchange.log.kafka import KafkaLog
+        except ModuleNotFoundError as error:
+            raise Misconfigured(
+                Text("没有安装 Kafka 客户端", "the Kafka client is not installed"),
+                hint=Text(
+                    "运行 pip install 'gov-exchange[kafka]'", "pip install 'gov-exchange[kafka]'"
+                ),
+            ) from error
+        settings = self.settings.log.kafka
+        assert settings is not None  # noqa: S101 - asked for with driver kafka only
+        cluster = KafkaLog(
+            settings,
+            secret=lambda reference: self.settings.secret(reference, self.environ),
+            base=self.settings.folder,
+            worker=self.worker,
+        )
+        self._open.callback(cluster.close)
+        return cluster
+
+    @property
+    def _turns(self) -> int:
+        return _TURNS if self.settings.log.driver == "kafka" else 1
 
     @cached_property
     def store(self) -> Store:
