@@ -31,7 +31,9 @@ from typing import Final, Literal, Self
 from exchange.errors import Integrity, Misconfigured
 from exchange.evidence.tiles import EMPTY, SUITE
 from exchange.seal import merkle
+from exchange.seal.checks import Check
 from exchange.seal.jcs import MAX_INTEGER
+from exchange.seal.links import Judged, Links, Trust, printed
 from exchange.seal.ses import Sealer
 from exchange.seal.statement import instant
 from exchange.seal.suites import Suite, suite_of_curve
@@ -246,7 +248,7 @@ def holder(
 ) -> Certificate | None:
     """Find the certificate whose key made a signature line, and verify it; None: nobody's.
 
-    Trust in that certificate is a further question.
+    Trust in that certificate is a further question, see :class:`Signers`.
     """
     for each in certificates:
         suite = suite_of_curve(each.curve)
@@ -257,6 +259,98 @@ def holder(
         ):
             return each
     return None
+
+
+class Signers:
+    """Who may sign: certificates that came along (DER), judged by the reader's trust.
+
+    ``trust`` is that in the node, ``witnesses`` that in witnesses. Remembers whom it has met.
+    """
+
+    def __init__(self, certificates: Sequence[bytes], *, trust: Trust, witnesses: Trust) -> None:
+        self._trust: dict[Role, Trust] = {"log": trust, "witness": witnesses}
+        self._links: dict[tuple[Role, bytes], Links] = {}
+        self.certificates: list[Certificate] = []
+        self.unread = 0
+        for each in certificates:
+            try:
+                self.certificates.append(read_certificate(each))
+            except Integrity:
+                self.unread += 1
+
+    @property
+    def used(self) -> set[bytes]:
+        """The certificates that stood in a path so far."""
+        return {each for links in self._links.values() for each in links.used}
+
+    def check(self, note: Note) -> list[Check]:
+        """Check every signature of a note, and its holder by path, usage, time and revocation.
+
+        ``checkpoint.*`` of the log, then ``witness.*`` of each witness; there has to be one.
+        """
+        checkpoint = note.checkpoint
+        checks = self._check("log", note.signature, checkpoint)
+        for each in note.witnesses:
+            checks += self._check("witness", each, checkpoint)
+            at = seconds(each.at or 0)
+            checks.append(
+                Check(
+                    "witness.time",
+                    at is not None and at >= checkpoint.time - CLOCK_SKEW,
+                    Text(
+                        "见证时间不早于检查点", "the witness signed after the checkpoint was made"
+                    ),
+                    expected=f">= {instant(checkpoint.time - CLOCK_SKEW)}",
+                    found=printed(at),
+                )
+            )
+        if not note.witnesses:
+            checks.append(
+                Check("witness.signature", ok=False, text=_WITNESSED, expected="a witness's line")
+            )
+        return checks
+
+    def _check(self, role: Role, signed: Signed, checkpoint: Checkpoint) -> list[Check]:
+        prefix, text, what = _ROLES[role]
+        found = holder(signed, role, checkpoint, self.certificates)
+        first = Check(
+            f"{prefix}signature",
+            found is not None,
+            text,
+            expected=f"key {signed.key_id.hex()} of {signed.name}",
+            found=found.title if found else "no certificate's signature",
+        )
+        if found is None:
+            return [first]
+        at = checkpoint.time if signed.at is None else seconds(signed.at)
+        links = self._links_of(role, found)
+        return [first, *links.faults, *links.judge(Judged(prefix, what, found, at))]
+
+    def _links_of(self, role: Role, leaf: Certificate) -> Links:
+        """Give a certificate those of the others that may stand above it."""
+        links = self._links.get((role, leaf.der))
+        if links is None:
+            above = [leaf]
+            for each in above:
+                above += [
+                    one
+                    for one in self.certificates
+                    if one.subject == each.issuer and one not in above
+                ]
+            links = Links(self._trust[role], [each.der for each in above[1:]])
+            self._links[role, leaf.der] = links
+        return links
+
+
+_WITNESSED: Final = Text("见证方的签名正确", "the witness's signature is right")
+_ROLES: Final[dict[Role, tuple[str, Text, Text]]] = {
+    "log": (
+        "checkpoint.",
+        Text("检查点的签名正确", "the log's signature on the checkpoint is right"),
+        Text("存证日志", "the log"),
+    ),
+    "witness": ("witness.", _WITNESSED, Text("见证方", "the witness")),
+}
 
 
 def consistent(old: Head, new: Head, proof: Sequence[bytes]) -> bool:

@@ -42,6 +42,12 @@ class Index:
                 return index
         return None
 
+    def doubled(self) -> list[int]:
+        """Return the indexes of entries that are in the log before, in no order."""
+        alike = np.flatnonzero(self._sorted[1:] == self._sorted[:-1])
+        later = {int(self._order[at + 1]) for at in alike}
+        return [index for index in later if self.find(self._tiles.leaf(index)) != index]
+
     def add(self, leaf: bytes, index: int) -> None:
         """Note one more."""
         self._added[leaf] = index

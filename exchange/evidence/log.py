@@ -20,14 +20,15 @@ from __future__ import annotations
 
 import contextlib
 import threading
-from collections.abc import Sequence
+from bisect import bisect_left
+from collections.abc import Iterable, Sequence
 from datetime import datetime
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Final, Self
 
 from exchange.errors import Integrity, Misconfigured, Transient
-from exchange.evidence.checkpoint import Head, Note, holder, read_note, sign
+from exchange.evidence.checkpoint import Head, Note, holder, sign
 from exchange.evidence.disk import PART, Disk
 from exchange.evidence.index import Index
 from exchange.evidence.tiles import (
@@ -256,8 +257,8 @@ class EvidenceLog:
         if head is None:
             raise broken(HEAD, Text("文件缺失", "the file is missing"))
         self._take(head)
-        newest = self.newest()
-        if newest is not None and newest.checkpoint.head.size > head.size:
+        kept = _kept_sizes(self._disk.files(CHECKPOINTS))
+        if kept and kept[-1] > head.size:
             why = Text(
                 f"只有 {head.size} 条，短于已签名的检查点",
                 f"{head.size} entries, fewer than a checkpoint has signed",
@@ -268,6 +269,9 @@ class EvidenceLog:
         left = [path for path in self._disk.files("tile") if not _needed(path, self._tiles)]
         self._disk.remove([PART, *left])
         self._disk.write({HEAD: head.to_bytes()})
+        since = min(_size(self.newest()), _size(self.witnessed()))
+        for size in kept[bisect_left(kept, since) :]:
+            self._publish(size)
         self._index = None
         self._sure = True
 
@@ -283,9 +287,7 @@ class EvidenceLog:
             kept = self.kept(self.size)
             if kept is None:
                 kept = sign(self._head, sealer, at)
-                self._keep_certificates([sealer.signer.certificate, *sealer.chain])
-                self._disk.write({checkpoint_path(self.size): kept.to_bytes()})
-            self._disk.write({CHECKPOINT: kept.to_bytes()})
+                self._keep(kept, [sealer.signer.certificate, *sealer.chain])
             return kept
 
     def add_witness(self, size: int, line: bytes, certificates: Sequence[bytes]) -> Note:
@@ -300,14 +302,7 @@ class EvidenceLog:
             if kept is None:
                 raise broken(checkpoint_path(size), Text("文件缺失", "the file is missing"))
             note = _witnessed(kept, line, certificates)
-            self._keep_certificates(certificates)
-            self._disk.write({checkpoint_path(size): note.to_bytes()})
-            last = self.witnessed()
-            if last is None or last.checkpoint.head.size <= size:
-                self._disk.write({WITNESSED: note.to_bytes()})
-            newest = self.newest()
-            if newest is not None and newest.checkpoint.head.size == size:
-                self._disk.write({CHECKPOINT: note.to_bytes()})
+            self._keep(note, certificates)
             return note
 
     def newest(self) -> Note | None:
@@ -330,14 +325,47 @@ class EvidenceLog:
     def _note(self, path: str) -> Note | None:
         with _disk_errors():
             try:
-                return read_note(self._disk.read(path))
+                return Note.from_bytes(self._disk.read(path))
             except FileNotFoundError:
                 return None
+            except ValueError as error:
+                raise broken(path, Text(f"无法识别（{error}）", str(error))) from error
 
-    def _keep_certificates(self, certificates: Sequence[bytes]) -> None:
+    def _keep(self, note: Note, certificates: Sequence[bytes]) -> None:
+        """Write certificates, then the note under its size, then the copies of the newest."""
+        self._sure = False
         paths = {certificate_path(each): each for each in certificates}
         known = set(self._disk.files(CERTIFICATES))
         self._disk.write({path: data for path, data in paths.items() if path not in known})
+        size = note.checkpoint.head.size
+        self._disk.write({checkpoint_path(size): note.to_bytes()})
+        self._publish(size)
+        self._sure = True
+
+    def _publish(self, size: int) -> None:
+        """Copy the kept checkpoint of a size to where the newest ones are looked for."""
+        note = self.kept(size)
+        if note is None:
+            return
+        if _size(self.newest()) <= size:
+            self._disk.write({CHECKPOINT: note.to_bytes()})
+        if note.witnesses and _size(self.witnessed()) <= size:
+            self._disk.write({WITNESSED: note.to_bytes()})
+
+
+def _size(note: Note | None) -> int:
+    return 0 if note is None else note.checkpoint.head.size
+
+
+def _kept_sizes(paths: Iterable[str]) -> list[int]:
+    """Read the sizes of kept checkpoints off their names, shortest first."""
+    sizes = []
+    for path in paths:
+        with contextlib.suppress(ValueError):  # a stranger's file: an audit names it
+            size = int("".join(part.removeprefix("x") for part in path.split("/")[1:]))
+            if checkpoint_path(size) == path:
+                sizes.append(size)
+    return sorted(sizes)
 
 
 def _witnessed(kept: Note, line: bytes, certificates: Sequence[bytes]) -> Note:

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from datetime import datetime
+from functools import cache
 from pathlib import Path
 
+from exchange.evidence.checkpoint import Note, cosign
 from exchange.evidence.entry import Entry
 from exchange.evidence.log import EvidenceLog
-from exchange.seal.suites import SM2_SM3
+from exchange.seal.links import Trust
+from exchange.seal.suites import SM2_SM3, Suite
+from tests.receipt.seals import NOW, Party, make_party
 
 ORIGIN = "data.dxal.example/evidence"
 
@@ -62,3 +67,30 @@ def entries(start: int, end: int, word: str = "") -> list[bytes]:
 
 def open_log(folder: Path) -> EvidenceLog:
     return EvidenceLog.open(folder, origin=ORIGIN)
+
+
+@cache
+def party(name: str, suite: Suite = SM2_SM3) -> Party:
+    """A node or a witness with a seal, made once."""
+    return make_party(name, suite)
+
+
+def trust(*parties: Party) -> Trust:
+    return Trust([each.root for each in parties])
+
+
+def witness(
+    log: EvidenceLog, note: Note, previous: Note | None, *, province: Party, at: datetime = NOW
+) -> Note:
+    """Have the province sign a checkpoint along, and keep its line."""
+    old = previous.checkpoint if previous else None
+    size = note.checkpoint.head.size
+    line = cosign(
+        old,
+        note.checkpoint,
+        log.consistency(old.head.size, size) if old else [],
+        sealer=province.sealer,
+        name="province.example/witness",
+        at=at,
+    )
+    return log.add_witness(size, line, [province.sealer.signer.certificate])
