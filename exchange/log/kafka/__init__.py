@@ -332,21 +332,20 @@ class KafkaLog:
 
     def _topic(self, name: str, partition: int = 0) -> Topic:
         """Find a topic that has ``partition``; raises Misconfigured when there is none."""
-        with self._lock:
-            found = self._known.get(name)
-            if found is None or found.partitions <= partition:
-                with border(Text(f"查找主题 {name}", f"looking for topic {name}")):
-                    topics = self._topics.known(self._cluster(), [name])
-                if not topics or topics[0].partitions <= partition:
-                    raise Misconfigured(
-                        Text(
-                            f"主题分区 {name}/{partition} 不存在",
-                            f"there is no {name}/{partition} in the log",
-                        ),
-                        hint=Text("先建立主题(ensure)", "ensure the topic first"),
-                    )
-                found = self._known[name] = topics[0]
-            return found
+        found = self._known.get(name)
+        if found is None or found.partitions <= partition:
+            with border(Text(f"查找主题 {name}", f"looking for topic {name}")):
+                topics = self._topics.known(self._cluster(), [name])
+            if not topics or topics[0].partitions <= partition:
+                raise Misconfigured(
+                    Text(
+                        f"主题分区 {name}/{partition} 不存在",
+                        f"there is no {name}/{partition} in the log",
+                    ),
+                    hint=Text("先建立主题(ensure)", "ensure the topic first"),
+                )
+            found = self._known[name] = topics[0]
+        return found
 
     def _lane(self, topic: str, partition: int) -> Lane:
         self._topic(topic, partition)

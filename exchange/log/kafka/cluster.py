@@ -40,6 +40,7 @@ OLDEST = (2, 5)
 """Transactions that fence by group generation (KIP-447) came with Apache Kafka 2.5."""
 FIRST, END = OffsetSpec.EARLIEST, OffsetSpec.LATEST
 _RETRY_SECONDS = 0.02
+_LEAVE_MS = 2_000
 _NEWS_SECONDS = 5.0
 """Longest time until every broker knows a topic that was just made."""
 _RETRIABLE = (errors.RetriableError, errors.UnknownBrokerIdError)
@@ -102,7 +103,8 @@ class Cluster(KafkaAdminClient):  # type: ignore[misc]  # the library has no typ
     def expel(self, member: ConsumerGroupMetadata) -> None:
         """Take a static member out of its group, if it still is the one that bears its name."""
         one = MemberToRemove(member.member_id, member.group_instance_id)
-        self.remove_group_members(member.group_id, [one])
+        leaving = self._manager.call_soon(self._async_remove_group_members, member.group_id, [one])
+        self._manager.run(self._manager.wait_for, leaving, _LEAVE_MS)
 
     def _patiently(self, attempt: Callable[[], Awaitable[Found]], group: str = "") -> Found:
         """Run ``attempt`` on the client's thread until it succeeds or time is up."""

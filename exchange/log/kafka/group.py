@@ -34,8 +34,8 @@ if TYPE_CHECKING:
 
 _TICK_SECONDS = 0.1
 """How often the thread looks whether anything is asked of it."""
-_JOIN_MS = 1_000
-"""How long a step of joining may take before the thread looks."""
+_STEP_MS = 1_000
+"""How long a step of joining may take before the thread looks whether it should end."""
 _BEATS = 6
 """Heartbeats per session."""
 _REBALANCE_MS = 10_000
@@ -55,6 +55,8 @@ class Hold:
 class _Membership(KafkaConsumer):  # type: ignore[misc]  # the library has no types
     """kafka-python's consumer, of which only the coordinator is used."""
 
+    pattern = ""
+
     def keep(self, milliseconds: float) -> None:
         """Take part in the group for a moment; joins when that is due."""
         self._coordinator.poll(timeout_ms=milliseconds)
@@ -62,10 +64,14 @@ class _Membership(KafkaConsumer):  # type: ignore[misc]  # the library has no ty
         if self._coordinator.stable() and not beating:
             raise errors.FencedInstanceIdError
 
-    def look(self, milliseconds: float) -> None:
-        """Learn of new topics and partitions now."""
+    def look(self, milliseconds: float) -> bool:
+        """Learn of new topics and partitions now; False when nobody answered in time."""
         news = self._cluster.request_update()
-        self._net.run(self._manager.wait_for, news, milliseconds)
+        try:
+            self._net.run(self._manager.wait_for, news, milliseconds)
+        except errors.KafkaTimeoutError:
+            return False
+        return True
 
     def settled(self) -> bool:
         """Tell whether the assignment is that of the newest generation and subscription."""
@@ -97,6 +103,7 @@ class Member:
         self._config = dict(config) | {
             "group_id": group,
             "group_instance_id": worker or None,
+            "bootstrap_timeout_ms": _LEAVE_MS,
             "session_timeout_ms": int(session_seconds * 1000),
             "heartbeat_interval_ms": int(session_seconds * 1000 / _BEATS),
             "max_poll_interval_ms": _REBALANCE_MS,
@@ -181,27 +188,34 @@ class Member:
     def _run(self) -> None:
         """Keep the place until closed."""
         consumer: _Membership | None = None
-        pattern = ""
         while not self._closing:
             with self._state:
-                asked, topics = self._asked, frozenset(self._topics)
+                asked, pattern = self._asked, kinds(self._topics)
             try:
                 if consumer is None:
                     consumer = opened(_Membership, **self._config)
-                if pattern != (pattern := kinds(topics)):
-                    consumer.subscribe(pattern=pattern)
-                if asked > self._answered:
-                    consumer.look(self._milliseconds)
-                consumer.keep(_JOIN_MS)
-                settled = consumer.settled() and topics <= consumer.subscription()
-                self._publish(consumer, asked if settled else self._answered)
+                self._step(consumer, asked, pattern)
             except errors.KafkaError as error:
                 self._fail(error)
+            except Exception as error:  # noqa: BLE001 - a silent member would hold lanes for ever
+                self._fail(error)
+                if consumer is not None:
+                    consumer.close(timeout_ms=_LEAVE_MS)
+                    consumer = None
             if asked <= self._answered:
                 self._wake.wait(_TICK_SECONDS)
                 self._wake.clear()
         if consumer is not None:
             self._depart(consumer)
+
+    def _step(self, consumer: _Membership, asked: int, pattern: str) -> None:
+        """Take part in the group, and make known how that stands."""
+        if pattern != consumer.pattern:
+            consumer.pattern = pattern
+            consumer.subscribe(pattern=pattern)
+        seen = asked <= self._answered or consumer.look(_STEP_MS)
+        consumer.keep(_STEP_MS)
+        self._publish(consumer, asked if seen and consumer.settled() else self._answered)
 
     def _publish(self, consumer: _Membership, answered: int) -> None:
         """Make known what is held: all of it anew with each generation, nothing when lost."""
@@ -220,7 +234,7 @@ class Member:
         if self._holds != before:
             self._changed()
 
-    def _fail(self, error: errors.KafkaError) -> None:
+    def _fail(self, error: Exception) -> None:
         what = Text(f"加入消费组 {self.group}", f"being a member of group {self.group}")
         failure = translate(error, what)
         if isinstance(error, errors.FencedInstanceIdError):

@@ -10,8 +10,7 @@ connection closes. So the first connection of a process is made by hand, up to t
 5. it knows our mechanism;
 6. it takes user and password.
 
-Raises Misconfigured (2, 4, 5) and Denied (3, 6). What may mend by itself is left to kafka-python:
-it waits for brokers that are away.
+Raises Misconfigured (2, 4, 5) and Denied (3, 6), and Transient when no broker answers (1).
 """
 
 from __future__ import annotations
@@ -27,7 +26,7 @@ from kafka.net.sasl.scram import ScramClient
 from kafka.protocol.parser import KafkaProtocol
 from kafka.protocol.sasl import SaslAuthenticateRequest, SaslHandshakeRequest
 
-from exchange.errors import Denied, ExchangeError, Misconfigured
+from exchange.errors import Denied, ExchangeError, Misconfigured, Transient
 from exchange.log.kafka.client import PREFIX
 from exchange.text import Text
 
@@ -36,26 +35,37 @@ if TYPE_CHECKING:
 
 _VERDICT_SECONDS = 0.5
 """How long a broker may take to look at our certificate; TLS 1.3 tells only afterwards."""
+_PATIENCE_SECONDS = 5.0
+"""Longest wait for each answer of a broker: the next one may be quicker."""
 _MAX_ANSWER = 1 << 20
 
 
 def check(addresses: Sequence[str], config: Mapping[str, Any], seconds: float) -> None:
-    """Return when a broker takes us, or none says clearly that it does not.
+    """Return when one of the brokers takes us; raises what the others say.
 
     ``config`` is what kafka-python's clients get; ``seconds`` bounds each step.
     """
-    objection: ExchangeError | None = None
+    objections: list[ExchangeError] = []
+    away: list[str] = []
     for address in addresses:
         try:
-            _look(address, config, seconds)
+            _look(address, config, min(seconds, _PATIENCE_SECONDS))
         except (Denied, Misconfigured) as error:
-            objection = objection or error
-        except (OSError, errors.KafkaError):
-            continue  # away, or no broker at all: kafka-python tells after its time limit
+            objections.append(error)
+        except (OSError, errors.KafkaError) as error:
+            away.append(f"{address} ({getattr(error, 'strerror', None) or error})")
         else:
             return
-    if objection is not None:
-        raise objection
+    if objections:
+        raise objections[0]
+    names = ", ".join(away)
+    raise Transient(
+        Text(f"连不上 Kafka 集群：{names}", f"cannot reach the Kafka cluster: {names}"),
+        hint=Text(
+            "核对 log.kafka.bootstrap、网络和防火墙，以及代理(broker)是否在运行",
+            "check log.kafka.bootstrap, the network and firewalls, and that the brokers run",
+        ),
+    )
 
 
 def _look(address: str, config: Mapping[str, Any], seconds: float) -> None:

@@ -8,7 +8,7 @@ makes the cluster decide what the last one left open, before anything else happe
 from __future__ import annotations
 
 import threading
-from collections import OrderedDict
+from collections import OrderedDict, defaultdict
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from kafka import KafkaProducer, errors
 from kafka.structs import OffsetAndMetadata, TopicPartition
 
+from exchange.log.kafka.bulk import add, chunks, partitions
 from exchange.log.kafka.client import PREFIX, opened
 
 if TYPE_CHECKING:
@@ -30,6 +31,8 @@ CAP = 64
 _BATCH_BYTES = 900_000
 """Messages that share a batch: below the limit of a topic's messages (see ``topics``)."""
 _REQUEST_BYTES = 8_000_000
+_RETRY_MS = 2
+"""Between two transactions of an owner the cluster needs a moment to finish the first."""
 _LINGER_MS = 1_000
 """A batch waits until it is full or the transaction ends, whichever comes first."""
 _ABORT_SECONDS = 2.0
@@ -76,7 +79,9 @@ class _Producer(KafkaProducer):  # type: ignore[misc]  # the library has no type
                     record.partition,
                 )
                 for record in records
+                if record.partition is not None
             ]
+            sent += self._by_key(records)
             self.flush(seconds)
             ends: dict[Lane, int] = {}
             for result in sent:
@@ -95,6 +100,25 @@ class _Producer(KafkaProducer):  # type: ignore[misc]  # the library has no type
                 self._await(manager.begin_abort(), self._monotonic() + _ABORT_SECONDS)
             raise why from error
         return ends
+
+    def _by_key(self, records: Sequence[Record]) -> list[Any]:
+        """Send the records whose key decides: there may be very many."""
+        topics: dict[str, list[tuple[bytes, bytes | None]]] = defaultdict(list)
+        for record in records:
+            if record.partition is None:
+                topics[record.topic].append((record.key or b"", record.value))
+        sent = []
+        for topic, pairs in topics.items():
+            lanes: dict[int, list[tuple[bytes, bytes | None]]] = defaultdict(list)
+            numbers = partitions([key for key, _ in pairs], len(self.partitions_for(topic)))
+            for number, pair in zip(numbers, pairs, strict=True):
+                lanes[number].append(pair)
+            sent += [
+                add(self, TopicPartition(topic, number), chunk)
+                for number, some in lanes.items()
+                for chunk in chunks(some, _BATCH_BYTES)
+            ]
+        return sent
 
     def stop(self) -> None:
         """End thread and connections without waiting for anything."""
@@ -142,7 +166,7 @@ class Producers:
             "batch_size": _BATCH_BYTES,
             "max_request_size": _REQUEST_BYTES,
             "linger_ms": _LINGER_MS,
-            "retry_backoff_ms": 10,
+            "retry_backoff_ms": _RETRY_MS,
             "allow_auto_create_topics": False,
             "metrics_enabled": False,
         }

@@ -28,6 +28,10 @@ _COMPACTION = {
     "segment.bytes": str(64 * 1024 * 1024),
 }
 """Old values go within a day, also where little is written: only closed segments are compacted."""
+_TABLES = "records"
+"""Kind of topics that are tables for programs outside: the newest record of each key stays."""
+_RECORD_BYTES = 1_200_000
+"""A largest record of a sealed batch, with its key."""
 _READY_MS = 10_000
 
 
@@ -114,6 +118,11 @@ class Topics:
         }
         if topic.compacted:
             return common | _COMPACTION
+        if kind == _TABLES:
+            # Compacted by key, though the house itself does not look for the newest of a key.
+            bounds = {"max.message.bytes": str(_RECORD_BYTES), "retention.ms": "-1"}
+            policy = {"cleanup.policy": "compact,delete", "retention.bytes": "-1"}
+            return common | _COMPACTION | bounds | policy
         return common | {
             "cleanup.policy": "delete",
             "retention.bytes": "-1",
