@@ -167,7 +167,6 @@ class PublishDoor:
                 for key, value in zip(records.keys, records.values, strict=True):
                     tx.put(self._topic, key, value)
             tx.commit(self._consumer, last.topic, last.partition, last.offset + 1)
-            self.house.at("publish:within")
         self.house.at("publish:after")
         if last is not entries[-1]:
             self._consumer.rewind()

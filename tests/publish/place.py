@@ -1,0 +1,194 @@
+"""Sealed batches on a broker to publish, and a reader that has nothing of ours."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from typing import Any
+
+import fastavro
+import polars as pl
+from kafka import KafkaConsumer, TopicPartition
+
+from exchange.catalog.avro import schema_text
+from exchange.catalog.loader import loads
+from exchange.catalog.model import Catalog, Resource
+from exchange.log import Log, Message, sealed_topic
+from exchange.pipeline import House
+from exchange.seal.avro import parse_schema
+from exchange.seal.batch import BatchFacts, build, pack
+from exchange.seal.columns import encode, frame_schema
+from tests.seal.samples import FACTS, sealers
+
+CATALOG = """\
+version: "{version}"
+area: {{code: 232700, name: 大兴安岭地区}}
+departments: {{data: {{code: 11232700MB1C531139, name: 局}}}}
+resources:
+  {name}:
+    code: 307001/1
+    title: 工单
+    department: data
+    share: {share}
+    condition: 依申请
+    cycle: daily
+    sensitivity: {sensitivity}
+    key: [{key}]
+    fields: {{no: 编号 text(20)!, place: 地点 text(20)!, title: 标题 text(50)!{more}}}
+"""
+
+
+def catalog(
+    name: str,
+    *,
+    key: str = "no",
+    more: str = "",
+    version: str = "1",
+    share: int = 1,
+    sensitivity: str = "S1",
+) -> Catalog:
+    """Make a catalog with one resource; ``more`` fields behind the three it has."""
+    return loads(
+        CATALOG.format(
+            name=name, key=key, more=more, version=version, share=share, sensitivity=sensitivity
+        )
+    )
+
+
+def house(found: Catalog, log: Log, at: Callable[[str], None] = lambda _: None) -> House:
+    return House(found, log, lambda: datetime.now(UTC), os.urandom, at)
+
+
+@dataclass(frozen=True)
+class Change:
+    """What happened to a record; ``title`` tells one change from another."""
+
+    operation: str
+    no: str
+    title: str
+
+    @property
+    def row(self) -> dict[str, Any]:
+        return {
+            "cd_operation": self.operation,
+            "no": self.no,
+            "place": f"{self.no}号",
+            "title": self.title,
+        }
+
+
+def changes(count: int, keys: int) -> list[Change]:
+    """Make changes: each key is inserted, updated, deleted and inserted again, many times over."""
+    turns = "IUUD"
+    return [
+        Change(turns[place // keys % 4], f"n{place % keys}", f"第{place}次")
+        for place in range(count)
+    ]
+
+
+def sealed(
+    resource: Resource, rows: Sequence[Mapping[str, Any]], number: int, lane: int = 0
+) -> Message:
+    """Seal rows as one batch, ready to append."""
+    schema = parse_schema(schema_text(resource))
+    types = frame_schema(schema)
+    frame = pl.DataFrame([{name: row.get(name) for name in types} for row in rows], schema=types)
+    (packed,) = pack(encode(frame, schema))
+    facts: BatchFacts = replace(
+        FACTS, resource=resource.name, batch_no=f"20261123{number:05}", lane=lane
+    )
+    batch = build(packed, facts, sealer=sealers()[0], seed=os.urandom(16))
+    return Message(
+        sealed_topic(resource.name),
+        batch.data,
+        facts.batch_no,
+        {
+            "rows": str(len(rows)),
+            "statement": batch.digest,
+            "root": batch.statement.root,
+            "pull": "p",
+        },
+        lane,
+    )
+
+
+def append(log: Log, messages: Sequence[Message]) -> None:
+    with log.transaction("sealing") as tx:
+        for message in messages:
+            tx.append(message)
+
+
+# --- outside: nothing of ours from here on -----------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Seen:
+    """A message as a program outside sees it."""
+
+    partition: int
+    offset: int
+    key: bytes
+    value: bytes | None
+
+
+def read(bootstrap: Sequence[str], topic: str) -> list[Seen]:
+    """Read everything committed on a topic, by kafka-python alone."""
+    consumer = KafkaConsumer(
+        bootstrap_servers=list(bootstrap),
+        isolation_level="read_committed",
+        auto_offset_reset="earliest",
+        enable_auto_commit=False,
+    )
+    try:
+        lanes = [TopicPartition(topic, n) for n in consumer.partitions_for_topic(topic) or ()]
+        consumer.assign(lanes)
+        ends = consumer.end_offsets(lanes)
+        found = []
+        while any(consumer.position(lane) < ends[lane] for lane in lanes):
+            for records in consumer.poll(timeout_ms=500).values():
+                found += [Seen(r.partition, r.offset, r.key, r.value) for r in records]
+        return sorted(found, key=lambda one: (one.partition, one.offset))
+    finally:
+        consumer.close()
+
+
+class Decoder:
+    """Reads the wire format by fastavro and the registry's REST interface."""
+
+    def __init__(self, schema: Callable[[int], Any]) -> None:
+        self._ask = schema
+        self._schemas: dict[int, Any] = {}
+
+    def __call__(self, message: bytes) -> Any:
+        stream = io.BytesIO(message)
+        assert stream.read(1) == b"\x00"
+        number = int.from_bytes(stream.read(4), "big")
+        if number not in self._schemas:
+            self._schemas[number] = fastavro.parse_schema(self._ask(number))
+        found = fastavro.schemaless_reader(stream, self._schemas[number], None)
+        assert not stream.read()
+        return found
+
+
+def by_key(seen: Sequence[Seen], decode: Decoder) -> dict[str, list[str | None]]:
+    """Return the titles of each key in order, None for a tombstone."""
+    found: dict[str, list[str | None]] = {}
+    for one in seen:
+        title = None if one.value is None else decode(one.value)["title"]
+        found.setdefault(decode(one.key)["no"], []).append(title)
+    return found
+
+
+def expected(made: Sequence[Change]) -> dict[str, list[str | None]]:
+    found: dict[str, list[str | None]] = {}
+    for one in made:
+        found.setdefault(one.no, []).append(None if one.operation == "D" else one.title)
+    return found
+
+
+def lines(text: bytes) -> Iterator[Any]:
+    return (json.loads(line) for line in text.splitlines())

@@ -1,0 +1,275 @@
+"""The door on a real broker: what stands on the topic, and what happens when something is wrong."""
+
+from __future__ import annotations
+
+import io
+import json
+from datetime import date
+from typing import Any
+
+import fastavro
+import pytest
+from kafka.partitioner.default import murmur2
+
+from exchange.bench.publishing import publish_rate
+from exchange.errors import Integrity, Misconfigured, Rejected, Transient
+from exchange.log import Message, sealed_topic
+from exchange.publish.door import PublishDoor, check_readable, group
+from exchange.publish.publisher import Publisher
+from exchange.publish.registry import FRESH_SECONDS
+from exchange.seal.batch import open_batch
+from tests.publish.conftest import Stage, client, kafka_log
+from tests.publish.place import Change, append, by_key, catalog, changes, expected, sealed
+
+
+def drain(door: PublishDoor) -> int:
+    """Publish what is there; return how many records."""
+    counts = iter(door.step, None)
+    return sum(counts)
+
+
+def position(stage: Stage, lane: int = 0) -> int:
+    return stage.log.position(group(stage.name), sealed_topic(stage.name), lane)
+
+
+def test_every_accepted_record_stands_on_the_topic_once_and_in_order(stage: Stage) -> None:
+    made = changes(400, keys=30)
+    stage.seal(*(made[start : start + 50] for start in range(0, 400, 50)))
+    assert drain(stage.door()) == 400
+    seen = stage.read()
+    assert by_key(seen, stage.decode) == expected(made)
+    assert drain(stage.door()) == 0
+    more = [Change("U", "n1", "后来")]
+    stage.seal(more)
+    assert drain(stage.door()) == 1
+    assert by_key(stage.read(), stage.decode) == expected(made + more)
+
+
+def test_the_value_is_the_sealed_record_byte_by_byte(stage: Stage) -> None:
+    stage.seal([Change("I", "a", "甲"), Change("D", "b", ""), Change("U", "c", "丙")])
+    drain(stage.door())
+    (entry,) = stage.log.read(sealed_topic(stage.name), 0, 0, max_entries=9)
+    batch = open_batch(entry.value)
+    values = [one.value for one in stage.read()]
+    assert [value[5:] if value else value for value in values] == [
+        batch.record(0),
+        None,
+        batch.record(2),
+    ]
+    first = values[0]
+    assert first is not None
+    assert stage.server.schema(int.from_bytes(first[1:5], "big")) == json.loads(batch.schema.text)
+
+
+def test_the_topic_is_a_table_that_spreads_keys_as_java_does(stage: Stage) -> None:
+    stage.lanes = 4
+    made = changes(200, keys=40)
+    stage.seal(made)
+    drain(stage.door())
+    seen = stage.read()
+    assert {one.partition for one in seen} == {0, 1, 2, 3}
+    assert all(one.partition == (murmur2(one.key) & 0x7FFFFFFF) % 4 for one in seen)
+    (topic,) = [topic for topic in stage.log.topics() if topic.name == stage.topic]
+    assert topic.partitions == 4
+    assert stage.log.drift([topic]) == []
+    policy, retention = policies(stage)
+    assert set(policy.split(",")) == {"compact", "delete"}
+    assert retention == "-1"
+
+
+def policies(stage: Stage) -> tuple[str, str]:
+    """Ask the broker, by the library alone, how the topic is cleaned."""
+    from kafka.admin import ConfigResource, ConfigResourceType, KafkaAdminClient
+
+    admin = KafkaAdminClient(bootstrap_servers=list(stage.bootstrap))
+    try:
+        found = admin.describe_configs([ConfigResource(ConfigResourceType.TOPIC, stage.topic)])
+        rows = found["topic"][stage.topic]
+        return rows["cleanup.policy"]["value"], rows["retention.ms"]["value"]
+    finally:
+        admin.close()
+
+
+def test_a_key_of_several_fields_of_other_types(stage: Stage) -> None:
+    stage.catalog = catalog(stage.name, key="place, day, no", more=", day: 日期 date!")
+    stage.house().ensure(stage.name)
+    row = Change("I", "a", "甲").row | {"day": date(2026, 11, 23)}
+    append(stage.log, [sealed(stage.resource, [row], 1)])
+    drain(stage.door())
+    (seen,) = stage.read()
+    assert stage.decode(seen.key) == {"place": "a号", "day": date(2026, 11, 23), "no": "a"}
+
+
+def test_a_batch_of_an_older_catalog_keeps_its_schema(stage: Stage) -> None:
+    stage.seal([Change("I", "a", "旧")])
+    old, stage.catalog = (
+        stage.catalog,
+        catalog(stage.name, more=", note: 备注 text(9)", version="2"),
+    )
+    stage.seal([Change("U", "a", "新"), Change("I", "b", "新")])
+    drain(stage.door())
+    seen = stage.read()
+    read = [stage.decode(one.value) for one in seen if one.value is not None]
+    assert ["note" in row for row in read] == [False, True, True]
+    assert {one.key[:5] for one in seen} == {seen[0].key[:5]}  # the key's schema is the same
+    assert old.resources[stage.name].key == stage.resource.key
+
+
+def test_an_incompatible_catalog_stops_its_lane_and_nothing_else(stage: Stage) -> None:
+    stage.lanes = 2
+    stage.seal([Change("I", "a", "旧")])
+    old, stage.catalog = (
+        stage.catalog,
+        catalog(stage.name, more=", size: 大小 integer!", version="2"),
+    )
+    row = Change("I", "b", "新").row | {"size": 1}
+    append(stage.log, [sealed(stage.resource, [row], 2)])
+    stage.catalog = old
+    stage.seal([Change("I", "c", "旧")], lane=1)
+    door = stage.door()
+    outcome = Publisher({stage.name: door}).once()
+    assert type(outcome.errors.get(f"publish/{stage.name}")) is Rejected
+    told = outcome.errors[f"publish/{stage.name}"].what.en
+    assert f"{stage.topic}-value" in told
+    assert "size" in told
+    drain(door)
+    assert set(by_key(stage.read(), stage.decode)) == {
+        "a",
+        "c",
+    }  # what stood before, the other lane
+    stage.server.relax(f"{stage.topic}-value", "NONE")
+    assert door.step() is None
+    door.retry()
+    assert drain(door) == 1
+    assert set(by_key(stage.read(), stage.decode)) == {"a", "b", "c"}
+
+
+def test_a_key_that_changed_is_told(stage: Stage) -> None:
+    stage.seal([Change("I", "a", "旧")])
+    stage.catalog = catalog(
+        stage.name, key="no, serial", more=", serial: 序号 text(9)!", version="2"
+    )
+    with pytest.raises(Rejected) as caught:
+        drain(stage.door())
+    assert "serial" in caught.value.what.en
+
+
+def test_a_message_of_others_is_passed_over_and_counted(stage: Stage) -> None:
+    stage.seal([Change("I", "a", "甲")])
+    append(stage.log, [Message(sealed_topic(stage.name), b"not ours")])
+    stage.seal([Change("I", "b", "乙")])
+    door = stage.door()
+    assert drain(door) == 2
+    assert door.foreign == 1
+    assert set(by_key(stage.read(), stage.decode)) == {"a", "b"}
+
+
+def test_a_damaged_batch_stops_its_lane_behind_what_is_whole(stage: Stage) -> None:
+    stage.lanes = 2
+    stage.seal([Change("I", "a", "甲")])
+    whole = sealed(stage.resource, [Change("I", "x", "坏").row], 50)
+    other = sealed(catalog("other").resources["other"], [Change("I", "x", "坏").row], 51)
+    wrong = [
+        Message(whole.topic, whole.value[:-9], whole.key, whole.headers, 0),
+        Message(whole.topic, other.value, other.key, other.headers, 1),
+    ]
+    append(stage.log, wrong)
+    stage.seal([Change("I", "b", "乙")])
+    door = stage.door()
+    for lane in (0, 1):
+        with pytest.raises(Integrity) as caught:
+            drain(door)
+        assert f"{sealed_topic(stage.name)}/" in caught.value.what.en
+        del lane
+    assert door.step() is None
+    assert set(by_key(stage.read(), stage.decode)) == {"a"}
+    assert position(stage) == 1
+
+
+def test_nothing_is_published_while_the_registry_is_away(stage: Stage) -> None:
+    stage.seal([Change("I", "a", "甲")])
+    with client("http://127.0.0.1:1", lambda: 0.0) as registry:
+        door = PublishDoor(stage.house(), stage.resource, registry)
+        with pytest.raises(Transient):
+            door.step()
+        with pytest.raises(Transient):
+            door.step()
+        door.close()
+    assert stage.read() == []
+    assert position(stage) == 0
+    assert drain(stage.door()) == 1
+
+
+def test_a_registry_that_was_made_anew_is_used_within_a_minute(stage: Stage) -> None:
+    door = stage.door()
+    stage.seal([Change("I", "a", "甲")])
+    drain(door)
+    stage.server.ours.wipe()
+    stage.now += FRESH_SECONDS
+    stage.seal([Change("I", "b", "乙")])
+    drain(door)
+    newest = stage.read()[-1]
+    assert stage.decode(newest.key) == {"no": "b"}  # by the registry as it is now
+
+
+def test_two_workers_share_the_lanes(stage: Stage) -> None:
+    stage.lanes = 4
+    made = changes(80, keys=8)
+    for lane in range(4):
+        part = [one for one in made if int(one.no[1:]) % 4 == lane]
+        stage.seal(part[:10], part[10:], lane=lane)
+    with kafka_log(stage.bootstrap) as other:
+        doors = [stage.door(), stage.door(other)]
+        counts = [0, 0]
+        while sum(counts) < 80:
+            for place, door in enumerate(doors):
+                counts[place] += door.step() or 0
+        doors[1].close()
+    assert by_key(stage.read(), stage.decode) == expected(made)
+
+
+@pytest.mark.parametrize(
+    ("more", "why"),
+    [
+        ({"share": 2, "sensitivity": "S1"}, "unconditionally"),
+        ({"share": 1, "sensitivity": "S3"}, "personal"),
+        ({"share": 3, "sensitivity": "S4"}, "unconditionally"),
+    ],
+)
+def test_what_not_everybody_may_read_is_published_by_name_only(
+    more: dict[str, object], why: str
+) -> None:
+    resource = catalog("orders", **more).resources["orders"]  # type: ignore[arg-type]
+    with pytest.raises(Misconfigured) as caught:
+        check_readable(resource, ["others"])
+    assert why in caught.value.what.en
+    assert "registry.readable" in caught.value.hint.en
+    check_readable(resource, ["orders"])
+
+
+def test_what_everybody_may_read_is_published() -> None:
+    for sensitivity in ("S1", "S2"):
+        check_readable(catalog("orders", sensitivity=sensitivity).resources["orders"], [])
+
+
+def test_the_bench_measures_what_it_publishes(stage: Stage) -> None:
+    made = changes(3000, keys=100)
+    stage.seal(made[:1500], made[1500:])
+    found = publish_rate(stage.house(), stage.name)
+    assert found.records == 3000
+    assert found.per_second > 0
+    assert found.cpu_per_million > 0
+    assert len(stage.read()) == 3000
+
+
+def test_a_program_with_a_newer_schema_reads_older_records(stage: Stage) -> None:
+    stage.seal([Change("I", "a", "旧")])
+    drain(stage.door())
+    (seen,) = stage.read()
+    assert seen.value is not None
+    writer = stage.server.schema(int.from_bytes(seen.value[1:5], "big"))
+    reader = json.loads(json.dumps(writer))
+    reader["fields"].append({"name": "note", "type": ["null", "string"], "default": None})
+    row: Any = fastavro.schemaless_reader(io.BytesIO(seen.value[5:]), writer, reader)
+    assert row["note"] is None
+    assert row["title"] == "旧"

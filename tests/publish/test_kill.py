@@ -1,0 +1,70 @@
+"""kill -9 of the publishing process at every point of its door: nothing twice, nothing lost."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from exchange.log.kafka.producers import _Producer
+from exchange.pipeline import House
+from exchange.publish.door import PublishDoor
+from tests.pipeline.place import Striker, finish, start
+from tests.publish import place
+from tests.publish.conftest import Stage, client, kafka_log
+
+BATCHES, ROWS = 30, 40
+MADE = place.changes(BATCHES * ROWS, keys=60)
+
+
+def publish(
+    name: str, bootstrap: tuple[str, ...], registry: str, told: Path, strikes: tuple[str, int]
+) -> None:
+    """Publish in a process of its own, to be killed at a door or in the midst of a commit."""
+    strike = Striker(*strikes)
+    catalog = place.catalog(name)
+    await_ = _Producer._await
+
+    def awaiting(self: _Producer, result: Any, deadline: float) -> None:
+        strike("committing")
+        await_(self, result, deadline)
+
+    _Producer._await = awaiting  # type: ignore[method-assign]
+    with kafka_log(bootstrap, "w") as log, client(registry, lambda: 0.0) as schemas:
+        plain = place.house(catalog, log, strike)
+        house = House(plain.catalog, plain.log, plain.clock, plain.entropy, strike, partitions=two)
+        opened = PublishDoor(house, catalog.resources[name], schemas)
+        count = sum(iter(opened.step, None))
+        opened.close()
+    told.write_text(json.dumps({"count": count, "doors": strike.names}))
+
+
+def two(_resource: str) -> int:
+    return 2
+
+
+@pytest.mark.parametrize(
+    ("door", "number"),
+    [
+        ("publish:before", 1),
+        ("committing", 1),  # the records stand on the topic, the position is not sent
+        ("committing", 2),  # the commit is on its way
+        ("committing", 5),
+        ("committing", 6),
+        ("publish:after", 3),
+    ],
+)
+def test_killed_and_started_again(stage: Stage, tmp_path: Path, door: str, number: int) -> None:
+    stage.lanes = 2
+    parts = [[one for one in MADE if int(one.no[1:]) % 2 == lane] for lane in range(2)]
+    for lane, part in enumerate(parts):
+        stage.seal(*(part[at : at + ROWS] for at in range(0, len(part), ROWS)), lane=lane)
+    told = tmp_path / "told.json"
+    given = (stage.name, stage.bootstrap, stage.server.url, told)
+    assert finish(start(publish, *given, (door, number))) == -9
+    assert finish(start(publish, *given, ("", 0))) == 0
+    rest = json.loads(told.read_text())
+    assert 0 < rest["count"] <= len(MADE)
+    assert place.by_key(stage.read(), stage.decode) == place.expected(MADE)

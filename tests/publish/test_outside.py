@@ -1,0 +1,65 @@
+"""Programs with nothing of ours read the topic: kcat, and the page's own example."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+from pathlib import Path
+
+from tests.publish.conftest import Stage
+from tests.publish.place import Change, Decoder, Seen, by_key, changes, expected
+from tests.publish.test_door import drain
+
+PAGE = Path(__file__).parents[2] / "docs" / "publish.md"
+MADE = [*changes(60, keys=7), Change("I", "n\n9", "换行\n与制表\t")]
+
+
+def published(stage: Stage) -> None:
+    stage.lanes = 3
+    stage.seal(MADE)
+    assert drain(stage.door()) == len(MADE)
+
+
+def kcat(stage: Stage) -> list[Seen]:
+    """Consume with kcat; sizes stand before the bytes."""
+    done = subprocess.run(
+        [
+            *("kcat", "-C", "-b", ",".join(stage.bootstrap), "-t", stage.topic),
+            *("-o", "beginning", "-e", "-q", "-f", "%p %o %K %S\n%k%s\n"),
+        ],
+        check=True,
+        capture_output=True,
+        timeout=60,
+    )
+    found, rest = [], done.stdout
+    while rest:
+        head, _, rest = rest.partition(b"\n")
+        partition, offset, key, size = map(int, head.split())
+        value = None if size < 0 else rest[key : key + size]
+        found.append(Seen(partition, offset, rest[:key], value))
+        rest = rest[key + max(0, size) + 1 :]
+    return sorted(found, key=lambda one: (one.partition, one.offset))
+
+
+def test_kcat_reads_keys_values_and_tombstones(stage: Stage) -> None:
+    published(stage)
+    seen = kcat(stage)
+    assert seen == stage.read()
+    assert by_key(seen, Decoder(stage.server.schema)) == expected(MADE)
+
+
+def test_the_example_of_the_page_reads_every_record(stage: Stage) -> None:
+    published(stage)
+    (example,) = re.findall(r"^```python\n(.*?)^```", PAGE.read_text(), re.MULTILINE | re.DOTALL)
+    printed: list[tuple[dict[str, str], dict[str, str] | None]] = []
+    names = {
+        "registry": stage.server.url,
+        "topic": stage.topic,
+        "bootstrap": list(stage.bootstrap),
+        "print": lambda key, record: printed.append((key, record)),
+    }
+    exec(compile(example, str(PAGE), "exec"), names)  # noqa: S102 - our own page
+    found: dict[str, list[str | None]] = {}
+    for key, record in printed:
+        found.setdefault(key["no"], []).append(None if record is None else record["title"])
+    assert found == expected(MADE)
