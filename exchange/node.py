@@ -23,7 +23,17 @@ from zlib import crc32
 from exchange.catalog.loader import load as load_catalog
 from exchange.catalog.model import Catalog, Resource
 from exchange.errors import Misconfigured
-from exchange.log import CURSORS, RECEIPTS, TURNS, Consumer, Log, Topic, raw_topic, sealed_topic
+from exchange.log import (
+    CURSORS,
+    RECEIPTS,
+    TURNS,
+    Consumer,
+    Log,
+    Topic,
+    quarantine_topic,
+    raw_topic,
+    sealed_topic,
+)
 from exchange.pipeline import CascadeDoor, House, PullDoor, SealDoor, ViewDoor
 from exchange.seal.folder import open_sealer, read_certificates
 from exchange.seal.ses import Sealer
@@ -160,6 +170,20 @@ class Node:
     def _turns(self) -> int:
         return _TURNS if self.settings.log.driver == "kafka" else 1
 
+    def topics(self) -> list[Topic]:
+        """List the topics that the node's work needs, with the lanes that each should have."""
+        named = (raw_topic, sealed_topic, quarantine_topic)
+        return [
+            Topic(CURSORS, compacted=True),
+            Topic(RECEIPTS),
+            Topic(TURNS, self._turns),
+            *(
+                Topic(topic(resource), self.settings.log.lanes(resource))
+                for resource in sorted({one.resource for one in self.settings.sources.values()})
+                for topic in named
+            ),
+        ]
+
     @cached_property
     def store(self) -> Store:
         """The store, migrated when it is ours alone."""
@@ -183,7 +207,7 @@ class Node:
     @property
     def owner(self) -> str:
         """Name of this worker; the same after a restart, so that it takes up what it left."""
-        return f"{socket.gethostname()[:60]}:{self.settings.node.code}"
+        return f"{socket.gethostname()[:60]}:{self.settings.node.code}:{self.worker[:60]}"
 
     def resources(self) -> list[str]:
         """List the resources that are fed by a source or have anything in the log."""

@@ -114,13 +114,7 @@ class House:
 
     def resource(self, name: str) -> Resource:
         """Return a resource of the catalog; raises Rejected naming the ones there are."""
-        if name in self.catalog.resources:
-            return self.catalog.resources[name]
-        known = ", ".join(sorted(self.catalog.resources))
-        raise Rejected(
-            Text(f"目录中没有资源 {name}", f"the catalog has no resource {name}"),
-            hint=Text(f"目录中的资源：{known}", f"resources: {known}"),
-        )
+        return resource_of(self.catalog, name)
 
     def ensure(self, resource: str) -> None:
         """Create the topics of a resource, or give them more lanes."""
@@ -148,6 +142,17 @@ class House:
         """Read the newest state with this key; empty when there is none."""
         entry = self.log.latest(CURSORS, key)
         return json.loads(entry.value) if entry is not None else {}
+
+
+def resource_of(catalog: Catalog, name: str) -> Resource:
+    """Return a resource of a catalog; raises Rejected naming the ones there are."""
+    if name in catalog.resources:
+        return catalog.resources[name]
+    known = ", ".join(sorted(catalog.resources))
+    raise Rejected(
+        Text(f"目录中没有资源 {name}", f"the catalog has no resource {name}"),
+        hint=Text(f"目录中的资源：{known}", f"resources: {known}"),
+    )
 
 
 def state_message(key: str, state: Mapping[str, Any]) -> Message:

@@ -36,7 +36,7 @@ PORT = 9092
 """Where ``make kafka`` listens when it can."""
 _STARTED = b"Kafka Server started"
 """What a broker says once it is registered, unfenced and open."""
-_START_SECONDS = 60.0
+_START_SECONDS = 120.0
 _STOP_SECONDS = 30.0
 
 
@@ -182,7 +182,8 @@ def brokers(
         places = folders or [home / str(number) for number in range(count)]
         ports = _ports(count, port)
         common = files.properties(ports, security, home)
-        identity = base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
+        # No dash at its beginning: the tool would take it for an option.
+        identity = base64.urlsafe_b64encode(b"\0" + uuid.uuid4().bytes[1:]).decode().rstrip("=")
         made = []
         for number, (own, folder) in enumerate(zip(ports, places, strict=True)):
             file = home / f"{number}.properties"

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from exchange import settings as settings_room
 from exchange.catalog import plan as plans
@@ -11,6 +14,9 @@ from exchange.catalog.loader import CatalogErrors, load
 from exchange.cli.talk import Talk
 from exchange.errors import Misconfigured
 from exchange.settings import Settings
+
+if TYPE_CHECKING:
+    from exchange.log.kafka import Drift
 
 NAME = "catalog.yaml"
 
@@ -39,12 +45,16 @@ def check(talk: Talk, file: Path | None) -> int:
 
 
 def plan(talk: Talk) -> int:
-    """Compare the catalog with what is applied; 2 when changes are pending."""
-    settings = _settings()
-    applied = plans.read_applied(settings.resolve(settings.state))
-    decided = plans.plan(applied, load(settings.resolve(settings.catalog)))
-    talk.answer(decided.as_dict(), _listed(talk, decided))
-    if decided.empty:
+    """Compare catalog and cluster with what is applied; 2 when changes are pending."""
+    from exchange.cli.cluster import drift
+    from exchange.cli.nodes import open_node
+
+    with open_node() as node:
+        applied = plans.read_applied(node.settings.resolve(node.settings.state))
+        decided = plans.plan(applied, node.catalog)
+        drifts = drift(node)
+    talk.answer(_told(decided, drifts), _listed(talk, decided, drifts))
+    if decided.empty and not drifts:
         return 0
     if decided.needs_version:
         names = ", ".join(decided.needs_version)
@@ -61,28 +71,38 @@ def plan(talk: Talk) -> int:
 
 
 def apply(talk: Talk, *, allow_breaking: bool) -> int:
-    """Make the catalog the applied one and write its Avro schemas."""
+    """Make the catalog the applied one, write its Avro schemas, make and mend topics.
+
+    2 when the cluster has a topic that differs and cannot be altered.
+    """
+    from exchange.cli.cluster import drift, told
     from exchange.cli.nodes import open_node
     from exchange.cli.person import actor
 
     with open_node() as node:
         settings = node.settings
         schemas = settings.resolve(settings.schemas)
+        drifts = drift(node)
         done = plans.apply(
             node.catalog,
             state_dir=settings.resolve(settings.state),
             schemas_dir=schemas,
             allow_breaking=allow_breaking,
         )
-        if not done.empty:
-            detail = "; ".join(f"{change.kind} {change.where}" for change in done.changes)
+        left = node.cluster.repair(node.topics()) if drifts else []
+        mended = [one for one in drifts if one not in left]
+        if not done.empty or mended:
+            changes = [f"{change.kind} {change.where}" for change in done.changes]
+            changes += [f"{one.topic} {one.setting} {one.expected}" for one in mended]
             consent = " --allow-breaking" if done.breaking else ""
             subject = f"{node.catalog.version}{consent}"
-            node.store.audit.append(actor(), "catalog.apply", subject, detail)
-    talk.answer(done.as_dict(), _listed(talk, done))
+            node.store.audit.append(actor(), "catalog.apply", subject, "; ".join(changes))
+    talk.answer(_told(done, mended), _listed(talk, done, mended))
     if not done.empty:
         talk.say(talk.t(f"已生效；Avro 模式在 {schemas}", f"applied; the schemas are in {schemas}"))
-    return 0
+    for one in left:
+        talk.say(f"! {one.topic}: {talk.text(told(one))}")
+    return 2 if left else 0
 
 
 def explain(talk: Talk, subject: str) -> int:
@@ -109,12 +129,21 @@ def _find() -> Path:
     return settings.resolve(settings.catalog)
 
 
-def _listed(talk: Talk, decided: plans.Plan) -> str:
+def _told(decided: plans.Plan, drifts: Sequence[Drift]) -> dict[str, object]:
+    """Return the changes for JSON; those of the cluster beside those of the catalog."""
+    told = decided.as_dict() | {"topics": [asdict(one) for one in drifts]}
+    return told | {"empty": decided.empty and not drifts}
+
+
+def _listed(talk: Talk, decided: plans.Plan, drifts: Sequence[Drift]) -> str:
     """List the changes, a breaking one marked."""
-    if decided.empty:
+    from exchange.cli.cluster import told
+
+    if decided.empty and not drifts:
         return talk.t("没有变更", "no changes")
     mark = talk.t("破坏性", "BREAKING")
-    return "\n".join(
+    lines = [
         f"{'! ' + mark if change.breaking else '+'} {change.where}: {talk.text(change.text)}"
         for change in decided.changes
-    )
+    ]
+    return "\n".join([*lines, *(f"~ {one.topic}: {talk.text(told(one))}" for one in drifts)])

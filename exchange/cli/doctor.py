@@ -7,16 +7,15 @@ import socket
 import sqlite3
 import ssl
 import sys
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator
 from datetime import datetime, timedelta
-from enum import StrEnum
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from exchange import settings as settings_room
+from exchange.cli.finding import Finding, Grade, probe
 from exchange.cli.talk import Talk
 from exchange.errors import (
     Denied,
@@ -29,6 +28,7 @@ from exchange.errors import (
 from exchange.text import Text
 
 if TYPE_CHECKING:
+    from exchange.log import Log
     from exchange.node import Node
     from exchange.settings import SealSettings, Settings
 
@@ -39,36 +39,6 @@ SPACE_FAIL, SPACE_WARN = 1 << 30, 10 << 30
 """Bytes free below which a run is at risk, or soon will be."""
 _WORST = (Integrity, Denied, Misconfigured, Transient, Rejected)
 _GIB = 1 << 30
-NO_HINT = Text("", "")
-
-
-class Grade(StrEnum):
-    """How a check ended."""
-
-    OK = "ok"
-    WARN = "warn"
-    FAIL = "fail"
-
-
-@dataclass(frozen=True)
-class Finding:
-    """One check: what was looked at, how it ended, and what to do about it."""
-
-    name: str
-    grade: Grade
-    text: Text
-    hint: Text = NO_HINT
-    code: int = 0
-    """Exit code that this failure asks for; 0 for anything else."""
-
-    def as_dict(self) -> dict[str, object]:
-        """Return the finding for JSON."""
-        return {
-            "name": self.name,
-            "grade": self.grade,
-            "text": self.text._asdict(),
-            "hint": self.hint._asdict(),
-        }
 
 
 def doctor(talk: Talk) -> int:
@@ -85,15 +55,6 @@ def doctor(talk: Talk) -> int:
     if talk.as_json:
         talk.answer({"ok": not failed, "checks": [finding.as_dict() for finding in findings]})
     return next((kind.exit_code for kind in _WORST if kind.exit_code in failed), 0)
-
-
-def probe(name: str, look: Callable[[], Text | Finding]) -> Finding:
-    """Make one check: an error of ours is its failure."""
-    try:
-        found = look()
-    except ExchangeError as error:
-        return Finding(name, Grade.FAIL, error.what, error.hint, error.exit_code)
-    return found if isinstance(found, Finding) else Finding(name, Grade.OK, found)
 
 
 def _examine() -> Iterator[Finding]:
@@ -113,7 +74,12 @@ def _examine() -> Iterator[Finding]:
         for name, seal in settings.seals.items():
             yield probe(f"seal {name}", partial(_seal, node, name, seal))
         yield probe("trust", partial(_trust, node))
-        yield probe("log", partial(_log, node))
+        if settings.log.driver == "kafka":
+            from exchange.cli.cluster import examine
+
+            yield from examine(node)
+        else:
+            yield probe("log", partial(_log, node))
         yield probe("clock", partial(_clock, node))
         yield probe("store", partial(_store, node))
         yield probe("disk", partial(_disk, settings))
@@ -231,8 +197,11 @@ def _clock(node: Node) -> Text | Finding:
     """Compare with the newest time in the log, which never goes back."""
     from exchange.log import CURSORS
 
-    _, end = node.log.bounds(CURSORS, 0)
-    entries = node.log.read(CURSORS, 0, end - 1, max_entries=1) if end else []
+    # Of a cluster as it stands: the doctor makes no topic.
+    log: Log = node.cluster if node.settings.log.driver == "kafka" else node.log
+    known = any(topic.name == CURSORS for topic in log.topics())
+    _, end = log.bounds(CURSORS, 0) if known else (0, 0)
+    entries = log.read(CURSORS, 0, end - 1, max_entries=1) if end else []
     now = node.clock()
     for entry in entries:
         ahead = timedelta(milliseconds=entry.time) - timedelta(seconds=now.timestamp())
@@ -278,7 +247,9 @@ def judge_space(free: int) -> Finding:
 
 def _source(node: Node, name: str) -> Text:
     """Try the source, and whether what it brings could be sealed."""
-    node.sealer(node.house.resource(node.source_settings(name).resource))
+    from exchange.pipeline import resource_of
+
+    node.sealer(resource_of(node.catalog, node.source_settings(name).resource))
     return node.source(name).check(timeout=SOURCE_SECONDS)
 
 

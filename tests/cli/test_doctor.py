@@ -5,13 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from exchange.cli.doctor import (
-    SPACE_FAIL,
-    SPACE_WARN,
-    Grade,
-    judge_space,
-    judge_validity,
-)
+from exchange.cli.doctor import SPACE_FAIL, SPACE_WARN, judge_space, judge_validity
+from exchange.cli.finding import Grade
 from exchange.cli.nodes import open_node
 from exchange.pipeline import state_message
 from tests.cli.conftest import Answer, Run, aim

@@ -24,12 +24,12 @@ from exchange.log import Consumer, Entry, Message, Topic
 from exchange.log.kafka import probe
 from exchange.log.kafka.border import border
 from exchange.log.kafka.client import PREFIX, connection, opened
-from exchange.log.kafka.cluster import FIRST, Cluster
+from exchange.log.kafka.cluster import FIRST, NEWS_SECONDS, Cluster
 from exchange.log.kafka.ends import Ends
 from exchange.log.kafka.group import Member
 from exchange.log.kafka.health import Health, health
 from exchange.log.kafka.producers import Producers, Record
-from exchange.log.kafka.reader import SMALL_FETCH, KafkaConsumer
+from exchange.log.kafka.reader import LOOK_SECONDS, SMALL_FETCH, KafkaConsumer
 from exchange.log.kafka.table import Table
 from exchange.log.kafka.topics import Drift, Topics
 from exchange.text import Text
@@ -109,8 +109,16 @@ class KafkaLog:
 
     def repair(self, topics: Sequence[Topic]) -> list[Drift]:
         """Put right what can be; returns what is left."""
+        deadline = self._monotonic() + NEWS_SECONDS
         with border(Text("修正主题", "altering topics")):
-            return self._topics.repair(self._cluster(), topics)
+            wrong = self._topics.repair(self._cluster(), topics)
+            while True:  # until every broker knows
+                left = self._topics.drift(self._cluster(), topics)
+                if not {(one.topic, one.setting) for one in left} & wrong:
+                    return left
+                if self._monotonic() >= deadline:
+                    return left
+                self._sleep(LOOK_SECONDS)
 
     def health(self, topics: Sequence[Topic]) -> Health:
         """Tell how the cluster and these topics stand, and what we may do with them."""

@@ -41,7 +41,7 @@ OLDEST = (2, 5)
 FIRST, END = OffsetSpec.EARLIEST, OffsetSpec.LATEST
 _RETRY_SECONDS = 0.02
 _LEAVE_MS = 2_000
-_NEWS_SECONDS = 5.0
+NEWS_SECONDS = 5.0
 """Longest time until every broker knows a topic that was just made."""
 _RETRIABLE = (errors.RetriableError, errors.UnknownBrokerIdError)
 
@@ -118,7 +118,7 @@ class Cluster(KafkaAdminClient):  # type: ignore[misc]  # the library has no typ
                 return await attempt()
             except _RETRIABLE as error:
                 gone = isinstance(error, errors.UnknownTopicOrPartitionError)
-                patience = _NEWS_SECONDS if gone else self.config["request_timeout_ms"] / 1000
+                patience = NEWS_SECONDS if gone else self.config["request_timeout_ms"] / 1000
                 if self._monotonic() - start >= patience:
                     raise
                 self._homes.pop(group, None)

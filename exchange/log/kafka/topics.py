@@ -158,8 +158,8 @@ class Topics:
             ]
         return found
 
-    def repair(self, cluster: Cluster, topics: Sequence[Topic]) -> list[Drift]:
-        """Put right what can be; returns what is left (replication, and what was refused)."""
+    def repair(self, cluster: Cluster, topics: Sequence[Topic]) -> set[tuple[str, str]]:
+        """Put right what can be, at once or soon; returns the topics and settings altered."""
         self.ensure(cluster, topics)
         wrong: dict[str, dict[str, str]] = {}
         for one in self.drift(cluster, topics):
@@ -172,7 +172,7 @@ class Topics:
                     for name, configs in wrong.items()
                 ]
             )
-        return self.drift(cluster, topics)
+        return {(name, setting) for name, configs in wrong.items() for setting in configs}
 
     @staticmethod
     def _configs(

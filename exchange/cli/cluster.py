@@ -1,0 +1,151 @@
+"""The Kafka cluster, for doctor and ``catalog plan``: how it stands, what should change."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING
+
+from exchange.cli.finding import Finding, Grade, probe
+from exchange.errors import Denied, Transient
+from exchange.log import CURSORS, RECEIPTS, TURNS
+from exchange.text import Text
+
+if TYPE_CHECKING:
+    from exchange.log.kafka import Drift, Health
+    from exchange.node import Node
+
+_NEEDS: Mapping[str, Mapping[str, frozenset[str]]] = {
+    "pull": {
+        TURNS: frozenset({"READ"}),
+        CURSORS: frozenset({"READ", "WRITE"}),
+        "exchange.raw.": frozenset({"WRITE"}),
+        "exchange.quarantine.": frozenset({"WRITE"}),
+    },
+    "seal": {
+        CURSORS: frozenset({"READ", "WRITE"}),
+        "exchange.raw.": frozenset({"READ"}),
+        "exchange.sealed.": frozenset({"WRITE"}),
+        "exchange.quarantine.": frozenset({"WRITE"}),
+    },
+    "cascade": {
+        CURSORS: frozenset({"READ", "WRITE"}),
+        RECEIPTS: frozenset({"READ", "WRITE"}),
+        "exchange.sealed.": frozenset({"READ"}),
+        "exchange.quarantine.": frozenset({"READ", "WRITE"}),
+    },
+}
+"""What each room does with topics, by how their names begin; the ACLs are in docs/kafka.md."""
+_MANY = 5
+
+
+def drift(node: Node) -> list[Drift]:
+    """Compare the cluster's topics with what the node needs; nothing with another driver."""
+    return node.cluster.drift(node.topics()) if node.settings.log.driver == "kafka" else []
+
+
+def told(one: Drift) -> Text:
+    """Say what a change of the cluster would do."""
+    if one.setting == "topic":
+        return Text("新建主题", "topic to be created")
+    change = f"{one.setting}: {one.found or '-'} → {one.expected}"
+    if one.setting == "replication":
+        return Text(
+            f"{change}，须用 kafka-reassign-partitions.sh 调整",
+            f"{change}, by kafka-reassign-partitions.sh only",
+        )
+    if one.setting == "partitions":
+        return Text(
+            f"{change}，键会换到其他分区：请在该资源处理完后进行",
+            f"{change}; keys move to other lanes: do it while the resource is drained",
+        )
+    return Text(change, change)
+
+
+def examine(node: Node) -> Iterator[Finding]:
+    """Look at the cluster, the node's topics on it, and what this user may do."""
+    found: list[Health] = []
+
+    def ask() -> Text:
+        health = node.cluster.health(node.topics())
+        found.append(health)
+        return Text(
+            f"Kafka {health.version}，{health.brokers} 个代理",
+            f"Kafka {health.version}, {health.brokers} brokers",
+        )
+
+    yield probe("log", ask)
+    for health in found:
+        yield _copies(health)
+        yield probe("topics", lambda: _topics(drift(node)))
+        yield _rights(health)
+
+
+def _copies(health: Health) -> Finding:
+    """Judge whether enough copies of everything are alive."""
+    hint = Text("恢复停止的代理，核对其磁盘", "bring the stopped brokers back; look at their disks")
+    if health.stuck:
+        names = _some(health.stuck)
+        text = Text(f"这些分区不接受写入：{names}", f"these lanes take no writes: {names}")
+        return Finding("replicas", Grade.FAIL, text, hint, Transient.exit_code)
+    if health.behind:
+        names = _some(health.behind)
+        text = Text(f"这些分区缺少同步副本：{names}", f"copies of these lanes are behind: {names}")
+        return Finding("replicas", Grade.WARN, text, hint)
+    return Finding("replicas", Grade.OK, Text("全部同步", "all in sync"))
+
+
+def _topics(drifts: Sequence[Drift]) -> Finding:
+    """Judge whether the topics are as they should be."""
+    if not drifts:
+        return Finding("topics", Grade.OK, Text("与配置一致", "as they should be"))
+    kinds: dict[Text, list[str]] = {}
+    for one in drifts:
+        kinds.setdefault(told(one), []).append(one.topic)
+    texts = [(what, _some((name, None) for name in names)) for what, names in kinds.items()]
+    return Finding(
+        "topics",
+        Grade.WARN,
+        Text(
+            "；".join(f"{what.zh}：{names}" for what, names in texts),
+            "; ".join(f"{what.en}: {names}" for what, names in texts),
+        ),
+        Text(
+            "exchange catalog plan，再 exchange catalog apply",
+            "`exchange catalog plan`, then `apply`",
+        ),
+    )
+
+
+def _rights(health: Health) -> Finding:
+    """Tell which rooms this user's rights on topics are enough for."""
+    lacking = {room: sorted(_lacking(health, needs)) for room, needs in _NEEDS.items()}
+    able = [room for room in lacking if not lacking[room]]
+    names = ", ".join(able) or "-"
+    missing = "; ".join(
+        f"{room}: {', '.join(lacks[:_MANY])}{' …' if len(lacks) > _MANY else ''}"
+        for room, lacks in lacking.items()
+        if lacks
+    )
+    if not missing:
+        return Finding("rights", Grade.OK, Text(f"可运行 {names}", f"enough for {names}"))
+    text = Text(
+        f"可运行 {names}；不足以运行 {missing}", f"enough for {names}; lacking for {missing}"
+    )
+    hint = Text("按 docs/kafka.md 授予 ACL", "grant the ACLs of docs/kafka.md")
+    if not able:
+        return Finding("rights", Grade.FAIL, text, hint, Denied.exit_code)
+    return Finding("rights", Grade.OK, text)
+
+
+def _lacking(health: Health, needs: Mapping[str, frozenset[str]]) -> Iterator[str]:
+    for topic, rights in health.rights.items():
+        for head, operations in needs.items():
+            if topic == head or (head.endswith(".") and topic.startswith(head)):
+                yield from (f"{name} {topic}" for name in operations - rights)
+
+
+def _some(lanes: Iterable[tuple[str, int | None]]) -> str:
+    """Name a few of them."""
+    names = [name if number is None else f"{name}/{number}" for name, number in lanes]
+    more = f" … ({len(names)})" if len(names) > _MANY else ""
+    return ", ".join(names[:_MANY]) + more

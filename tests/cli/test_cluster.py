@@ -1,0 +1,119 @@
+"""Doctor, plan and apply on a cluster: what is there, what should be; looking makes nothing."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from exchange.bench.broker import Cluster, brokers
+from exchange.cli.nodes import open_node
+from exchange.log import Topic
+from tests.cli.conftest import Answer, Run
+from tests.cli.test_doctor import grades
+
+LOG = """
+log:
+  driver: kafka
+  kafka: {bootstrap: [BROKERS], replication: 1, min_insync: 1, retention: {raw: 1d}}
+  partitions: {companies: 2}
+"""
+
+
+@pytest.fixture
+def cluster(folder: Path) -> Iterator[Cluster]:
+    with brokers() as cluster:
+        use(folder, cluster)
+        yield cluster
+
+
+def use(folder: Path, cluster: Cluster, **changes: str) -> None:
+    """Point the node at a cluster."""
+    path = folder / "exchange.yaml"
+    text = re.sub(r"(?ms)^log:.*?(?=^\w|\Z)", "", path.read_text("utf-8"))
+    log = LOG.replace("BROKERS", ", ".join(cluster.bootstrap))
+    for old, new in changes.items():
+        log = log.replace(old, new)
+    path.write_text(text + log, "utf-8")
+
+
+def text(answer: Answer, name: str) -> str:
+    (found,) = [check["text"]["en"] for check in answer.json["checks"] if check["name"] == name]
+    return str(found)
+
+
+def test_topics_are_planned_made_and_mended(folder: Path, cluster: Cluster, run: Run) -> None:
+    first = run("doctor", "--json")
+    found = grades(first)
+    assert [found[name] for name in ("log", "replicas", "topics", "rights")] == [
+        *("ok", "ok", "warn", "ok")
+    ]
+    assert text(first, "log") == "Kafka 4.3, 1 brokers"
+    assert "topic to be created: exchange.cursors, " in text(first, "topics")
+    assert text(first, "rights") == "enough for pull, seal, cascade"
+    planned = run("catalog", "plan")
+    assert planned.code == 2
+    assert "~ exchange.sealed.companies: topic to be created" in planned.out
+    assert "~ exchange.turns: 新建主题" in run("catalog", "plan", lang="zh").out
+    with open_node() as node:
+        assert node.cluster.topics() == [], "looking makes nothing"
+
+    applied = run("catalog", "apply", "--json")
+    assert applied.code == 0
+    assert {one["topic"] for one in applied.json["topics"]} == {
+        *("exchange.cursors", "exchange.receipts", "exchange.turns"),
+        *(f"exchange.{kind}.companies" for kind in ("raw", "sealed", "quarantine")),
+    }
+    with open_node() as node:
+        assert Topic("exchange.raw.companies", 2) in node.cluster.topics()
+        assert Topic("exchange.turns", 64) in node.cluster.topics()
+        assert Topic("exchange.cursors", compacted=True) in node.cluster.topics()
+        (entry,) = node.store.audit.find()
+        assert "exchange.raw.companies" in entry.detail
+    assert (run("catalog", "plan").code, run("catalog", "apply").code) == (0, 0)
+    assert text(run("doctor", "--json"), "topics") == "as they should be"
+
+    use(folder, cluster, **{"companies: 2": "companies: 4", "raw: 1d": "raw: 2d"})
+    planned = run("catalog", "plan")
+    assert planned.code == 2
+    assert set(planned.out.splitlines()) == {
+        "~ exchange.raw.companies: retention.ms: 86400000 → 172800000",
+        *(
+            f"~ exchange.{kind}.companies: partitions: 2 → 4; keys move to other lanes: "
+            "do it while the resource is drained"
+            for kind in ("raw", "sealed", "quarantine")
+        ),
+    }
+    assert run("catalog", "apply").code == 0
+    assert run("catalog", "plan").out == "no changes\n"
+
+
+def test_what_cannot_be_altered_stays_and_is_told(folder: Path, cluster: Cluster, run: Run) -> None:
+    assert run("catalog", "apply").code == 0
+    use(folder, cluster, **{"replication: 1": "replication: 3"})
+    told = run("doctor", "--json")
+    assert "kafka-reassign-partitions.sh" in text(told, "topics")
+    done = run("catalog", "apply")
+    assert done.code == 2
+    assert "! exchange.turns: replication: 1 → 3" in done.err
+
+
+def test_lanes_without_enough_copies_fail(folder: Path, cluster: Cluster, run: Run) -> None:
+    assert run("catalog", "apply").code == 0
+    use(folder, cluster, **{"replication: 1, min_insync: 1": "replication: 2, min_insync: 2"})
+    told = run("doctor", "--json")
+    assert told.code == 4
+    assert grades(told)["replicas"] == "fail"
+    assert text(told, "replicas").startswith("these lanes take no writes: exchange.cursors/0, ")
+
+
+def test_a_cluster_that_is_away(cluster: Cluster, run: Run) -> None:
+    cluster.kill(0)
+    told = run("doctor", "--json")
+    assert told.code == 4
+    assert grades(told)["log"] == "fail"
+    assert cluster.bootstrap[0] in text(told, "log")
+    assert "topics" not in grades(told)
+    assert run("catalog", "plan").code == 4
