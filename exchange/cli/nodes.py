@@ -14,9 +14,9 @@ from exchange.node import Node, utc_now
 from exchange.text import Text
 
 
-def open_node() -> Node:
+def open_node(worker: str = "") -> Node:
     """Open the node whose settings are named or found from the current folder."""
-    return Node(settings_room.load(settings_room.find(Path.cwd())))
+    return Node(settings_room.load(settings_room.find(Path.cwd())), worker=worker)
 
 
 def init(talk: Talk, folder: Path, *, port: int, suite: str) -> int:

@@ -97,7 +97,7 @@ def run(
         stop.on_signals(say)
     if leash is not None:
         _leash(leash, stop, say, seconds("--drain", drain))
-    with open_node() as node:
+    with open_node(worker) as node:
         warn_software_keys(talk, node)
         node.take_up_catalog()
         _reach(node, seconds("--wait", wait), stop, say)
@@ -107,7 +107,7 @@ def run(
             progress.add(count if what == "pulled" else 0)
 
         if not once:
-            return _supervise(node, only, stop, said=said, say=say, worker=worker)
+            return _supervise(node, only, stop, said=said, say=say)
         outcome = Runner(node, said, rooms=only).once(sources)
         progress.end()
         numbers = counts(outcome)
@@ -268,11 +268,10 @@ def _supervise(
     *,
     said: Callable[[str, int], None],
     say: Callable[[str, str], None],
-    worker: str,
 ) -> int:
     from exchange.runner import Runner
 
-    with _metered(node, worker) as meter:
+    with _metered(node) as meter:
 
         def told(what: str, count: int) -> None:
             said(what, count)
@@ -281,7 +280,7 @@ def _supervise(
 
         def report(name: str, error: ExchangeError) -> None:
             moment = datetime.now(UTC).isoformat(timespec="seconds")
-            line = {"at": moment, "worker": worker, "subject": name, **_told(error)}
+            line = {"at": moment, "worker": node.worker, "subject": name, **_told(error)}
             sys.stderr.write(json.dumps(line, ensure_ascii=False) + "\n")
             sys.stderr.flush()
             if meter is not None:
@@ -296,7 +295,7 @@ def _supervise(
 
 
 @contextmanager
-def _metered(node: Node, worker: str) -> Iterator[Meter | None]:
+def _metered(node: Node) -> Iterator[Meter | None]:
     """Serve the numbers of a run when the settings ask for it."""
     section = node.settings.metrics
     if section is None:
@@ -311,12 +310,12 @@ def _metered(node: Node, worker: str) -> Iterator[Meter | None]:
         ) from error
     from exchange.standing import Survey
 
-    found = re.search(r"-(\d{1,5})$", worker)
+    found = re.search(r"-(\d{1,5})$", node.worker)
     port = section.port + (int(found[1]) if found is not None else 0)
     meter = Meter(
         Survey(node),
         driver=node.settings.log.driver,
-        worker=worker,
+        worker=node.worker,
         clock=node.clock,
         monotonic=time.monotonic,
         stall=section.stall.total_seconds(),
