@@ -1,10 +1,12 @@
-# Short recipes; every one does its own set-up.   make demo · test · lint · bench · kafka
+# Short recipes; every one does its own set-up.   make demo · test · lint · bench · kafka · chaos
 PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
 
-.PHONY: demo test lint bench kafka format lock clean
+SEEDS  ?= 20
+
+.PHONY: demo test lint bench kafka chaos format lock clean
 
 demo: $(READY)          ## the main job on a temporary node: pull, validate, seal, cascade, receipt
 	$(BIN)/exchange demo
@@ -29,6 +31,9 @@ bench: $(READY)         ## the full set of figures of docs/performance.md (about
 
 kafka: $(READY)         ## an Apache Kafka to try, on 127.0.0.1:9092 (or the next free port), data in .kafka
 	$(BIN)/python -m exchange.bench.broker
+
+chaos: $(READY)         ## break brokers, workers and the province by a seeded plan and count what is lost: docs/chaos.md
+	$(BIN)/python -m tests.chaos --seeds $(SEEDS)
 
 lock:                   ## resolve the pinned, hashed requirements again (needs uv)
 	uv pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url \

@@ -1,0 +1,247 @@
+"""What must hold afterwards, counted: source = sealed + quarantined, and one receipt per batch.
+
+The topics are read with kafka-python's own consumer (committed messages, checksums checked), not
+with the driver of the log that is under test. Nothing stops at the first finding.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from contextlib import closing
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any
+
+from kafka import KafkaConsumer, TopicPartition
+
+from exchange.cascade.delivery import State
+from exchange.cli.nodes import gateway_settings
+from exchange.errors import ExchangeError
+from exchange.log import CURSORS, RECEIPTS, quarantine_topic, sealed_topic
+from exchange.log.frames import decode_frame
+from exchange.node import Node
+from exchange.receipt.receipt import Sent
+from exchange.receipt.receipt import check as check_receipt
+from exchange.seal.batch import open_batch
+from exchange.seal.verify import verify_batch
+from exchange.store.database import open_store
+from tests.pipeline.place import Place, Record, ids, now
+
+_READ_SECONDS = 60.0
+_MANY = 1_000_000
+
+
+@dataclass
+class Findings:
+    """What was counted and what is wrong."""
+
+    rows: int = 0
+    """Rows of the sources; those that are delivered whole count with every pull."""
+    sealed: int = 0
+    refused: int = 0
+    batches: int = 0
+    receipts: int = 0
+    lost: list[str] = field(default_factory=list)
+    duplicated: list[str] = field(default_factory=list)
+    unverifiable: list[str] = field(default_factory=list)
+
+    @property
+    def clean(self) -> bool:
+        return not (self.lost or self.duplicated or self.unverifiable)
+
+    def compare(self, what: str, expected: Counter[str], found: Counter[str]) -> None:
+        """Count what is missing, and what is there too often; what nobody expected is neither."""
+        self.lost += [f"{what} {one}" for one in (expected - found).elements()]
+        for one in (found - expected).elements():
+            kind = self.duplicated if one in expected else self.unverifiable
+            kind.append(f"{what} {one}")
+
+
+@dataclass
+class _Sealed:
+    """A resource as its topics tell."""
+
+    batches: dict[str, bytes] = field(default_factory=dict)
+    pulls: dict[str, tuple[Counter[str], Counter[str]]] = field(default_factory=dict)
+    """Sealed and refused ids by pull."""
+    quarantined: int = 0
+    """Messages in quarantine."""
+
+    def of(self, pull: str) -> tuple[Counter[str], Counter[str]]:
+        return self.pulls.setdefault(pull, (Counter(), Counter()))
+
+
+def read(bootstrap: Sequence[str], topic: str) -> list[Any]:
+    """Read all committed messages of a topic, lane by lane, in order."""
+    consumer = KafkaConsumer(
+        bootstrap_servers=list(bootstrap),
+        isolation_level="read_committed",
+        enable_auto_commit=False,
+        auto_offset_reset="earliest",
+        check_crcs=True,
+    )
+    with closing(consumer):
+        lanes = [TopicPartition(topic, n) for n in sorted(consumer.partitions_for_topic(topic))]
+        consumer.assign(lanes)
+        consumer.seek_to_beginning()
+        ends = consumer.end_offsets(lanes)
+        found: list[Any] = []
+        deadline = time.monotonic() + _READ_SECONDS
+        while any(consumer.position(lane) < ends[lane] for lane in lanes):
+            for part in consumer.poll(timeout_ms=200).values():
+                found += part
+            assert time.monotonic() < deadline, f"{topic} cannot be read to its end"
+    return sorted(found, key=lambda one: (one.partition, one.offset))
+
+
+def audit(
+    place: Place,
+    bootstrap: Sequence[str],
+    appended: Mapping[str, Sequence[tuple[Record, datetime]]],
+) -> Findings:
+    """Compare sources, log, store and province."""
+    findings = Findings()
+    with place.node() as node:
+        cursors = {one.key.decode(): one.value for one in read(bootstrap, CURSORS)}
+        receipts = _receipts(bootstrap, findings)
+        known: dict[str, bytes] = {}
+        for resource, rows in appended.items():
+            found = _sealed(node, bootstrap, resource, findings)
+            _store(node, resource, found, findings)
+            done = b'"done": true' in cursors[f"pull/{resource}"]
+            if resource in place.whole:
+                _whole(resource, rows, found, findings, done=done)
+            else:
+                every = sum((s + r for s, r in found.pulls.values()), Counter())
+                findings.rows += len(rows)
+                findings.compare(f"row of {resource}", Counter(r.id for r, _ in rows), every)
+            findings.sealed += sum(s.total() for s, _ in found.pulls.values())
+            findings.refused += sum(r.total() for _, r in found.pulls.values())
+            known |= {f"{resource}/{number}": value for number, value in found.batches.items()}
+        findings.batches, findings.receipts = len(known), receipts.total()
+        findings.compare("receipt of", Counter(known.keys()), receipts)
+        _province(place, known, findings)
+    return findings
+
+
+def _receipts(bootstrap: Sequence[str], findings: Findings) -> Counter[str]:
+    """Count the receipts in the log by batch."""
+    counts: Counter[str] = Counter()
+    for one in read(bootstrap, RECEIPTS):
+        if dict(one.headers)["kind"] == b"receipt":
+            counts[one.key.decode()] += 1
+        else:
+            findings.unverifiable.append(f"wrong receipt of {one.key.decode()}")
+    return counts
+
+
+def _sealed(node: Node, bootstrap: Sequence[str], resource: str, findings: Findings) -> _Sealed:
+    """Read what became of a resource; check seals, chains and numbers, and its receipts."""
+    found = _Sealed()
+    trust = node.anchors(node.settings.trust)
+    ends: dict[int, tuple[str, str]] = {}
+    for one in read(bootstrap, sealed_topic(resource)):
+        number = one.key.decode()
+        where = f"batch {resource}/{one.partition}/{number}"
+        try:
+            whole = verify_batch(one.value, anchors=trust).ok
+            statement = open_batch(one.value).statement
+            rows = ids(one.value)
+        except (ExchangeError, ValueError) as error:
+            findings.unverifiable.append(f"{where}: {error}")
+            continue
+        previous, last = ends.get(one.partition, ("", ""))
+        if not whole:
+            findings.unverifiable.append(f"{where}: the seal")
+        if statement.previous != previous or not statement.batch_no == number > last:
+            findings.unverifiable.append(f"{where}: the chain, behind {last}")
+        if statement.lane != one.partition:
+            findings.unverifiable.append(f"{where}: the lane {statement.lane}")
+        if number in found.batches:
+            findings.duplicated.append(f"{where}: the number")
+        ends[one.partition] = (statement.digest, number)
+        found.batches[number] = one.value
+        found.of(statement.pull)[0].update(rows)
+    for one in read(bootstrap, quarantine_topic(resource)):
+        headers = {name: value.decode() for name, value in one.headers}
+        if headers["kind"] == "records":
+            found.quarantined += 1
+            found.of(headers["pull"])[1].update(decode_frame(one.value)["id"].to_list())
+    return found
+
+
+def _whole(
+    resource: str,
+    rows: Sequence[tuple[Record, datetime]],
+    found: _Sealed,
+    findings: Findings,
+    *,
+    done: bool,
+) -> None:
+    """Compare each pull with what the source surely held when it began, and held at most.
+
+    The newest pull counts as far as it came when it is not ``done``.
+    """
+    for number, pull in enumerate(sorted(found.pulls), start=1):
+        began = datetime.strptime(pull[:15], "%Y%m%dT%H%M%S").replace(tzinfo=UTC)
+        sealed, refused = found.pulls[pull]
+        every = sealed + refused
+        complete = done or number < len(found.pulls)
+        least = {row.id for row, at in rows if at <= began} if complete else set()
+        expected = Counter({row.id for row, _ in rows} & every.keys() | least)
+        findings.rows += expected.total()
+        findings.compare(f"row of {resource} in pull {pull}:", expected, every)
+
+
+def _store(node: Node, resource: str, found: _Sealed, findings: Findings) -> None:
+    """Compare with what the store shows; every receipt verifies."""
+    deliveries = {
+        row.batch_no: row
+        for row in node.store.deliveries.find(limit=_MANY)
+        if row.resource == resource
+    }
+    receipts = {
+        row.batch_no: row.content
+        for row in node.store.receipts.find(limit=_MANY)
+        if row.resource == resource
+    }
+    findings.compare(
+        f"store: delivery of {resource}", Counter(found.batches.keys()), Counter(deliveries.keys())
+    )
+    findings.compare(
+        f"store: receipt of {resource}", Counter(found.batches.keys()), Counter(receipts.keys())
+    )
+    findings.lost += [
+        f"store: {resource}/{row.batch_no} is {row.state}"
+        for row in deliveries.values()
+        if row.state != State.RECEIPTED
+    ]
+    assert node.settings.upstream is not None
+    anchors = node.anchors(node.settings.upstream.trust)
+    for number in found.batches.keys() & receipts.keys():
+        sent = Sent.of(open_batch(found.batches[number]).statement)
+        if not check_receipt(receipts[number], anchors=anchors, sent=sent).ok:
+            findings.unverifiable.append(f"receipt of {resource}/{number}")
+    index = [row for row in node.store.quarantine.find(limit=_MANY) if row.resource == resource]
+    findings.compare(
+        f"store: quarantine of {resource}",
+        Counter({"messages": found.quarantined}),
+        Counter({"messages": len(index)}),
+    )
+
+
+def _province(place: Place, batches: Mapping[str, bytes], findings: Findings) -> None:
+    """Compare with what the province keeps: one row and one file for each batch."""
+    settings = gateway_settings(place.province, port=0)
+    with closing(open_store(settings.store, clock=now)) as store:
+        rows = {f"{row.resource}/{row.batch_no}": row for row in store.received.find(limit=_MANY)}
+    findings.compare("province:", Counter(batches.keys()), Counter(rows.keys()))
+    kept = Counter(str(path) for path in settings.folder.rglob("*") if path.is_file())
+    named = Counter(str(settings.folder / row.path) for row in rows.values())
+    findings.compare("province: file", named, kept)
+    for key in rows.keys() & batches.keys():
+        path = settings.folder / rows[key].path
+        if path.exists() and path.read_bytes() != batches[key]:
+            findings.unverifiable.append(f"province: {key} has other bytes")

@@ -1,0 +1,49 @@
+"""The province as a process: the real gateway behind faults, served until SIGTERM.
+
+``python -m tests.chaos.province FOLDER PORT``; the file ``fault.txt`` in the node's folder names
+the fault of the moment.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+from pathlib import Path
+
+from exchange.cli.nodes import gateway_settings
+from exchange.gateway.app import create_app
+from exchange.gateway.files import remove_parts
+from exchange.gateway.serve import serve
+from exchange.node import Node
+from exchange.store.database import open_store
+from tests.gateway.faults import Fault, FaultyProvince
+from tests.pipeline.place import Place, now
+
+FILE = "fault.txt"
+
+
+class _Told(FaultyProvince):
+    """Has the fault that stands in a file."""
+
+    file: Path
+
+    def _next(self) -> Fault:
+        return Fault(self.file.read_text()) if self.file.exists() else Fault.NONE
+
+
+def main(folder: Path, port: int) -> None:
+    place = Place(folder)
+    settings = gateway_settings(place.province, port=port)
+    assert place.province.gateway is not None
+    sealer = Node(place.province).open_seal(place.province.gateway.seal)
+    with contextlib.closing(open_store(settings.store, clock=now, migrate=True)) as store:
+        remove_parts(settings.folder)
+        app = create_app(settings, store=store, sealer=sealer, clock=now, entropy=os.urandom)
+        faulty = _Told(app, sealer, sealer, clock=now)
+        faulty.file = folder / FILE
+        serve(faulty, host="127.0.0.1", port=port, connections=64, announce=lambda _: None)
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]), int(sys.argv[2]))
