@@ -73,6 +73,7 @@ _PROPERTIES: Mapping[str, object] = {
     "log.index.size.max.bytes": 1 << 20,
     "num.io.threads": 4,
     "num.network.threads": 2,
+    "offsets.retention.minutes": 2**31 - 1,
     "offsets.topic.num.partitions": 4,
     "replica.lag.time.max.ms": 6000,
     "share.coordinator.state.topic.num.partitions": 1,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from exchange.cli.finding import Finding, Grade, probe
@@ -36,6 +37,7 @@ _NEEDS: Mapping[str, Mapping[str, frozenset[str]]] = {
 }
 """What each room does with topics, by how their names begin; the ACLs are in docs/kafka.md."""
 _MANY = 5
+_LONG = timedelta(days=365)
 
 
 def drift(node: Node) -> list[Drift]:
@@ -78,6 +80,8 @@ def examine(node: Node) -> Iterator[Finding]:
         yield _copies(health)
         yield probe("topics", lambda: _topics(drift(node)))
         yield _rights(health)
+        if health.memory is not None:
+            yield _positions(health.memory)
 
 
 def _copies(health: Health) -> Finding:
@@ -135,6 +139,25 @@ def _rights(health: Health) -> Finding:
     if not able:
         return Finding("rights", Grade.FAIL, text, hint, Denied.exit_code)
     return Finding("rights", Grade.OK, text)
+
+
+def _positions(memory: timedelta) -> Finding:
+    """Judge how long the cluster remembers what was read: after that, all is read again."""
+    if memory >= _LONG:
+        return Finding("positions", Grade.OK, Text("长期保留", "kept"))
+    return Finding(
+        "positions",
+        Grade.WARN,
+        Text(
+            f"停止 {memory.days} 天后集群会忘记已处理到的位置，之后会重复封签",
+            f"after {memory.days} days at rest the cluster forgets what was read: "
+            "all that is kept would be sealed again",
+        ),
+        Text(
+            "在代理配置中设 offsets.retention.minutes=2147483647",
+            "set offsets.retention.minutes=2147483647 on the brokers",
+        ),
+    )
 
 
 def _lacking(health: Health, needs: Mapping[str, frozenset[str]]) -> Iterator[str]:

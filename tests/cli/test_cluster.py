@@ -47,8 +47,8 @@ def text(answer: Answer, name: str) -> str:
 def test_topics_are_planned_made_and_mended(folder: Path, cluster: Cluster, run: Run) -> None:
     first = run("doctor", "--json")
     found = grades(first)
-    assert [found[name] for name in ("log", "replicas", "topics", "rights")] == [
-        *("ok", "ok", "warn", "ok")
+    assert [found[name] for name in ("log", "replicas", "topics", "rights", "positions")] == [
+        *("ok", "ok", "warn", "ok", "ok")
     ]
     assert text(first, "log") == "Kafka 4.3, 1 brokers"
     assert "topic to be created: exchange.cursors, " in text(first, "topics")
@@ -117,3 +117,11 @@ def test_a_cluster_that_is_away(cluster: Cluster, run: Run) -> None:
     assert cluster.bootstrap[0] in text(told, "log")
     assert "topics" not in grades(told)
     assert run("catalog", "plan").code == 4
+
+
+def test_a_cluster_that_forgets_positions_is_called_out(folder: Path, run: Run) -> None:
+    with brokers(properties={"offsets.retention.minutes": 10080}) as cluster:
+        use(folder, cluster)
+        told = run("doctor", "--json")
+    assert grades(told)["positions"] == "warn"
+    assert text(told, "positions").startswith("after 7 days at rest the cluster forgets")

@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import TYPE_CHECKING
+
+from kafka.admin import ConfigResource, ConfigResourceType
+from kafka.errors import ClusterAuthorizationFailedError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -11,6 +15,8 @@ if TYPE_CHECKING:
     from exchange.log import Lane, Topic
     from exchange.log.kafka.cluster import Cluster
     from exchange.settings import KafkaSettings
+
+_MEMORY = "offsets.retention.minutes"
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +35,8 @@ class Health:
 
     Empty when we may not even know of it.
     """
+    memory: timedelta | None
+    """How long a group that stands still keeps its positions; None when we may not know."""
 
 
 def health(cluster: Cluster, settings: KafkaSettings, topics: Sequence[Topic]) -> Health:
@@ -51,4 +59,14 @@ def health(cluster: Cluster, settings: KafkaSettings, topics: Sequence[Topic]) -
         behind=tuple(sorted(behind)),
         stuck=tuple(sorted(stuck)),
         rights={row["name"]: frozenset(row["authorized_operations"] or ()) for row in rows},
+        memory=_memory(cluster, str(about["brokers"][0]["broker_id"])),
     )
+
+
+def _memory(cluster: Cluster, broker: str) -> timedelta | None:
+    asked = ConfigResource(ConfigResourceType.BROKER, broker, {_MEMORY: None})
+    try:
+        answer = cluster.describe_configs([asked], config_filter="all")
+    except ClusterAuthorizationFailedError:
+        return None
+    return timedelta(minutes=int(answer["broker"][broker][_MEMORY]["value"]))
