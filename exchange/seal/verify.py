@@ -6,8 +6,9 @@ is raised for bad input, whatever its bytes; where a part cannot be read, the ch
 depend on it are listed as not reached.
 
 What a pass means: the records are those, and in the order, that the department's seal was put
-on; no byte of the file can be otherwise. What is left to the reader: whether the certificates
-have been revoked, and whether ``previous`` continues the chain of batches known so far.
+on; no byte of the file can be otherwise. Whether certificates were revoked is judged by the
+lists that the reader brings, and noted as unknown without them. What is left to the reader:
+whether ``previous`` continues the chain of batches known so far.
 """
 
 from __future__ import annotations
@@ -66,8 +67,18 @@ PROOF_CHECKS: Mapping[str, Text] = {
 _SIGNATURE = Text("电子签章", "the electronic signature")
 
 
-def verify_batch(data: bytes, *, anchors: Sequence[bytes]) -> Verification:
-    """Make all checks of a sealed batch; ``anchors`` are trusted root certificates (DER)."""
+def verify_batch(
+    data: bytes,
+    *,
+    anchors: Sequence[bytes],
+    crls: Sequence[bytes] = (),
+    tsa_anchors: Sequence[bytes] | None = None,
+    require_revocation: bool = False,
+) -> Verification:
+    """Make all checks of a sealed batch; ``anchors`` are trusted root certificates (DER).
+
+    ``crls``, ``tsa_anchors`` and ``require_revocation`` as in :class:`exchange.seal.links.Trust`.
+    """
     steps = _Steps(BATCH_CHECKS)
     container = steps.read("container", lambda: Container.from_bytes(data))
     if container is None:
@@ -101,14 +112,24 @@ def verify_batch(data: bytes, *, anchors: Sequence[bytes]) -> Verification:
             property_info=statement.property_info,
             chain=container.chain,
             anchors=anchors,
+            crls=crls,
+            tsa_anchors=tsa_anchors,
+            require_revocation=require_revocation,
         )
     return steps.verification(rows=container.rows, facts=_facts(statement))
 
 
-def verify_proof(data: bytes, *, anchors: Sequence[bytes]) -> Verification:
+def verify_proof(
+    data: bytes,
+    *,
+    anchors: Sequence[bytes],
+    crls: Sequence[bytes] = (),
+    tsa_anchors: Sequence[bytes] | None = None,
+    require_revocation: bool = False,
+) -> Verification:
     """Make all checks of a proof, without the batch it comes from; see ``prove``.
 
-    The facts hold the record itself besides the statement.
+    The facts hold the record itself besides the statement. For the rest see ``verify_batch``.
     """
     steps = _Steps(PROOF_CHECKS)
     proof = steps.read("proof", lambda: Proof.from_bytes(data))
@@ -132,6 +153,9 @@ def verify_proof(data: bytes, *, anchors: Sequence[bytes]) -> Verification:
             property_info=statement.property_info,
             chain=proof.chain,
             anchors=anchors,
+            crls=crls,
+            tsa_anchors=tsa_anchors,
+            require_revocation=require_revocation,
         )
     facts = {**_facts(statement), "index": proof.index, "record": record}
     return steps.verification(rows=1, facts=facts)

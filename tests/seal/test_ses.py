@@ -17,7 +17,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from exchange.errors import Integrity, Misconfigured
-from exchange.seal import structures
 from exchange.seal.checks import Verification
 from exchange.seal.der import check_der, moment, sequence
 from exchange.seal.ses import MAX_CHAIN, Sealer, check_seal, check_signature
@@ -34,6 +33,7 @@ from exchange.seal.structures import (
 from exchange.seal.suites import ECDSA_P256_SHA256, SM2_SM3, SUITES, Suite
 from exchange.seal.testca import ISSUING, Authority, issue, make_authority, make_seal
 from exchange.seal.x509 import read_certificate, verify_with
+from tests.seal.make_seals import signature_v1, signed_v1
 from tests.seal.parties import CONTENT, NAME, NOW, URN, Parties, check, entropy, failed, parties
 
 each_suite = pytest.mark.parametrize("suite", SUITES.values(), ids=SUITES)
@@ -245,38 +245,10 @@ def test_stamps_that_are_no_tokens_are_read_and_not_believed(suite: Suite, stamp
     assert failed(check(made, suite)) == ["seal.stamp"]
 
 
-def v1_signature(suite: Suite, time: bytes) -> bytes:
-    """Build a signature as GM/T 0031-2014 has it, seal and all."""
-    us = parties(suite)
-    listed = core.OctetString(us.signer.certificate).dump()
-    at, until = (core.UTCTime(NOW + timedelta(days=days)).dump() for days in (0, 30))
-    info = sequence(
-        structures._Header({"ID": "ES", "version": 1, "Vid": "test"}).dump(),
-        core.IA5String("1").dump(),
-        sequence(
-            core.Integer(1).dump(), core.UTF8String(NAME).dump(), sequence(listed), at, at, until
-        ),
-        structures._Picture({"type": "PNG", "data": b"x", "width": 40, "height": 40}).dump(),
-    )
-    oid = core.ObjectIdentifier(suite.signature_oid).dump()
-    maker = core.OctetString(us.maker.certificate).dump()
-    by_maker = core.OctetBitString(us.maker.key.sign(sequence(info, maker, oid))).dump()
-    to_sign = sequence(
-        core.Integer(1).dump(),
-        sequence(info, sequence(maker, oid, by_maker)),
-        core.OctetBitString(time).dump(),
-        core.OctetBitString(suite.digest(CONTENT)).dump(),
-        core.IA5String(URN).dump(),
-        listed,
-        oid,
-    )
-    return sequence(to_sign, core.OctetBitString(us.signer.key.sign(to_sign)).dump())
-
-
 @each_suite
 @pytest.mark.parametrize("kind", [core.UTCTime, core.GeneralizedTime])
 def test_v1(suite: Suite, kind: Callable[[datetime], core.Asn1Value]) -> None:
-    made = v1_signature(suite, kind(NOW.replace(microsecond=0)).dump())
+    made = signature_v1(suite, time=kind)
     checks = check(made, suite)
     assert not failed(checks)
     assert [each.name for each in checks] == CHECKS
@@ -286,7 +258,7 @@ def test_v1(suite: Suite, kind: Callable[[datetime], core.Asn1Value]) -> None:
 
 @each_suite
 def test_v1_with_a_time_stamp_token_has_no_readable_time(suite: Suite) -> None:
-    made = v1_signature(suite, b"0\x03token")
+    made = signed_v1(suite, b"0\x03token")
     assert failed(check(made, suite)) == ["signer.validity", "signature.time"]
 
 

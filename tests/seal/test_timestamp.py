@@ -341,11 +341,7 @@ def test_what_goes_wrong_is_told_apart() -> None:
     for post, kind, told in cases:
         with pytest.raises(kind, match=told):
             ask(suite, post)
-    assert (
-        ask(suite, good.answer)
-        == read_answer(sequence(sequence(core.Integer(0).dump()), ask(suite, good.answer)))
-        or read_token(ask(suite, good.answer)).nonce == 2**63 + 1
-    )
+    assert read_token(ask(suite, good.answer)).nonce == 2**63 + 1
 
 
 def test_a_broken_anchor_is_said() -> None:

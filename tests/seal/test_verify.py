@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from exchange.seal.batch import build
 from exchange.seal.checks import Verification
+from exchange.seal.prove import prove
 from exchange.seal.suites import SUITES
 from exchange.seal.verify import BATCH_CHECKS, PROOF_CHECKS, verify_batch, verify_proof
 from tests.seal.samples import FACTS, SEED, packed, sealed, sealers
@@ -38,6 +39,21 @@ def test_without_the_right_anchor_only_trust_fails() -> None:
     for anchors in ([], [sealers(name="别的")[1]]):
         verification = verify_batch(sealed().data, anchors=anchors)
         assert failed(verification) == ["signer.chain", "seal.maker_chain"]
+
+
+@pytest.mark.parametrize("suite", SUITES)
+def test_revocation_may_be_required(suite: str) -> None:
+    root = sealers(suite)[1]
+    data = sealed(3, suite).data
+    found = verify_batch(data, anchors=[root])
+    assert [check.name for check in found.notes] == ["signer.revocation", "seal.maker_revocation"]
+    for verification in (
+        verify_batch(data, anchors=[root], require_revocation=True),
+        verify_proof(prove(data, row=1), anchors=[root], require_revocation=True),
+    ):
+        assert failed(verification) == ["signer.revocation", "seal.maker_revocation"]
+    assert failed(verify_batch(data, anchors=[root], crls=(b"junk",))) == ["crls"]
+    assert failed(verify_batch(data, anchors=[root], tsa_anchors=(b"junk",))) == ["tsa_anchors"]
 
 
 def test_nothing_readable_lists_every_check_as_not_reached() -> None:
