@@ -40,6 +40,8 @@ _REST = timedelta(minutes=1)
 """How long a supervised run leaves a resource alone that needs a person."""
 _IDLE_SECONDS = 0.02
 _SUPERVISED_IDLE_SECONDS = 0.5
+_LOOK_CHUNKS = 8
+"""Chunks of a pull between two looks at how far the province is behind."""
 _SWITCH_SECONDS = 0.001
 """Python's thread switch: the courier's short turns must not wait 5 ms for the sealing loop."""
 _WORST = (Integrity, Denied, Misconfigured, Transient, Rejected)
@@ -420,14 +422,15 @@ class Runner:
             with outcome.keep(where, beside=Fenced):
                 self._check_backlog(resource)
                 with closing(self.node.pull_door(name).run()) as pulling:
-                    for rows in pulling:
+                    for chunk, rows in enumerate(pulling, start=1):
                         outcome.pulled += rows
                         self.said("pulled", rows)
                         if "seal" in self.rooms:
                             seals.drain(resource)
                         if (stop is not None and stop.is_set()) or outcome.stopped(resource):
                             break
-                        self._check_backlog(resource)
+                        if chunk % _LOOK_CHUNKS == 0:
+                            self._check_backlog(resource)
         except Fenced:
             return False
         with outcome.keep("store"):

@@ -81,11 +81,15 @@ class Run:
 
 @dataclass(frozen=True, slots=True)
 class Feed:
-    """What a run reads: its name, the catalog of the node, and its ``sources`` section."""
+    """What a run reads: its name, the catalog of the node, and its ``sources`` section.
+
+    ``more`` stands at the end of the node's settings.
+    """
 
     name: str
     catalog: str
     sources: str
+    more: str = ""
 
 
 def catalog_text() -> str:
@@ -154,7 +158,9 @@ def make_node(folder: Path, feed: Feed, *, port: int) -> None:
         sources=feed.sources,
         port=port,
     )
-    with Node(load_settings(folder / "exchange.yaml")) as node:
+    settings = folder / "exchange.yaml"
+    settings.write_text(settings.read_text(encoding="utf-8") + feed.more, encoding="utf-8")
+    with Node(load_settings(settings)) as node:
         node.house.ensure(next(iter(node.catalog.resources)))
         node.store.deliveries.counts()
 
@@ -162,13 +168,13 @@ def make_node(folder: Path, feed: Feed, *, port: int) -> None:
 @contextlib.contextmanager
 def gateway(folder: Path) -> Iterator[int]:
     """Run the node's test province; yields the id of its process."""
-    command = _command("gateway", folder / "province" / "exchange.yaml")
+    line = command("gateway", folder / "province" / "exchange.yaml")
     with (folder / "gateway.log").open("wb") as log:
-        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=log)  # noqa: S603
+        process = subprocess.Popen(line, stdout=subprocess.PIPE, stderr=log)  # noqa: S603
     try:
         assert process.stdout is not None  # noqa: S101 - a pipe was asked for
         if not process.stdout.readline():
-            raise _died("gateway", folder / "gateway.log")
+            raise died("gateway", folder / "gateway.log")
         yield process.pid
     finally:
         process.send_signal(signal.SIGTERM)
@@ -212,11 +218,11 @@ def run(folder: Path, feed: Feed, *, conninfo: str = "", postgres: int | None = 
 
 def _run_node(folder: Path, conninfo: str) -> tuple[float, int, dict[str, int]]:
     """Run the node to its end; return its CPU seconds, its peak memory and its answer."""
-    command = _command("run", folder / "exchange.yaml", "--once", "--json")
+    line = command("run", folder / "exchange.yaml", "--once", "--json")
     answer, log = folder / "run.json", folder / "run.log"
     with answer.open("wb") as out, log.open("wb") as talk:
         environment = {**os.environ, **ONE_CORE, URL: conninfo}
-        process = subprocess.Popen(command, stdout=out, stderr=talk, env=environment)  # noqa: S603
+        process = subprocess.Popen(line, stdout=out, stderr=talk, env=environment)  # noqa: S603
     peak = 0
     while True:
         pid, status, usage = os.wait4(process.pid, os.WNOHANG)
@@ -228,28 +234,30 @@ def _run_node(folder: Path, conninfo: str) -> tuple[float, int, dict[str, int]]:
         time.sleep(_LOOK_SECONDS)
     process.returncode = os.waitstatus_to_exitcode(status)
     if process.returncode:
-        raise _died("run --once", log)
+        raise died("run --once", log)
     said: dict[str, int] = json.loads(answer.read_text(encoding="utf-8"))
     return usage.ru_utime + usage.ru_stime, peak, said
 
 
 def help_seconds(times: int = 5) -> float:
     """Return the median of how long ``exchange --help`` takes."""
-    command = [sys.executable, "-m", "exchange", "--help"]
+    line = [sys.executable, "-m", "exchange", "--help"]
 
     def once() -> float:
         started = time.perf_counter()
-        subprocess.run(command, check=True, stdout=subprocess.DEVNULL)  # noqa: S603
+        subprocess.run(line, check=True, stdout=subprocess.DEVNULL)  # noqa: S603
         return time.perf_counter() - started
 
     return median(once() for _ in range(times))
 
 
-def _command(name: str, settings: Path, *options: str) -> list[str]:
+def command(name: str, settings: Path, *options: str) -> list[str]:
+    """Return the command line of a process under measurement."""
     return [sys.executable, "-m", "exchange", name, "--config", str(settings), *options]
 
 
-def _died(what: str, log: Path) -> Transient:
+def died(what: str, log: Path) -> Transient:
+    """Say that a process under measurement failed, and what it said last."""
     told = log.read_text(encoding="utf-8", errors="replace").strip()[-2000:]
     return Transient(
         Text(f"被测进程 {what} 失败：{told}", f"the measured process {what} failed: {told}"),

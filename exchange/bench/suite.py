@@ -11,12 +11,14 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 from psycopg import sql
 
 from exchange.bench import floor, rowpath, stages
+from exchange.bench.cluster import publishing, rebalance, shared, whole
 from exchange.bench.measure import machine, median
 from exchange.bench.postgres import database
 from exchange.bench.run import (
@@ -61,11 +63,12 @@ class Plan:
     large: int = 0
     tables: int = 0
     rounds: int = 3
+    kafka: bool = False
 
 
 def full_plan(rows: int) -> Plan:
     """Return the full set, for ``make bench``."""
-    return Plan(rows, times=3, large=5 * rows, tables=200, rounds=5)
+    return Plan(rows, times=3, large=5 * rows, tables=200, rounds=5, kafka=True)
 
 
 def measure(plan: Plan, folder: Path, say: Say) -> Iterator[Measurement]:
@@ -100,9 +103,20 @@ def _with_postgres(plan: Plan, folder: Path, server: Server, say: Say) -> Iterat
     for number in range(plan.times):
         say(_running("PostgreSQL", number, plan.times))
         yield _run(folder, table_feed(), server)
+        if plan.kafka:
+            yield {"kind": "run", **asdict(_emptied(folder, whole, server))}
         base = floor.run(server.url)
         yield {"kind": "floor", "rows": base.rows, "bytes": base.size, **asdict(base.usage)}
         yield _row_path(folder, server)
+    if plan.kafka:
+        for number in range(plan.times):
+            say(_running("Kafka", number, plan.times))
+            for workers in (1, 2):
+                one = _emptied(folder, partial(shared, workers=workers), server)
+                yield {"kind": "shared", **asdict(one)}
+            done = _emptied(folder, publishing, server)
+            yield {"kind": "published", "records": done.records, **asdict(done.usage)}
+            yield {"kind": "rebalanced", **asdict(rebalance(folder))}
     say(Text("逐段测量", "measuring stages"))
     yield from _stages(plan, folder, server)
     if plan.tables:
@@ -130,6 +144,16 @@ def _copy(conninfo: str, name: str, rows: int) -> None:
                 target, sql.Identifier(RESOURCE), rows
             )
         )
+
+
+_Measured = TypeVar("_Measured")
+
+
+def _emptied(folder: Path, measured: Callable[..., _Measured], server: Server) -> _Measured:
+    """Measure with a log on Kafka, in a folder that is empty again afterwards."""
+    done = measured(folder / "node", table_feed(), conninfo=server.url)
+    shutil.rmtree(folder / "node")
+    return done
 
 
 def _run(folder: Path, feed: Feed, server: Server | None) -> Measurement:
@@ -202,7 +226,7 @@ class Figure:
 
 def figures(measured: Sequence[Measurement]) -> list[Figure]:
     """Draw the summary from all measurements; what was not measured is left out."""
-    return [*_of_runs(measured), *_of_parts(measured)]
+    return [*_of_runs(measured), *_of_cluster(measured), *_of_parts(measured)]
 
 
 def _runs(measured: Sequence[Measurement]) -> dict[str, list[Run]]:
@@ -321,6 +345,85 @@ def _ratios(measured: Sequence[Measurement], runs: Mapping[str, list[Run]]) -> I
                 target if judged else None,
                 at_most=False,
             )
+
+
+def _of_cluster(measured: Sequence[Measurement]) -> Iterator[Figure]:
+    """Hold the log on Kafka against the embedded one, and several workers against one."""
+    runs = _runs(measured)
+    by_kind: dict[str, list[Measurement]] = {}
+    for each in measured:
+        by_kind.setdefault(each["kind"], []).append(each)
+
+    def figure(
+        name: str, text: Text, unit: str, found: Sequence[float], target: float, *, at_most: bool
+    ) -> Figure:
+        return Figure(
+            name, text, median(found), unit, target, at_most, least=min(found), most=max(found)
+        )
+
+    if "kafka" in runs:
+        embedded = [one.rate for one in runs["postgresql"] if one.rows == runs["kafka"][0].rows]
+        rates = [there.rate / here for there, here in zip(runs["kafka"], embedded, strict=True)]
+        yield figure(
+            "kafka.ratio",
+            Text("Kafka ÷ 内置日志，行/秒", "Kafka ÷ the embedded log, rows/s"),
+            "×",
+            rates,
+            0.7,
+            at_most=False,
+        )
+    if shares := by_kind.get("shared"):
+        one, two = ([each for each in shares if each["workers"] == count] for count in (1, 2))
+        for count, some in ((1, one), (2, two)):
+            yield Figure(
+                f"workers.{count}.rate",
+                Text(f"{count} 个工作者，核验至回执", f"{count} worker(s), checks to receipts"),
+                median(each["rows"] / each["wall"] for each in some),
+                "rows/s",
+            )
+            yield Figure(
+                f"workers.{count}.cpu",
+                Text(f"{count} 个工作者的 CPU", f"CPU of {count} worker(s)"),
+                median(each["cpu"] * MILLION / each["rows"] for each in some),
+                "CPU s / 1,000,000",
+            )
+        yield figure(
+            "workers.ratio",
+            Text("两个工作者 ÷ 一个", "two workers ÷ one"),
+            "×",
+            [a["wall"] / b["wall"] for a, b in zip(one, two, strict=True)],
+            1.6,
+            at_most=False,
+        )
+        yield figure(
+            "workers.rss",
+            Text("工作者内存峰值", "a worker's peak memory"),
+            "MB",
+            [each["rss"] / MEGABYTE for each in shares],
+            512,
+            at_most=True,
+        )
+    if published := by_kind.get("published"):
+        yield figure(
+            "published",
+            Text("逐条发布", "published record by record"),
+            "records/s",
+            [each["records"] / each["wall"] for each in published],
+            40_000,
+            at_most=False,
+        )
+    if times := by_kind.get("rebalanced"):
+        yield figure(
+            "rebalanced",
+            Text(
+                "64 个分区、8 个工作者，终止其一后接管",
+                "64 lanes, 8 workers, one killed: taken over",
+            ),
+            "s",
+            [each["seconds"] for each in times],
+            10,
+            at_most=True,
+        )
 
 
 _LIMITS: Final[Mapping[str, float]] = {"validate": 1.3, "encode": 2.0}
