@@ -26,8 +26,8 @@ _ENTRIES = 8
 _BYTES = 4 * 1024 * 1024
 _RECORD_BYTES = 16 * 1024 * 1024
 """Bytes of records from which on a transaction takes no further batch."""
-_FENCED = 10
-"""How often in a row a worker may find that another was faster."""
+_FENCED = 100
+"""How often in a row a worker may find that the lane is not its own any more."""
 _PERSONAL = (Sensitivity.S3, Sensitivity.S4)
 
 
@@ -114,8 +114,8 @@ class PublishDoor:
     def step(self) -> int | None:
         """Publish the next batches of a lane; return how many records, None without a batch.
 
-        A lane that cannot go on raises why, once: then the others go on without it, until
-        :meth:`retry`.
+        After 0 there may be more in a moment: lanes are moving between workers. A lane that
+        cannot go on raises why, once: then the others go on without it, until :meth:`retry`.
         """
         entries = self._consumer.poll(max_entries=_ENTRIES, max_bytes=_BYTES, skip=self._stuck)
         if not entries:

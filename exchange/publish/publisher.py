@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
@@ -11,6 +12,8 @@ from exchange.publish.door import PublishDoor
 from exchange.runner import Outcome
 
 _IDLE_SECONDS = 0.5
+_MOMENT_SECONDS = 0.2
+"""A pause after a step that published nothing: lanes are moving between workers."""
 _AGAIN_SECONDS = 5.0
 """How long a resource is left alone whose log or registry is away."""
 _REST_SECONDS = 60.0
@@ -26,6 +29,7 @@ class Publisher:
 
     doors: Mapping[str, PublishDoor]
     said: Callable[[str, int], None] = lambda _resource, _records: None
+    sleep: Callable[[float], None] = time.sleep
 
     def once(self) -> Outcome:
         """Publish what is there; errors are by ``publish/<resource>``."""
@@ -67,4 +71,6 @@ class Publisher:
         count = door.step()
         if count:
             self.said(name, count)
+        elif count == 0:
+            self.sleep(_MOMENT_SECONDS)
         return count is not None

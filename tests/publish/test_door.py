@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import time
 from datetime import date
 from typing import Any
 
@@ -220,11 +221,16 @@ def test_two_workers_share_the_lanes(stage: Stage) -> None:
         stage.seal(part[:10], part[10:], lane=lane)
     with kafka_log(stage.bootstrap) as other:
         doors = [stage.door(), stage.door(other)]
+        while sorted(len(door._consumer.assigned()) for door in doors) != [2, 2]:
+            time.sleep(0.05)
         counts = [0, 0]
         while sum(counts) < 80:
             for place, door in enumerate(doors):
-                counts[place] += door.step() or 0
+                count = door.step()
+                counts[place] += count or 0
+                time.sleep(0 if count else 0.05)
         doors[1].close()
+    assert counts == [40, 40]
     assert by_key(stage.read(), stage.decode) == expected(made)
 
 

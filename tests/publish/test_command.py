@@ -1,0 +1,140 @@
+"""The command, from a department's table to the topic."""
+
+from __future__ import annotations
+
+import json
+import re
+import signal
+import subprocess
+import sys
+import uuid
+from pathlib import Path
+
+import pytest
+
+from exchange.bench.broker import Cluster
+from exchange.publish.door import records_topic
+from tests.cli.conftest import Run, run
+from tests.cli.test_workers import wait_for
+from tests.pipeline.place import Place, records, run_once
+from tests.pipeline.test_faults import add, make
+from tests.publish import registry as served
+from tests.publish.place import Decoder, read
+from tests.servers import free_port
+
+__all__ = ["run"]
+ROOT = Path(__file__).parents[2]
+ROWS = 200
+
+
+@pytest.fixture
+def name() -> str:
+    return f"t{uuid.uuid4().hex[:12]}"
+
+
+@pytest.fixture
+def place(tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch) -> Place:
+    made = make(tmp_path / "node", {name: records(ROWS, dirty=False)})
+    monkeypatch.chdir(made.folder)
+    return made
+
+
+def point(place: Place, bootstrap: tuple[str, ...], registry: str) -> None:
+    """Point the node at a cluster and a registry."""
+    path = place.folder / "exchange.yaml"
+    text = re.sub(r"(?m)^(log|registry):.*\n(  .*\n)*", "", path.read_text("utf-8"))
+    kafka = f"{{bootstrap: [{', '.join(bootstrap)}], replication: 1, min_insync: 1}}"
+    text += f"\nlog:\n  driver: kafka\n  kafka: {kafka}\nregistry: {{url: {registry}}}\n"
+    path.write_text(text, "utf-8")
+
+
+def test_from_the_table_to_the_topic(
+    place: Place, name: str, run: Run, kafka_broker: Cluster, server: served.Running
+) -> None:
+    point(place, kafka_broker.bootstrap, server.url)
+    run_sealing(place)
+    done = run("publish", name, "--once", "--json")
+    assert (done.code, done.json) == (0, {"published": {name: ROWS}, "errors": {}}), done.err
+    decode = Decoder(server.schema)
+    seen = read(kafka_broker.bootstrap, records_topic(name))
+    rows = [decode(one.value) for one in seen if one.value is not None]
+    assert sorted(row["no"] for row in rows) == sorted(f"n{n}" for n in range(1, ROWS + 1))
+    again = run("publish", name, name, "--once")
+    assert again.code == 0
+    assert re.search(rf"{name} +{re.escape(records_topic(name))} +0", again.out)
+
+
+def test_it_goes_on_until_sigterm(
+    place: Place, name: str, kafka_broker: Cluster, server: served.Running
+) -> None:
+    point(place, kafka_broker.bootstrap, f"http://127.0.0.1:{free_port()}")
+    run_sealing(place)
+    with process(name) as running:
+        assert running.stderr is not None
+        told = ""
+        while "registry" not in told:  # away: said, and tried again
+            told = running.stderr.readline()
+            assert told
+        error = json.loads(told)
+        assert (error["subject"], error["error"]) == (f"publish/{name}", "Transient")
+        running.send_signal(signal.SIGTERM)
+        assert running.wait(60) == 0
+    point(place, kafka_broker.bootstrap, server.url)
+    with process(name) as running:
+        wait_for(lambda: len(read(kafka_broker.bootstrap, records_topic(name))) == ROWS)
+        add(place, name, records(50, first=ROWS + 1, dirty=False))
+        run_sealing(place)
+        wait_for(lambda: len(read(kafka_broker.bootstrap, records_topic(name))) == ROWS + 50)
+        running.send_signal(signal.SIGTERM)
+        assert running.wait(60) == 0
+
+
+def run_sealing(place: Place) -> None:
+    """Pull and seal; resources that other tests left on the broker are not of this catalog."""
+    with pytest.raises(SystemExit):
+        run_once(place.folder, rooms=("pull", "seal"))
+    outcome = json.loads((place.folder / "outcome.json").read_text("utf-8"))
+    assert all(where.startswith("catalog/") for where in outcome["errors"]), outcome
+
+
+def process(name: str) -> subprocess.Popen[str]:
+    command = [sys.executable, "-m", "exchange", "publish", name, "--lang", "en"]
+    return subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+
+
+def test_a_log_that_nobody_outside_can_read(place: Place, name: str, run: Run) -> None:
+    done = run("publish", name, "--once")
+    assert done.code == 3
+    assert "log.driver: kafka" in done.err
+    assert place.folder == Path.cwd()
+
+
+def test_no_registry_and_no_permission(
+    place: Place, name: str, run: Run, kafka_broker: Cluster, server: served.Running
+) -> None:
+    path = place.folder / "exchange.yaml"
+    point(place, kafka_broker.bootstrap, server.url)
+    settings = path.read_text("utf-8")
+    path.write_text(re.sub(r"registry:.*\n", "", settings), "utf-8")
+    done = run("publish", name, "--once")
+    assert done.code == 3
+    assert "registry:" in done.err
+    path.write_text(settings, "utf-8")
+    catalog = place.folder / "catalog.yaml"
+    catalog.write_text(catalog.read_text("utf-8").replace("sensitivity: S1", "sensitivity: S4"))
+    done = run("publish", name, "--once")
+    assert done.code == 3
+    assert "registry.readable" in done.err
+    named = settings.replace(f"url: {server.url}", f"url: {server.url}, readable: [{name}]")
+    path.write_text(named, "utf-8")
+    assert run("publish", name, "--once").code == 0
+    assert run("publish", "nothing", "--once").code == 1
+
+
+def test_a_registry_that_is_away(place: Place, name: str, run: Run, kafka_broker: Cluster) -> None:
+    point(place, kafka_broker.bootstrap, f"http://127.0.0.1:{free_port()}")
+    run_sealing(place)
+    done = run("publish", name, "--once", "--json")
+    assert done.code == 4
+    assert done.json["published"] == {name: 0}
+    assert done.json["errors"][f"publish/{name}"]["error"] == "Transient"
