@@ -150,7 +150,8 @@ class KafkaLog:
 
     def claim(self, owner: str) -> bool:
         """Make ``owner`` ours; True when it was not."""
-        with border(Text("登记事务所有者", "registering the owner of transactions")):
+        name = PREFIX + owner
+        with border(Text(f"登记事务所有者 {name}", f"registering transactional id {name}")):
             self._cluster()  # its failure names the addresses
             return self._producers.claim(owner)
 
