@@ -199,30 +199,25 @@ class PathBuilder:
 
         The validity of the leaf itself is left to the caller.
         """
-        longest: list[Certificate] = [leaf]
-        path = self._extend([leaf], longest)
-        if path is None:
-            return Path(tuple(longest), self._no_anchor(longest[-1]))
-        return Path(tuple(path), _first_problem(path, at))
+        paths, seen = [[leaf]], {leaf}
+        for path in paths:  # shortest first; grows while it is walked
+            found = self._anchored(path)
+            if found:
+                return Path(tuple(found), _first_problem(found, at))
+            for each in self._pool if len(path) < MAX_PATH else ():
+                if each not in seen and self._issued(each, path[-1]):
+                    seen.add(each)
+                    paths.append([*path, each])
+        return Path(tuple(paths[-1]), self._no_anchor(paths[-1][-1]))
 
-    def _extend(
-        self, path: list[Certificate], longest: list[Certificate]
-    ) -> list[Certificate] | None:
-        if len(path) > len(longest):
-            longest[:] = path
+    def _anchored(self, path: list[Certificate]) -> list[Certificate] | None:
+        """Return the path up to its anchor, if its tip is one or was issued by one."""
         tip = path[-1]
         if any(anchor.der == tip.der for anchor in self._anchors):
             return path
-        for anchor in self._anchors:
-            if self._issued(anchor, tip):
-                return [*path, anchor]
-        if len(path) < MAX_PATH:
-            for each in self._pool:
-                if each not in path and self._issued(each, tip):
-                    found = self._extend([*path, each], longest)
-                    if found:
-                        return found
-        return None
+        return next(
+            ([*path, anchor] for anchor in self._anchors if self._issued(anchor, tip)), None
+        )
 
     def _issued(self, issuer: Certificate, subject: Certificate) -> bool:
         return issuer.subject == subject.issuer and verify_lasting(

@@ -32,7 +32,7 @@ from exchange.seal.structures import (
 )
 from exchange.seal.suites import ECDSA_P256_SHA256, SM2_SM3, SUITES, Suite
 from exchange.seal.testca import ISSUING, Authority, issue, make_authority, make_seal
-from exchange.seal.x509 import read_certificate, verify_with
+from exchange.seal.x509 import Certificate, PathBuilder, read_certificate, verify_with
 from tests.seal.make_seals import signature_v1, signed_v1
 from tests.seal.parties import CONTENT, NAME, NOW, URN, Parties, check, entropy, failed, parties
 
@@ -470,6 +470,29 @@ def changed_certificate(
     algorithm = old["signature_algorithm"].dump()
     value = core.OctetBitString(issuer.key.sign(signed)).dump()
     return replace(authority, certificate=sequence(signed, algorithm, value))
+
+
+class _Dense(PathBuilder):
+    """Believes that everybody issued everybody, and counts how often it is asked."""
+
+    asked = 0
+
+    def _issued(self, issuer: Certificate, subject: Certificate) -> bool:
+        self.asked += 1
+        return issuer is not subject
+
+
+def test_a_tangle_of_certificates_is_searched_once() -> None:
+    """Certificates of one name and key can all issue each other; no path is tried twice."""
+    us = parties(ECDSA_P256_SHA256)
+    pool = [
+        read_certificate(issue(us.ca, "同名", now=NOW, entropy=entropy(str(n))).certificate)
+        for n in range(16)
+    ]
+    builder = _Dense(pool, [])
+    path = builder.build(read_certificate(us.signer.certificate), NOW)
+    assert path.problem is not None
+    assert builder.asked <= 17 * 16
 
 
 @each_suite

@@ -44,7 +44,7 @@ from exchange.seal.timestamp import (
 )
 from tests.seal.parties import CONTENT, NAME, NOW, URN, entropy, failed, parties
 from tests.seal.test_crl import openssl
-from tests.seal.test_ses import flip, outer_bits, spoiled
+from tests.seal.test_ses import flip, spoiled
 from tests.seal.tsa import Stamper, refusal, serving, tsa
 
 each_suite = pytest.mark.parametrize("suite", SUITES.values(), ids=SUITES)
@@ -280,18 +280,17 @@ def test_the_readers_clock_refuses_the_future() -> None:
         assert failed(checks) == bad
 
 
-def test_every_flipped_bit_of_a_stamp_is_noticed(capsys: pytest.CaptureFixture[str]) -> None:
+def test_every_byte_of_a_stamp_counts(capsys: pytest.CaptureFixture[str]) -> None:
     suite = ECDSA_P256_SHA256
     made = stamped(suite, stamper(suite))
     token = read_signature(made).stamp
     assert token is not None
     start = made.index(token)
-    bits = [(at, bit) for at in range(start, start + len(token)) for bit in range(8)]
-    bits += [(at, bit) for at, bit in outer_bits(made) if at < start]
+    bits = [(at, (at + n) % 8) for at in range(start, start + len(token)) for n in (0, 3)]
     for at, bit in bits:
         assert failed(check(flip(made, at, bit), suite)), f"bit {bit} of byte {at} unnoticed"
     with capsys.disabled():
-        sys.stdout.write(f"\n{len(bits)} bits of a stamped seal flipped: all noticed\n")
+        sys.stdout.write(f"\n{len(bits)} bits of a time stamp flipped: all noticed\n")
 
 
 # Asking for stamps
