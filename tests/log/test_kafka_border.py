@@ -18,7 +18,7 @@ from exchange.text import Text
 WHAT = Text("写入", "writing")
 
 
-def known_classes() -> set[type[Exception]]:
+def known_classes() -> set[type]:
     """Find every error class that kafka-python defines, in whatever module."""
     parts = [
         importlib.import_module(found.name)

@@ -11,6 +11,7 @@ from ipaddress import ip_address
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from kafka.net.compat import KafkaNetClient
+from kafka.net.inet import KafkaNetSocket
 
 from exchange.errors import Misconfigured
 from exchange.text import Text
@@ -33,6 +34,23 @@ IN_FLIGHT = 64
 Client = TypeVar("Client")
 
 
+class _Direct(KafkaNetSocket):  # type: ignore[misc]  # the library has no types
+    """A socket that is closed when nobody answers: the library leaves it to the collector.
+
+    Its way to be told so is the address of a proxy, of which this is none.
+    """
+
+    SCHEMES = ("direct",)
+
+    async def sock_connect(self, net: Any, sock: Any, *place: Any, **limit: Any) -> Any:
+        """Connect, or close."""
+        try:
+            return await super().sock_connect(net, sock, *place, **limit)
+        except BaseException:
+            sock.close()
+            raise
+
+
 class _Secret(str):
     """A password that no repr shows: kafka-python logs its whole configuration at DEBUG."""
 
@@ -53,6 +71,7 @@ def connection(
     milliseconds = int(settings.request_seconds * 1000)
     config: dict[str, Any] = {
         "bootstrap_servers": list(settings.bootstrap),
+        "proxy_url": "direct://",
         "client_id": PREFIX + (worker or "node"),
         "request_timeout_ms": milliseconds,
         "bootstrap_timeout_ms": milliseconds,

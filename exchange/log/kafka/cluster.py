@@ -36,14 +36,15 @@ if TYPE_CHECKING:
 
     Found = TypeVar("Found")
 
-OLDEST = (2, 5)
-"""Transactions that fence by group generation (KIP-447) came with Apache Kafka 2.5."""
+OLDEST = (3, 0)
+"""Offsets of groups are asked for as Apache Kafka 3.0 and newer answer (KIP-447, KIP-709)."""
 FIRST, END = OffsetSpec.EARLIEST, OffsetSpec.LATEST
 _RETRY_SECONDS = 0.02
 _LEAVE_MS = 2_000
 NEWS_SECONDS = 5.0
 """Longest time until every broker knows a topic that was just made."""
-_RETRIABLE = (errors.RetriableError, errors.UnknownBrokerIdError)
+_STALE = (errors.InvalidMetadataError, errors.UnknownBrokerIdError)
+_RETRIABLE = (errors.RetriableError, *_STALE)
 
 
 class Cluster(KafkaAdminClient):  # type: ignore[misc]  # the library has no types
@@ -116,21 +117,24 @@ class Cluster(KafkaAdminClient):  # type: ignore[misc]  # the library has no typ
         while True:
             try:
                 return await attempt()
-            except _RETRIABLE as error:
+            except _RETRIABLE as found:
+                error = found
+                if isinstance(found, _STALE) and not await self._refresh():
+                    error = errors.KafkaConnectionError("no broker answers")
                 gone = isinstance(error, errors.UnknownTopicOrPartitionError)
                 patience = NEWS_SECONDS if gone else self.config["request_timeout_ms"] / 1000
                 if self._monotonic() - start >= patience:
-                    raise
+                    raise error from found
                 self._homes.pop(group, None)
-                if error.invalid_metadata:
-                    await self._refresh()
                 await self._net.sleep(_RETRY_SECONDS)
 
-    async def _refresh(self) -> None:
+    async def _refresh(self) -> bool:
+        """Learn topics and leaders anew; False when nobody tells."""
         try:
             await self._manager.cluster.refresh_metadata()
         except _RETRIABLE:
-            return  # the next attempt tells
+            return False
+        return True
 
     def _leader(self, lane: Lane) -> int:
         leader: int | None = self._manager.cluster.leader_for_partition(TopicPartition(*lane))

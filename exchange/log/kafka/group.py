@@ -36,8 +36,8 @@ _TICK_SECONDS = 0.1
 """How often the thread looks whether anything is asked of it."""
 _STEP_MS = 1_000
 """How long a step of joining may take before the thread looks whether it should end."""
-_BEATS = 6
-"""Heartbeats per session."""
+_BEAT_MS = 500
+"""Heartbeats carry the news of a rebalance: the pace of all moves."""
 _REBALANCE_MS = 10_000
 """How long the group waits for its members to come back to a rebalance."""
 _LEAVE_MS = 2_000
@@ -105,7 +105,7 @@ class Member:
             "group_instance_id": worker or None,
             "bootstrap_timeout_ms": _LEAVE_MS,
             "session_timeout_ms": int(session_seconds * 1000),
-            "heartbeat_interval_ms": int(session_seconds * 1000 / _BEATS),
+            "heartbeat_interval_ms": _BEAT_MS,
             "max_poll_interval_ms": _REBALANCE_MS,
             "partition_assignment_strategy": (CooperativeStickyAssignor,),
             "enable_auto_commit": False,

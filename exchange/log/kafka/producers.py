@@ -82,10 +82,11 @@ class _Producer(KafkaProducer):  # type: ignore[misc]  # the library has no type
                 if record.partition is not None
             ]
             sent += self._by_key(records)
-            self.flush(seconds)
+            with suppress(errors.UnknownError):  # of a batch that was split; its records tell
+                self.flush(seconds)
             ends: dict[Lane, int] = {}
             for result in sent:
-                written = result.get(0)
+                written = result.get(max(0.0, deadline - self._monotonic()))
                 ends[written.topic, written.partition] = written.offset + 1
             for member, offsets in positions:
                 moved = {

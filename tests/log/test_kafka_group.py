@@ -1,0 +1,319 @@
+"""Lanes move between processes: at once when one leaves, in time when one dies, never silently."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from kafka import KafkaProducer
+
+from exchange.errors import Integrity, Misconfigured, Rejected, Transient
+from exchange.log import Fenced, Lane, Message, Topic
+from exchange.log.kafka import KafkaLog
+from exchange.log.kafka.group import kinds
+from exchange.log.kafka.reader import KafkaConsumer
+from exchange.settings import KafkaSettings
+from tests.log.contract import PATIENCE, fresh, put, take, values
+
+Opening = Callable[..., KafkaLog]
+LANES = 8
+PATIENT = 30.0
+"""Seconds after which something does not happen any more; none of it is measured here."""
+
+
+@pytest.fixture
+def opening(settings: KafkaSettings) -> Iterator[Opening]:
+    opened: list[KafkaLog] = []
+
+    def open_one(worker: str = "", **changes: object) -> KafkaLog:
+        changed = settings.model_copy(update=changes)
+        opened.append(KafkaLog(changed, secret=str, base=Path(), worker=worker))
+        return opened[-1]
+
+    yield open_one
+    for log in opened:
+        log.close()
+
+
+@pytest.fixture
+def topic(opening: Opening) -> str:
+    name = fresh(f"kind{os.urandom(4).hex()}")  # a group subscribes to all topics of a kind
+    opening().ensure([Topic(name, partitions=LANES)])
+    return name
+
+
+def all_lanes(topic: str) -> set[Lane]:
+    return {(topic, number) for number in range(LANES)}
+
+
+def until(holds: Callable[[], bool], seconds: float = PATIENT) -> None:
+    deadline = time.monotonic() + seconds
+    while not holds():
+        assert time.monotonic() < deadline, "it did not come to that"
+        time.sleep(0.05)
+
+
+def shared(topic: str, *consumers: KafkaConsumer) -> bool:
+    """Tell whether the lanes are spread evenly, each held once."""
+    held = [lane for consumer in consumers for lane in consumer.assigned()]
+    even = {len(consumer.assigned()) for consumer in consumers} == {LANES // len(consumers)}
+    return even and sorted(held) == sorted(all_lanes(topic))
+
+
+def test_lanes_are_shared_and_go_back_at_once_when_a_member_leaves(
+    opening: Opening, topic: str
+) -> None:
+    one = opening().consumer("group", [topic])
+    assert one.assigned() == all_lanes(topic)
+    two = opening(session_seconds=60).consumer("group", [topic])
+    until(lambda: shared(topic, one, two))
+    two.close()
+    until(lambda: shared(topic, one))
+
+
+def test_a_named_worker_leaves_at_once_too(opening: Opening, topic: str) -> None:
+    one = opening("one").consumer("group", [topic])
+    leaving = opening("two", session_seconds=60)
+    two = leaving.consumer("group", [topic])
+    until(lambda: shared(topic, one, two))
+    leaving.close()
+    until(lambda: shared(topic, one))
+
+
+WORKER = """
+import sys, time
+from pathlib import Path
+from exchange.log.kafka import KafkaLog
+from exchange.settings import KafkaSettings
+
+settings = KafkaSettings.model_validate_json(sys.argv[1])
+log = KafkaLog(settings, secret=str, base=Path(), worker=sys.argv[3])
+consumer = log.consumer("group", [sys.argv[2]])
+while True:
+    print(len(consumer.assigned()), flush=True)
+    time.sleep(0.1)
+"""
+
+
+@pytest.mark.parametrize("worker", ["", "two"])
+def test_the_lanes_of_a_killed_member_move_in_time(
+    opening: Opening, settings: KafkaSettings, topic: str, worker: str
+) -> None:
+    log = opening("one")
+    consumer = log.consumer("group", [topic])
+    command = [sys.executable, "-c", WORKER, settings.model_dump_json(), topic, worker]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        while process.stdout.readline().strip() != str(LANES // 2):
+            assert process.poll() is None
+        until(lambda: len(consumer.assigned()) == LANES // 2)
+        process.send_signal(signal.SIGKILL)
+    until(lambda: consumer.assigned() == all_lanes(topic))
+
+
+def test_a_sleeping_zombie_is_fenced_and_comes_back(
+    opening: Opening, settings: KafkaSettings, topic: str
+) -> None:
+    """Stopped beyond its session, and woken: its lanes are gone, its work is void."""
+    sealed = fresh("sealed")
+    log = opening()
+    log.ensure([Topic(sealed)])
+    put(log, topic, b"1")
+    code = WORKER.replace("while True:", "").split("    print")[0]
+    code += f"""
+entries = consumer.poll(max_entries=9, max_bytes=999, timeout=10)
+print(len(entries), flush=True)
+sys.stdin.readline()
+from exchange.log import Fenced, Message
+try:
+    with log.transaction("zombie") as transaction:
+        transaction.append(Message({sealed!r}, b"zombie"))
+        transaction.commit(consumer, sys.argv[2], 0, 1)
+except Fenced:
+    print("fenced", flush=True)
+consumer.rewind()
+print(consumer.poll(max_entries=9, max_bytes=999, timeout=1), flush=True)
+"""
+    command = [sys.executable, "-c", code, settings.model_dump_json(), topic, ""]
+    with subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        assert process.stdout.readline().strip() == "1"
+        process.send_signal(signal.SIGSTOP)
+        consumer = opening().consumer("group", [topic])
+        until(lambda: consumer.assigned() == all_lanes(topic))
+        (entry,) = take(consumer, 1)
+        with log.transaction("mine") as transaction:
+            transaction.append(Message(sealed, b"mine"))
+            transaction.commit(consumer, topic, 0, entry.offset + 1)
+        process.send_signal(signal.SIGCONT)
+        process.stdin.write("\n")
+        process.stdin.flush()
+        assert process.stdout.readline().strip() == "fenced"
+        assert process.stdout.readline().strip() == "[]"
+    assert values(log.read(sealed, 0, 0, max_entries=9)) == [b"mine"]
+
+
+def test_work_under_an_older_generation_is_fenced(opening: Opening, topic: str) -> None:
+    log = opening()
+    put(log, topic, b"1")
+    one = log.consumer("group", [topic])
+    (entry,) = take(one, 1)
+    two = opening().consumer("group", [topic])
+    until(lambda: shared(topic, one, two))
+
+    def commit() -> None:
+        with log.transaction("one") as transaction:
+            transaction.commit(one, topic, 0, entry.offset + 1)
+
+    with pytest.raises(Fenced):
+        commit()
+    one.rewind()
+    for consumer, name in ((one, "one"), (two, "two")):
+        for again in consumer.poll(max_entries=1, max_bytes=1):
+            with log.transaction(name) as transaction:
+                transaction.commit(consumer, topic, 0, again.offset + 1)
+    assert log.position("group", topic, 0) == entry.offset + 1
+
+
+def test_two_consumers_in_one_process_do_not_overtake_each_other(
+    opening: Opening, topic: str
+) -> None:
+    log = opening()
+    put(log, topic, b"1", b"2")
+    one, two = (log.consumer("group", [topic]) for _ in range(2))
+    first, second = take(one, 2), take(two, 2)
+    with log.transaction("one") as transaction:
+        transaction.commit(one, topic, 0, first[-1].offset + 1)
+
+    def late() -> None:
+        with log.transaction("two") as transaction:
+            transaction.commit(two, topic, 0, second[0].offset + 1)
+
+    with pytest.raises(Fenced):
+        late()
+    two.rewind()
+    assert two.poll(max_entries=1, max_bytes=1) == []
+    two.close()
+    assert one.assigned() == all_lanes(topic)
+
+
+def test_two_processes_with_one_name_are_told(opening: Opening, topic: str) -> None:
+    older = opening("same").consumer("group", [topic])
+    newer = opening("same").consumer("group", [topic])
+    assert newer.assigned() == all_lanes(topic)
+
+    def told() -> bool:
+        try:
+            older.poll(max_entries=1, max_bytes=1)
+        except Misconfigured as error:
+            assert "same" in error.what.en  # noqa: PT017 - it comes some time
+            return True
+        return False
+
+    until(told)
+
+
+def test_a_new_topic_of_the_kind_is_found(opening: Opening, topic: str) -> None:
+    log = opening()
+    consumer = log.consumer("group", [topic])
+    other = topic + "x"
+    opening().ensure([Topic(other)])  # somebody else makes it
+    both = log.consumer("group", [topic, other])
+    until(lambda: both.assigned() == all_lanes(topic) | {(other, 0)})
+    assert consumer.assigned() == all_lanes(topic)
+
+
+def test_partitions_added_by_another_process_are_found(opening: Opening, topic: str) -> None:
+    consumer = opening().consumer("group", [topic])
+    opening().ensure([Topic(topic, partitions=LANES + 1)])
+    until(lambda: (topic, LANES) in consumer.assigned())
+
+
+def test_a_member_subscribes_to_kinds() -> None:
+    assert kinds(["exchange.raw.a", "exchange.raw.b"]) == r"(exchange\.raw\.[^.]+)$"
+    assert kinds(["exchange.turns", "exchange.raw.a"]) == (
+        r"(exchange\.raw\.[^.]+|exchange\.turns)$"
+    )
+
+
+def test_closing_ends_every_thread(opening: Opening, topic: str) -> None:
+    before = set(threading.enumerate())
+    log = opening("worker")
+    put(log, topic, b"1")
+    consumer = log.consumer("group", [topic])
+    take(consumer, 1)
+    assert set(threading.enumerate()) > before
+    log.close()
+    assert set(threading.enumerate()) == before
+    log.close()
+
+
+# positions
+
+
+def test_a_position_below_what_is_kept_is_an_integrity_error(opening: Opening, topic: str) -> None:
+    """Retention by the brokers asks nobody: it is told, never skipped."""
+    log = opening()
+    put(log, topic, b"1", b"2", b"3")
+    running = log.consumer("group", [topic])
+    assert len(running.poll(max_entries=1, max_bytes=1, timeout=PATIENCE)) == 1
+    running.rewind()
+    running.follow()
+    log._cluster().drop((topic, 0), 2)
+    for reader in (running, opening().consumer("other", [topic])):
+        if reader is running:
+            with pytest.raises(Integrity, match=r"entries 0 to 1 of .* were dropped"):
+                reader.poll(max_entries=1, max_bytes=1)
+            reader.rewind()
+            with pytest.raises(Integrity, match=r"entries 0 to 1"):
+                reader.poll(max_entries=1, max_bytes=1)
+        else:  # new to the topic: it never missed anything
+            assert values(take(reader, 1)) == [b"3"]
+
+
+def test_a_position_that_was_not_read_is_refused(opening: Opening, topic: str) -> None:
+    log = opening()
+    put(log, topic, b"1")
+    consumer = log.consumer("group", [topic])
+    (entry,) = take(consumer, 1)
+
+    def commit(offset: int) -> None:
+        with log.transaction("worker") as transaction:
+            transaction.commit(consumer, topic, 0, offset)
+
+    for offset in (-1, entry.offset + 2):
+        with pytest.raises(Rejected):
+            commit(offset)
+
+
+def test_an_open_transaction_of_another_process_holds_nobody_up(
+    opening: Opening, settings: KafkaSettings
+) -> None:
+    """A worker died between its messages and its commit: others are told what is the matter."""
+    raw, cursors = fresh("raw"), fresh("cursors")
+    log = opening(request_seconds=1)
+    log.ensure([Topic(raw), Topic(cursors, compacted=True)])
+    dead = KafkaProducer(bootstrap_servers=list(settings.bootstrap), transactional_id=f"dead {raw}")
+    dead.init_transactions()
+    dead.begin_transaction()
+    for topic in (raw, cursors):
+        dead.send(topic, b"never", b"key").get(10)
+    consumer = log.consumer("group", [raw])
+    put(log, raw, b"mine")
+    assert consumer.poll(max_entries=9, max_bytes=999) == []
+    with pytest.raises(Transient, match="still open"):
+        log.latest(cursors, "key")
+    dead.abort_transaction()
+    dead.close()
+    assert values(take(consumer, 1)) == [b"mine"]
+    assert log.latest(cursors, "key") is None
