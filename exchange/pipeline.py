@@ -49,7 +49,7 @@ from exchange.cascade.profiles import Batch
 from exchange.catalog.avro import schema_text
 from exchange.catalog.model import Catalog, Resource
 from exchange.connect import Pulled, Source
-from exchange.errors import ExchangeError, Misconfigured, Rejected
+from exchange.errors import ExchangeError, Misconfigured, Rejected, Transient
 from exchange.lane import Lane, Numbers, lane_key, numbers_key
 from exchange.log import (
     CURSORS,
@@ -134,9 +134,18 @@ class House:
         self.log.ensure([Topic(name, self.partitions(resource)) for name in names])
 
     def lanes(self, resource: str) -> int:
-        """Count the lanes that a resource has in the log; its topics exist."""
+        """Count the lanes that a resource has in the log; its topics exist.
+
+        Raises Transient while a broker has not heard yet of topics that another has just made.
+        """
         raw = raw_topic(resource)
-        return max(topic.partitions for topic in self.log.topics() if topic.name == raw)
+        found = [topic.partitions for topic in self.log.topics() if topic.name == raw]
+        if not found:
+            raise Transient(
+                Text(f"集群还不知道主题 {raw}", f"the log does not know topic {raw} yet"),
+                hint=Text("稍后自动重试", "it is tried again"),
+            )
+        return max(found)
 
     def state(self, key: str) -> dict[str, Any]:
         """Read the newest state with this key; empty when there is none."""

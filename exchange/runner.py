@@ -224,7 +224,8 @@ class Courier:
             self._failed[resource] = 0
             return (False, False) if delivery is None else self._count(resource, delivery)
         self._failed[resource] += 1
-        if isinstance(error, Transient) and self._failed[resource] < ATTEMPTS:
+        ever = self.attempts is None  # a supervised run waits for a log or store that is away
+        if isinstance(error, Transient) and (ever or self._failed[resource] < ATTEMPTS):
             return False, True
         return self._leave(resource)
 
@@ -355,19 +356,20 @@ class Runner:
             while not stop.is_set():
                 if courier is not None:
                     courier.check()
-                if "pull" in self.rooms:
-                    schedule.own(turns.sources(), self.node.clock())
-                    for name in schedule.due(self.node.clock()):
-                        if stop.is_set():
-                            break
-                        if self._pull(name, outcome, seals, stop):
-                            failed = f"pull/{name}" in outcome.errors
-                            schedule.done(name, self.node.clock(), failed=failed)
-                        else:
-                            schedule.forget(name)
-                for resource in self.node.resources():
-                    self._seal(resource, seals, courier)
-                self._dropped(outcome)
+                with outcome.keep("log"):  # which does not answer now, but will
+                    if "pull" in self.rooms:
+                        schedule.own(turns.sources(), self.node.clock())
+                        for name in schedule.due(self.node.clock()):
+                            if stop.is_set():
+                                break
+                            if self._pull(name, outcome, seals, stop):
+                                failed = f"pull/{name}" in outcome.errors
+                                schedule.done(name, self.node.clock(), failed=failed)
+                            else:
+                                schedule.forget(name)
+                    for resource in self.node.resources():
+                        self._seal(resource, seals, courier)
+                    self._dropped(outcome)
                 now = {where: str(error) for where, error in list(outcome.errors.items())}
                 for where in now.keys() - {w for w in told if told[w] == now.get(w)}:
                     report(where, outcome.errors[where])

@@ -11,13 +11,15 @@ import threading
 import time
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from exchange.errors import ExchangeError, Integrity, Rejected
-from exchange.log import raw_topic
+from exchange.errors import ExchangeError, Integrity, Rejected, Transient
+from exchange.log import Log, raw_topic
 from exchange.pipeline import release, retry, state_message
 from exchange.runner import Runner, Schedule
+from exchange.text import Text
 from tests.gateway.faults import Fault
 from tests.pipeline.place import (
     EAGER,
@@ -203,6 +205,52 @@ def test_a_supervised_run_goes_on_with_what_a_person_mends(tmp_path: Path) -> No
             retry(node.store, row, node.clock)
         settle(place)
     audit(place, wrong=1)
+
+
+def test_a_supervised_run_outlives_a_log_that_does_not_answer(tmp_path: Path) -> None:
+    place = scheduled(tmp_path / "node", 100)
+    told: list[tuple[str, ExchangeError]] = []
+    stop, away = threading.Event(), threading.Event()
+
+    class Away:
+        """The log of a cluster whose brokers come and go."""
+
+        def __init__(self, log: Log) -> None:
+            self._log = log
+
+        def __getattr__(self, name: str) -> Any:
+            if away.is_set():
+                raise Transient(Text("", "no broker answers"), hint=Text("", ""))
+            return getattr(self._log, name)
+
+    def supervise() -> None:
+        with place.node() as node:
+            vars(node)["log"] = Away(node.log)
+            Runner(node, policy=EAGER).forever(stop, lambda *one: told.append(one))
+
+    with place.gateway():
+        thread = threading.Thread(target=supervise)
+        thread.start()
+        try:
+            wait_for(lambda: receipts(place) == {"cases": 1, "firms": 1})
+            away.set()
+            wait_for(lambda: "log" in dict(told))
+            away.clear()
+            add(place, "cases", records(50, first=101))
+            wait_for(lambda: receipts(place)["cases"] == 2)
+            assert {type(error) for _, error in told} == {Transient}
+        finally:
+            away.clear()
+            stop.set()
+            thread.join(30)
+        settle(place)
+    audit(place)
+
+
+def test_lanes_that_the_log_does_not_know_yet_are_asked_for_again(tmp_path: Path) -> None:
+    place = scheduled(tmp_path / "node", 1)
+    with place.node() as node, pytest.raises(Transient):
+        node.house.lanes("cases")
 
 
 def test_a_supervised_run_pulls_on_after_a_release(tmp_path: Path) -> None:
