@@ -14,6 +14,7 @@ import os
 import random
 import signal
 import socket
+import sqlite3
 import subprocess
 import sys
 import tempfile
@@ -200,6 +201,9 @@ class Stage:
             write_csv(part, [row for row, _ in had] + rows)
             part.rename(folder / "listed.csv")
         else:
+            if not had:  # a reader that stands still must not keep the source from writing
+                with closing(sqlite3.connect(folder / f"{resource}.db")) as database:
+                    database.execute("PRAGMA journal_mode = WAL")
             write_table(folder / f"{resource}.db", rows)
         had += [(row, now()) for row in rows]
 
