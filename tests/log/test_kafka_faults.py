@@ -129,6 +129,33 @@ def test_work_goes_on_after_a_broker_was_killed_and_started(
     assert set(values(take(consumer, len(left)))) == left
 
 
+def test_too_few_replicas_wait_and_say_so() -> None:
+    soon = {"broker.session.timeout.ms": 3000, "broker.heartbeat.interval.ms": 500}
+    with brokers(3, properties=soon) as three:
+        settings = KafkaSettings(bootstrap=three.bootstrap, transaction_seconds=15)
+        log = KafkaLog(settings, secret=str, base=Path())
+        strict = KafkaLog(settings.model_copy(update={"min_insync": 3}), secret=str, base=Path())
+        two, all_three = fresh("raw"), fresh("raw")
+        log.ensure([Topic(two, partitions=3)])
+        strict.ensure([Topic(all_three)])
+        put(strict, all_three, b"1", owner="strict")
+        three.kill(0)
+        with pytest.raises(Transient, match=f"NotEnoughReplicasError.*{all_three}/0"):
+            put(strict, all_three, b"2", owner="strict")
+        for partition in range(3):  # one of them was led by the broker that is gone
+            put(log, two, b"goes on", partition=partition)
+        three.start(0)
+        while True:
+            try:
+                put(strict, all_three, b"2", owner="strict")
+            except Transient:
+                continue
+            break
+        assert values(log.read(all_three, 0, 0, max_entries=9)) == [b"1", b"2"]
+        log.close()
+        strict.close()
+
+
 # transactions
 
 

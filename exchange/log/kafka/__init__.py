@@ -19,6 +19,8 @@ from contextlib import contextmanager
 from functools import partial
 from typing import TYPE_CHECKING
 
+from kafka.errors import KafkaTimeoutError, NotEnoughReplicasError
+
 from exchange.errors import Integrity, Misconfigured, Rejected
 from exchange.log import Consumer, Entry, Message, Topic
 from exchange.log.kafka import probe
@@ -28,7 +30,7 @@ from exchange.log.kafka.cluster import FIRST, NEWS_SECONDS, Cluster
 from exchange.log.kafka.ends import Ends
 from exchange.log.kafka.group import Member
 from exchange.log.kafka.health import Health, health
-from exchange.log.kafka.producers import Producers, Record
+from exchange.log.kafka.producers import Positions, Producers, Record
 from exchange.log.kafka.reader import LOOK_SECONDS, SMALL_FETCH, KafkaConsumer
 from exchange.log.kafka.table import Table
 from exchange.log.kafka.topics import Drift, Topics
@@ -140,7 +142,7 @@ class KafkaLog:
             ]
             with border(Text("提交事务", "committing a transaction")):
                 if transaction.records:
-                    self._ends.wrote(self._producers.send(owner, transaction.records, positions))
+                    self._send(owner, transaction.records, positions)
                 else:
                     for member, offsets in positions:
                         self._cluster().commit(member, offsets)
@@ -307,6 +309,22 @@ class KafkaLog:
                     )
                     self._connected = opened(Cluster, monotonic=self._monotonic, **self._config)
             return self._connected
+
+    def _send(self, owner: str, records: Sequence[Record], positions: Sequence[Positions]) -> None:
+        """Write; a transaction that took too long says so when replicas were missing."""
+        try:
+            self._ends.wrote(self._producers.send(owner, records, positions))
+        except KafkaTimeoutError as error:
+            rows = self._cluster().describe_topics(sorted({record.topic for record in records}))
+            few = [
+                f"{row['name']}/{part['partition_index']}"
+                for row in rows
+                for part in row["partitions"]
+                if len(part["isr_nodes"]) < self._settings.min_insync
+            ]
+            if few:
+                raise NotEnoughReplicasError(", ".join(few)) from error
+            raise
 
     def _member(self, group: str) -> Member:
         return Member(

@@ -33,6 +33,8 @@ _BATCH_BYTES = 900_000
 _REQUEST_BYTES = 8_000_000
 _RETRY_MS = 2
 """Between two transactions of an owner the cluster needs a moment to finish the first."""
+_AGAIN_MS = 100
+"""Between two attempts to write a batch that a broker cannot take now."""
 _LINGER_MS = 1_000
 """A batch waits until it is full or the transaction ends, whichever comes first."""
 _ABORT_SECONDS = 2.0
@@ -60,6 +62,7 @@ class _Producer(KafkaProducer):  # type: ignore[misc]  # the library has no type
     def __init__(self, *, monotonic: Callable[[], float], **config: Any) -> None:
         self._monotonic = monotonic
         super().__init__(**config)
+        self._accumulator.config["retry_backoff_ms"] = _AGAIN_MS
 
     def send_transaction(
         self, records: Sequence[Record], positions: Sequence[Positions], seconds: float
