@@ -330,16 +330,30 @@ class Signers:
         """Give a certificate those of the others that may stand above it."""
         links = self._links.get((role, leaf.der))
         if links is None:
-            above = [leaf]
-            for each in above:
-                above += [
-                    one
-                    for one in self.certificates
-                    if one.subject == each.issuer and one not in above
-                ]
-            links = Links(self._trust[role], [each.der for each in above[1:]])
+            above = _above(leaf, self.certificates)
+            links = Links(self._trust[role], [each.der for each in above])
             self._links[role, leaf.der] = links
         return links
+
+
+def needed(note: Note, certificates: Sequence[bytes]) -> list[bytes]:
+    """Choose the certificates that a note's signatures need, and those above them (DER)."""
+    pool = [read_certificate(each) for each in certificates]
+    found: list[Certificate] = []
+    lines: list[tuple[Role, Signed]] = [("log", note.signature)]
+    lines += [("witness", each) for each in note.witnesses]
+    for role, signed in lines:
+        leaf = holder(signed, role, note.checkpoint, pool)
+        found += [leaf, *_above(leaf, pool)] if leaf else []
+    return list(dict.fromkeys(each.der for each in found))
+
+
+def _above(leaf: Certificate, pool: Sequence[Certificate]) -> list[Certificate]:
+    """Return the certificates of a pool that may stand above one, by their names."""
+    path = [leaf]
+    for each in path:
+        path += [one for one in pool if one.subject == each.issuer and one not in path]
+    return path[1:]
 
 
 _WITNESSED: Final = Text("见证方的签名正确", "the witness's signature is right")

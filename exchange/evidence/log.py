@@ -82,17 +82,110 @@ def read_head(disk: Disk) -> Head | None:
         raise broken(HEAD, Text(f"无法识别（{error}）", str(error))) from error
 
 
-class EvidenceLog:
+class Reader:
+    """A log as it was when it was opened, for reading; a writer may go on meanwhile."""
+
+    def __init__(self, disk: Disk, head: Head) -> None:
+        """Use :meth:`at`."""
+        self._disk = disk
+        self._mutex = threading.RLock()
+        self._index: Index | None = None
+        self._take(head)
+
+    @classmethod
+    def at(cls, folder: Path) -> Reader:
+        """Read the log in ``folder``; raises Misconfigured where there is none.
+
+        Also Integrity when its head is broken, Transient when the disk fails.
+        """
+        disk = Disk(folder)
+        with _disk_errors():
+            head = read_head(disk)
+        if head is None:
+            raise Misconfigured(
+                Text(f"{folder} 中没有存证日志", f"there is no evidence log in {folder}"),
+                hint=Text("请检查存证日志的目录", "check the folder of the log"),
+            )
+        return Reader(disk, head)
+
+    def _take(self, head: Head) -> None:
+        self._head = head
+        self._tiles = Tiles(self._disk.read, head.size)
+
+    def _indexed(self) -> Index:
+        if self._index is None:
+            self._index = Index(self._tiles)
+        return self._index
+
+    @property
+    def origin(self) -> str:
+        """The log's name."""
+        return self._head.origin
+
+    @property
+    def size(self) -> int:
+        """How many entries are in the log, durably."""
+        return self._head.size
+
+    @property
+    def root(self) -> bytes:
+        """The root of the tree of all entries."""
+        return self._head.root
+
+    def entry(self, index: int) -> bytes:
+        """Return one entry; raises IndexError beyond the size, Integrity, Transient."""
+        with self._mutex, _disk_errors():
+            return self._tiles.entry(index)
+
+    def find(self, entry: bytes) -> int | None:
+        """Return where an entry is in the log, or None."""
+        with self._mutex, _disk_errors():
+            return self._indexed().find(leaf_hash(entry))
+
+    def inclusion(self, index: int, size: int | None = None) -> list[bytes]:
+        """Return the audit path of an entry in the tree of ``size``, by default the newest."""
+        with self._mutex, _disk_errors():
+            return self._tiles.inclusion(index, size)
+
+    def consistency(self, old: int, new: int | None = None) -> list[bytes]:
+        """Return the proof that the tree of ``old`` entries grew into that of ``new``."""
+        with self._mutex, _disk_errors():
+            return self._tiles.consistency(old, new)
+
+    def newest(self) -> Note | None:
+        """Return the newest signed checkpoint, or None."""
+        return self._note(CHECKPOINT)
+
+    def witnessed(self) -> Note | None:
+        """Return the newest checkpoint that a witness has signed, or None."""
+        return self._note(WITNESSED)
+
+    def kept(self, size: int) -> Note | None:
+        """Return the checkpoint of a size, or None."""
+        return self._note(checkpoint_path(size))
+
+    def certificates(self) -> list[bytes]:
+        """Return the certificates that came with checkpoints (DER)."""
+        with _disk_errors():
+            return [self._disk.read(path) for path in sorted(self._disk.files(CERTIFICATES))]
+
+    def _note(self, path: str) -> Note | None:
+        with _disk_errors():
+            try:
+                return Note.from_bytes(self._disk.read(path))
+            except FileNotFoundError:
+                return None
+            except ValueError as error:
+                raise broken(path, Text(f"无法识别（{error}）", str(error))) from error
+
+
+class EvidenceLog(Reader):
     """A log, open for appending; safe to share between threads, not between processes."""
 
     def __init__(self, disk: Disk, lock: IO[bytes], head: Head) -> None:
         """Use :meth:`open`."""
-        self._disk = disk
+        super().__init__(disk, head)
         self._lock = lock
-        self._mutex = threading.RLock()
-        self._head = head
-        self._tiles = Tiles(disk.read, head.size)
-        self._index: Index | None = None
         self._sure = True
         """Whether memory and disk are known to agree; not so after a failed append."""
 
@@ -136,43 +229,6 @@ class EvidenceLog:
         trace: TracebackType | None,
     ) -> None:
         self.close()
-
-    # --- reading ----------------------------------------------------------------------------
-
-    @property
-    def origin(self) -> str:
-        """The log's name."""
-        return self._head.origin
-
-    @property
-    def size(self) -> int:
-        """How many entries are in the log, durably."""
-        return self._head.size
-
-    @property
-    def root(self) -> bytes:
-        """The root of the tree of all entries."""
-        return self._head.root
-
-    def entry(self, index: int) -> bytes:
-        """Return one entry; raises IndexError beyond the size, Integrity, Transient."""
-        with self._mutex, _disk_errors():
-            return self._tiles.entry(index)
-
-    def find(self, entry: bytes) -> int | None:
-        """Return where an entry is in the log, or None."""
-        with self._mutex, _disk_errors():
-            return self._indexed().find(leaf_hash(entry))
-
-    def inclusion(self, index: int, size: int | None = None) -> list[bytes]:
-        """Return the audit path of an entry in the tree of ``size``, by default the newest."""
-        with self._mutex, _disk_errors():
-            return self._tiles.inclusion(index, size)
-
-    def consistency(self, old: int, new: int | None = None) -> list[bytes]:
-        """Return the proof that the tree of ``old`` entries grew into that of ``new``."""
-        with self._mutex, _disk_errors():
-            return self._tiles.consistency(old, new)
 
     # --- appending --------------------------------------------------------------------------
 
@@ -233,15 +289,9 @@ class EvidenceLog:
                 if place(path)[-1] == WIDTH:
                     self._disk.remove(self._disk.files(f"{path}.p"))
 
-    def _take(self, head: Head) -> None:
-        self._head = head
-        self._tiles = Tiles(self._disk.read, head.size)
-
     def _indexed(self) -> Index:
         self._make_sure()
-        if self._index is None:
-            self._index = Index(self._tiles)
-        return self._index
+        return super()._indexed()
 
     def _make_sure(self) -> None:
         if not self._sure:
@@ -304,32 +354,6 @@ class EvidenceLog:
             note = _witnessed(kept, line, certificates)
             self._keep(note, certificates)
             return note
-
-    def newest(self) -> Note | None:
-        """Return the newest signed checkpoint, or None."""
-        return self._note(CHECKPOINT)
-
-    def witnessed(self) -> Note | None:
-        """Return the newest checkpoint that a witness has signed, or None."""
-        return self._note(WITNESSED)
-
-    def kept(self, size: int) -> Note | None:
-        """Return the checkpoint of a size, or None."""
-        return self._note(checkpoint_path(size))
-
-    def certificates(self) -> list[bytes]:
-        """Return the certificates that came with checkpoints (DER)."""
-        with _disk_errors():
-            return [self._disk.read(path) for path in sorted(self._disk.files(CERTIFICATES))]
-
-    def _note(self, path: str) -> Note | None:
-        with _disk_errors():
-            try:
-                return Note.from_bytes(self._disk.read(path))
-            except FileNotFoundError:
-                return None
-            except ValueError as error:
-                raise broken(path, Text(f"无法识别（{error}）", str(error))) from error
 
     def _keep(self, note: Note, certificates: Sequence[bytes]) -> None:
         """Write certificates, then the note under its size, then the copies of the newest."""

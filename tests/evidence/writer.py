@@ -1,0 +1,73 @@
+"""A process that appends to a log under strace, for ``test_faults.py``.
+
+It opens the log, appends twice, keeps a checkpoint and a witness's line. What is refused as
+Transient is tried again in the same process; every success is told on standard output.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from base64 import b64decode
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from exchange.errors import Transient
+from exchange.evidence.log import EvidenceLog
+from exchange.seal.ses import Sealer
+from exchange.seal.suites import SM2_SM3, Suite
+from tests.evidence.samples import ORIGIN, entries
+from tests.receipt.seals import NOW
+
+START, MIDDLE, END = 255, 258, 260
+"""The log is full up to one entry of a tile; the first append crosses its border."""
+TRIES = 3
+
+
+@dataclass(frozen=True)
+class Once:
+    """A signer that gives one signature, made before: this process has no key."""
+
+    certificate: bytes
+    signature: bytes
+    suite: Suite = SM2_SM3
+    software: bool = True
+
+    def sign(self, data: bytes) -> bytes:
+        assert data
+        return self.signature
+
+
+def tell(word: str) -> None:
+    os.write(1, f"{word}\n".encode())
+
+
+def again(act: Callable[[], Any]) -> Any:
+    for _ in range(TRIES):
+        try:
+            return act()
+        except Transient:
+            tell("refused")
+    raise SystemExit("refused too often")
+
+
+def main(folder: Path, given: Path) -> None:
+    parts = {name: b64decode(value) for name, value in json.loads(given.read_text()).items()}
+    sealer = Sealer(Once(parts["certificate"], parts["signature"]), parts["eseal"])
+    log: EvidenceLog = again(lambda: EvidenceLog.open(folder, origin=ORIGIN))
+    for start, end in ((START, MIDDLE), (MIDDLE, END)):
+        told = again(partial(log.append, entries(start, end), expected_size=start))
+        assert told == tuple(range(start, end))
+        tell(f"size {end}")
+    again(lambda: log.checkpoint(sealer, NOW))
+    tell("checkpoint")
+    again(lambda: log.add_witness(END, parts["line"], [parts["witness"]]))
+    tell("witness")
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]), Path(sys.argv[2]))
