@@ -7,6 +7,7 @@ stopped in order; else 1.
 from __future__ import annotations
 
 import argparse
+import signal
 import sys
 from collections.abc import Sequence
 
@@ -26,7 +27,10 @@ def main(arguments: Sequence[str]) -> int:
     results: list[Result] = []
     for seed in range(given.first, given.first + given.seeds):
         module = PLANTS[given.plant] if given.plant else "exchange"
-        result = play(seed, given.seconds, module=module, keep=given.keep)
+        try:
+            result = play(seed, given.seconds, module=module, keep=given.keep)
+        except Exception as error:  # noqa: BLE001 - told as this seed's failure; the others go on
+            result = Result(seed, wrong=[f"the harness failed: {error!r}"])
         results.append(result)
         print("\n".join(result.lines()), flush=True)  # noqa: T201 - the output of a program
     print(summary(results), flush=True)  # noqa: T201
@@ -53,4 +57,6 @@ def summary(results: Sequence[Result]) -> str:
 
 
 if __name__ == "__main__":
+    for number in (signal.SIGINT, signal.SIGTERM):  # so that nothing is left running or mounted
+        signal.signal(number, signal.default_int_handler)
     sys.exit(main(sys.argv[1:]))

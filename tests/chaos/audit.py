@@ -30,6 +30,7 @@ from exchange.store.database import open_store
 from tests.pipeline.place import Place, Record, ids, now
 
 _READ_SECONDS = 60.0
+_LOOK_SECONDS = 0.2
 _MANY = 1_000_000
 
 
@@ -74,23 +75,23 @@ class _Sealed:
 
 
 def read(bootstrap: Sequence[str], topic: str) -> list[Any]:
-    """Read all committed messages of a topic, lane by lane, in order."""
-    consumer = KafkaConsumer(
-        bootstrap_servers=list(bootstrap),
-        isolation_level="read_committed",
-        enable_auto_commit=False,
-        auto_offset_reset="earliest",
-        check_crcs=True,
-    )
-    with closing(consumer):
-        lanes = [TopicPartition(topic, n) for n in sorted(consumer.partitions_for_topic(topic))]
-        consumer.assign(lanes)
-        consumer.seek_to_beginning()
-        ends = consumer.end_offsets(lanes)
-        found: list[Any] = []
+    """Read all committed messages of a topic, lane by lane, in order.
+
+    Waits until no transaction is open: what stands behind one is committed, but nobody sees it.
+    """
+    options = {"bootstrap_servers": list(bootstrap), "enable_auto_commit": False}
+    committed = KafkaConsumer(isolation_level="read_committed", check_crcs=True, **options)
+    with closing(committed), closing(KafkaConsumer(**options)) as everything:
+        lanes = [TopicPartition(topic, n) for n in sorted(committed.partitions_for_topic(topic))]
         deadline = time.monotonic() + _READ_SECONDS
-        while any(consumer.position(lane) < ends[lane] for lane in lanes):
-            for part in consumer.poll(timeout_ms=200).values():
+        while (ends := committed.end_offsets(lanes)) != everything.end_offsets(lanes):
+            assert time.monotonic() < deadline, f"a transaction on {topic} stays open"
+            time.sleep(_LOOK_SECONDS)
+        committed.assign(lanes)
+        committed.seek_to_beginning()
+        found: list[Any] = []
+        while any(committed.position(lane) < ends[lane] for lane in lanes):
+            for part in committed.poll(timeout_ms=200).values():
                 found += part
             assert time.monotonic() < deadline, f"{topic} cannot be read to its end"
     return sorted(found, key=lambda one: (one.partition, one.offset))

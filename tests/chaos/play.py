@@ -43,10 +43,10 @@ class Result:
     """What a seed came to."""
 
     seed: int
-    seconds: float
-    findings: Findings
-    counts: Counter[str]
-    undone: set[str]
+    seconds: float = 0.0
+    findings: Findings = field(default_factory=Findings)
+    counts: Counter[str] = field(default_factory=Counter)
+    undone: set[str] = field(default_factory=set)
     wrong: list[str] = field(default_factory=list)
     """Whatever else went wrong: a worker that did not stop in order, work that is stuck."""
     told: Counter[str] = field(default_factory=Counter)
@@ -120,13 +120,16 @@ def _play(made: Stage, seed: int, seconds: float) -> list[str]:
         tracks = plan(seed, seconds)
         end = time.monotonic() + seconds
         threads = [
-            threading.Thread(target=_track, args=(made, track, end, stop, wrong), name=track.name)
+            threading.Thread(target=_track, args=(made, track, end, stop, wrong), daemon=True)
             for track in tracks
         ]
         for thread in threads:
             thread.start()
-        for thread in threads:
-            thread.join()
+        try:
+            for thread in threads:
+                thread.join()
+        finally:
+            stop.set()
         # Everything is alive again. Every source is pulled to its end once more …
         end = time.monotonic() + _DRAIN_SECONDS
         rest = max(at for rows in made.appended.values() for _, at in rows)

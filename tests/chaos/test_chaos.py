@@ -1,0 +1,54 @@
+"""A short run of chaos, a planted bug that it finds, and its parts."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+
+import pytest
+
+from tests.chaos.__main__ import main
+from tests.chaos.audit import Findings
+from tests.chaos.plan import What, plan
+from tests.chaos.play import play
+from tests.chaos.stage import java_hash
+
+
+def test_a_short_run_loses_and_doubles_nothing(capsys: pytest.CaptureFixture[str]) -> None:
+    result = play(7, 10)
+    with capsys.disabled():
+        print("\n" + "\n".join(result.lines()))  # noqa: T201 - the counts belong to the result
+    assert result.ok
+    assert result.findings.receipts == result.findings.batches > 0
+    for what in (What.KILL_WORKER, What.KILL_BROKER, What.PAUSE_WORKER, What.CUT_WORKER):
+        assert result.counts[what], what
+
+
+def test_a_commit_before_the_write_is_found(capsys: pytest.CaptureFixture[str]) -> None:
+    planted = ["--seeds", "1", "--seconds", "1", "--plant", "commit-before-write"]
+    assert main(planted) == 1
+    assert re.search(r"lost [1-9]\d*, duplicated 0, unverifiable 0", capsys.readouterr().out)
+
+
+def test_a_seed_has_one_plan_and_twenty_have_everything() -> None:
+    assert plan(7, 25) == plan(7, 25) != plan(8, 25)
+    events = [
+        event.what for seed in range(1, 21) for track in plan(seed, 25) for event in track.events
+    ]
+    assert set(events) == {*What}
+    assert [track.name for track in plan(7, 25)] == [track.name for track in plan(8, 25)]
+
+
+def test_findings_are_counted() -> None:
+    findings = Findings()
+    assert findings.clean
+    findings.compare("row", Counter("aab"), Counter("abbc"))
+    assert findings.lost == ["row a"]
+    assert findings.duplicated == ["row b"]
+    assert findings.unverifiable == ["row c"]
+    assert not findings.clean
+
+
+def test_who_coordinates_is_told_as_java_does() -> None:
+    assert java_hash("hello") == 99_162_322
+    assert java_hash("polygenelubricants") == 0, "the sign is dropped"
