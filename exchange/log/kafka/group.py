@@ -59,7 +59,10 @@ class _Membership(KafkaConsumer):  # type: ignore[misc]  # the library has no ty
 
     def keep(self, milliseconds: float) -> None:
         """Take part in the group for a moment; joins when that is due."""
-        self._coordinator.poll(timeout_ms=milliseconds)
+        if self.settled():
+            self._coordinator.poll_heartbeat()
+        else:
+            self._coordinator.poll(timeout_ms=milliseconds)
         beating = self._coordinator._heartbeat_enabled  # noqa: SLF001 - its only sign of fencing
         if self._coordinator.stable() and not beating:
             raise errors.FencedInstanceIdError
