@@ -280,8 +280,8 @@ def running(folder: Path, *options: object) -> Iterator[Parent]:
         process.stderr.close()
 
 
-def scheduled(folder: Path, rows: int, extra: str = "") -> Place:
-    place = make(folder, {"cases": records(rows, dirty=False)})
+def scheduled(folder: Path, rows: int, extra: str = "", *, name: str = "cases") -> Place:
+    place = make(folder, {name: records(rows, dirty=False)})
     path = folder / "exchange.yaml"
     text = path.read_text("utf-8").replace("connector: sql", "connector: sql, every: 1s")
     path.write_text(text + extra, "utf-8")
