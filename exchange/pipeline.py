@@ -723,6 +723,7 @@ class CascadeDoor:
         self._ours: set[int] = set()
         """Lanes whose deliveries under way were begun by us, in this process."""
         self._last = -1
+        self._fenced = 0
         self.tries = 0
         """How often this door has sent the batch that it returned last."""
 
@@ -740,8 +741,17 @@ class CascadeDoor:
         waiting: Delivery | None = None
         tries = 0
         for lane in sorted(self._ways, key=lambda lane: (lane <= self._last, lane)):
-            delivery = self._turn(lane)
+            if lane not in self._ways:  # dropped meanwhile, with another
+                continue
             self._last = lane
+            try:
+                delivery = self._turn(lane)
+            except Fenced:  # another worker has the lane, or we have it anew
+                self._fenced += 1
+                if self._fenced > _FENCED:
+                    raise
+                continue
+            self._fenced = 0
             if delivery.settled or delivery.state is State.HALTED:
                 return delivery
             if waiting is None:

@@ -322,6 +322,8 @@ class Runner:
     said: Said = lambda _what, _count: None
     policy: Policy = field(default_factory=Policy)
     rooms: Collection[str] = ROOMS
+    turned: Callable[[Outcome], None] = lambda _outcome: None
+    """Called with each turn of a supervised run: how everything stands."""
 
     def once(self, sources: Sequence[str] | None = None) -> Outcome:
         """Pull every source, check and seal what is in the log, deliver it; then return."""
@@ -374,6 +376,7 @@ class Runner:
                 for where in now.keys() - {w for w in told if told[w] == now.get(w)}:
                     report(where, outcome.errors[where])
                 told = now
+                self.turned(outcome)
                 stop.wait(_SUPERVISED_IDLE_SECONDS)
 
     @contextmanager

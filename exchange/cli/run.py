@@ -289,7 +289,8 @@ def _supervise(
         if meter is not None:
             stop.asked = meter.turned
         say("运行中；Ctrl-C 或 SIGTERM 停止", "running; Ctrl-C or SIGTERM stops it")
-        Runner(node, told, rooms=only).forever(stop, report)
+        turned = meter.outcome if meter is not None else (lambda _outcome: None)
+        Runner(node, told, rooms=only, turned=turned).forever(stop, report)
     say("已停止", "stopped")
     return 0
 
