@@ -121,14 +121,13 @@ class KafkaConsumer:
         place = self._places.get(lane)
         if place is None:
             raise fenced(Text("自上次回退后尚未读取", "nothing was polled since the last rewind"))
-        if not 0 <= offset <= place.read:
+        if offset < 0:
             raise Rejected(
-                Text(
-                    f"消费位置 {offset} 不在 0 至 {place.read} 之内",
-                    f"position {offset} is outside 0 to {place.read}",
-                ),
+                Text(f"消费位置 {offset} 小于 0", f"position {offset} is below 0"),
                 hint=Text("提交已读条目之后的偏移量", "commit the offset after an entry read"),
             )
+        if offset > place.read:  # read before the lane moved away and came back
+            raise fenced(Text("该条目在分区易手之前读取", "it was read before the lane moved"))
 
     def moving(self, positions: Mapping[Lane, int]) -> Hold:
         """Take note that positions are about to move; Fenced when what was read is stale.
