@@ -10,18 +10,24 @@ import base64
 import os
 import shutil
 from collections.abc import Callable
-from datetime import datetime, timedelta
+from datetime import datetime
 from pathlib import Path
 
 from exchange.catalog.loader import load as load_catalog
 from exchange.catalog.model import Catalog
 from exchange.errors import Misconfigured
+from exchange.seal.der import to_pem
 from exchange.seal.folder import write_seal_folder
+from exchange.seal.pilot import (
+    AUTHORITY,
+    SEAL_YEARS,
+    make_unit_seal,
+    password_of,
+    write_authority,
+)
 from exchange.seal.suites import Suite, suite
-from exchange.seal.testca import Authority, issue, make_authority, make_seal
+from exchange.seal.testca import Authority, draw_picture, make_authority
 from exchange.text import Text
-
-SEAL_YEARS = 5
 
 STARTER_CATALOG = """\
 # 政务数据目录。一个字段写作：字段名: 中文名 类型[!] [S1–S4] [when 条件] [-- 说明]
@@ -165,8 +171,8 @@ def _department_seals(
             now=now,
             entropy=entropy,
         )
-    first = next(iter(catalog.departments))
-    shutil.copyfile(folder / "seals" / first / "root.pem", folder / "seals" / "root.pem")
+    write_authority(folder / "seals" / AUTHORITY, root, password_of(entropy))
+    (folder / "seals" / "root.pem").write_bytes(to_pem("CERTIFICATE", root.certificate))
     return list(catalog.departments)
 
 
@@ -179,17 +185,9 @@ def _seal(
     now: datetime,
     entropy: Callable[[int], bytes],
 ) -> None:
-    maker = issue(root, "制章机构（测试）", now=now, entropy=entropy)
-    signer = issue(root, name, now=now, entropy=entropy)
-    eseal = make_seal(
-        maker,
-        (signer.certificate,),
-        name=name,
-        es_id=es_id,
-        created=now,
-        valid_until=now + timedelta(days=365 * SEAL_YEARS - 1),
+    signer, eseal = make_unit_seal(
+        root, name, es_id, now=now, entropy=entropy, years=SEAL_YEARS, picture=draw_picture()
     )
-    password = base64.b64encode(entropy(18)).decode()
     write_seal_folder(
         folder,
         key=signer.key,
@@ -197,9 +195,9 @@ def _seal(
         eseal=eseal,
         chain=(),
         root=root.certificate,
-        password=password,
+        password=password_of(entropy),
+        keep_password=True,
     )
-    _write_private(folder / "password.txt", password)
 
 
 def _write_private(path: Path, text: str) -> None:

@@ -12,7 +12,7 @@ import socket
 import time
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
@@ -35,8 +35,10 @@ from exchange.log import (
     sealed_topic,
 )
 from exchange.pipeline import CascadeDoor, House, PullDoor, SealDoor, ViewDoor
-from exchange.seal.folder import open_sealer, read_certificates
+from exchange.seal.folder import Key, key_at, open_sealer, read_certificates, read_keys
+from exchange.seal.register import State, admit
 from exchange.seal.ses import Sealer
+from exchange.seal.signers import GuardedSigner
 from exchange.settings import SealSettings, Settings, SourceSettings
 from exchange.store.database import Store, open_store
 from exchange.text import Text
@@ -92,7 +94,7 @@ class Node:
     def __post_init__(self) -> None:
         """Open nothing yet."""
         self._open = ExitStack()
-        self._sealers: dict[str, Sealer] = {}
+        self._sealers: dict[str, tuple[Key, Sealer]] = {}
         self._connectors: dict[str, Connector] = {}
 
     def __enter__(self) -> Self:
@@ -267,8 +269,22 @@ class Node:
         )
 
     def sealer(self, resource: Resource) -> Sealer:
-        """Return the seal of the resource's department, or the node's ``default`` one."""
-        seals, department = self.settings.seals, resource.department.id
+        """Return the seal of the resource's department, or the node's ``default`` one.
+
+        Its key is the one of this moment. It asks the register before every signature.
+        """
+        name = self.seal_name(resource.department.id)
+        seal = self.settings.seals[name]
+        key = self.seal_key(seal)
+        known, sealer = self._sealers.get(name, (None, None))
+        if sealer is None or known != key:
+            sealer = self._guarded(name, self.open_seal(seal, key))
+            self._sealers[name] = key, sealer
+        return sealer
+
+    def seal_name(self, department: str) -> str:
+        """Return the name that the settings have for a department's seal."""
+        seals = self.settings.seals
         name = department if department in seals else "default"
         if name not in seals:
             raise Misconfigured(
@@ -278,16 +294,35 @@ class Node:
                     f"name a folder for {department} or default under seals:",
                 ),
             )
-        if name not in self._sealers:
-            self._sealers[name] = self.open_seal(seals[name])
-        return self._sealers[name]
+        return name
 
-    def open_seal(self, seal: SealSettings) -> Sealer:
-        """Open a seal folder."""
+    def seal_key(self, seal: SealSettings) -> Key:
+        """Return the key of a seal that signs now."""
+        return key_at(read_keys(self.settings.resolve(seal.folder)), self.clock())
+
+    def ready(self, resource: Resource) -> Sealer:
+        """Return the seal, when the register lets it seal; raises Denied otherwise."""
+        sealer = self.sealer(resource)
+        self._admit(self.seal_name(resource.department.id), sealer.details.info.es_id)
+        return sealer
+
+    def _guarded(self, name: str, sealer: Sealer) -> Sealer:
+        es_id = sealer.details.info.es_id
+        guard = GuardedSigner(sealer.signer, lambda: self._admit(name, es_id))
+        return replace(sealer, signer=guard)
+
+    def _admit(self, name: str, es_id: str) -> None:
+        found = self.store.seals.state(es_id)
+        admit(State(found) if found is not None else None, name)
+
+    def open_seal(self, seal: SealSettings, key: Key | None = None) -> Sealer:
+        """Open a seal folder, with the key of this moment or another."""
+        folder = self.settings.resolve(seal.folder)
+        key = key or self.seal_key(seal)
         return open_sealer(
-            self.settings.resolve(seal.folder),
-            key=seal.key,
-            password=seal.password,
+            folder / key.folder,
+            key=key.address or seal.key,
+            password=key.password or seal.password,
             environ=self.environ,
         )
 
@@ -323,7 +358,8 @@ class Node:
     def seal_door(self, resource: str) -> SealDoor:
         """Open the door that checks and seals a resource."""
         found = self.house.resource(resource)
-        return SealDoor(self.house, found, self.sealer(found))
+        self.sealer(found)  # what is missing is told now, not with the first records
+        return SealDoor(self.house, found, lambda: self.ready(found))
 
     def view_door(self, resource: str) -> ViewDoor:
         """Open the door to the store."""

@@ -361,13 +361,14 @@ class _Work:
 class SealDoor:
     """Checks and seals the lanes of a resource; the statements of a lane form a chain.
 
-    ``ignored``: columns of the source that the catalog does not name; ``coarsened``: how many
+    ``sealer`` is asked once a step: keys are changed, and seals suspended, while the door is
+    open. ``ignored``: columns of the source that the catalog does not name; ``coarsened``: how many
     instants of a field were finer than a millisecond, which is what is kept.
     """
 
     house: House
     resource: Resource
-    sealer: Sealer
+    sealer: Callable[[], Sealer]
 
     def __post_init__(self) -> None:
         """Compile the checks and join the consumer group; nothing is read yet."""
@@ -446,6 +447,7 @@ class SealDoor:
         if work.lane.halted:
             self._consumer.rewind()
             return Sealed()
+        self._sealer = self.sealer()
         with house.log.transaction(seal_owner(self.resource.name, number)) as tx:
             messages: list[Message] = []
             done = Sealed()
@@ -553,7 +555,7 @@ class SealDoor:
             accepted=lane.accepted,
             rejected=lane.rejected,
         )
-        batch = build(packed, facts, sealer=self.sealer, seed=house.entropy(16))
+        batch = build(packed, facts, sealer=self._sealer, seed=house.entropy(16))
         lane.statement = batch.digest
         return Message(
             sealed_topic(resource.name),

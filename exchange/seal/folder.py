@@ -1,23 +1,30 @@
-"""A seal's folder: key, certificate, seal, chain and root, as `exchange init` writes it.
+"""A seal's folder: key, certificate, seal, chain and root, and the keys that follow.
 
-========== ======================================================================
-key.pem    private key, PKCS#8, encrypted when there is a password; mode 0600
-cert.pem   certificate of that key (签章者证书)
-seal.esl   electronic seal (电子印章), DER SESeal
-chain.pem  certificates between them and the root; may be empty
-root.pem   trust anchor (信任根) for those who verify; the sealing side does not use it
-========== ======================================================================
+============ ====================================================================
+key.pem      private key, PKCS#8, encrypted when there is a password; mode 0600
+cert.pem     certificate of that key (签章者证书)
+seal.esl     electronic seal (电子印章), DER SESeal
+chain.pem    certificates between them and the root; may be empty
+root.pem     trust anchor (信任根) for those who verify; the sealing side does not use it
+password.txt password of the key, mode 0600: pilots only
+keys.json    the keys that took over (换钥), each a folder like this one and a moment
+============ ====================================================================
 """
 
 from __future__ import annotations
 
+import errno
+import json
 import os
+import shutil
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import Final
 
 from exchange.errors import Misconfigured
-from exchange.seal.der import from_pem, to_pem
+from exchange.seal.der import from_pem, reading, to_pem
 from exchange.seal.keys import PrivateKey
 from exchange.seal.ses import Sealer
 from exchange.seal.signers import Place, open_signer
@@ -25,7 +32,9 @@ from exchange.settings import read_secret
 from exchange.text import Text
 
 KEY, CERTIFICATE, SEAL, CHAIN, ROOT = "key.pem", "cert.pem", "seal.esl", "chain.pem", "root.pem"
+PASSWORD, KEYS = "password.txt", "keys.json"
 _MAX_BYTES: Final = 1024 * 1024
+_MAX_KEYS: Final = 1000
 
 
 def write_seal_folder(
@@ -37,21 +46,47 @@ def write_seal_folder(
     chain: Sequence[bytes],
     root: bytes,
     password: str | None,
+    keep_password: bool = False,
 ) -> None:
-    """Write a new folder; raises Misconfigured when it has a key already, or cannot be made."""
+    """Write a folder that is new or empty, whole or not at all.
+
+    ``keep_password``: into the folder too, for the reference ``file:password.txt``. Raises
+    Misconfigured when there is something already, or the folder cannot be made.
+    """
     pkcs8 = key.to_pkcs8(password.encode() if password else None)
     label = "ENCRYPTED PRIVATE KEY" if password else "PRIVATE KEY"
+    files = {
+        CERTIFICATE: to_pem("CERTIFICATE", certificate),
+        SEAL: eseal,
+        CHAIN: b"".join(to_pem("CERTIFICATE", each) for each in chain),
+        ROOT: to_pem("CERTIFICATE", root),
+    }
+    secrets = {KEY: to_pem(label, pkcs8)}
+    if password and keep_password:
+        secrets[PASSWORD] = f"{password}\n".encode()
+    write_folder(folder, files, secrets)
+
+
+def write_folder(folder: Path, files: Mapping[str, bytes], secrets: Mapping[str, bytes]) -> None:
+    """Write a new or empty folder at once: after a kill it is there whole, or not at all.
+
+    ``secrets`` are never readable by others. Raises Misconfigured.
+    """
+    part = folder.with_name(f".{folder.name}.part")
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        # The key is never readable by others, not even for a moment, and never overwritten.
-        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL
-        with os.fdopen(os.open(folder / KEY, flags, 0o600), "wb") as stream:
-            stream.write(to_pem(label, pkcs8))
-        (folder / CERTIFICATE).write_bytes(to_pem("CERTIFICATE", certificate))
-        (folder / SEAL).write_bytes(eseal)
-        (folder / CHAIN).write_bytes(b"".join(to_pem("CERTIFICATE", each) for each in chain))
-        (folder / ROOT).write_bytes(to_pem("CERTIFICATE", root))
+        if folder.exists() and any(folder.iterdir()):
+            raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST))
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        shutil.rmtree(part, ignore_errors=True)  # of a run that was killed
+        part.mkdir()
+        for names, mode in ((files, 0o644), (secrets, 0o600)):
+            for name, data in names.items():
+                _write(part / name, data, mode)
+        _sync(part)
+        part.replace(folder)
+        _sync(folder.parent)
     except OSError as error:
+        shutil.rmtree(part, ignore_errors=True)
         raise Misconfigured(
             Text(
                 f"无法写入印章目录 {folder}：{error.strerror}",
@@ -62,6 +97,104 @@ def write_seal_folder(
                 "a key is never overwritten; name another folder, or check its permissions",
             ),
         ) from error
+
+
+def _write(path: Path, data: bytes, mode: int) -> None:
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL
+    with os.fdopen(os.open(path, flags, mode), "wb") as stream:
+        stream.write(data)
+        stream.flush()
+        os.fsync(stream.fileno())
+
+
+def _sync(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+# --- the keys that follow -----------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Key:
+    """Which key seals from a moment on; ``folder`` as seen from the seal's own.
+
+    ``address`` and ``password`` are seen from ``folder``; empty: as the settings say.
+    """
+
+    folder: str = ""
+    since: datetime | None = None
+    address: str = ""
+    password: str = ""
+
+
+def read_keys(folder: Path) -> list[Key]:
+    """Read the keys of a seal, oldest first; raises Integrity when the list is broken."""
+    try:
+        text = (folder / KEYS).read_text(encoding="utf-8")
+    except FileNotFoundError:
+        return [Key()]
+    except OSError as error:
+        raise _unreadable(folder / KEYS, error.strerror or "cannot read") from error
+    with reading(Text(f"{folder / KEYS} ", f"list {folder / KEYS}")):
+        found = [
+            Key(one["folder"], datetime.fromisoformat(one["since"]), one["key"], one["password"])
+            for one in json.loads(text)
+        ]
+        moments = [key.since for key in found if key.since is not None]
+        if any(at.tzinfo is None for at in moments) or moments != sorted(moments):
+            msg = "moments without zone, or out of order"
+            raise ValueError(msg)
+        return [Key(), *found]
+
+
+def key_at(keys: Sequence[Key], at: datetime) -> Key:
+    """Return the key that seals at a moment."""
+    return [key for key in keys if key.since is None or key.since <= at][-1]
+
+
+def add_key(folder: Path, key: Key) -> None:
+    """Let another key take over from its moment on; the list is replaced at once.
+
+    Raises Misconfigured when one that was added before takes over later still, or the list
+    cannot be written.
+    """
+    keys = read_keys(folder)
+    last = keys[-1].since
+    if key.since is None or (last is not None and last >= key.since) or len(keys) > _MAX_KEYS:
+        raise Misconfigured(
+            Text(
+                f"已登记的密钥要到 {last} 才启用",
+                f"a key is noted already that takes over at {last}",
+            ),
+            hint=Text("请给出更晚的时间", "name a later moment"),
+        )
+    listed = [
+        {
+            "folder": each.folder,
+            "since": each.since.isoformat() if each.since else None,
+            "key": each.address,
+            "password": each.password,
+        }
+        for each in [*keys[1:], key]
+    ]
+    part = folder / f".{KEYS}.part"
+    try:
+        part.unlink(missing_ok=True)
+        _write(part, json.dumps(listed, indent=1).encode() + b"\n", 0o644)
+        part.replace(folder / KEYS)
+        _sync(folder)
+    except OSError as error:
+        raise Misconfigured(
+            Text(f"无法写入 {folder / KEYS}：{error.strerror}", f"cannot write {folder / KEYS}"),
+            hint=Text("请检查目录权限和磁盘", "check the folder's rights and the disk"),
+        ) from error
+
+
+# --- opening ------------------------------------------------------------------------------------
 
 
 def open_sealer(

@@ -56,13 +56,15 @@ class Sealer:
     """A department's electronic seal, ready to use.
 
     ``eseal`` is the DER SESeal, ``chain`` the certificates between signer, maker and root
-    (DER, without the root). Signatures have the version of the seal, 4 or 5. Raises
-    Misconfigured when the seal does not list the signer, or is one of version 1.
+    (DER, without the root). Signatures have the version of the seal, 4 or 5. ``stamp`` gets a
+    time stamp for each signature value, or None to go without. Raises Misconfigured when the
+    seal does not list the signer, or is one of version 1.
     """
 
     signer: Signer
     eseal: bytes = field(repr=False)
     chain: tuple[bytes, ...] = field(default=(), repr=False)
+    stamp: Callable[[bytes], bytes | None] | None = field(default=None, repr=False, compare=False)
     details: Seal = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
@@ -98,13 +100,14 @@ class Sealer:
         *,
         property_info: str,
         at: datetime,
-        stamp: Callable[[bytes], bytes] | None = None,
+        stamp: Callable[[bytes], bytes | None] | None = None,
     ) -> bytes:
         """Seal ``content``; returns DER SES_Signature with dataHash = H(content).
 
         ``property_info`` (ASCII) names the content, ``at`` is the signing time (aware; whole
         seconds are kept), ``stamp`` gets a time stamp token for the signature value
-        (:func:`exchange.seal.timestamp.stamp`; what it raises passes through). Raises
+        (:func:`exchange.seal.timestamp.stamp`; what it raises passes through); without it the
+        sealer's own is asked. Raises
         Misconfigured outside the seal's validity, or for another name.
         """
         if not property_info.isascii():
@@ -131,6 +134,7 @@ class Sealer:
             version=self.details.version,
         )
         value = self.signer.sign(to_sign)
+        stamp = stamp or self.stamp
         return write_signed(
             to_sign,
             self.signer.certificate,

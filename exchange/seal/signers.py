@@ -64,6 +64,34 @@ class SoftwareSigner:
 
 
 @dataclass(frozen=True, slots=True)
+class GuardedSigner:
+    """A signer that asks before every signature: ``ready`` raises when it must not sign."""
+
+    signer: Signer = field(repr=False)
+    ready: Callable[[], None] = field(repr=False)
+
+    @property
+    def suite(self) -> Suite:
+        """The suite of the key."""
+        return self.signer.suite
+
+    @property
+    def certificate(self) -> bytes:
+        """The certificate of the key, DER."""
+        return self.signer.certificate
+
+    @property
+    def software(self) -> bool:
+        """Whether the key lies in this process's memory."""
+        return self.signer.software
+
+    def sign(self, data: bytes) -> bytes:
+        """Sign ``data`` when that is allowed; returns DER ``SEQUENCE { r, s }``."""
+        self.ready()
+        return self.signer.sign(data)
+
+
+@dataclass(frozen=True, slots=True)
 class Place:
     """Where addresses are looked up: relative paths in ``folder``, names in ``environ``."""
 

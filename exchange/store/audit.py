@@ -52,12 +52,21 @@ class AuditTrail:
         self._clock = clock
         self._hash_name = hash_name
 
-    def append(self, actor: str, action: str, subject: str, detail: str = "") -> AuditRow:
-        """Write an entry behind the newest one."""
+    def append(
+        self,
+        actor: str,
+        action: str,
+        subject: str,
+        detail: str = "",
+        *,
+        beside: Callable[[Connection], None] = lambda _: None,
+    ) -> AuditRow:
+        """Write an entry behind the newest one; ``beside`` is done in the same transaction."""
         detail = detail.replace("\0", "\ufffd").encode(errors="replace").decode()[:MAX_TEXT]
         for _ in range(TRIES):
             try:
                 with self._lender.write() as connection:
+                    beside(connection)
                     return self._append(connection, actor, action, subject, detail)
             except Integrity as error:
                 # The number was taken between look and insert: look again.
@@ -77,14 +86,18 @@ class AuditTrail:
         connection.execute(insert(audit_trail).values(values(row, NAMES)))
         return row
 
-    def find(self, *, after: int = 0, limit: int = PAGE) -> list[AuditRow]:
-        """Find entries behind number ``after``, oldest first."""
+    def find(
+        self, *, after: int = 0, subject: str | None = None, limit: int = PAGE
+    ) -> list[AuditRow]:
+        """Find entries behind number ``after``, oldest first; of one subject or of all."""
         query = (
             select(*columns(audit_trail, NAMES))
             .where(audit_trail.c.entry_no > after)
             .order_by(audit_trail.c.entry_no)
             .limit(limit)
         )
+        if subject is not None:
+            query = query.where(audit_trail.c.subject_name == subject)
         with self._lender.read() as connection:
             return [made(AuditRow, row) for row in connection.execute(query)]
 

@@ -17,6 +17,7 @@ from exchange.store.gateway import Received
 from exchange.store.pulls import Pulls
 from exchange.store.quarantine import Quarantine
 from exchange.store.receipts import Receipts
+from exchange.store.seals import Seals
 from exchange.text import Text
 
 if TYPE_CHECKING:
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
 
     from sqlalchemy import URL, Connection, Engine
 
-HEAD = "0001"
+HEAD = "0002"
 """The newest revision in ``migrations/versions``."""
 PATIENCE_SECONDS = 10
 STATEMENT_SECONDS = 60
@@ -45,6 +46,7 @@ class Store:
         self.pulls = Pulls(transactions)
         self.received = Received(transactions)
         self.audit = AuditTrail(transactions, clock, audit_hash)
+        self.seals = Seals(transactions, clock, self.audit)
 
     def __repr__(self) -> str:
         """Show the address without its password."""

@@ -153,3 +153,28 @@ class AuditRow:
     detail: str
     previous: str
     digest: str
+
+
+@dataclass(frozen=True, slots=True)
+class SealRow:
+    """One electronic seal (电子印章) of the register, by its number ``es_id``."""
+
+    es_id: str
+    name: str
+    """Department or other name that the settings have for it."""
+    state: str
+    apply_no: str = ""
+    applied_at: datetime | None = None
+    approve_no: str = ""
+    approved_at: datetime | None = None
+    filing_no: str = ""
+    filed_at: datetime | None = None
+    police_code: str = ""
+    """Number of the public security's filing (公安备案编码)."""
+    reason: str = ""
+    """Why it was suspended, lost or cancelled."""
+    content: bytes = field(default=b"", repr=False)
+    """The newest SESeal, DER; empty before it is made."""
+    updated_at: datetime | None = None
+    version: int = 0
+    """Rises with each save; 0: not kept yet."""

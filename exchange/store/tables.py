@@ -246,3 +246,23 @@ audit_trail = Table(
     Column("previous_digest", Name(160)),
     Column("entry_digest", Name(160), nullable=False),
 )
+
+seals = Table(
+    "seals",
+    metadata,
+    Column("es_id", Name(64), primary_key=True),
+    Column("seal_name", Name(64), nullable=False),
+    Column("seal_state", Name(16), nullable=False),
+    Column("apply_no", Name(64)),
+    Column("applied_at", Moment),
+    Column("approve_no", Name(64)),
+    Column("approved_at", Moment),
+    Column("filing_no", Name(64)),
+    Column("filed_at", Moment),
+    Column("police_code", Name(14)),
+    Column("reason_text", Words),
+    Column("content", LargeBinary),
+    Column("updated_at", Moment, nullable=False),
+    Column("version_no", Integer, nullable=False),
+)
+Index("ix_seals_name", seals.c.seal_name)
