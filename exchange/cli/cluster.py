@@ -24,15 +24,16 @@ _NEEDS: Mapping[str, Mapping[str, frozenset[str]]] = {
     },
     "seal": {
         CURSORS: frozenset({"READ", "WRITE"}),
+        RECEIPTS: frozenset({"READ"}),
         "exchange.raw.": frozenset({"READ"}),
-        "exchange.sealed.": frozenset({"WRITE"}),
-        "exchange.quarantine.": frozenset({"WRITE"}),
+        "exchange.sealed.": frozenset({"READ", "WRITE"}),
+        "exchange.quarantine.": frozenset({"READ", "WRITE"}),
     },
     "cascade": {
         CURSORS: frozenset({"READ", "WRITE"}),
-        RECEIPTS: frozenset({"READ", "WRITE"}),
+        RECEIPTS: frozenset({"WRITE"}),
         "exchange.sealed.": frozenset({"READ"}),
-        "exchange.quarantine.": frozenset({"READ", "WRITE"}),
+        "exchange.quarantine.": frozenset({"WRITE"}),
     },
 }
 """What each room does with topics, by how their names begin; the ACLs are in docs/kafka.md."""

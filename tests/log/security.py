@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import argparse
 import shlex
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
@@ -116,6 +117,7 @@ def _snake(operation: str) -> str:
 
 def grant(admin: KafkaAdminClient, acls: Sequence[ACL]) -> None:
     assert not admin.create_acls(list(acls))["failed"]
+    wait_for(lambda: known(admin) >= set(acls))
 
 
 def revoke(admin: KafkaAdminClient, acls: Sequence[ACL]) -> None:
@@ -135,3 +137,23 @@ def revoke(admin: KafkaAdminClient, acls: Sequence[ACL]) -> None:
     ]
     for _, matched, _ in admin.delete_acls(filters):
         assert len(matched) == 1
+    wait_for(lambda: known(admin).isdisjoint(acls))
+
+
+def known(admin: KafkaAdminClient) -> set[ACL]:
+    """Return the ACLs that the broker goes by; it hears of a change a moment after it is made."""
+    anything = ACLFilter(
+        None,
+        None,
+        ACLOperation.ANY,
+        ACLPermissionType.ANY,
+        ResourcePatternFilter(ResourceType.ANY, None, ACLResourcePatternType.ANY),
+    )
+    return set(admin.describe_acls(anything)[0])
+
+
+def wait_for(there: Callable[[], bool]) -> None:
+    end = time.monotonic() + 30
+    while not there():
+        assert time.monotonic() < end, "it did not come"
+        time.sleep(0.02)

@@ -27,7 +27,7 @@ from exchange.log.kafka.client import IN_FLIGHT
 from exchange.log.kafka.records import Slice, decode
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping
+    from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
     from typing import TypeVar
 
     from kafka.structs import ConsumerGroupMetadata
@@ -106,6 +106,32 @@ class Cluster(KafkaAdminClient):  # type: ignore[misc]  # the library has no typ
         one = MemberToRemove(member.member_id, member.group_instance_id)
         leaving = self._manager.call_soon(self._async_remove_group_members, member.group_id, [one])
         self._manager.run(self._manager.wait_for, leaving, _LEAVE_MS)
+
+    def describe_configs(
+        self,
+        config_resources: Sequence[Any],
+        include_synonyms: bool = False,  # noqa: FBT001, FBT002 - as in the library
+        config_filter: str = "modified",
+    ) -> Any:
+        """Ask for settings; raises what the cluster refuses, which the library passes over."""
+        return self._patiently(
+            lambda: self._async_describe_configs(config_resources, include_synonyms, config_filter)
+        )
+
+    @classmethod
+    def _describe_configs_process_responses(
+        cls, responses: Sequence[Any], config_filter: str = "modified"
+    ) -> Any:
+        for response in responses:
+            for result in response.results:
+                _check(result.error_code, result.resource_name)
+        return super()._describe_configs_process_responses(responses, config_filter)
+
+    @staticmethod
+    def _alter_configs_process_responses(responses: Sequence[Any]) -> Any:
+        for response in responses:  # which the library turns into text
+            _check(response.error_code, response.resource_name)
+        return KafkaAdminClient._alter_configs_process_responses(responses)  # noqa: SLF001 - its
 
     def _patiently(self, attempt: Callable[[], Awaitable[Found]], group: str = "") -> Found:
         """Run ``attempt`` on the client's thread until it succeeds or time is up."""
