@@ -230,23 +230,30 @@ def main() -> int:
     folder = Path(".kafka").absolute()
     folder.mkdir(exist_ok=True)
     (folder / ".gitignore").write_text("*\n")
-    with brokers(folders=[folder / "data"], port=port) as cluster:
-        sys.stdout.write(
-            f"Apache Kafka {VERSION}: {cluster.bootstrap[0]}, data in {folder}\n"
-            "exchange.yaml:\n\n"
-            "log:\n"
-            "  driver: kafka\n"
-            f"  kafka: {{bootstrap: [{cluster.bootstrap[0]!r}], replication: 1, min_insync: 1}}\n\n"
-            "Ctrl-C stops it · Ctrl-C 停止\n"
-        )
-        sys.stdout.flush()
-        try:
-            while cluster.pid(0) is not None:
-                time.sleep(0.2)
-        except KeyboardInterrupt:
-            cluster.stop(0)
-            return 0
-        raise failed("kafka", cluster.log(0).read_bytes())
+    try:
+        with brokers(folders=[folder / "data"], port=port) as cluster:
+            try:
+                _announce(cluster, folder)
+                while cluster.pid(0) is not None:
+                    time.sleep(0.2)
+            except KeyboardInterrupt:
+                cluster.stop(0)
+                raise
+            raise failed("kafka", cluster.log(0).read_bytes())
+    except KeyboardInterrupt:
+        return 0
+
+
+def _announce(cluster: Cluster, folder: Path) -> None:
+    sys.stdout.write(
+        f"Apache Kafka {VERSION}: {cluster.bootstrap[0]}, data in {folder}\n"
+        "exchange.yaml:\n\n"
+        "log:\n"
+        "  driver: kafka\n"
+        f"  kafka: {{bootstrap: [{cluster.bootstrap[0]!r}], replication: 1, min_insync: 1}}\n\n"
+        "Ctrl-C stops it · Ctrl-C 停止\n"
+    )
+    sys.stdout.flush()
 
 
 if __name__ == "__main__":
