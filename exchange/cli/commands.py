@@ -438,6 +438,189 @@ def cascade_export(
     return command(talk(context, as_json=as_json), resource, batch, to)
 
 
+# --- seals ---------------------------------------------------------------------------
+
+seal = _group("seal", "电子印章：台账、试点印章、换钥", "electronic seals and their register")
+
+SealName = Annotated[
+    str, typer.Argument(metavar="NAME", help=both("部门或印章标识", "department, or its number"))
+]
+Reason = Annotated[str, typer.Option(help=both("理由，记入审计", "why; kept in the audit trail"))]
+Password = Annotated[
+    str, typer.Option(help=both("口令的引用 env: 或 file:", "its reference, env: or file:"))
+]
+Years = Annotated[int, typer.Option(min=1, max=10, help=both("有效年数", "years of validity"))]
+
+
+@seal.command("list", help=both("列出印章及其状态", "list the seals and their state"))
+def seal_list(context: typer.Context, *, as_json: Json = False) -> int:
+    from exchange.cli.seal import listing as command
+
+    return command(talk(context, as_json=as_json))
+
+
+@seal.command("show", help=both("查看一枚印章及其经历", "show a seal and what was done with it"))
+def seal_show(
+    context: typer.Context,
+    name: SealName,
+    *,
+    picture: Annotated[
+        Path | None, typer.Option(help=both("把图像写入该文件", "write its picture to this file"))
+    ] = None,
+    as_json: Json = False,
+) -> int:
+    from exchange.cli.seal import show as command
+
+    return command(talk(context, as_json=as_json), name, picture)
+
+
+@seal.command("request", help=both("登记印章申请", "note that a department asks for a seal"))
+def seal_request(
+    context: typer.Context,
+    name: SealName,
+    *,
+    number: Annotated[str, typer.Option(help=both("申请号", "number of the request"))] = "",
+    reason: Reason = "",
+    as_json: Json = False,
+) -> int:
+    from exchange.cli.seal import request as command
+
+    return command(talk(context, as_json=as_json), name, reason, number)
+
+
+@seal.command(
+    "make", help=both("制作测试、试点印章（软件密钥）", "make a seal for tests and pilots")
+)
+def seal_make(
+    context: typer.Context,
+    name: SealName,
+    *,
+    title: Annotated[
+        str, typer.Option("--name", help=both("印章名称（默认部门名称）", "the seal's own name"))
+    ] = "",
+    suite: Annotated[str, typer.Option(help="sm2-sm3 | ecdsa-p256-sha256")] = "sm2-sm3",
+    version: Annotated[
+        int, typer.Option(min=4, max=5, help="4 GB/T 38540-2020 | 5 GM/T 0031-2025")
+    ] = 4,
+    years: Years = 5,
+    folder: Annotated[
+        Path | None, typer.Option(help=both("新目录", "a new folder (default: seals/NAME)"))
+    ] = None,
+    password: Password = "",
+    as_json: Json = False,
+) -> int:
+    from exchange.cli.seal import make as command
+
+    return command(
+        talk(context, as_json=as_json),
+        name,
+        title=title,
+        suite_id=suite,
+        version=version,
+        years=years,
+        folder=folder,
+        password=password,
+    )
+
+
+@seal.command("file", help=both("登记备案号", "note that a seal is filed"))
+def seal_file(
+    context: typer.Context,
+    name: SealName,
+    *,
+    number: Annotated[str, typer.Option(help=both("备案号", "number of the filing"))],
+    approval: Annotated[str, typer.Option(help=both("审批号", "number of the approval"))] = "",
+    police_code: Annotated[
+        str, typer.Option(help=both("公安备案编码", "code of the public security"))
+    ] = "",
+    as_json: Json = False,
+) -> int:
+    from exchange.cli.seal import file as command
+
+    return command(talk(context, as_json=as_json), name, number, approval, police_code)
+
+
+@seal.command("use", help=both("启用已备案的印章", "put a filed seal in use"))
+def seal_use(
+    context: typer.Context, name: SealName, *, reason: Reason = "", as_json: Json = False
+) -> int:
+    from exchange.cli.seal import step as command
+
+    return command(talk(context, as_json=as_json), name, "use", reason)
+
+
+@seal.command("suspend", help=both("停用：不再盖章，直到恢复", "let it seal nothing until resumed"))
+def seal_suspend(
+    context: typer.Context,
+    name: SealName,
+    *,
+    reason: Reason,
+    lost: Annotated[bool, typer.Option("--lost", help=both("挂失", "it is lost"))] = False,
+    as_json: Json = False,
+) -> int:
+    from exchange.cli.seal import step as command
+
+    return command(talk(context, as_json=as_json), name, "lose" if lost else "suspend", reason)
+
+
+@seal.command("resume", help=both("恢复使用", "let a suspended seal seal again"))
+def seal_resume(
+    context: typer.Context, name: SealName, *, reason: Reason = "", as_json: Json = False
+) -> int:
+    from exchange.cli.seal import step as command
+
+    return command(talk(context, as_json=as_json), name, "resume", reason)
+
+
+@seal.command("cancel", help=both("注销：永远不再盖章", "cancel it for good"))
+def seal_cancel(
+    context: typer.Context, name: SealName, *, reason: Reason, as_json: Json = False
+) -> int:
+    from exchange.cli.seal import step as command
+
+    return command(talk(context, as_json=as_json), name, "cancel", reason)
+
+
+@seal.command("rotate", help=both("换钥：新密钥到时接替", "let a new key take over"))
+def seal_rotate(
+    context: typer.Context,
+    name: SealName,
+    *,
+    at: Annotated[str, typer.Option(help=both("接替时间（默认即刻）", "when (default: now)"))] = "",
+    given: Annotated[
+        Path | None,
+        typer.Option("--with", help=both("制章机构换发的目录", "folder that the maker delivered")),
+    ] = None,
+    key: Annotated[str, typer.Option(help=both("新密钥的地址", "address of its key"))] = "",
+    password: Password = "",
+    years: Years = 5,
+    as_json: Json = False,
+) -> int:
+    from exchange.cli.seal import rotate as command
+
+    return command(
+        talk(context, as_json=as_json),
+        name,
+        at=at,
+        given=given,
+        address=key,
+        password=password,
+        years=years,
+    )
+
+
+@seal.command("export", help=both("导出电子印章台账（CSV）", "write the register as CSV"))
+def seal_export(
+    context: typer.Context,
+    *,
+    to: Annotated[Path, typer.Option(help=both("文件 .csv", "file .csv"))],
+    as_json: Json = False,
+) -> int:
+    from exchange.cli.seal import export as command
+
+    return command(talk(context, as_json=as_json), to)
+
+
 # --- evidence ------------------------------------------------------------------------
 
 _TRUST = both("信任根证书（PEM），可多个", "trusted root certificate (PEM), repeatable")

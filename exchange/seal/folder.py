@@ -74,8 +74,7 @@ def write_folder(folder: Path, files: Mapping[str, bytes], secrets: Mapping[str,
     """
     part = folder.with_name(f".{folder.name}.part")
     try:
-        if folder.exists() and any(folder.iterdir()):
-            raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST))
+        _check_free(folder)
         folder.parent.mkdir(parents=True, exist_ok=True)
         shutil.rmtree(part, ignore_errors=True)  # of a run that was killed
         part.mkdir()
@@ -87,16 +86,33 @@ def write_folder(folder: Path, files: Mapping[str, bytes], secrets: Mapping[str,
         _sync(folder.parent)
     except OSError as error:
         shutil.rmtree(part, ignore_errors=True)
-        raise Misconfigured(
-            Text(
-                f"无法写入印章目录 {folder}：{error.strerror}",
-                f"cannot write the seal folder {folder}: {error.strerror}",
-            ),
-            hint=Text(
-                "已有的密钥不会被覆盖；请换一个目录，或检查权限",
-                "a key is never overwritten; name another folder, or check its permissions",
-            ),
-        ) from error
+        raise _unwritable(folder, error) from error
+
+
+def check_free(folder: Path) -> None:
+    """Refuse a folder that has something in it already; raises Misconfigured."""
+    try:
+        _check_free(folder)
+    except OSError as error:
+        raise _unwritable(folder, error) from error
+
+
+def _check_free(folder: Path) -> None:
+    if folder.exists() and any(folder.iterdir()):
+        raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST))
+
+
+def _unwritable(folder: Path, error: OSError) -> Misconfigured:
+    return Misconfigured(
+        Text(
+            f"无法写入印章目录 {folder}：{error.strerror}",
+            f"cannot write the seal folder {folder}: {error.strerror}",
+        ),
+        hint=Text(
+            "已有的密钥不会被覆盖；请换一个目录，或检查权限",
+            "a key is never overwritten; name another folder, or check its permissions",
+        ),
+    )
 
 
 def _write(path: Path, data: bytes, mode: int) -> None:
@@ -133,16 +149,13 @@ class Key:
 
 def read_keys(folder: Path) -> list[Key]:
     """Read the keys of a seal, oldest first; raises Integrity when the list is broken."""
-    try:
-        text = (folder / KEYS).read_text(encoding="utf-8")
-    except FileNotFoundError:
+    if not (folder / KEYS).exists():
         return [Key()]
-    except OSError as error:
-        raise _unreadable(folder / KEYS, error.strerror or "cannot read") from error
+    data = _read(folder / KEYS)
     with reading(Text(f"{folder / KEYS} ", f"list {folder / KEYS}")):
         found = [
             Key(one["folder"], datetime.fromisoformat(one["since"]), one["key"], one["password"])
-            for one in json.loads(text)
+            for one in json.loads(data)
         ]
         moments = [key.since for key in found if key.since is not None]
         if any(at.tzinfo is None for at in moments) or moments != sorted(moments):
@@ -156,22 +169,29 @@ def key_at(keys: Sequence[Key], at: datetime) -> Key:
     return [key for key in keys if key.since is None or key.since <= at][-1]
 
 
-def add_key(folder: Path, key: Key) -> None:
-    """Let another key take over from its moment on; the list is replaced at once.
-
-    Raises Misconfigured when one that was added before takes over later still, or the list
-    cannot be written.
-    """
-    keys = read_keys(folder)
+def check_last(keys: Sequence[Key], at: datetime) -> None:
+    """Refuse another key while the last one has not taken over ``at`` that time."""
     last = keys[-1].since
-    if key.since is None or (last is not None and last >= key.since) or len(keys) > _MAX_KEYS:
+    if (last is not None and last >= at) or len(keys) > _MAX_KEYS:
         raise Misconfigured(
             Text(
                 f"已登记的密钥要到 {last} 才启用",
                 f"a key is noted already that takes over at {last}",
             ),
-            hint=Text("请给出更晚的时间", "name a later moment"),
+            hint=Text("请等它启用之后再换", "wait until it has, then change it again"),
         )
+
+
+def add_key(folder: Path, key: Key) -> None:
+    """Let another key take over from its moment on; the list is replaced at once.
+
+    Raises Misconfigured as :func:`check_last` does, or when the list cannot be written.
+    """
+    keys = read_keys(folder)
+    if key.since is None:
+        msg = "a key that takes over has its moment"
+        raise ValueError(msg)
+    check_last(keys, key.since)
     listed = [
         {
             "folder": each.folder,
@@ -219,9 +239,14 @@ def open_sealer(
             place=Place(folder, environ),
             password=read_secret(password, folder, environ) if password else None,
         ),
-        eseal=_read(folder / SEAL),
+        eseal=read_eseal(folder),
         chain=tuple(read_certificates(folder / CHAIN)),
     )
+
+
+def read_eseal(folder: Path) -> bytes:
+    """Read the seal of a folder, without its key; raises Misconfigured."""
+    return _read(folder / SEAL)
 
 
 def read_certificates(path: Path) -> list[bytes]:

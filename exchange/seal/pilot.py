@@ -19,6 +19,7 @@ from exchange.seal.der import to_pem
 from exchange.seal.folder import CERTIFICATE, KEY, PASSWORD, read_certificates, write_folder
 from exchange.seal.signers import Place, SoftwareSigner, open_signer
 from exchange.seal.structures import WRITTEN_VERSION, Picture
+from exchange.seal.suites import Suite
 from exchange.seal.testca import Authority, Entropy, issue, make_seal
 from exchange.settings import read_secret
 from exchange.text import Text
@@ -68,14 +69,15 @@ def make_unit_seal(
     entropy: Entropy,
     years: int = SEAL_YEARS,
     version: int = WRITTEN_VERSION,
+    suite: Suite | None = None,
     picture: bytes | None = None,
     also: tuple[bytes, ...] = (),
 ) -> tuple[Authority, bytes]:
     """Make a unit's key, certificate and seal; returns the signer and the SESeal.
 
-    ``also`` are certificates that the seal lists beside the new one: those of the keys before.
-    ``picture`` is a PNG; without it a round picture with the name is drawn. Raises Rejected for
-    a name that does not fit.
+    ``suite`` is the authority's unless given. ``also`` are certificates that the seal lists
+    beside the new one: those of the keys before. ``picture`` is a PNG; without it a round
+    picture with the name is drawn. Raises Rejected for a name that does not fit.
     """
     if not name or len(name) > _MAX_NAME:
         raise Rejected(
@@ -87,8 +89,8 @@ def make_unit_seal(
             Text(f"印章有效期不能是 {years} 年", f"a seal is not valid for {years} years"),
             hint=Text("1 到 10 年", "1 to 10 years"),
         )
-    maker = issue(root, "制章机构（测试）", now=now, entropy=entropy, years=years)
-    signer = issue(root, name, now=now, entropy=entropy, years=years)
+    maker = issue(root, "制章机构（测试）", now=now, entropy=entropy, years=years, suite=suite)
+    signer = issue(root, name, now=now, entropy=entropy, years=years, suite=suite)
     drawn = (
         Picture(picture, _MILLIMETRES, _MILLIMETRES)
         if picture is not None

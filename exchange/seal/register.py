@@ -59,6 +59,7 @@ TRANSITIONS: Final[Mapping[tuple[State | None, Step], State]] = MappingProxyType
         (State.MADE, Step.CANCEL): State.CANCELLED,
         (State.FILED, Step.USE): State.IN_USE,
         (State.FILED, Step.CANCEL): State.CANCELLED,
+        (State.IN_USE, Step.FILE): State.IN_USE,
         (State.IN_USE, Step.ROTATE): State.IN_USE,
         (State.IN_USE, Step.SUSPEND): State.SUSPENDED,
         (State.IN_USE, Step.LOSE): State.LOST,

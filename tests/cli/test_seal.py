@@ -1,0 +1,195 @@
+"""Seals from the request to the end, as a person types it."""
+
+from __future__ import annotations
+
+import re
+from datetime import datetime
+from pathlib import Path
+from xml.etree import ElementTree as ET
+
+import pytest
+
+from exchange.cli.nodes import open_node
+from exchange.seal.esl import verify_seal
+from exchange.seal.folder import read_certificates, read_eseal
+from exchange.seal.structures import read_seal
+from exchange.seal.verify import verify_batch
+from tests.cli.conftest import SOURCES, Run, company, write_companies
+
+CATALOG = Path(__file__).parents[2] / "catalog.yaml"
+
+
+def states(run: Run) -> dict[str, str]:
+    return {one["es_id"]: one["state"] for one in run("seal", "list", "--json").json["seals"]}
+
+
+def again(folder: Path, run: Run, first: int) -> int:
+    """Give the department's system new companies and run; return the exit code."""
+    write_companies(folder, [company(number) for number in range(first, first + 5)])
+    return run("run", "--once", "--only", "pull", "--only", "seal", "--json").code
+
+
+def sealed(run: Run) -> int:
+    return sum(row["rows"] for row in run("cascade", "list", "--json").json["deliveries"])
+
+
+@pytest.mark.usefixtures("folder")
+def test_a_seal_of_the_settings_is_listed_before_anybody_registered_it(run: Run) -> None:
+    (one,) = run("seal", "list", "--json").json["seals"]
+    assert (one["name"], one["state"], one["registered"]) == ("data", "", False)
+    assert "未登记" in run("seal", "list", lang="zh").out
+    assert "not registered" in run("seal", "show", "data").out
+
+
+def test_a_suspended_seal_seals_nothing_and_goes_on_when_resumed(folder: Path, run: Run) -> None:
+    assert again(folder, run, 1) == 0
+    assert sealed(run) == 5
+    assert run("seal", "suspend", "data").code == 64  # a reason is asked for
+    done = run("seal", "suspend", "data", "--reason", "机构调整", "--json")
+    assert (done.code, done.json["state"]) == (0, "suspended"), done.err
+    assert again(folder, run, 11) == 5
+    held = run("run", "--once", "--only", "seal", "--json")
+    assert held.code == 5
+    assert held.json["errors"]["seal/companies"]["error"] == "Denied"
+    assert sealed(run) == 5
+    assert run("seal", "suspend", "data", "--reason", "again").code == 1
+    assert run("seal", "resume", "data", "--reason", "调整完成").code == 0
+    assert run("run", "--once", "--only", "seal").code == 0
+    assert sealed(run) == 10
+    history = run("seal", "show", "data", "--json").json["history"]
+    assert [one["action"] for one in history] == ["seal.adopt", "seal.suspend", "seal.resume"]
+    assert all(one["actor"].startswith("cli") for one in history)
+    with open_node() as node:
+        assert node.store.audit.check()[0] >= 3
+
+
+def test_a_cancelled_seal_is_done_with_and_what_it_sealed_stays_valid(
+    folder: Path, run: Run
+) -> None:
+    assert again(folder, run, 1) == 0
+    assert run("seal", "cancel", "data", "--reason", "单位撤销").code == 0
+    assert again(folder, run, 11) == 5
+    denied = run("run", "--once", "--only", "seal")
+    assert "request a new seal" in denied.err
+    assert run("seal", "resume", "data").code == 1
+    (batch,) = run("cascade", "list", "--json").json["deliveries"]
+    assert run("cascade", "export", "companies", batch["batch_no"], "--to", "out").code == 0
+    assert run("verify", *Path("out").glob("*.avro")).code == 0
+
+
+def test_a_pilot_seal_in_one_step(folder: Path, run: Run) -> None:
+    name = "大兴安岭地区营商环境建设监督局"
+    made = run(
+        *("seal", "make", "market", "--folder", "seals/new", "--version", "5", "--name", name),
+        "--json",
+    )
+    assert made.code == 0, made.err
+    assert "software key" in made.err
+    path = folder / "seals" / "new"
+    roots = read_certificates(path / "root.pem")
+    assert roots == read_certificates(folder / "seals" / "root.pem")  # no other root to trust
+    with open_node() as node:
+        checked = verify_seal(read_eseal(path), anchors=roots, at=node.clock())
+        assert node.settings.seals["data"].password == "file:password.txt"
+    assert checked.ok, checked.failed
+    assert (checked.facts["version"], checked.facts["id"]) == (5, made.json["es_id"])
+    assert (path / "key.pem").read_text().startswith("-----BEGIN ENCRYPTED PRIVATE KEY")
+    for secret in ("key.pem", "password.txt"):
+        assert (path / secret).stat().st_mode & 0o777 == 0o600
+    shown = run("seal", "show", made.json["es_id"], "--picture", "seal.svg", "--json").json
+    assert [one["action"].removeprefix("seal.") for one in shown["history"]] == [
+        *("request", "make", "file", "use")
+    ]
+    drawn = ET.fromstring(Path("seal.svg").read_bytes())  # noqa: S314 - made by us
+    assert "".join(drawn.itertext()) == name
+    assert Path("seal.svg").stat().st_size == shown["picture"]["bytes"] < 8000
+    assert run("seal", "show", made.json["es_id"], "--picture", "seal.png").code == 1
+    before = (path / "key.pem").read_bytes()
+    taken = run("seal", "make", "market2", "--folder", "seals/new", "--name", name)
+    assert taken.code == 3
+    assert "never overwritten" in taken.err
+    assert "market2" not in run("seal", "list").out
+    assert (path / "key.pem").read_bytes() == before
+
+
+def test_request_make_file_use(folder: Path, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = run("seal", "request", "market", "--number", "申-1", "--json").json
+    assert asked["es_id"] == "23270000000002"
+    assert run("seal", "request", "market").code == 1
+    assert run("seal", "use", "market").code == 1
+    monkeypatch.setenv("SEAL_PASSWORD", "s3cret-of-the-test")
+    made = run(
+        *("seal", "make", "market", "--name", "市场监督管理局", "--password", "env:SEAL_PASSWORD"),
+        *("--suite", "ecdsa-p256-sha256", "--years", "1", "--json"),
+    )
+    assert made.code == 0, made.err
+    assert made.json["state"] == "made"
+    assert 'market: {folder: seals/market, password: "env:SEAL_PASSWORD"}' in made.err
+    assert "s3cret" not in made.out + made.err
+    assert not (folder / "seals" / "market" / "password.txt").exists()
+    add(folder, 'market: {folder: seals/market, password: "env:SEAL_PASSWORD"}')
+    with open_node() as node:
+        sealer = node.open_seal(node.settings.seals["market"])
+    assert (sealer.suite.id, sealer.details.info.name) == ("ecdsa-p256-sha256", "市场监督管理局")
+    assert run("seal", "file", "market", "--number", "备-7", "--approval", "审-3").code == 0
+    assert run("seal", "use", "market").code == 0
+    shown = run("seal", "show", "market", lang="zh").out
+    for words in ("申-1", "审-3", "备-7", "在用", "制章机构"):
+        assert words in shown
+    assert states(run)["23270000000002"] == "in_use"
+
+
+def add(folder: Path, line: str) -> None:
+    """Name another seal in the settings."""
+    path = folder / "exchange.yaml"
+    path.write_text(path.read_text().replace("seals:\n", f"seals:\n  {line}\n"))
+
+
+def test_a_new_key_takes_over(folder: Path, run: Run) -> None:
+    assert again(folder, run, 1) == 0
+    turned = run("seal", "rotate", "data", "--json")
+    assert turned.code == 0, turned.err
+    path = folder / "seals" / "data" / turned.json["key"]
+    listed = read_seal(read_eseal(path)).info.certificates
+    old, new = (read_certificates(each / "cert.pem")[0] for each in (path.parent, path))
+    assert listed == (new, old)
+    assert run("seal", "rotate", "data").code == 3  # the last one has not taken over yet
+    with open_node() as node:
+        node.clock = lambda: datetime.fromisoformat(turned.json["since"])
+        assert node.open_seal(node.settings.seals["data"]).signer.certificate == new
+    assert len(run("seal", "show", "data", "--json").json["certificates"]) == 2
+
+
+def test_only_a_seal_in_use_gets_a_new_key(folder: Path, run: Run) -> None:
+    lost = run("seal", "suspend", "data", "--reason", "U盾遗失", "--lost", "--json")
+    assert lost.json["state"] == "lost"
+    assert run("seal", "rotate", "data").code == 1
+    assert [path.name for path in (folder / "seals" / "data").glob("key-*")] == []
+
+
+def test_the_register_is_a_resource_like_any_other(folder: Path, run: Run) -> None:
+    """Exported, pulled, checked against the catalog of the example, sealed."""
+    (folder / "catalog.yaml").write_text(CATALOG.read_text(), encoding="utf-8")
+    settings = folder / "exchange.yaml"
+    source = SOURCES.replace(
+        "companies:\n    resource: companies", "seals:\n    resource: eseal_registry"
+    )
+    source = re.sub(
+        r"connector: .*\n.*\n", "connector: files\n    with: {folder: ledger}\n", source
+    )
+    settings.write_text(settings.read_text().replace(SOURCES, source), encoding="utf-8")
+    assert run("seal", "make", "market").code == 0
+    assert run("seal", "make", "civil").code == 0
+    assert run("seal", "cancel", "civil", "--reason", "合并").code == 0
+    assert run("seal", "request", "hotline").code == 0  # not made: not in the ledger
+    (folder / "ledger").mkdir()
+    assert run("seal", "export", "--to", "ledger/seals.csv", "--json").json["seals"] == 3
+    done = run("run", "--once", "--only", "pull", "--only", "seal", "--json")
+    assert done.code == 0, done.err
+    # The seal of the settings was never filed: the catalog says so.
+    assert (done.json["accepted"], done.json["quarantined"]) == (2, 1)
+    (held,) = run("quarantine", "list", "eseal_registry", "--json").json["messages"]
+    assert set(held["reasons"]) == {"required_when:filing_no", "required_when:filing_date"}
+    with open_node() as node:
+        (entry,) = node.log.read("exchange.sealed.eseal_registry", 0, 0, max_entries=5)
+        assert verify_batch(entry.value, anchors=node.anchors(node.settings.trust)).ok
