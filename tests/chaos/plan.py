@@ -69,9 +69,8 @@ HEALING = (
     Fault.CLOSES_BEFORE,
     Fault.CLOSES_IN_MID_BODY,
     Fault.DRIPS,
-    Fault.DENIES,
 )
-"""Faults that need no person afterwards."""
+"""Faults that heal within seconds, and without a person: a 401 is tried again in 5 minutes."""
 
 
 def plan(seed: int, seconds: float) -> list[Track]:
