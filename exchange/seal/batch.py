@@ -9,13 +9,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Protocol
-
-import numpy as np
+from typing import TYPE_CHECKING, Protocol
 
 from exchange.errors import Integrity, Rejected
 from exchange.seal import merkle
-from exchange.seal.avro import Ints, Schema, parse_schema
 from exchange.seal.container import (
     MAX_LENGTH,
     MAX_RECORDS,
@@ -26,10 +23,14 @@ from exchange.seal.container import (
     pack_lengths,
     unpack_lengths,
 )
+from exchange.seal.schema import Schema, parse_schema
 from exchange.seal.ses import Sealer
 from exchange.seal.statement import Statement, instant
 from exchange.seal.suites import Suite, suite
 from exchange.text import Text
+
+if TYPE_CHECKING:
+    from exchange.seal.avro import Ints
 
 MAX_ROWS = 8192
 MAX_BYTES = 900 * 1024
@@ -89,6 +90,8 @@ def pack(
 
 
 def _fit(records: Records, room: int) -> Iterator[Packed]:
+    import numpy as np  # whoever has records of his own to seal has it
+
     if len(records.data) <= MAX_RECORDS and np.diff(records.offsets).max() <= MAX_LENGTH:
         lengths, payload = pack_lengths(records.offsets), compress(records.data)
         if len(lengths) + len(payload) <= room:

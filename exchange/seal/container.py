@@ -12,12 +12,13 @@ from __future__ import annotations
 import sys
 from base64 import b64decode, b64encode
 from dataclasses import dataclass
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
-import numpy as np
-
-from exchange.seal.avro import Ints
 from exchange.seal.der import from_pem, to_pem
+from exchange.seal.records import add_up
+
+if TYPE_CHECKING:
+    from exchange.seal.avro import Ints
 
 if sys.version_info >= (3, 14):
     from compression import zstd
@@ -40,6 +41,7 @@ MAX_LENGTH = 0x10FFFF - 0x800
 _LEVEL = 1
 _WINDOW_LOG = 26  # 64 MiB, the decompressor's memory
 _SURROGATE, _SURROGATES = 0xD800, 0x800
+_POINT = 4  # bytes of a code point in UTF-32
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -199,6 +201,8 @@ def pack_lengths(offsets: Ints) -> bytes:
     The code points that are no characters (surrogates) are left out. Raises ValueError for a
     record of more than ``MAX_LENGTH`` bytes.
     """
+    import numpy as np
+
     lengths = np.diff(offsets)
     points = lengths + (lengths >= _SURROGATE) * _SURROGATES
     text: str = points.astype("<u4").tobytes().decode("utf-32-le")
@@ -210,11 +214,10 @@ def unpack_lengths(packed: bytes, *, rows: int, size: int) -> Ints:
 
     Raises ValueError unless ``packed`` is what :func:`pack_lengths` writes for them.
     """
-    points = np.frombuffer(packed.decode().encode("utf-32-le"), "<u4").astype(np.int64)
-    if len(points) != rows or rows > MAX_COUNT:
-        raise ValueError(f"{len(points)} lengths of {rows} records, at most {MAX_COUNT}")
-    offsets = np.zeros(rows + 1, np.int64)
-    np.cumsum(points - (points > _SURROGATE) * _SURROGATES, out=offsets[1:])
+    points = packed.decode().encode("utf-32-le")
+    if len(points) != _POINT * rows or rows > MAX_COUNT:
+        raise ValueError(f"{len(points) // _POINT} lengths of {rows} records, at most {MAX_COUNT}")
+    offsets = add_up(points)
     if offsets[-1] != size:
         raise ValueError(f"{offsets[-1]} bytes in all, the records have {size}")
     return offsets

@@ -1,14 +1,14 @@
-"""ECDSA on P-256 with SHA-256 (FIPS 186-5) through the package ``cryptography``.
+"""Signing with ECDSA on P-256 and SHA-256 (FIPS 186-5) through the package ``cryptography``.
 
-The same two classes as in :mod:`exchange.seal.libcrypto`; raises Rejected for keys that
-cannot be read.
+The same class as in :mod:`exchange.seal.libcrypto`; :mod:`exchange.seal.openssl` verifies.
+Raises Rejected for keys that cannot be read.
 """
 
 from __future__ import annotations
 
 from typing import Final, Self
 
-from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
+from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import (
@@ -18,39 +18,12 @@ from cryptography.hazmat.primitives.serialization import (
     PrivateFormat,
     PublicFormat,
     load_der_private_key,
-    load_der_public_key,
 )
 
 from exchange.errors import Rejected
 from exchange.text import Text
 
 _ALGORITHM: Final = ec.ECDSA(hashes.SHA256())
-
-
-class PublicKey:
-    """A P-256 public key (公钥)."""
-
-    def __init__(self, key: ec.EllipticCurvePublicKey) -> None:
-        self._key = key
-
-    @classmethod
-    def from_der(cls, data: bytes) -> Self:
-        """Read a SubjectPublicKeyInfo; raises Rejected when it is no P-256 key."""
-        try:
-            key = load_der_public_key(data)
-        except (ValueError, UnsupportedAlgorithm) as error:
-            raise _unusable() from error
-        if not isinstance(key, ec.EllipticCurvePublicKey) or key.curve.name != "secp256r1":
-            raise _unusable()
-        return cls(key)
-
-    def verify(self, data: bytes, signature: bytes) -> bool:
-        """Verify a DER signature over ``data``."""
-        try:
-            self._key.verify(signature, data, _ALGORITHM)
-        except InvalidSignature:
-            return False
-        return True
 
 
 class PrivateKey:
@@ -87,13 +60,6 @@ class PrivateKey:
     def sign(self, data: bytes) -> bytes:
         """Sign ``data``; returns DER ``SEQUENCE { r, s }``."""
         return self._key.sign(data, _ALGORITHM)
-
-
-def _unusable() -> Rejected:
-    return Rejected(
-        Text("证书中的公钥不是可用的 P-256 公钥", "the public key is no usable P-256 key"),
-        hint=Text("请检查证书", "check the certificate"),
-    )
 
 
 def _unreadable() -> Rejected:

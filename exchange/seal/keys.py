@@ -1,7 +1,7 @@
-"""Keys of both suites, in one table: libcrypto for SM2, ``cryptography`` for P-256.
+"""Keys of both suites, in one table: libcrypto, but ``cryptography`` for private keys on P-256.
 
-Libraries are imported when a key of their suite is first used: whoever only reads Chinese
-seals needs no ``cryptography``, and the command line starts quickly.
+Libraries are imported when a key of their suite is first used: whoever only verifies needs no
+``cryptography``, and the command line starts quickly.
 """
 
 from __future__ import annotations
@@ -33,24 +33,28 @@ class PrivateKey(Protocol):
         """Write PKCS#8 DER, encrypted when a password is given."""
 
 
-_MODULES: Final = {
+_PUBLIC: Final = {
+    SM2_SM3.id: "exchange.seal.libcrypto",
+    ECDSA_P256_SHA256.id: "exchange.seal.openssl",
+}
+_PRIVATE: Final = {
     SM2_SM3.id: "exchange.seal.libcrypto",
     ECDSA_P256_SHA256.id: "exchange.seal.ecdsa",
 }
 
 
-def _module(suite: Suite) -> Any:
-    return import_module(_MODULES[suite.id])
+def _private(suite: Suite) -> Any:
+    return import_module(_PRIVATE[suite.id])
 
 
 def generate_key(suite: Suite) -> PrivateKey:
     """Make a new key pair (密钥对) of the suite."""
-    return cast("PrivateKey", _module(suite).PrivateKey.generate())
+    return cast("PrivateKey", _private(suite).PrivateKey.generate())
 
 
 def private_key(suite: Suite, pkcs8: bytes, password: bytes | None = None) -> PrivateKey:
     """Read a PKCS#8 key of the suite; raises Rejected."""
-    return cast("PrivateKey", _module(suite).PrivateKey.from_pkcs8(pkcs8, password))
+    return cast("PrivateKey", _private(suite).PrivateKey.from_pkcs8(pkcs8, password))
 
 
 @lru_cache(maxsize=64)
@@ -59,4 +63,4 @@ def public_key(suite: Suite, spki: bytes) -> PublicKey:
 
     Remembered: reading a key costs as much as verifying with it.
     """
-    return cast("PublicKey", _module(suite).PublicKey.from_der(spki))
+    return cast("PublicKey", import_module(_PUBLIC[suite.id]).PublicKey.from_der(spki))

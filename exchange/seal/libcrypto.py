@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import ctypes
 import weakref
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from ctypes import c_char_p, c_int, c_size_t, c_void_p
 from ctypes.util import find_library
@@ -38,6 +38,15 @@ _FUNCTIONS: Final[dict[str, tuple[Any, list[Any]]]] = {
     "ERR_clear_error": (None, []),
     "EVP_sm3": (c_void_p, []),
     "EVP_aes_256_cbc": (c_void_p, []),
+    "EVP_aes_128_ctr": (c_void_p, []),
+    "EVP_sm4_ctr": (c_void_p, []),
+    "EVP_CIPHER_CTX_new": (c_void_p, []),
+    "EVP_CIPHER_CTX_free": (None, [c_void_p]),
+    "EVP_EncryptInit_ex": (c_int, [c_void_p, c_void_p, c_void_p, c_char_p, c_char_p]),
+    "EVP_EncryptUpdate": (c_int, [c_void_p, c_char_p, ctypes.POINTER(c_int), c_char_p, c_int]),
+    "EVP_get_digestbyname": (c_void_p, [c_char_p]),
+    "EVP_PKEY_get_bits": (c_int, [c_void_p]),
+    "EVP_PKEY_get_group_name": (c_int, [c_void_p, c_char_p, c_size_t, _SIZE_OUT]),
     "EVP_MD_CTX_new": (c_void_p, []),
     "EVP_MD_CTX_free": (None, [c_void_p]),
     "EVP_PKEY_up_ref": (c_int, [c_void_p]),
@@ -69,8 +78,11 @@ _FUNCTIONS: Final[dict[str, tuple[Any, list[Any]]]] = {
     ),
 }
 
+_CHINESE: Final = frozenset({"EVP_sm3", "EVP_sm4_ctr"})
+"""A library without these still serves ``ecdsa-p256-sha256``, see :func:`load_plain`."""
 
-class _Failed(Rejected):
+
+class Failed(Rejected):
     """A libcrypto call said no; its error queue is already cleared."""
 
     def __init__(self, name: str) -> None:
@@ -86,17 +98,19 @@ class Library:
     def __init__(self, handle: ctypes.CDLL) -> None:
         """Bind the functions; raises AttributeError when one is missing."""
         for name, (result, arguments) in _FUNCTIONS.items():
+            if name in _CHINESE and not hasattr(handle, name):
+                continue
             function = getattr(handle, name)
             function.restype, function.argtypes = result, arguments
         self._handle = handle
 
     def call(self, name: str, *arguments: Any) -> Any:
-        """Call by name; raises :class:`_Failed` unless the result is a pointer or positive."""
+        """Call by name; raises :class:`Failed` unless the result is a pointer or positive."""
         result = getattr(self._handle, name)(*arguments)
         if _FUNCTIONS[name][0] is None or (result is not None and result > 0):
             return result
         self._handle.ERR_clear_error()
-        raise _Failed(name)
+        raise Failed(name)
 
     @contextmanager
     def owned(self, name: str, *arguments: Any) -> Iterator[int]:
@@ -120,7 +134,7 @@ class Library:
         end = c_void_p(start.value)
         with self.owned(name, None, ctypes.byref(end), len(data)) as pointer:
             if (end.value or 0) - (start.value or 0) != len(data):
-                raise _Failed(name)
+                raise Failed(name)
             yield pointer
 
     @contextmanager
@@ -136,6 +150,7 @@ class Library:
 
 _DESTRUCTORS: Final = {
     "EVP_MD_CTX_new": "EVP_MD_CTX_free",
+    "EVP_CIPHER_CTX_new": "EVP_CIPHER_CTX_free",
     "EVP_PKEY_CTX_new_from_name": "EVP_PKEY_CTX_free",
     "d2i_PUBKEY": "EVP_PKEY_free",
     "EVP_PKCS82PKEY": "EVP_PKEY_free",
@@ -154,13 +169,13 @@ def _probe(handle: ctypes.CDLL) -> Library:
     return library
 
 
-def find(places: Sequence[str]) -> Library:
+def find(places: Sequence[str], probe: Callable[[ctypes.CDLL], Library] = _probe) -> Library:
     """Open the first of ``places`` that has SM2 and SM3; raises Misconfigured."""
     reasons = []
     for place in places:
         try:
-            return _probe(ctypes.CDLL(place))
-        except (OSError, AttributeError, _Failed) as error:
+            return probe(ctypes.CDLL(place))
+        except (OSError, AttributeError, Failed) as error:
             reasons.append(f"{place}: {error}")
     tried = "; ".join(reasons) or "-"
     raise Misconfigured(
@@ -184,9 +199,25 @@ def load() -> Library:
     The one that Python's own ``hashlib`` is linked to comes first (the dynamic linker looks
     a symbol up in a library's dependencies too), then the system's.
     """
+    return find(_places())
+
+
+def _places() -> list[str]:
     spec = find_spec("_hashlib")
     own = spec.origin if spec and spec.has_location else None
-    return find([place for place in (own, find_library("crypto")) if place])
+    return [place for place in (own, find_library("crypto")) if place]
+
+
+@cache
+def load_plain() -> Library:
+    """Find libcrypto for what is not Chinese; raises Misconfigured when there is none.
+
+    The one of :func:`load` if there is one, else any OpenSSL 3.
+    """
+    try:
+        return load()
+    except Misconfigured:
+        return find(_places(), probe=Library)
 
 
 class _Key:
@@ -194,7 +225,7 @@ class _Key:
 
     def __init__(self, library: Library, pointer: int) -> None:
         if library.call("EVP_PKEY_is_a", pointer, b"SM2") != 1:  # pragma: no cover
-            raise _Failed("EVP_PKEY_is_a")
+            raise Failed("EVP_PKEY_is_a")
         library.call("EVP_PKEY_up_ref", pointer)
         weakref.finalize(self, library.call, "EVP_PKEY_free", pointer)
         self._library = library
@@ -215,7 +246,7 @@ class PublicKey(_Key):
         try:
             with library.read("d2i_PUBKEY", data) as pointer:
                 return cls(library, pointer)
-        except _Failed as error:
+        except Failed as error:
             raise Rejected(
                 Text("证书中的公钥不是可用的 SM2 公钥", "the public key is no usable SM2 key"),
                 hint=Text("请检查证书", "check the certificate"),
@@ -229,7 +260,7 @@ class PublicKey(_Key):
                 library.call(
                     "EVP_DigestVerify", context, signature, len(signature), data, len(data)
                 )
-        except _Failed:
+        except Failed:
             return False
         return True
 
@@ -267,7 +298,7 @@ class PrivateKey(_Key):
                 library.owned("PKCS8_decrypt", sealed, password, len(password)) as info,
             ):
                 return cls._from_info(library, info)
-        except _Failed as error:
+        except Failed as error:
             raise Rejected(
                 Text(
                     "SM2 私钥无法读取：口令不对，或文件不是 PKCS#8 格式的 SM2 私钥",

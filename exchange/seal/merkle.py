@@ -17,9 +17,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from itertools import pairwise
 
-from cryptography.hazmat.primitives.ciphers import BlockCipherAlgorithm, Cipher, modes
-from cryptography.hazmat.primitives.ciphers.algorithms import AES128, SM4
-
+from exchange.seal.openssl import keystream
 from exchange.seal.suites import ECDSA_P256_SHA256, SM2_SM3, Suite
 
 LEAF = b"\x00"
@@ -27,17 +25,12 @@ NODE = b"\x01"
 HASH_SIZE = 32
 SALT_SIZE = 16
 
-_CIPHERS: dict[str, type[AES128 | SM4]] = {
-    SM2_SM3.id: SM4,  # GB/T 32907
-    ECDSA_P256_SHA256.id: AES128,  # FIPS 197
-}
+_CIPHERS = {SM2_SM3.id: "sm4", ECDSA_P256_SHA256.id: "aes-128"}
 
 
 def salts(suite: Suite, seed: bytes, count: int) -> bytes:
     """Return ``count`` salts end to end: the CTR keystream of ``seed`` from a zero counter."""
-    cipher: BlockCipherAlgorithm = _CIPHERS[suite.id](seed)
-    keystream = Cipher(cipher, modes.CTR(bytes(16))).encryptor()
-    return keystream.update(bytes(SALT_SIZE * count))
+    return keystream(_CIPHERS[suite.id], seed, SALT_SIZE * count)
 
 
 def leaf(suite: Suite, salt: bytes, record: bytes) -> bytes:

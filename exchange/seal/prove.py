@@ -6,38 +6,22 @@ certificates and schema of the batch: whoever has it needs nothing else, see ``v
 
 from __future__ import annotations
 
-import io
-import json
 from base64 import b64decode, b64encode
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import date, datetime
-from decimal import Decimal
-from typing import Any, Self
-
-import fastavro
-import numpy as np
+from typing import Self
 
 from exchange.errors import Integrity, Rejected
 from exchange.seal import jcs, merkle
-from exchange.seal.avro import Kind, walk
 from exchange.seal.batch import Batch, open_batch
+from exchange.seal.records import walk
+from exchange.seal.rows import write_value
+from exchange.seal.schema import Column
 from exchange.seal.suites import Suite
 from exchange.text import Text
 
 FORMAT = "exchange-proof-1"
 MAX_PROOF = 4 * 1024 * 1024
-
-_PARSERS: dict[Kind, Callable[[str], object]] = {
-    Kind.OPERATION: str,
-    Kind.STRING: str,
-    Kind.LONG: int,
-    Kind.DECIMAL: Decimal,
-    Kind.DATE: date.fromisoformat,
-    Kind.TIMESTAMP: datetime.fromisoformat,
-    Kind.BOOLEAN: {"true": True, "false": False}.__getitem__,
-    Kind.DOUBLE: float,
-}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -169,32 +153,26 @@ def _by_key(batch: Batch, key: Mapping[str, str]) -> int:
 
 
 def _matches(batch: Batch, key: Mapping[str, str]) -> list[int]:
-    """Compare the fields' bytes with those that fastavro writes for the wanted values."""
-    fields = json.loads(batch.schema.text)["fields"]
-    types = {field["name"]: field["type"] for field in fields}
-    found = np.arange(batch.rows)
+    """Compare the fields' bytes with those of the wanted values."""
+    found = list(range(batch.rows))
     before = batch.offsets[:-1]
     try:
         for cells in walk(batch.records, batch.offsets, batch.schema):
-            name = cells.column.name
-            if name in key:
-                wanted = _written(types[name], cells.column.kind, name, key[name])
-                found = found[(cells.end - before)[found] == len(wanted)]
-                keep = [batch.records[before[i] : cells.end[i]] == wanted for i in found]
-                found = found[np.array(keep, bool)]
+            if cells.column.name in key:
+                wanted = _written(cells.column, key[cells.column.name])
+                found = [i for i in found if batch.records[before[i] : cells.end[i]] == wanted]
             before = cells.end
     except ValueError as error:
         raise _broken(str(error)) from error
-    return [int(index) for index in found]
+    return found
 
 
-def _written(declared: Any, kind: Kind, name: str, text: str) -> bytes:
-    buffer = io.BytesIO()
+def _written(column: Column, text: str) -> bytes:
     try:
-        fastavro.schemaless_writer(buffer, declared, _PARSERS[kind](text))
-    except (ValueError, KeyError, ArithmeticError) as error:
-        raise _no_record(f"{name}={text}"[:200], f"this is no {kind} of that field") from error
-    return buffer.getvalue()
+        return write_value(column, text)
+    except (ValueError, OverflowError) as error:
+        what = f"this is no {column.kind} of that field"
+        raise _no_record(f"{column.name}={text}"[:200], what) from error
 
 
 def _no_record(wanted: str, why: str) -> Rejected:

@@ -13,17 +13,11 @@ whether ``previous`` continues the chain of batches known so far.
 
 from __future__ import annotations
 
-import io
-import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
-from typing import Any, TypeVar
-
-import fastavro
-import numpy as np
+from typing import TYPE_CHECKING, TypeVar
 
 from exchange.seal import merkle
-from exchange.seal.avro import OPERATIONS, Ints, Schema, parse_schema, walk
 from exchange.seal.checks import Check, Verification
 from exchange.seal.container import (
     SYNC_SIZE,
@@ -32,10 +26,16 @@ from exchange.seal.container import (
     unpack_lengths,
 )
 from exchange.seal.prove import Proof
+from exchange.seal.records import count
+from exchange.seal.rows import read_record
+from exchange.seal.schema import OPERATIONS, Schema, parse_schema
 from exchange.seal.ses import check_signature
 from exchange.seal.statement import Statement
 from exchange.seal.suites import SUITES, Suite
 from exchange.text import Text
+
+if TYPE_CHECKING:
+    from exchange.seal.avro import Ints
 
 T = TypeVar("T")
 
@@ -93,7 +93,7 @@ def verify_batch(
     records, offsets = _read_records(steps, container)
     counts = None
     if offsets is not None and schema is not None:
-        counts = steps.read("records", lambda: _walk_through(records, offsets, schema))
+        counts = steps.read("records", lambda: count(records, offsets, schema))
     if statement is not None:
         steps.equal("rows", statement.rows, container.rows)
         if counts is not None:
@@ -139,7 +139,7 @@ def verify_proof(
     schema = _read_schema(steps, proof.schema.encode(), statement)
     record = None
     if schema is not None:
-        record = steps.read("record", lambda: _read_record(proof.record, schema))
+        record = steps.read("record", lambda: read_record(proof.record, schema))
     if statement is not None:
         steps.equal("size", statement.rows, proof.size)
     if statement is not None and suite is not None:
@@ -229,13 +229,6 @@ def _read_records(steps: _Steps, container: Container) -> tuple[bytes, Ints | No
     )
 
 
-def _walk_through(records: bytes, offsets: Ints, schema: Schema) -> list[int]:
-    """Look at every byte of the records; return how many insert, update and delete."""
-    operations, *_ = walk(records, offsets, schema)
-    counts: list[int] = np.bincount(operations.values, minlength=len(OPERATIONS)).tolist()
-    return counts
-
-
 def _printed(counts: Sequence[int]) -> str:
     return ", ".join(f"{name} {count}" for name, count in zip(OPERATIONS, counts, strict=True))
 
@@ -245,16 +238,6 @@ def _root(suite: Suite, seed: bytes, records: bytes, offsets: Ints) -> str:
         return "no records"
     salts = merkle.salts(suite, seed, len(offsets) - 1)
     return merkle.root(suite, merkle.leaves(suite, records, offsets.tolist(), salts)).hex()
-
-
-def _read_record(record: bytes, schema: Schema) -> dict[str, object]:
-    """Check one record strictly, then let fastavro read it, as any reader would."""
-    _walk_through(record, np.array([0, len(record)]), schema)
-    row: Any = fastavro.schemaless_reader(io.BytesIO(record), json.loads(schema.text), None)
-    return {
-        name: value if value is None or isinstance(value, str | int) else str(value)
-        for name, value in row.items()
-    }
 
 
 def _facts(statement: Statement | None) -> dict[str, object]:

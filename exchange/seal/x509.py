@@ -19,6 +19,7 @@ from asn1crypto import core, x509
 from exchange.errors import Misconfigured, Rejected
 from exchange.seal import der
 from exchange.seal.keys import public_key
+from exchange.seal.openssl import verify as verify_other
 from exchange.seal.suites import suite_of_curve, suite_of_signature
 from exchange.text import Text
 
@@ -139,14 +140,12 @@ def verify_with(certificate: Certificate, algorithm: str, data: bytes, signature
 
     ``algorithm`` is the OID that stands beside the signature: the key must be of its suite.
     Certificates and time stamps of others may use the algorithms of
-    :mod:`exchange.seal.foreign`; seals may not (the check ``suite``, ``seal.signature``).
+    :mod:`exchange.seal.openssl`; seals may not (the check ``suite``, ``seal.signature``).
     Raises Misconfigured where this machine lacks the algorithm.
     """
     suite, own = suite_of_signature(algorithm), suite_of_curve(certificate.curve)
     if suite is None or own is None:
-        from exchange.seal import foreign
-
-        return foreign.verify(certificate.public_key, algorithm, data, signature)
+        return verify_other(certificate.public_key, algorithm, data, signature)
     if suite is not own:
         return False
     try:
