@@ -28,7 +28,6 @@ from exchange.seal.der import from_pem, reading, to_pem
 from exchange.seal.keys import PrivateKey
 from exchange.seal.ses import Sealer
 from exchange.seal.signers import Place, open_signer
-from exchange.settings import read_secret
 from exchange.text import Text
 
 KEY, CERTIFICATE, SEAL, CHAIN, ROOT = "key.pem", "cert.pem", "seal.esl", "chain.pem", "root.pem"
@@ -229,6 +228,8 @@ def open_sealer(
     Raises Misconfigured when a file is missing or key, certificate and seal do not belong
     together, Integrity when one of them is broken.
     """
+    from exchange.settings import read_secret  # the verifier installs without settings
+
     certificates = read_certificates(folder / CERTIFICATE)
     if len(certificates) != 1:
         raise _unreadable(folder / CERTIFICATE, "one certificate is wanted")
