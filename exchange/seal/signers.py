@@ -1,4 +1,4 @@
-"""Signers by address: ``file:key.pem``, ``env:NAME``; a device is one more row of the table.
+"""Signers by address: ``file:key.pem``, ``env:NAME``, ``pkcs11:…`` for devices.
 
 In: an address, the certificate of its key, a password. Out: a Signer. Raises Misconfigured
 when the key is missing, unreadable, readable by everybody, or not the certificate's.
@@ -6,9 +6,10 @@ when the key is missing, unreadable, readable by everybody, or not the certifica
 
 from __future__ import annotations
 
+import logging
 import stat
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final, Protocol
 
@@ -20,6 +21,8 @@ from exchange.seal.x509 import read_certificate, verify_with
 from exchange.text import Text
 
 MAX_KEY_BYTES: Final = 64 * 1024
+
+_LOGGER = logging.getLogger(__name__)
 
 SOFTWARE_KEY_WARNING: Final = Text(
     "警告：正在使用软件密钥。生产环境的电子印章必须使用经检测认证的密码产品（服务器密码机、"
@@ -153,6 +156,12 @@ def _software(address: str, data: bytes, certificate: bytes, password: bytes | N
         raise _refused(
             address, Text("密钥与证书不匹配", "the key is not the one of the certificate")
         )
+    if not password:
+        _LOGGER.warning(
+            "!!! 私钥 %s 没有加密 · the private key at %s is not encrypted: use a password",
+            address,
+            address,
+        )
     return SoftwareSigner(suite, certificate, key)
 
 
@@ -166,7 +175,35 @@ def _refused(address: str, why: Text) -> Misconfigured:
     )
 
 
-OPENERS: Final[Mapping[str, Opener]] = {"file": _open_file, "env": _open_env}
+def _open_pkcs11(rest: str, certificate: bytes, place: Place, password: bytes | None) -> Signer:
+    from exchange.seal import pkcs11
+    from exchange.settings import read_secret
+
+    address = pkcs11.parse(rest)
+    found = read_certificate(certificate)
+    suite = suite_of_curve(found.curve)
+    if suite is None:
+        raise _refused(str(address), Text("证书的算法不受支持", "the certificate is of no suite"))
+    pin = password
+    if address.pin_source:
+        pin = read_secret(address.pin_source, place.folder, place.environ).encode()
+    if pin is None:
+        raise _refused(str(address), Text("没有 pin-source", "there is no pin-source"))
+    address = replace(address, module=pkcs11.resolve(address.module, place.folder))
+    signer = pkcs11.DeviceSigner(suite, certificate, found.public_key, address, pin)
+    probe = b"exchange"
+    if not verify_with(found, suite.signature_oid, probe, signer.sign(probe)):
+        raise _refused(
+            str(address), Text("密钥与证书不匹配", "the key is not the one of the certificate")
+        )
+    return signer
+
+
+OPENERS: Final[Mapping[str, Opener]] = {
+    "file": _open_file,
+    "env": _open_env,
+    "pkcs11": _open_pkcs11,
+}
 
 
 def open_signer(
