@@ -144,13 +144,16 @@ def read(bootstrap: Sequence[str], topic: str) -> list[Seen]:
         enable_auto_commit=False,
     )
     try:
+        consumer.topics()
         lanes = [TopicPartition(topic, n) for n in consumer.partitions_for_topic(topic) or ()]
         consumer.assign(lanes)
         ends = consumer.end_offsets(lanes)
-        found = []
-        while any(consumer.position(lane) < ends[lane] for lane in lanes):
+        found: list[Seen] = []
+        more = bool(lanes)
+        while more:  # once at least: closed while it connects, the library leaves a socket open
             for records in consumer.poll(timeout_ms=500).values():
                 found += [Seen(r.partition, r.offset, r.key, r.value) for r in records]
+            more = any(consumer.position(lane) < ends[lane] for lane in lanes)
         return sorted(found, key=lambda one: (one.partition, one.offset))
     finally:
         consumer.close()

@@ -7,7 +7,10 @@ import re
 import signal
 import subprocess
 import sys
+import time
 import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -15,7 +18,6 @@ import pytest
 from exchange.bench.broker import Cluster
 from exchange.publish.door import records_topic
 from tests.cli.conftest import Run, run
-from tests.cli.test_workers import wait_for
 from tests.pipeline.place import Place, records, run_once
 from tests.pipeline.test_faults import add, make
 from tests.publish import registry as served
@@ -81,10 +83,10 @@ def test_it_goes_on_until_sigterm(
         assert running.wait(60) == 0
     point(place, kafka_broker.bootstrap, server.url)
     with process(name) as running:
-        wait_for(lambda: len(read(kafka_broker.bootstrap, records_topic(name))) == ROWS)
+        wait_for_records(kafka_broker, name, ROWS)
         add(place, name, records(50, first=ROWS + 1, dirty=False))
         run_sealing(place)
-        wait_for(lambda: len(read(kafka_broker.bootstrap, records_topic(name))) == ROWS + 50)
+        wait_for_records(kafka_broker, name, ROWS + 50)
         running.send_signal(signal.SIGTERM)
         assert running.wait(60) == 0
 
@@ -97,9 +99,21 @@ def run_sealing(place: Place) -> None:
     assert all(where.startswith("catalog/") for where in outcome["errors"]), outcome
 
 
-def process(name: str) -> subprocess.Popen[str]:
+def wait_for_records(broker: Cluster, name: str, count: int) -> None:
+    end = time.monotonic() + 120
+    while len(read(broker.bootstrap, records_topic(name))) < count:
+        assert time.monotonic() < end
+        time.sleep(0.5)
+
+
+@contextmanager
+def process(name: str) -> Iterator[subprocess.Popen[str]]:
     command = [sys.executable, "-m", "exchange", "publish", name, "--lang", "en"]
-    return subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as running:
+        try:
+            yield running
+        finally:
+            running.kill()
 
 
 def test_a_log_that_nobody_outside_can_read(place: Place, name: str, run: Run) -> None:
