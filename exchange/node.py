@@ -6,6 +6,7 @@ protocols. Everything is opened on first use and closed together.
 
 from __future__ import annotations
 
+import logging
 import os
 import secrets
 import socket
@@ -14,7 +15,7 @@ from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
@@ -48,6 +49,9 @@ if TYPE_CHECKING:
     from exchange.cascade.profiles import Batch
     from exchange.connect import Connector, Source
     from exchange.log.kafka import KafkaLog
+    from exchange.seal.stamping import Stamping
+
+_LOGGER = logging.getLogger(__name__)
 
 _TURNS = 64
 """Shares of the sources on a cluster: more than there will be workers that pull."""
@@ -309,7 +313,49 @@ class Node:
     def _guarded(self, name: str, sealer: Sealer) -> Sealer:
         es_id = sealer.details.info.es_id
         guard = GuardedSigner(sealer.signer, lambda: self._admit(name, es_id))
-        return replace(sealer, signer=guard)
+        stamping = self.stamping
+        stamp = partial(stamping.stamp, suite=sealer.suite) if stamping is not None else None
+        return replace(sealer, signer=guard, stamp=stamp)
+
+    @property
+    def patience_file(self) -> Path:
+        """Where it stands for how long the time-stamping authority has been away."""
+        return self.settings.resolve(self.settings.state) / "tsa.json"
+
+    @cached_property
+    def stamping(self) -> Stamping | None:
+        """What gets time stamps for seals; None when no authority is configured."""
+        section = self.settings.tsa
+        if section is None:
+            return None
+        from exchange.cascade.stamps import post_to
+        from exchange.cascade.transport import Limits, Transport
+        from exchange.seal.links import Trust
+        from exchange.seal.stamping import Stamping
+        from exchange.seal.timestamp import MAX_TOKEN_BYTES
+
+        transport = Transport(
+            section.url,
+            monotonic=time.monotonic,
+            limits=Limits(
+                section.connect_seconds,
+                section.read_seconds,
+                section.total_seconds,
+                MAX_TOKEN_BYTES,
+            ),
+            ca=self.settings.resolve(section.ca) if section.ca else None,
+            insecure_http=section.insecure_http,
+        )
+        self._open.callback(transport.close)
+        return Stamping(
+            post=post_to(section.url, transport.post),
+            trust=Trust(self.anchors(section.trust)),
+            entropy=self.entropy,
+            clock=self.clock,
+            path=self.patience_file,
+            allowed=section.patience,
+            say=lambda text: _LOGGER.warning("%s · %s", text.zh, text.en),
+        )
 
     def _admit(self, name: str, es_id: str) -> None:
         found = self.store.seals.state(es_id)

@@ -208,6 +208,25 @@ class RegistrySettings(_Frozen):
         return self
 
 
+class TsaSettings(_Frozen):
+    """A time-stamping authority (时间戳服务机构) for seals, and how long we go without it."""
+
+    url: Annotated[str, Field(pattern=r"^https?://[^\s/@]+(/[^\s#]*)?$")]
+    trust: tuple[Path, ...]
+    patience: Duration = timedelta(hours=1)
+    ca: Path | None = None
+    insecure_http: bool = False
+    connect_seconds: Annotated[float, Field(gt=0, le=60)] = 3
+    read_seconds: Annotated[float, Field(gt=0, le=60)] = 5
+    total_seconds: Annotated[float, Field(gt=0, le=120)] = 10
+
+    @model_validator(mode="after")
+    def _sensible(self) -> Self:
+        if max(self.connect_seconds, self.read_seconds) > self.total_seconds:
+            raise ValueError("total_seconds is at least connect_seconds and read_seconds")
+        return self
+
+
 class MetricsSettings(_Frozen):
     """Where each worker serves ``/metrics``, ``/healthz`` and ``/readyz``.
 
@@ -231,6 +250,7 @@ class Settings(_Frozen):
     store: str = "sqlite:///data/store.db"
     sources: Mapping[Name, SourceSettings] = Field(default_factory=dict)
     seals: Mapping[str, SealSettings] = Field(default_factory=dict)
+    tsa: TsaSettings | None = None
     trust: tuple[Path, ...] = ()
     upstream: UpstreamSettings | None = None
     gateway: GatewaySection | None = None

@@ -18,6 +18,7 @@ from exchange.text import Text
 
 if TYPE_CHECKING:
     from exchange.custody import Custody
+    from exchange.node import Node
     from exchange.store.rows import SealRow
 
 
@@ -35,7 +36,15 @@ def listing(talk: Talk) -> int:
     """List the seals and their state."""
     with _custody() as custody:
         told = [_told(row) for row in custody.rows()]
-    talk.answer({"seals": told})
+        away = _away(custody.node)
+    talk.answer({"seals": told, **away})
+    if away:
+        talk.say(
+            talk.t(
+                "时间戳服务自 {since} 起没有应答，已等待 {spent} 秒，期限 {patience} 秒",
+                "the TSA is away since {since}: {spent} s of {patience} s are used up",
+            ).format(**away["tsa_away"])
+        )
     heads = [("编号", "number"), ("部门", "of"), ("印章", "seal"), ("状态", "state")]
     heads += [("有效期至", "until"), ("证书", "certificates")]
     talk.table(
@@ -54,6 +63,22 @@ def listing(talk: Talk) -> int:
         ),
     )
     return 0
+
+
+def _away(node: Node) -> dict[str, Any]:
+    """Tell for how long the time-stamping authority has been away, when it is."""
+    from exchange.seal.stamping import read_patience
+
+    state = read_patience(node.patience_file)
+    if node.settings.tsa is None or state.since is None:
+        return {}
+    return {
+        "tsa_away": {
+            "since": state.since.isoformat(),
+            "spent": int(state.spent.total_seconds()),
+            "patience": int(node.settings.tsa.patience.total_seconds()),
+        }
+    }
 
 
 def show(talk: Talk, name: str, picture: Path | None) -> int:
