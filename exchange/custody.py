@@ -262,11 +262,13 @@ class Custody:
         base = node.settings.resolve(settings.folder)
         before = node.open_seal(settings)
         root = self._authority(base.parent / AUTHORITY, before.suite.id)
-        if root.certificate not in read_certificates(base / "root.pem"):
+        foreign = root.certificate not in read_certificates(base / "root.pem")
+        if foreign or not before.signer.software:  # a device is never followed by a file
             raise Misconfigured(
                 Text(
-                    f"{settings.folder} 的印章不是本节点试点机构制作的",
-                    f"the seal in {settings.folder} was not made by this node's pilot authority",
+                    f"{settings.folder} 的印章不是本节点试点机构制作的，或其密钥在设备中",
+                    f"the seal in {settings.folder} was not made by this node's pilot authority, "
+                    "or its key is in a device",
                 ),
                 hint=Text(
                     "请制章机构换发后用 --with 目录",

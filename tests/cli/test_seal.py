@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import re
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from xml.etree import ElementTree as ET
 
@@ -11,8 +12,12 @@ import pytest
 
 from exchange.cli.nodes import open_node
 from exchange.seal.esl import verify_seal
-from exchange.seal.folder import read_certificates, read_eseal
+from exchange.seal.folder import read_certificates, read_eseal, write_seal_folder
+from exchange.seal.pilot import make_unit_seal
 from exchange.seal.structures import read_seal
+from exchange.seal.suites import SM2_SM3
+from exchange.seal.testca import make_authority
+from exchange.seal.timestamp import TsaPatience
 from exchange.seal.verify import verify_batch
 from tests.cli.conftest import SOURCES, Run, company, write_companies
 
@@ -31,6 +36,24 @@ def again(folder: Path, run: Run, first: int) -> int:
 
 def sealed(run: Run) -> int:
     return sum(row["rows"] for row in run("cascade", "list", "--json").json["deliveries"])
+
+
+def test_the_list_says_for_how_long_the_tsa_is_away(folder: Path, run: Run) -> None:
+    settings = folder / "exchange.yaml"
+    tsa = "tsa: {url: 'http://127.0.0.1:9/', trust: [seals/root.pem], patience: 2h}\n"
+    settings.write_text(settings.read_text() + tsa)
+    assert "tsa_away" not in run("seal", "list", "--json").json
+    since = datetime(2026, 11, 23, 1, 2, 3, tzinfo=UTC)
+    (folder / "data").mkdir(exist_ok=True)
+    state = TsaPatience(since, since + timedelta(minutes=5), timedelta(minutes=5))
+    (folder / "data" / "tsa.json").write_text(state.to_json())
+    told = run("seal", "list", "--json")
+    assert told.json["tsa_away"] == {
+        "since": since.isoformat(),
+        "spent": 300,
+        "patience": 7200,
+    }
+    assert "已等待 300 秒" in run("seal", "list", lang="zh").err
 
 
 @pytest.mark.usefixtures("folder")
@@ -158,6 +181,54 @@ def test_a_new_key_takes_over(folder: Path, run: Run) -> None:
         node.clock = lambda: datetime.fromisoformat(turned.json["since"])
         assert node.open_seal(node.settings.seals["data"]).signer.certificate == new
     assert len(run("seal", "show", "data", "--json").json["certificates"]) == 2
+
+
+def delivered(folder: Path, name: str, es_id: str) -> Path:
+    """Write a folder as a maker would deliver it: its key's password comes apart."""
+    now = datetime.now(UTC)
+    maker = make_authority("制章机构", SM2_SM3, now=now, entropy=os.urandom)
+    signer, eseal = make_unit_seal(maker, "数据局", es_id, now=now, entropy=os.urandom)
+    write_seal_folder(
+        folder / name,
+        key=signer.key,
+        certificate=signer.certificate,
+        eseal=eseal,
+        chain=(),
+        root=maker.certificate,
+        password="of-the-maker",
+    )
+    return folder / name
+
+
+def test_a_key_of_the_seal_maker_takes_over(
+    folder: Path, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("NEW_SEAL", "of-the-maker")
+    delivered(folder, "other", "99999900000001")
+    foreign = run("seal", "rotate", "data", "--with", "other", "--password", "env:NEW_SEAL")
+    assert foreign.code == 3
+    assert "has number 99999900000001" in foreign.err
+    same = run("seal", "rotate", "data", "--with", "seals/data")
+    assert same.code == 3
+    assert "the certificate is the one in use" in same.err
+    path = delivered(folder, "seals/data-2027", "23270000000001")
+    wrong = run("seal", "rotate", "data", "--with", "seals/data-2027", "--password", "env:NOT")
+    assert wrong.code == 3
+    assert not (folder / "seals" / "data" / "keys.json").exists()  # everything is tried first
+    turned = run(
+        *("seal", "rotate", "data", "--with", "seals/data-2027", "--password", "env:NEW_SEAL"),
+        *("--at", "2030-01-01T00:00:00+08:00", "--json"),
+    )
+    assert turned.code == 0, turned.err
+    assert turned.json["key"] == "../data-2027"
+    with open_node() as node:
+        settings = node.settings.seals["data"]
+        before = node.open_seal(settings).signer.certificate
+        node.clock = lambda: datetime(2029, 12, 31, 16, tzinfo=UTC)
+        assert [before, node.open_seal(settings).signer.certificate] == [
+            read_certificates(each / "cert.pem")[0] for each in (folder / "seals" / "data", path)
+        ]
+    assert run("seal", "rotate", "data", "--at", "soon").code == 3
 
 
 def test_only_a_seal_in_use_gets_a_new_key(folder: Path, run: Run) -> None:
