@@ -305,8 +305,14 @@ class Node:
         return key_at(read_keys(self.settings.resolve(seal.folder)), self.clock())
 
     def ready(self, resource: Resource) -> Sealer:
-        """Return the seal, when the register lets it seal; raises Denied otherwise."""
+        """Return the seal when it may seal now.
+
+        Raises Denied when the register does not let it, Transient when the patience with the
+        time-stamping authority is used up.
+        """
         sealer = self.sealer(resource)
+        if self.stamping is not None:
+            self.stamping.ready()
         self._admit(self.seal_name(resource.department.id), sealer.details.info.es_id)
         return sealer
 

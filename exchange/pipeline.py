@@ -382,6 +382,7 @@ class SealDoor:
         self.coarsened: Counter[str] = Counter()
         self._works: dict[int, _Work] = {}
         self._fenced = 0
+        self._held = False
 
     def close(self) -> None:
         """Leave the consumer group."""
@@ -392,6 +393,9 @@ class SealDoor:
 
         A lane that is halted stays so until a person releases it: it is not read then.
         """
+        if self._held:
+            self.sealer()  # while it must not seal, nothing is read for nothing
+            self._held = False
         halted = self._halted()
         entries = self._consumer.poll(
             max_entries=CHUNK_ENTRIES,
@@ -447,7 +451,9 @@ class SealDoor:
         if work.lane.halted:
             self._consumer.rewind()
             return Sealed()
+        self._held = True
         self._sealer = self.sealer()
+        self._held = False
         with house.log.transaction(seal_owner(self.resource.name, number)) as tx:
             messages: list[Message] = []
             done = Sealed()

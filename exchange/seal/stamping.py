@@ -60,8 +60,7 @@ class Stamping:
         """
         with self._lock:
             before = read_patience(self.path)
-            now = self.clock()
-            if before.seen is not None and timedelta() <= now - before.seen < REST:
+            if self._rests(before):
                 self._check_patience(before)
                 return None
             try:
@@ -83,6 +82,16 @@ class Stamping:
                 _keep(self.path, TsaPatience())
                 self._tell_back()
             return token
+
+    def ready(self) -> None:
+        """Raise Transient when :meth:`stamp` would, without asking anybody."""
+        state = read_patience(self.path)
+        if self._rests(state):
+            self._check_patience(state)
+
+    def _rests(self, state: TsaPatience) -> bool:
+        """Tell whether the authority was away a moment ago."""
+        return state.seen is not None and timedelta() <= self.clock() - state.seen < REST
 
     def _check_patience(self, state: TsaPatience) -> None:
         """Refuse to go without a stamp any longer."""

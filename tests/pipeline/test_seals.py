@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from datetime import timedelta
 from functools import partial
 from pathlib import Path
@@ -127,6 +127,22 @@ def test_a_seal_stopped_between_two_batches_signs_no_more(place: Place) -> None:
             sealer.seal(b"two", property_info="urn:test", at=at)
         with pytest.raises(Denied, match="request a new seal"):
             node.ready(resource)
+
+
+def test_while_it_waits_nothing_is_read_for_nothing(place: Place) -> None:
+    passed: list[str] = []
+    with place.node(at=passed.append) as node, keeping(place) as custody:
+        list(node.pull_door("cases").run())
+        with closing(node.seal_door("cases")) as door:
+            custody.take("data", Step.SUSPEND, "机构调整")
+            for _ in range(3):
+                with pytest.raises(Denied, match="suspended"):
+                    door.step()
+            assert passed.count("seal:before") == 1
+            custody.take("data", Step.RESUME)
+            while door.step():
+                pass
+        assert sealed(node) == 200
 
 
 def test_keys_change_under_load_without_a_gap(place: Place) -> None:

@@ -51,6 +51,18 @@ def test_file(suite: Suite, password: str | None, form: str, tmp_path: Path) -> 
     assert not verify_signature(suite, signer.certificate, b"contenT", made)
 
 
+@pytest.mark.parametrize("password", [None, "s3cret"])
+def test_a_plain_key_is_told_loudly(
+    password: str | None, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    signer = parties(SUITES["sm2-sm3"]).signer
+    pkcs8 = signer.key.to_pkcs8(password.encode() if password else None)
+    put(tmp_path / "key.pem", to_pem("PRIVATE KEY", pkcs8))
+    place = Place(tmp_path, {})
+    open_signer("file:key.pem", signer.certificate, place=place, password=password)
+    assert ("file:key.pem is not encrypted" in caplog.text) == (password is None)
+
+
 @each_suite
 def test_environment(suite: Suite, tmp_path: Path) -> None:
     signer = parties(suite).signer

@@ -96,10 +96,15 @@ def test_beyond_it_nothing_is_sealed_until_it_answers(world: World) -> None:
     with pytest.raises(Transient, match="hold") as caught:
         world.start().stamp(b"x", SM2_SM3)
     assert "nothing is lost" in caught.value.hint.en
+    asked = world.asked
     with pytest.raises(Transient, match="hold"):
         world.start().stamp(b"x", SM2_SM3)
+    with pytest.raises(Transient, match="hold"):
+        world.start().ready()
+    assert world.asked == asked
     world.now += REST
     world.away = False
+    world.start().ready()
     assert world.start().stamp(b"x", SM2_SM3)
 
 
