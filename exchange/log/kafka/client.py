@@ -10,6 +10,7 @@ import ssl
 from ipaddress import ip_address
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from kafka.errors import KafkaError
 from kafka.net.compat import KafkaNetClient
 from kafka.net.inet import KafkaNetSocket
 
@@ -60,6 +61,21 @@ class _Secret(str):
         return "'***'"
 
 
+class _Client(KafkaNetClient):  # type: ignore[misc]  # the library has no types
+    """The library's client; a broker that does not answer is not ready, and no error.
+
+    The thread that writes forgets a request of a transaction when it meets an error here, and
+    waits for its answer until the transaction is out of time: kafka-python 3.0.12,
+    ``Sender._maybe_send_pending_request``.
+    """
+
+    def await_ready(self, node_id: Any, timeout_ms: float = 30_000) -> bool:
+        try:
+            return bool(super().await_ready(node_id, timeout_ms))
+        except KafkaError:
+            return False
+
+
 def connection(
     settings: KafkaSettings, *, secret: Callable[[str], str], base: Path, worker: str
 ) -> dict[str, Any]:
@@ -94,10 +110,10 @@ def connection(
 
 def opened(kind: Callable[..., Client], **config: Any) -> Client:
     """Make a client, and leave neither thread nor socket behind when it cannot be made."""
-    made: list[KafkaNetClient] = []
+    made: list[_Client] = []
 
-    def make(**parts: Any) -> KafkaNetClient:
-        made.append(KafkaNetClient(**parts))
+    def make(**parts: Any) -> _Client:
+        made.append(_Client(**parts))
         return made[-1]
 
     try:

@@ -1,0 +1,41 @@
+"""Three brokers: one after the other goes, and whoever writes notices nothing but a wait."""
+
+from __future__ import annotations
+
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from exchange.bench.broker import brokers
+from exchange.log import Message, Topic
+from exchange.log.kafka import KafkaLog
+from exchange.settings import KafkaSettings
+
+LANES = 6
+"""With three brokers each leads some lanes and coordinates some of the transactional ids."""
+
+
+@pytest.mark.parametrize("end", ["stop", "kill"])
+def test_every_lane_is_written_on_while_brokers_go_and_come(end: str) -> None:
+    topic = Topic("exchange.raw.lanes", LANES)
+    with brokers(3) as cluster:
+        settings = KafkaSettings(bootstrap=cluster.bootstrap, transaction_seconds=30)
+        with closing(KafkaLog(settings, secret=str, base=Path())) as log:
+            log.ensure([topic])
+            written: list[bytes] = []
+            for number in range(3):
+                write(log, topic, b"before", written)
+                getattr(cluster, end)(number)
+                write(log, topic, b"without", written)
+                cluster.start(number)
+            for lane in range(LANES):
+                entries = log.read(topic.name, lane, 0, max_entries=100)
+                assert [entry.value for entry in entries] == written
+
+
+def write(log: KafkaLog, topic: Topic, value: bytes, written: list[bytes]) -> None:
+    for lane in range(LANES):
+        with log.transaction(f"lane/{lane}") as transaction:
+            transaction.append(Message(topic.name, value, partition=lane))
+    written.append(value)
