@@ -19,7 +19,6 @@ from typing import Final
 from exchange.errors import Misconfigured, Transient
 from exchange.seal.links import Trust
 from exchange.seal.suites import Suite
-from exchange.seal.testca import Entropy
 from exchange.seal.timestamp import (
     CLOCK_SKEW,
     Decision,
@@ -44,7 +43,7 @@ class Stamping:
 
     post: Callable[[bytes], bytes] = field(repr=False)
     trust: Trust = field(repr=False)
-    entropy: Entropy = field(repr=False)
+    entropy: Callable[[int], bytes] = field(repr=False)
     clock: Callable[[], datetime] = field(repr=False)
     path: Path
     allowed: timedelta

@@ -13,9 +13,11 @@ from sqlalchemy import select, update
 from exchange.store.rows import SealRow
 from exchange.store.sql import (
     Lender,
+    at,
     columns,
     contradiction,
     insert_missing,
+    keyed,
     made,
     stale,
     values,
@@ -47,6 +49,10 @@ NAMES = {
     "version": "version_no",
 }
 
+KEY = ("es_id",)
+_STATE = select(seals.c.seal_state).where(keyed(seals, KEY))
+"""Asked before every signature: made once."""
+
 
 class Seals:
     """The seals that the node keeps."""
@@ -59,9 +65,8 @@ class Seals:
 
     def state(self, es_id: str) -> str | None:
         """Return the state of a seal; None when it is not in the register."""
-        query = select(seals.c.seal_state).where(seals.c.es_id == es_id)
         with self._lender.read() as connection:
-            return connection.execute(query).scalar()
+            return connection.execute(_STATE, at(KEY, (es_id,))).scalar()
 
     def find(self, *, name: str | None = None) -> list[SealRow]:
         """Find seals, of one name or all, by number."""
@@ -84,7 +89,7 @@ class Seals:
 
         def write(connection: Connection) -> None:
             if row.version == 0:
-                if insert_missing(connection, seals, [values(after, NAMES)], ("es_id",)):
+                if insert_missing(connection, seals, [values(after, NAMES)], KEY):
                     raise contradiction(f"seal {row.es_id}")
                 return
             done = connection.execute(
