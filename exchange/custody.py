@@ -245,8 +245,10 @@ class Custody:
                     "a seal keeps its number; for another seal change `folder` in the settings",
                 ),
             )
+        # First its line of the audit trail: no key takes over without one.
+        row = self.take(name, Step.ROTATE, f"{key.folder} from {since}", content=new.eseal)
         add_key(base, key)
-        return self.take(name, Step.ROTATE, f"{place} at {since}", content=new.eseal), key
+        return row, key
 
     def _open(self, base: Path, settings: SealSettings, key: Key) -> Any:
         """Try a key before it is needed."""

@@ -153,6 +153,8 @@ def test_request_make_file_use(folder: Path, run: Run, monkeypatch: pytest.Monke
     add(folder, 'market: {folder: seals/market, password: "env:SEAL_PASSWORD"}')
     with open_node() as node:
         sealer = node.open_seal(node.settings.seals["market"])
+        roots = node.anchors(node.settings.trust)
+        assert verify_seal(sealer.eseal, anchors=roots, at=node.clock()).ok
     assert (sealer.suite.id, sealer.details.info.name) == ("ecdsa-p256-sha256", "市场监督管理局")
     assert run("seal", "file", "market", "--number", "备-7", "--approval", "审-3").code == 0
     assert run("seal", "use", "market").code == 0
