@@ -623,40 +623,35 @@ def seal_export(
 
 # --- evidence ------------------------------------------------------------------------
 
-_TRUST = both("信任根证书（PEM），可多个", "trusted root certificate (PEM), repeatable")
+# These two have their command lines in exchange.cli.evidence, which runs without typer.
+
+_OWN_COMMAND_LINE = {
+    "allow_extra_args": True,
+    "ignore_unknown_options": True,
+    "help_option_names": [],
+}
 
 
-@app.command(help=both("离线验证批次、回执或证明文件", "verify batches, receipts, proofs; offline"))
-def verify(
-    context: typer.Context,
-    files: list[Path],
-    *,
-    trust: Annotated[list[Path] | None, typer.Option(help=_TRUST)] = None,
-    batch: Annotated[
-        Path | None,
-        typer.Option(help=both("回执对应的批次文件", "the batch that a receipt belongs to")),
-    ] = None,
-    as_json: Json = False,
-) -> int:
-    from exchange.cli.evidence import verify as command
+@app.command(
+    context_settings=_OWN_COMMAND_LINE,
+    help=both(
+        "离线验证批次、回执、证明、存证包、检查点、印章", "verify any file of evidence; offline"
+    ),
+)
+def verify(context: typer.Context) -> int:
+    from exchange.cli.evidence import run as command
 
-    return command(talk(context, as_json=as_json), files, trust or [], batch)
+    return command(talk(context, as_json="--json" in context.args), ["verify", *context.args])
 
 
-@app.command(help=both("从批次中取出一条记录的证明", "prove one record of a batch"))
-def prove(
-    context: typer.Context,
-    file: Path,
-    *,
-    key: Annotated[
-        list[str] | None, typer.Option(help=both("字段=值，可多个", "field=value, repeatable"))
-    ] = None,
-    row: Annotated[int | None, typer.Option(min=1, help=both("第几条", "record number"))] = None,
-    to: Annotated[Path | None, typer.Option(help=both("输出文件", "output file"))] = None,
-) -> int:
-    from exchange.cli.evidence import prove as command
+@app.command(
+    context_settings=_OWN_COMMAND_LINE,
+    help=both("从批次中取出一条记录的证明", "prove one record of a batch"),
+)
+def prove(context: typer.Context) -> int:
+    from exchange.cli.evidence import run as command
 
-    return command(talk(context), file, key or [], row, to)
+    return command(talk(context), ["prove", *context.args])
 
 
 # --- bench ---------------------------------------------------------------------------

@@ -1,74 +1,420 @@
-"""Commands on evidence: verify and prove. They need neither node nor network nor the extras."""
+"""Commands on evidence: verify and prove. They need neither node nor network nor any extra.
+
+They read their own command lines with the standard library: a stranger installs the verifier
+alone, and typer, rich and what these bring along are larger than all the rest.
+"""
 
 from __future__ import annotations
 
+import argparse
+import stat
 import sys
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from base64 import b64decode
+from collections.abc import Iterator, Sequence
+from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, NoReturn
 
-from exchange import settings as settings_room
-from exchange.catalog.problems import CatalogErrors
+from exchange import __version__
 from exchange.cli.talk import Talk
-from exchange.errors import ExchangeError, Integrity, Misconfigured
-from exchange.receipt import receipt as receipts
-from exchange.seal.batch import open_batch
-from exchange.seal.checks import Check, Verification
-from exchange.seal.container import MAGIC, MAX_FILE
-from exchange.seal.folder import read_certificates
-from exchange.seal.prove import FORMAT as PROOF
-from exchange.seal.prove import prove as prove_record
-from exchange.seal.verify import verify_batch, verify_proof
+from exchange.errors import ExchangeError, Integrity, Misconfigured, Rejected
 from exchange.text import Text
 
+if TYPE_CHECKING:
+    from exchange.evidence.files import Circumstances, Verdict, Verifier
+
 USAGE = 64
+COMMANDS = ("verify", "prove")
+MAX_FILE = 8 * 1024 * 1024
+"""Bytes of the largest file of evidence; a larger one is refused before it is read."""
+MAX_FILES = 1000
 RECEIPT_SUFFIX = ".receipt.json"
 BATCH_SUFFIX = ".avro"
 
-_NEEDS_BATCH = frozenset({"batch", "statement", "root", "counts", "time"})
-"""Checks of a receipt that compare it with what was sent."""
-_KINDS = {
-    "batch": Text("封签批次", "sealed batch"),
-    "receipt": Text("回执", "receipt"),
-    "proof": Text("单条证明", "proof of a record"),
-    "unknown": Text("未知文件", "unknown file"),
-}
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        self.print_usage(sys.stderr)
+        self.exit(USAGE, f"{self.prog}: {message}\n")
 
 
-@dataclass(frozen=True)
-class Trust:
-    """Root certificates (DER): whom we believe about batches and proofs, and about receipts."""
+def parsers(lang: str) -> dict[str, argparse.ArgumentParser]:
+    """Describe the command lines, by command."""
 
-    batches: tuple[bytes, ...] = ()
-    receipts: tuple[bytes, ...] = ()
+    def t(zh: str, en: str) -> str:
+        return zh if lang == "zh" else en
+
+    def parser(name: str, zh: str, en: str) -> argparse.ArgumentParser:
+        return _Parser(f"exchange {name}", description=t(zh, en), add_help=True)
+
+    pem = t("证书.pem", "PEM")
+    file = t("文件", "FILE")
+    verify = parser(
+        "verify",
+        "离线验证封签批次、回执、证明、存证包、检查点、电子印章和签章；不联网，逐项列出检查。",
+        "Verify sealed batches, receipts, proofs, evidence packages, checkpoints, seals and "
+        "signatures: offline, check by check.",
+    )
+    verify.add_argument("files", nargs="+", type=Path, metavar=file)
+    for option, help_text in (
+        ("--trust", t("信任根证书，可多个", "trusted root certificate, repeatable")),
+        (
+            "--province",
+            t(
+                "省级一侧（回执、见证）的信任根；不给则同 --trust",
+                "trusted root of the province (receipts, witness); default: those of --trust",
+            ),
+        ),
+        (
+            "--tsa-trust",
+            t(
+                "时间戳机构的信任根；不给则同 --trust",
+                "trusted root of time-stamping authorities; default: those of --trust",
+            ),
+        ),
+        ("--chain", t("途中的证书（不受信任）", "certificates on the way (not trusted)")),
+    ):
+        verify.add_argument(
+            option, action="append", type=Path, default=[], metavar=pem, help=help_text
+        )
+    verify.add_argument(
+        "--crl",
+        action="append",
+        type=Path,
+        default=[],
+        metavar="CRL",
+        help=t("证书撤销列表，可多个", "revocation list (DER or PEM), repeatable"),
+    )
+    verify.add_argument(
+        "--require-revocation",
+        action="store_true",
+        help=t("撤销状态未知即不通过", "fail where nobody says whether a certificate is revoked"),
+    )
+    verify.add_argument(
+        "--batch", type=Path, metavar=file, help=t("回执对应的批次", "what a receipt is about")
+    )
+    verify.add_argument(
+        "--content",
+        type=Path,
+        metavar=file,
+        help=t("签章所盖的原文", "what a detached signature was put on"),
+    )
+    verify.add_argument(
+        "--proof",
+        action="append",
+        type=Path,
+        default=[],
+        metavar=file,
+        help=t(
+            "两个检查点之间的一致性证明：每行一个 Base64 杂凑值",
+            "consistency proof between two checkpoints: one hash in Base64 a line",
+        ),
+    )
+    verify.add_argument(
+        "--at",
+        type=_moment,
+        metavar="TIME",
+        help=t("问电子印章何时有效（默认现在）", "when a seal should be valid (default: now)"),
+    )
+    verify.add_argument("--report", type=Path, metavar="HTML", help=t("验证书", "certificate"))
+    verify.add_argument("--json", action="store_true", help=t("以 JSON 输出", "answer as JSON"))
+
+    prove = parser("prove", "从批次中取出一条记录的证明。", "Prove one record of a batch.")
+    prove.add_argument("file", type=Path, metavar=file)
+    prove.add_argument(
+        "--key",
+        action="append",
+        default=[],
+        metavar=t("字段=值", "FIELD=VALUE"),
+        help=t("可多个", "repeatable"),
+    )
+    prove.add_argument("--row", type=int, metavar="N", help=t("第几条", "record number, from 1"))
+    prove.add_argument("--to", type=Path, metavar=file, help=t("输出文件", "output file"))
+    return {"verify": verify, "prove": prove}
 
 
-def verify(talk: Talk, files: Sequence[Path], trust: Sequence[Path], batch: Path | None) -> int:
-    """Check files offline, every check named; 6 when one fails."""
-    anchors = _given(trust) if trust else _configured()
-    fine = True
-    for path in files:
-        kind, found = _verify(path, anchors, batch)
-        fine = fine and found.ok
-        told = found.as_dict() | {"kind": kind}
-        talk.answer(told if len(files) == 1 else {"file": str(path), **told})
-        if not talk.as_json:
-            _print(talk, path, kind, found)
-    if not fine and not (anchors.batches or anchors.receipts):
+def _moment(text: str) -> datetime:
+    at = datetime.fromisoformat(text)
+    return at if at.tzinfo else at.replace(tzinfo=UTC)
+
+
+def run(talk: Talk, arguments: Sequence[str]) -> int:
+    """Run ``verify …`` or ``prove …``; returns the exit code."""
+    command, *rest = arguments
+    try:
+        given = parsers(talk.lang)[command].parse_args(rest)
+    except SystemExit as stop:
+        return int(stop.code or 0)
+    return verify(talk, given) if command == "verify" else prove(talk, given)
+
+
+def alone(talk: Talk, arguments: Sequence[str]) -> int:
+    """Answer where only the verifier is installed: what there is, and how to get the rest."""
+    if arguments[:1] == ["version"]:
+        talk.answer(None, f"exchange {__version__}")
+        return 0
+    for each in parsers(talk.lang).values():
+        talk.say(each.format_usage().strip())
+    if not arguments or arguments[0] in {"-h", "--help"}:
+        return 0
+    raise Misconfigured(
+        Text(
+            f"此处只安装了验证程序，没有 {arguments[0]} 命令",
+            f"only the verifier is installed here, without {arguments[0]}",
+        ),
+        hint=Text(
+            "节点请安装 gov-exchange[node]", "for a node, install the extra: gov-exchange[node]"
+        ),
+    )
+
+
+# --- verify -------------------------------------------------------------------------------------
+
+
+def verify(talk: Talk, given: argparse.Namespace) -> int:
+    """Check files offline, every check named; 6 when one fails, 1 when one is of no known kind."""
+    from exchange.evidence.files import Verifier
+
+    if len(given.files) > MAX_FILES:
+        talk.say(talk.t(f"一次最多 {MAX_FILES} 个文件", f"at most {MAX_FILES} files at once"))
+        return USAGE
+    circumstances = _circumstances(given)
+    verifier = Verifier(circumstances)
+    for path in [*given.files, *_beside(given.files)]:
+        if path.is_file():
+            _learn(verifier, path)
+    batch = read(given.batch) if given.batch else None
+    verdicts: list[Verdict] = []
+    refused = 0
+    for path in given.files:
+        found = _verify(talk, verifier, path, batch)
+        refused = refused or (Rejected.exit_code if found is None else 0)
+        verdicts += [found] if found else []
+        if found:
+            _tell(talk, found, several=len(given.files) > 1)
+    together = verifier.together()
+    if together is not None:
+        verdicts.append(together)
+        _tell(talk, together, several=True)
+    if given.report:
+        _report(talk, given.report, verdicts, circumstances)
+    if all(each.ok for each in verdicts):
+        return refused
+    if not circumstances.trust.anchors and not circumstances.province.anchors:
         talk.say(
             talk.t(
                 "没有信任根：用 --trust 根证书.pem 指定，或在节点目录中运行",
                 "no trust anchors: name a root with --trust ROOT.pem, or run it in a node's folder",
             )
         )
-    return 0 if fine else Integrity.exit_code
+    return Integrity.exit_code
 
 
-def prove(talk: Talk, file: Path, key: Sequence[str], row: int | None, to: Path | None) -> int:
+def _verify(talk: Talk, verifier: Verifier, path: Path, batch: bytes | None) -> Verdict | None:
+    """Verify one file; None for one of no known kind, or too large, which is told."""
+    try:
+        return verifier.verify(str(path), read(path), batch)
+    except Misconfigured:
+        raise
+    except Rejected as error:
+        what = Text(f"{path}：{error.what.zh}", f"{path}: {error.what.en}")
+        talk.error(Rejected(what, hint=error.hint))
+        return None
+
+
+def _learn(verifier: Verifier, path: Path) -> None:
+    try:
+        verifier.learn(read(path))
+    except ExchangeError:
+        return  # told when it is this file's turn
+
+
+def _beside(files: Sequence[Path]) -> Iterator[Path]:
+    """Name the batch that stands beside a receipt, as ``exchange cascade export`` writes them."""
+    for path in files:
+        if path.name.endswith(RECEIPT_SUFFIX):
+            yield path.with_name(path.name.removesuffix(RECEIPT_SUFFIX) + BATCH_SUFFIX)
+
+
+def _circumstances(given: argparse.Namespace) -> Circumstances:
+    from exchange.evidence.files import Circumstances
+    from exchange.seal.links import Trust
+
+    ours, theirs = _certificates(given.trust), _certificates(given.province)
+    if not theirs:
+        theirs = ours
+    if not (given.trust or given.province):
+        ours, theirs = _configured()
+    crls = tuple(each for path in given.crl for each in _ders(path))
+    stampers = _certificates(given.tsa_trust) if given.tsa_trust else None
+
+    def trust(anchors: tuple[bytes, ...]) -> Trust:
+        return Trust(anchors, crls, stampers, given.require_revocation)
+
+    return Circumstances(
+        trust=trust(ours),
+        province=trust(theirs),
+        at=given.at or datetime.now(UTC),
+        chain=_certificates(given.chain),
+        content=read(given.content) if given.content else None,
+        consistency=tuple(_hashes(path) for path in given.proof),
+    )
+
+
+def _certificates(paths: Sequence[Path]) -> tuple[bytes, ...]:
+    return tuple(each for path in paths for each in _ders(path))
+
+
+def _ders(path: Path) -> list[bytes]:
+    """Read the DER values of a PEM file, or of one in DER."""
+    from exchange.seal.der import from_pem
+
+    try:
+        return from_pem(read(path))
+    except ValueError as error:
+        raise _unreadable(path, "no PEM, no DER") from error
+
+
+def _hashes(path: Path) -> tuple[bytes, ...]:
+    try:
+        return tuple(b64decode(line, validate=True) for line in read(path).split())
+    except ValueError as error:
+        raise _unreadable(path, "not Base64") from error
+
+
+def _configured() -> tuple[tuple[bytes, ...], tuple[bytes, ...]]:
+    """Take the roots of the node found from here; none when there is no node.
+
+    A department's root says nothing about the province's receipts, nor the other way round.
+    """
+    try:
+        from exchange import settings as settings_room
+    except ModuleNotFoundError:
+        return (), ()  # the verifier alone is installed: no node can be here
+    from exchange.catalog.problems import CatalogErrors
+
+    try:
+        settings = settings_room.load(settings_room.find(Path.cwd()))
+    except CatalogErrors:
+        raise
+    except ExchangeError:
+        return (), ()
+    batches = settings.trust + (settings.gateway.trust if settings.gateway else ())
+    upstream = settings.upstream.trust if settings.upstream else ()
+
+    def roots(paths: tuple[Path, ...]) -> tuple[bytes, ...]:
+        return _certificates([settings.resolve(path) for path in paths])
+
+    return roots(batches), roots(upstream)
+
+
+def read(path: Path) -> bytes:
+    """Read a file; one that is too large, or no plain file, is refused before it is opened."""
+    try:
+        found = path.stat()
+        if not stat.S_ISREG(found.st_mode):
+            raise _unreadable(path, "not a file")
+        if found.st_size > MAX_FILE:
+            raise Rejected(
+                Text(
+                    f"{path} 有 {found.st_size:,} 字节，超过上限 {MAX_FILE:,}",
+                    f"{path} has {found.st_size:,} bytes, more than {MAX_FILE:,}",
+                ),
+                hint=Text("存证文件不会这么大", "no file of evidence is that large"),
+            )
+        with path.open("rb") as stream:
+            return stream.read(MAX_FILE)
+    except OSError as error:
+        raise _unreadable(path, error.strerror or "cannot read") from error
+
+
+def _unreadable(path: Path, why: str) -> Misconfigured:
+    return Misconfigured(
+        Text(f"读不到 {path}：{why}", f"cannot read {path}: {why}"),
+        hint=Text("请检查路径和权限", "check the path and its rights"),
+    )
+
+
+def _write(path: Path, data: bytes) -> None:
+    try:
+        path.write_bytes(data)
+    except OSError as error:
+        raise Misconfigured(
+            Text(f"无法写入 {path}：{error.strerror}", f"cannot write {path}: {error.strerror}"),
+            hint=Text("检查目录和权限", "check the folder and its rights"),
+        ) from error
+
+
+def _report(
+    talk: Talk, path: Path, verdicts: Sequence[Verdict], circumstances: Circumstances
+) -> None:
+    from exchange.evidence.report import certificate
+
+    page = certificate(
+        verdicts,
+        at=datetime.now(UTC),
+        version=__version__,
+        trust=circumstances.trust,
+        province=circumstances.province,
+    )
+    _write(path, page.encode())
+    talk.say(talk.t(f"验证书：{path}", f"certificate: {path}"))
+
+
+def _tell(talk: Talk, verdict: Verdict, *, several: bool) -> None:
+    told = verdict.verification.as_dict() | {"kind": verdict.kind}
+    talk.answer({"file": verdict.name, **told} if several else told)
+    if not talk.as_json:
+        talk.answer(None, "\n".join(_lines(talk, verdict)))
+
+
+def _lines(talk: Talk, verdict: Verdict) -> Iterator[str]:
+    from exchange.evidence.files import KINDS
+
+    yield f"{verdict.name}  {talk.text(KINDS[verdict.kind])}".strip()
+    for number, check in enumerate(verdict.verification.checks, start=1):
+        mark = "✗" if not check.ok else "!" if check.note else "✓"
+        yield f"  {mark} {number:>2} {check.name}  {talk.text(check.text)}"
+        if not check.ok and check.expected:
+            yield f"       {talk.t('应为', 'expected')}  {check.expected}"
+        if not check.ok:
+            yield f"       {talk.t('实为', 'found')}  {check.found or '-'}"
+    yield _conclusion(talk, verdict)
+
+
+def _conclusion(talk: Talk, verdict: Verdict) -> str:
+    found = verdict.verification
+    if not found.ok:
+        failed, names = len(found.failed), ", ".join(check.name for check in found.failed)
+        return talk.t(
+            f"✗ 不成立：{failed} 项未通过（{names}）",
+            f"✗ does not verify: {failed} of {len(found.checks)} checks failed ({names})",
+        )
+    told = talk.t(
+        f"✓ 成立：{len(found.checks)} 项全部通过", f"✓ verified: all {len(found.checks)} checks"
+    )
+    if found.notes:
+        told += talk.t(f"，{len(found.notes)} 项注意", f", {len(found.notes)} noted")
+    facts = found.facts
+    keys = ("resource", "receipt_no", "batch_no", "received_at", "sealed_at")
+    said = [str(facts[name]) for name in keys if facts.get(name)]
+    if said:
+        said.insert(1, talk.t(f"{found.rows:,} 条", f"{found.rows:,} records"))
+        told += "; " + ", ".join(said)
+    if isinstance(record := facts.get("record"), dict):
+        told += "".join(f"\n    {name} = {value}" for name, value in record.items())
+    return told
+
+
+# --- prove --------------------------------------------------------------------------------------
+
+
+def prove(talk: Talk, given: argparse.Namespace) -> int:
     """Write the proof of one record: to a file, or to stdout byte for byte."""
-    pairs = [item.partition("=") for item in key]
-    if bool(pairs) == (row is not None) or not all(equals for _, equals, _ in pairs):
+    from exchange.seal.prove import prove as prove_record
+
+    pairs = [item.partition("=") for item in given.key]
+    if bool(pairs) == (given.row is not None) or not all(equals for _, equals, _ in pairs):
         talk.say(
             talk.t(
                 "用 --key 字段=值（可多个）或 --row 序号 指定一条记录",
@@ -77,165 +423,13 @@ def prove(talk: Talk, file: Path, key: Sequence[str], row: int | None, to: Path 
         )
         return USAGE
     values = {name: value for name, _, value in pairs}
-    data = prove_record(_read(file), row=row, key=values or None)
-    if to is None:
+    data = prove_record(read(given.file), row=given.row, key=values or None)
+    if given.to is None:
         sys.stdout.flush()
         sys.stdout.buffer.write(data)
         sys.stdout.buffer.flush()
         return 0
-    try:
-        to.write_bytes(data)
-    except OSError as error:
-        raise Misconfigured(
-            Text(f"无法写入 {to}：{error.strerror}", f"cannot write {to}: {error.strerror}"),
-            hint=Text("检查目录和权限", "check the folder and its rights"),
-        ) from error
-    talk.answer(None, str(to))
-    talk.say(talk.t(f"验证：exchange verify {to}", f"verify: exchange verify {to}"))
+    _write(given.to, data)
+    talk.answer(None, str(given.to))
+    talk.say(talk.t(f"验证：exchange verify {given.to}", f"verify: exchange verify {given.to}"))
     return 0
-
-
-def _verify(path: Path, anchors: Trust, batch: Path | None) -> tuple[str, Verification]:
-    """Recognise a file by its content, by its name when that is damaged, and check it."""
-    data = _read(path)
-    match _kind(path, data):
-        case "batch":
-            return "batch", verify_batch(data, anchors=anchors.batches)
-        case "proof":
-            return "proof", verify_proof(data, anchors=anchors.batches)
-        case "receipt":
-            sent, why = _sent(path, batch)
-            return "receipt", _receipt(data, anchors.receipts, sent, why)
-    text = Text("文件是批次、回执或证明", "the file is a batch, a receipt or a proof")
-    found = data[:16].hex() or "empty"
-    return "unknown", Verification((Check("file", ok=False, text=text, found=found),))
-
-
-def _kind(path: Path, data: bytes) -> str:
-    if data.startswith(MAGIC):
-        return "batch"
-    if data.lstrip().startswith(b"{"):
-        if receipts.ENVELOPE.encode() in data:
-            return "receipt"
-        if PROOF.encode() in data:
-            return "proof"
-    if path.name.endswith(BATCH_SUFFIX):
-        return "batch"
-    return "receipt" if path.name.endswith(RECEIPT_SUFFIX) else "unknown"
-
-
-def _sent(path: Path, batch: Path | None) -> tuple[receipts.Sent | None, str]:
-    """Find what a receipt is about: the batch named, or the one beside it of the same stem."""
-    stem = path.name.removesuffix(".json").removesuffix(".receipt")
-    beside = path.with_name(stem + BATCH_SUFFIX)
-    if batch is None and not beside.is_file():
-        return None, "no batch given: name it with --batch"
-    try:
-        return receipts.Sent.of(open_batch(_read(batch or beside)).statement), ""
-    except Integrity as error:
-        return None, f"the batch cannot be read: {error.what.en}"
-
-
-def _receipt(
-    data: bytes, anchors: Sequence[bytes], sent: receipts.Sent | None, why: str
-) -> Verification:
-    """Check a receipt; without its batch the checks that need it fail, the others are made."""
-    if sent is not None:
-        return receipts.check(data, anchors=anchors, sent=sent)
-    found = receipts.check(data, anchors=anchors, sent=_echo(data))
-    checks = (
-        replace(check, ok=False, expected="", found=why) if check.name in _NEEDS_BATCH else check
-        for check in found.checks
-    )
-    return replace(found, checks=tuple(checks))
-
-
-def _echo(data: bytes) -> receipts.Sent:
-    """Take what was sent from the receipt itself: its other checks can be made then."""
-    try:
-        said = receipts.read(data)
-    except Integrity:
-        return receipts.Sent(
-            batch_no="", resource="", resource_code="", statement="", root="", rows=0, sealed_at=""
-        )
-    return receipts.Sent(
-        batch_no=said.batch_no,
-        resource=said.resource,
-        resource_code=said.resource_code,
-        statement=said.statement,
-        root=said.root,
-        rows=said.rows_sent,
-        sealed_at=said.received_at,
-    )
-
-
-def _read(path: Path) -> bytes:
-    """Read a file of evidence, one byte beyond the largest so that the checks see the excess."""
-    try:
-        with path.open("rb") as stream:
-            return stream.read(MAX_FILE + 1)
-    except OSError as error:
-        raise Misconfigured(
-            Text(f"读不到 {path}：{error.strerror}", f"cannot read {path}: {error.strerror}"),
-            hint=Text("请检查路径和权限", "check the path and its rights"),
-        ) from error
-
-
-def _given(paths: Sequence[Path]) -> Trust:
-    roots = tuple(root for path in paths for root in read_certificates(path))
-    return Trust(roots, roots)
-
-
-def _configured() -> Trust:
-    """Take the roots of the node found from here; none when there is no node.
-
-    A department's root says nothing about the province's receipts, nor the other way round.
-    """
-    try:
-        settings = settings_room.load(settings_room.find(Path.cwd()))
-    except CatalogErrors:
-        raise
-    except ExchangeError:
-        return Trust()
-    batches = settings.trust + (settings.gateway.trust if settings.gateway else ())
-    upstream = settings.upstream.trust if settings.upstream else ()
-
-    def roots(paths: tuple[Path, ...]) -> tuple[bytes, ...]:
-        return tuple(r for path in paths for r in read_certificates(settings.resolve(path)))
-
-    return Trust(roots(batches), roots(upstream))
-
-
-def _print(talk: Talk, path: Path, kind: str, found: Verification) -> None:
-    lines = [f"{path}  {talk.text(_KINDS[kind])}"]
-    for number, check in enumerate(found.checks, start=1):
-        mark = "✓" if check.ok else "✗"
-        lines.append(f"  {mark} {number:>2} {check.name}  {talk.text(check.text)}")
-        if not check.ok and check.expected:
-            lines.append(f"       {talk.t('应为', 'expected')}  {check.expected}")
-        if not check.ok:
-            lines.append(f"       {talk.t('实为', 'found')}  {check.found or '-'}")
-    lines.append(_verdict(talk, kind, found))
-    talk.answer(None, "\n".join(lines))
-
-
-def _verdict(talk: Talk, kind: str, found: Verification) -> str:
-    if not found.ok:
-        failed, names = len(found.failed), ", ".join(check.name for check in found.failed)
-        return talk.t(
-            f"✗ 不成立：{failed} 项未通过（{names}）",
-            f"✗ does not verify: {failed} of {len(found.checks)} checks failed ({names})",
-        )
-    facts: dict[str, Any] = dict(found.facts)
-    head = talk.t(
-        f"✓ 成立：{len(found.checks)} 项全部通过", f"✓ verified: all {len(found.checks)} checks"
-    )
-    number = facts.get("receipt_no") or facts.get("batch_no", "")
-    at = facts.get("received_at") or facts.get("sealed_at", "")
-    told = talk.t(
-        f"{head}；{facts.get('resource', '')} {number}，{found.rows:,} 条，{at}",
-        f"{head}; {facts.get('resource', '')} {number}, {found.rows:,} records, {at}",
-    )
-    if kind == "proof":
-        told += "".join(f"\n    {name} = {value}" for name, value in facts["record"].items())
-    return told

@@ -43,10 +43,8 @@ def main(arguments: Sequence[str]) -> int:
     os.environ.update(taken)
     talk = Talk(language(), as_json="--json" in rest)
 
-    from exchange.cli.commands import application
-
     try:
-        return application(talk.lang, rest)
+        return _run(talk, rest)
     except ExchangeError as error:
         talk.error(error)
         return error.exit_code
@@ -57,6 +55,20 @@ def main(arguments: Sequence[str]) -> int:
         # The reader of our output went away (head, less): not an error of ours.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
+
+
+def _run(talk: Talk, arguments: Sequence[str]) -> int:
+    from exchange.cli import evidence
+
+    if arguments and arguments[0] in evidence.COMMANDS:
+        return evidence.run(talk, arguments)
+    try:
+        from exchange.cli.commands import application
+    except ModuleNotFoundError as error:
+        if (error.name or "").partition(".")[0] == "exchange":
+            raise
+        return evidence.alone(talk, arguments)
+    return application(talk.lang, list(arguments))
 
 
 def run() -> NoReturn:

@@ -345,7 +345,12 @@ def verify_package(data: bytes, *, trust: Trust, province: Trust | None = None) 
     else:
         checks += _check_log(package, statement)
         received = receipts.check(
-            package.receipt, anchors=theirs.anchors, sent=receipts.Sent.of(statement)
+            package.receipt,
+            anchors=theirs.anchors,
+            sent=receipts.Sent.of(statement),
+            crls=theirs.crls,
+            tsa_anchors=theirs.tsa_anchors,
+            require_revocation=theirs.require_revocation,
         )
         checks += [replace(each, name=f"receipt.{each.name}") for each in received.checks]
         facts["receipt"] = dict(received.facts)

@@ -174,8 +174,18 @@ def read(data: bytes) -> Receipt:
         ) from error
 
 
-def check(data: bytes, *, anchors: Sequence[bytes], sent: Sent) -> Verification:
+def check(
+    data: bytes,
+    *,
+    anchors: Sequence[bytes],
+    sent: Sent,
+    crls: Sequence[bytes] = (),
+    tsa_anchors: Sequence[bytes] | None = None,
+    require_revocation: bool = False,
+) -> Verification:
     """Check a receipt against what was sent; ``anchors`` are the province's roots (DER).
+
+    ``crls``, ``tsa_anchors`` and ``require_revocation`` as in :class:`exchange.seal.links.Trust`.
 
     1. format: the envelope is canonical, every field present and well formed
     2. code: the province accepted the batch
@@ -206,6 +216,9 @@ def check(data: bytes, *, anchors: Sequence[bytes], sent: Sent) -> Verification:
                 property_info=receipt.property_info,
                 chain=envelope.chain,
                 anchors=anchors,
+                crls=crls,
+                tsa_anchors=tsa_anchors,
+                require_revocation=require_revocation,
             ),
         ),
         rows=receipt.rows_accepted,
