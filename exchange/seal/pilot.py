@@ -11,6 +11,7 @@ import base64
 from collections.abc import Mapping
 from datetime import datetime, timedelta
 from html import escape
+from math import radians
 from pathlib import Path
 from typing import Final
 
@@ -117,10 +118,13 @@ def draw_round(name: str) -> bytes:
     """
     span = min(260.0, 22.0 * len(name))
     step = span / max(len(name) - 1, 1)
-    size = min(5.2, 0.30 * step)
+    # As large as neighbours allow where they are closest, at their feet.
+    turn = 0.95 * radians(step)
+    size = min(5.2, 17.4 * turn / (1 + 0.9 * turn))
+    feet = 2.6 + 0.9 * size
     letters = "".join(
         f'<text transform="rotate({(number * step - span / 2) if len(name) > 1 else 0:.2f}'
-        f' 20 20)" x="20" y="7.6">{escape(character)}</text>'
+        f' 20 20)" x="20" y="{feet:.2f}">{escape(character)}</text>'
         for number, character in enumerate(name)
     )
     star = "20,13 21.571,17.837 26.657,17.837 22.543,20.826 24.114,25.663 20,22.674 "
