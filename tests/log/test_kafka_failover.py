@@ -11,6 +11,7 @@ from exchange.bench.broker import brokers
 from exchange.log import Message, Topic
 from exchange.log.kafka import KafkaLog
 from exchange.settings import KafkaSettings
+from tests.log.security import wait_for
 
 LANES = 6
 """With three brokers each leads some lanes and coordinates some of the transactional ids."""
@@ -28,10 +29,18 @@ def test_every_lane_is_written_on_while_brokers_go_and_come(end: str) -> None:
                 write(log, topic, b"before", written)
                 getattr(cluster, end)(number)
                 write(log, topic, b"without", written)
+                wait_for(lambda: seen(log, topic) == (2, LANES, 0))
                 cluster.start(number)
+                wait_for(lambda: seen(log, topic) == (3, 0, 0))
             for lane in range(LANES):
                 entries = log.read(topic.name, lane, 0, max_entries=100)
                 assert [entry.value for entry in entries] == written
+
+
+def seen(log: KafkaLog, topic: Topic) -> tuple[int, int, int]:
+    """Return how many brokers there are, lanes whose copies are behind, and lanes that wait."""
+    health = log.health([topic])
+    return health.brokers, len(health.behind), len(health.stuck)
 
 
 def write(log: KafkaLog, topic: Topic, value: bytes, written: list[bytes]) -> None:

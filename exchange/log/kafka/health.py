@@ -41,7 +41,8 @@ class Health:
 
 def health(cluster: Cluster, settings: KafkaSettings, topics: Sequence[Topic]) -> Health:
     """Ask the cluster; changes nothing."""
-    about = cluster.describe_cluster()
+    brokers = cluster.describe_cluster()["brokers"]
+    alive = [row["broker_id"] for row in brokers if not row.get("is_fenced", False)]
     rows = cluster.describe_topics([topic.name for topic in topics])
     behind: list[Lane] = []
     stuck: list[Lane] = []
@@ -55,11 +56,11 @@ def health(cluster: Cluster, settings: KafkaSettings, topics: Sequence[Topic]) -
                 behind.append(lane)
     return Health(
         version=cluster.version(),
-        brokers=len(about["brokers"]),
+        brokers=len(alive),
         behind=tuple(sorted(behind)),
         stuck=tuple(sorted(stuck)),
         rights={row["name"]: frozenset(row["authorized_operations"] or ()) for row in rows},
-        memory=_memory(cluster, str(about["brokers"][0]["broker_id"])),
+        memory=_memory(cluster, str(alive[0])),
     )
 
 
