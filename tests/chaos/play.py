@@ -102,8 +102,9 @@ def play(seed: int, seconds: float, *, module: str = "exchange", keep: str | Non
 
 
 def _keep(made: Stage, folder: Path, kept: Path) -> None:
-    """Copy what the workers, the node and the brokers said and wrote."""
+    """Copy what the workers, the node and the brokers said and wrote, and what was broken when."""
     shutil.copytree(folder, kept, dirs_exist_ok=True)
+    (kept / "events.txt").write_text("\n".join(made.journal) + "\n")
     for number in range(3):
         shutil.copyfile(made.cluster.log(number), kept / f"broker-{number}.log")
 

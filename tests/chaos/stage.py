@@ -188,6 +188,8 @@ class Stage:
     appended: dict[str, list[tuple[Record, datetime]]] = field(default_factory=dict)
     """What each source holds, with the time when it surely did."""
     counts: Counter[str] = field(default_factory=Counter)
+    journal: list[str] = field(default_factory=list)
+    """What was broken when."""
     undone: set[str] = field(default_factory=set)
     """Events that could not be had on this machine."""
 
@@ -210,8 +212,10 @@ class Stage:
     def do(self, name: str, event: Event, stop: threading.Event) -> None:
         """Play an event of a track: break, wait, mend."""
         self.counts[event.what] += 1
+        self.journal.append(f"{now():%H:%M:%S.%f} {name}: {event}")
         with _BREAKS[event.what](self, name, event):
             stop.wait(event.lasts)
+        self.journal.append(f"{now():%H:%M:%S.%f} {name}: mended")
 
     def find(self, event: Event) -> int:
         """Return the broker that has a role now; any when the cluster cannot tell."""
