@@ -408,8 +408,13 @@ def _certificates(mark: Mark, opened: _Sealed) -> Html:
         Text("持有者 / 签发者", "holder / issuer"),
         Text("序列号、有效期、指纹", "serial number, validity, fingerprint"),
     )
-    head = tag("tr", *(tag("th", _both(each)) for each in heads))
-    return tag("table", head, *rows.values(), css="certificates") if rows else Html("")
+    return _table(heads, list(rows.values()), css="certificates") if rows else Html("")
+
+
+def _table(heads: Iterable[Text], rows: Iterable[Html], *, css: str) -> Html:
+    """Make a table whose head is repeated on every page."""
+    head = tag("thead", tag("tr", *(tag("th", _both(each)) for each in heads)))
+    return tag("table", head, tag("tbody", *rows), css=css)
 
 
 def _certificate(role: Text, found: Certificate) -> Html:
@@ -445,7 +450,7 @@ def _checks(checks: Sequence[Check]) -> Html:
         Text("代号", "code"),
         Text("内容", "what is checked"),
     )
-    rows = [tag("tr", *(tag("th", _both(each)) for each in heads))]
+    rows: list[Html] = []
     for number, check in enumerate(checks, start=1):
         state = "fail" if not check.ok else "note" if check.note else "good"
         told = [_both(check.text)]
@@ -465,7 +470,7 @@ def _checks(checks: Sequence[Check]) -> Html:
                 css=state,
             )
         )
-    return tag("table", *rows, css="checks")
+    return _table(heads, rows, css="checks")
 
 
 _CHANGED: Final = Text(

@@ -38,7 +38,7 @@ class Page(HTMLParser):
         re.findall(
             r"\w+",
             "html head meta title style body section footer div h1 h2 h3 p b span br code ul li "
-            "table tr th td figure figcaption img",
+            "table thead tbody tr th td figure figcaption img",
         )
     )
     ATTRIBUTES = frozenset(
