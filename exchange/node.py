@@ -24,6 +24,7 @@ from zlib import crc32
 from exchange.catalog.loader import load as load_catalog
 from exchange.catalog.model import Catalog, Resource
 from exchange.errors import Misconfigured
+from exchange.keeping import Ask, EvidenceDoor
 from exchange.log import (
     CURSORS,
     RECEIPTS,
@@ -37,6 +38,7 @@ from exchange.log import (
 )
 from exchange.pipeline import CascadeDoor, House, PullDoor, SealDoor, ViewDoor
 from exchange.seal.folder import Key, key_at, open_sealer, read_certificates, read_keys
+from exchange.seal.links import Trust
 from exchange.seal.register import State, admit
 from exchange.seal.ses import Sealer
 from exchange.seal.signers import GuardedSigner
@@ -46,7 +48,7 @@ from exchange.text import Text
 
 if TYPE_CHECKING:
     from exchange.cascade.delivery import Outcome, Policy
-    from exchange.cascade.profiles import Batch
+    from exchange.cascade.profiles import Answer, Batch, Request, Target
     from exchange.connect import Connector, Source
     from exchange.log.kafka import KafkaLog
     from exchange.seal.stamping import Stamping
@@ -277,7 +279,10 @@ class Node:
 
         Its key is the one of this moment. It asks the register before every signature.
         """
-        name = self.seal_name(resource.department.id)
+        return self.seal_named(self.seal_name(resource.department.id))
+
+    def seal_named(self, name: str) -> Sealer:
+        """Return a seal by the name that the settings have for it."""
         seal = self.settings.seals[name]
         key = self.seal_key(seal)
         known, sealer = self._sealers.get(name, (None, None))
@@ -433,11 +438,57 @@ class Node:
             policy,
         )
 
+    def evidence_door(self) -> EvidenceDoor:
+        """Open the door to the evidence log; raises Locked while another process has it."""
+        settings, upstream = self.settings.evidence, self.settings.upstream
+        witnessed = upstream is not None and upstream.witness is not None
+        return EvidenceDoor.open(
+            self.house,
+            self.settings.resolve(settings.folder),
+            self.origin,
+            sealer=self.evidence_sealer,
+            resources=self.resources(),
+            ask=(lambda *asked: self._witness(*asked)) if witnessed else None,
+            witnesses=Trust(self.anchors(upstream.trust)) if upstream is not None else None,
+        )
+
+    @property
+    def origin(self) -> str:
+        """Name of the node's evidence log."""
+        return self.settings.evidence.origin or f"exchange/{self.settings.node.code}"
+
+    def evidence_sealer(self) -> Sealer:
+        """Return the seal whose key signs the checkpoints of the evidence log."""
+        seals = self.settings.seals
+        usual = "default" if "default" in seals else next(iter(seals), "-")
+        name = self.settings.evidence.seal or usual
+        if name not in seals:
+            raise Misconfigured(
+                Text(f"没有名为 {name} 的印章", f"there is no seal {name}"),
+                hint=Text("请检查 evidence.seal 与 seals", "check evidence.seal and seals"),
+            )
+        return self.seal_named(name)
+
+    @cached_property
+    def _witness(self) -> Ask:
+        """What asks the province to sign a checkpoint along; for use by one thread."""
+        from exchange.cascade.witness import ask
+
+        assert self.settings.upstream is not None  # noqa: S101 - the caller has looked
+        target, post = self._province(self.settings.upstream.witness or "")
+        return lambda note, old, proof, certificates: ask(
+            note.to_bytes(),
+            old=old,
+            proof=proof,
+            certificates=certificates,
+            target=target,
+            post=post,
+            now=self.clock,
+        )
+
     def sender(self) -> Callable[[Batch], Outcome]:
         """Make what sends a batch to the province once; for use by one thread."""
-        from exchange.cascade.profiles import Target, attempt, profile
-        from exchange.cascade.signing import Credentials
-        from exchange.cascade.transport import Limits, Transport
+        from exchange.cascade.profiles import attempt, profile
 
         upstream = self.settings.upstream
         if upstream is None:
@@ -445,6 +496,18 @@ class Node:
                 Text("没有配置上级平台", "no upstream is configured"),
                 hint=Text("在 exchange.yaml 中填写 upstream", "fill in upstream: in exchange.yaml"),
             )
+        target, post = self._province(upstream.path)
+        chosen = profile(upstream.profile)
+        return lambda batch: attempt(batch, target, profile=chosen, post=post, now=self.clock)
+
+    def _province(self, path: str) -> tuple[Target, Callable[[Request], Answer]]:
+        """Open the way to one service of the province."""
+        from exchange.cascade.profiles import Target
+        from exchange.cascade.signing import Credentials
+        from exchange.cascade.transport import Limits, Transport
+
+        upstream = self.settings.upstream
+        assert upstream is not None  # noqa: S101 - callers have looked
         transport = Transport(
             upstream.endpoint,
             monotonic=time.monotonic,
@@ -454,10 +517,5 @@ class Node:
         )
         self._open.callback(transport.close)
         secret = self.settings.secret(upstream.secret, self.environ)
-        target = Target(
-            upstream.endpoint, Credentials(upstream.rid, upstream.sid, secret), upstream.path
-        )
-        chosen = profile(upstream.profile)
-        return lambda batch: attempt(
-            batch, target, profile=chosen, post=transport.post, now=self.clock
-        )
+        target = Target(upstream.endpoint, Credentials(upstream.rid, upstream.sid, secret), path)
+        return target, transport.post

@@ -94,7 +94,7 @@ _LONG_RECORD = 256 * 1024
 """Bytes of a record from which on it may not fit a batch."""
 _NOTES = 500
 """Notes in one message."""
-_FENCED = 10
+_FENCED = 100
 """How often in a row a worker may find that another was faster."""
 
 
@@ -925,7 +925,8 @@ class CascadeDoor:
                 return  # Another worker has settled it.
             if delivery.state is State.RECEIPTED and receipt is not None:
                 key = f"{delivery.resource}/{delivery.batch_no}"
-                tx.append(Message(RECEIPTS, receipt.content, key, headers={"kind": "receipt"}))
+                headers = {"kind": "receipt", "lane": str(lane)}
+                tx.append(Message(RECEIPTS, receipt.content, key, headers=headers))
             if way.put_back:
                 tx.append(state_message(again_key(name, lane), {}))
             else:

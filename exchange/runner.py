@@ -24,14 +24,16 @@ from exchange.cascade.delivery import Delivery, Policy, State
 from exchange.cascade.delivery import Outcome as Answer
 from exchange.cascade.profiles import Batch
 from exchange.errors import Denied, ExchangeError, Integrity, Misconfigured, Rejected, Transient
+from exchange.evidence.log import Locked
+from exchange.keeping import EvidenceDoor
 from exchange.log import Fenced
-from exchange.node import Node
+from exchange.node import Node, Turns
 from exchange.pipeline import CascadeDoor, SealDoor, Sealed, ViewDoor
 from exchange.rebuild import catch_up
 from exchange.store.rows import PullRow
 from exchange.text import Text
 
-ROOMS = ("pull", "seal", "cascade")
+ROOMS = ("pull", "seal", "cascade", "evidence")
 ATTEMPTS = 3
 """How often ``run --once`` offers a batch before it leaves the batch for the next run."""
 _PATIENCE = timedelta(seconds=10)
@@ -70,6 +72,8 @@ class Outcome:
     """By resource, columns of its sources that the catalog does not name."""
     coarsened: dict[str, dict[str, int]] = field(default_factory=dict)
     """By resource and field, instants of which only the milliseconds were kept."""
+    kept: int = 0
+    """Statements and receipts that are new in the evidence log."""
     halted: set[str] = field(default_factory=set)
     """Rooms and resources that wait for a person: ``seal/x``, ``cascade/x``."""
     errors: dict[str, ExchangeError] = field(default_factory=dict)
@@ -342,6 +346,9 @@ class Runner:
             self._dropped(outcome)
             if courier is not None:
                 courier.finish()
+            with closing(_Keeper(self.node, outcome)) as keeper:
+                if "evidence" in self.rooms:
+                    keeper.turn()
         outcome.waiting = _open_batches(self.node)
         return outcome
 
@@ -351,7 +358,8 @@ class Runner:
         schedule = Schedule(self.node)
         told: dict[str, str] = {}
         with (
-            closing(self.node.turns()) as turns,
+            self._turns() as turns,
+            closing(_Keeper(self.node, outcome, stop)) as keeper,
             self._courier(outcome, attempts=None, idle=_SUPERVISED_IDLE_SECONDS) as courier,
             _Seals(self.node, outcome, self.said, courier, stop) as seals,
         ):
@@ -359,7 +367,7 @@ class Runner:
                 if courier is not None:
                     courier.check()
                 with outcome.keep("log"):  # which does not answer now, but will
-                    if "pull" in self.rooms:
+                    if turns is not None:
                         schedule.own(turns.sources(), self.node.clock())
                         for name in schedule.due(self.node.clock()):
                             if stop.is_set():
@@ -371,6 +379,8 @@ class Runner:
                                 schedule.forget(name)
                     for resource in self.node.resources():
                         self._seal(resource, seals, courier)
+                    if "evidence" in self.rooms:
+                        keeper.turn()
                     self._dropped(outcome)
                 now = {where: str(error) for where, error in list(outcome.errors.items())}
                 for where in now.keys() - {w for w in told if told[w] == now.get(w)}:
@@ -378,6 +388,15 @@ class Runner:
                 told = now
                 self.turned(outcome)
                 stop.wait(_SUPERVISED_IDLE_SECONDS)
+
+    @contextmanager
+    def _turns(self) -> Iterator[Turns | None]:
+        """Join those who share the sources; who does not pull takes nobody's turn."""
+        if "pull" not in self.rooms:
+            yield None
+            return
+        with closing(self.node.turns()) as turns:
+            yield turns
 
     @contextmanager
     def _courier(
@@ -546,6 +565,58 @@ class _Seals:
         self._outcome.notes += view.notes - before
         if self._courier is not None:
             self._courier.want(resource)
+
+
+class _Keeper:
+    """Keeps the evidence log up with the log, and shows it to the witness now and then.
+
+    Another process that has the log open is left to it. While the province does not answer, it
+    is not asked: what is missing is told by its deliveries.
+    """
+
+    def __init__(self, node: Node, outcome: Outcome, stop: threading.Event | None = None) -> None:
+        self._node = node
+        self._outcome = outcome
+        self._stop = stop
+        self._door: EvidenceDoor | None = None
+        self._resources: list[str] = []
+        self._shown: datetime | None = None
+        """When the witness was asked last."""
+
+    def close(self) -> None:
+        """Give the evidence log free."""
+        if self._door is not None:
+            self._door.close()
+            self._door = None
+
+    def turn(self) -> None:
+        """Append what is new; then have it witnessed when that is due."""
+        with self._outcome.keep("evidence"):
+            try:
+                self._append()
+            except Locked:
+                return
+        away = any(where.startswith("cascade") for where in list(self._outcome.errors))
+        if self._door is not None and self._due() and not away:
+            with self._outcome.keep("evidence/witness"):
+                self._shown = self._node.clock()
+                self._door.witness()
+
+    def _append(self) -> None:
+        resources = self._node.resources()
+        if resources != self._resources:  # a new one may have come: its topics are read too
+            self.close()
+        if self._door is None:
+            self._door, self._resources = self._node.evidence_door(), resources
+        while self._stop is None or not self._stop.is_set():
+            if (new := self._door.step()) is None:
+                break
+            self._outcome.kept += new
+
+    def _due(self) -> bool:
+        if self._shown is None or self._stop is None:
+            return True
+        return abs(self._node.clock() - self._shown) >= self._node.settings.evidence.every
 
 
 def _over_limits(resource: str, why: Text) -> Rejected:

@@ -103,6 +103,7 @@ class UpstreamSettings(_Frozen):
     insecure_http: bool = False
     trust: tuple[Path, ...]
     backlog: Annotated[int, Field(ge=1)] = 10_000
+    witness: str | None = "witness"
 
 
 class GatewayClient(_Frozen):
@@ -126,8 +127,24 @@ class GatewaySection(_Frozen):
     trust: tuple[Path, ...]
     clock_skew: Duration = timedelta(minutes=10)
     province: str = "23"
+    witness: str = "witness"
+    witness_name: Annotated[str, Field(pattern=r"^[!-*,-~]{1,128}$")] = "province"
     certificate: Path | None = None
     key: Path | None = None
+
+
+class EvidenceSettings(_Frozen):
+    """The evidence log (存证日志): its folder, its name for ever, and whose seal signs it.
+
+    Without ``origin`` it is ``exchange/<node.code>``; without ``seal`` it is ``default``, or the
+    first one that the settings name. ``every``: how often it is shown to the
+    witness while there is something new.
+    """
+
+    folder: Path = Path("data/evidence")
+    origin: Annotated[str, Field(pattern=r"^[!-*,-~]{1,128}$")] | None = None
+    seal: str | None = None
+    every: Duration = timedelta(minutes=1)
 
 
 class KafkaSettings(_Frozen):
@@ -253,6 +270,7 @@ class Settings(_Frozen):
     tsa: TsaSettings | None = None
     trust: tuple[Path, ...] = ()
     upstream: UpstreamSettings | None = None
+    evidence: EvidenceSettings = EvidenceSettings()
     gateway: GatewaySection | None = None
     registry: RegistrySettings | None = None
     metrics: MetricsSettings | None = None

@@ -142,7 +142,7 @@ def run(
         list[str] | None,
         typer.Option(
             help=both("只运行这一段，可多个：", "this room only, repeatable: ")
-            + "pull|seal|cascade"
+            + "pull|seal|cascade|evidence"
         ),
     ] = None,
     workers: Annotated[

@@ -288,27 +288,35 @@ class Signers:
 
         ``checkpoint.*`` of the log, then ``witness.*`` of each witness; there has to be one.
         """
-        checkpoint = note.checkpoint
-        checks = self._check("log", note.signature, checkpoint)
+        checks = self.check_log(note)
         for each in note.witnesses:
-            checks += self._check("witness", each, checkpoint)
-            at = seconds(each.at or 0)
-            checks.append(
-                Check(
-                    "witness.time",
-                    at is not None and at >= checkpoint.time - CLOCK_SKEW,
-                    Text(
-                        "见证时间不早于检查点", "the witness signed after the checkpoint was made"
-                    ),
-                    expected=f">= {instant(checkpoint.time - CLOCK_SKEW)}",
-                    found=printed(at),
-                )
-            )
+            checks += self._check_witness(note.checkpoint, each)
         if not note.witnesses:
             checks.append(
                 Check("witness.signature", ok=False, text=_WITNESSED, expected="a witness's line")
             )
         return checks
+
+    def check_log(self, note: Note) -> list[Check]:
+        """Check the signature of the log alone, as a witness does before it signs along."""
+        return self._check("log", note.signature, note.checkpoint)
+
+    def check_witness(self, note: Note, line: bytes) -> list[Check]:
+        """Check a witness's line for a note; raises ValueError for a line that is none."""
+        return self._check_witness(note.checkpoint, Signed.from_bytes(line, witness=True))
+
+    def _check_witness(self, checkpoint: Checkpoint, signed: Signed) -> list[Check]:
+        at = seconds(signed.at or 0)
+        return [
+            *self._check("witness", signed, checkpoint),
+            Check(
+                "witness.time",
+                at is not None and at >= checkpoint.time - CLOCK_SKEW,
+                Text("见证时间不早于检查点", "the witness signed after the checkpoint was made"),
+                expected=f">= {instant(checkpoint.time - CLOCK_SKEW)}",
+                found=printed(at),
+            ),
+        ]
 
     def _check(self, role: Role, signed: Signed, checkpoint: Checkpoint) -> list[Check]:
         prefix, text, what = _ROLES[role]

@@ -82,6 +82,10 @@ def read_head(disk: Disk) -> Head | None:
         raise broken(HEAD, Text(f"无法识别（{error}）", str(error))) from error
 
 
+class Locked(Transient):
+    """Another process has the log open to append."""
+
+
 class Reader:
     """A log as it was when it was opened, for reading; a writer may go on meanwhile."""
 
@@ -193,9 +197,9 @@ class EvidenceLog(Reader):
     def open(cls, folder: Path, *, origin: str) -> Self:
         """Open the log in ``folder`` to append, or begin a new one named ``origin``.
 
-        Whatever an interrupted append left behind is cleared away. Raises Transient when
-        another process has it open or the disk fails, Misconfigured for another log's folder,
-        Integrity when the log is broken (nothing is changed then).
+        Whatever an interrupted append left behind is cleared away. Raises Locked when
+        another process has it open, Transient when the disk fails, Misconfigured for another
+        log's folder, Integrity when the log is broken (nothing is changed then).
         """
         disk = Disk(folder)
         with _disk_errors(), contextlib.ExitStack() as undo:
@@ -458,8 +462,8 @@ class _disk_errors(contextlib.AbstractContextManager[None]):  # noqa: N801 - rea
             ) from error
 
 
-def _locked(folder: Path) -> Transient:
-    return Transient(
+def _locked(folder: Path) -> Locked:
+    return Locked(
         Text(
             f"存证日志 {folder} 正被另一个进程写入",
             f"another process has the evidence log {folder} open",

@@ -16,8 +16,10 @@ from starlette.requests import ClientDisconnect
 
 from exchange.cascade.profiles import BATCH_HEADER, DEPARTMENT_HEADER, RESOURCE_HEADER
 from exchange.cascade.signing import Claim
+from exchange.cascade.witness import MAX_BODY
 from exchange.gateway.reception import Reception, Reply
 from exchange.gateway.settings import GatewaySettings
+from exchange.gateway.witness import Witness
 from exchange.seal.ses import Sealer
 from exchange.store.database import Store
 
@@ -52,6 +54,13 @@ def create_app(
         entropy=entropy,
         at=at,
     )
+    witness = Witness(
+        name=settings.witness_name,
+        anchors=settings.anchors,
+        store=store,
+        sealer=sealer,
+        clock=clock,
+    )
     limiter = CapacityLimiter(settings.workers)
     app = FastAPI(title="exchange gateway", openapi_url=None, docs_url=None, redoc_url=None)
 
@@ -59,30 +68,26 @@ def create_app(
     async def health() -> JSONResponse:
         return _json(Reply(200, "正常"))
 
+    @app.post(f"/sysapi/{settings.witness}")
+    async def checkpoint(request: Request) -> JSONResponse:
+        body = await _body(request, settings, clock, MAX_BODY)
+        if isinstance(body, JSONResponse):
+            return body
+        return _json(await run_sync(lambda: witness.take(body, rid=_rid(request, settings))))
+
     @app.post(f"/sysapi/{settings.path}")
     async def batch(request: Request) -> JSONResponse:
-        denied = authenticate(
-            Claim.of(request.headers, settings.family), settings=settings, now=clock()
-        )
-        try:
-            async with asyncio.timeout(settings.body_seconds):
-                body = await _read(request, settings.max_body, keep=denied is None)
-        except TimeoutError:
-            return _json(Reply(408, "请求体接收超时"), close=True)
-        except ClientDisconnect:
-            return _json(Reply(400, "连接中断"), close=True)
-        if denied is not None:
-            return _json(denied)
-        if body is None:
-            return _json(Reply(413, f"请求体超过 {settings.max_body} 字节"), close=True)
-        rid = request.headers[f"{settings.family}_rid"]
+        body = await _body(request, settings, clock, settings.max_body)
+        if isinstance(body, JSONResponse):
+            return body
         claimed = {
             name: request.headers[header]
             for name, header in _CLAIMS.items()
             if header in request.headers
         }
         reply = await run_sync(
-            lambda: reception.take(body, rid=rid, claimed=claimed), limiter=limiter
+            lambda: reception.take(body, rid=_rid(request, settings), claimed=claimed),
+            limiter=limiter,
         )
         return _json(reply)
 
@@ -95,6 +100,31 @@ def create_app(
         return _json(Reply(500, "网关内部错误"))
 
     return app
+
+
+async def _body(
+    request: Request, settings: GatewaySettings, clock: Callable[[], datetime], limit: int
+) -> bytes | JSONResponse:
+    """Return the body of a known caller, or the answer to anybody else."""
+    denied = authenticate(
+        Claim.of(request.headers, settings.family), settings=settings, now=clock()
+    )
+    try:
+        async with asyncio.timeout(settings.body_seconds):
+            body = await _read(request, limit, keep=denied is None)
+    except TimeoutError:
+        return _json(Reply(408, "请求体接收超时"), close=True)
+    except ClientDisconnect:
+        return _json(Reply(400, "连接中断"), close=True)
+    if denied is not None:
+        return _json(denied)
+    if body is None:
+        return _json(Reply(413, f"请求体超过 {limit} 字节"), close=True)
+    return body
+
+
+def _rid(request: Request, settings: GatewaySettings) -> str:
+    return request.headers[f"{settings.family}_rid"]
 
 
 def authenticate(claim: Claim, *, settings: GatewaySettings, now: datetime) -> Reply | None:

@@ -13,6 +13,7 @@ from datetime import datetime
 from pathlib import Path
 
 from exchange.errors import ExchangeError, Misconfigured, Rejected
+from exchange.evidence.checkpoint import Checkpoint
 from exchange.gateway.files import write_durably
 from exchange.receipt.receipt import Receipt, issue
 from exchange.seal.container import Container
@@ -86,10 +87,17 @@ class Reception:
                 return Reply(400, f"请求头中的 {name} 与批次声明不一致")
         kept = self.store.received.get(
             statement.department, statement.resource, statement.batch_no
-        ) or self._keep(data, statement)
+        ) or self._keep(data, statement, rid)
         return self._answer(kept, statement, rid)
 
-    def _keep(self, data: bytes, statement: Statement) -> ReceivedRow:
+    def _log(self, rid: str) -> str:
+        """Say what of the caller's evidence log was seen last; the receipt's seal covers it."""
+        for row in self.store.witnessed.of(rid)[:1]:
+            head = Checkpoint.from_bytes(row.note).head
+            return f"{head.origin} {head.size} {head.root.hex()}"
+        return ""
+
+    def _keep(self, data: bytes, statement: Statement, rid: str) -> ReceivedRow:
         """Make the file durable, then the row; return the row that counts.
 
         When one number comes twice at once, the row of whoever was first is returned.
@@ -115,6 +123,7 @@ class Reception:
             message="接收成功",
             received_at=instant(now),
             province=self.province,
+            log=self._log(rid),
         )
         row = ReceivedRow(
             sender=statement.department,

@@ -42,6 +42,10 @@ class GatewaySettings:
     """0 takes a free one and announces it."""
     tls: Tls | None = None
     path: str = "batch"
+    witness: str = "witness"
+    """Path of the service that signs callers' checkpoints along."""
+    witness_name: str = "province"
+    """Our name in those lines: printable ASCII without spaces and plus signs."""
     family: Family = "gjzwfwpt"
     window: timedelta = timedelta(minutes=10)
     """How far a caller's clock may be from ours."""

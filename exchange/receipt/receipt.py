@@ -43,6 +43,7 @@ _PATTERNS = {
     "resource": re.compile(r"[a-z][a-z0-9_]{0,127}"),
     "statement": _HASH,
     "root": _HASH,
+    "log": re.compile(r"[!-*,-~]{1,128} (0|[1-9]\d{0,15}) [0-9a-f]{64}", re.ASCII),
     "received_at": re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z", re.ASCII),
 }
 
@@ -76,6 +77,9 @@ class Receipt:
     """When the batch was durable at the province."""
     province: str
     """Who received it: code or name of the province."""
+    log: str = ""
+    """Newest checkpoint of the sender's evidence log that the province had signed along by then:
+    origin, size and root (hex), with a space between. Left out where there is none."""
 
     def __post_init__(self) -> None:
         """Refuse values that are not of the documented form."""
@@ -86,20 +90,26 @@ class Receipt:
                     raise ValueError(f"{field.name} is not a natural number: {str(value)[:80]!r}")
             elif type(value) is not str or len(value) > _MAX_TEXT:
                 raise ValueError(f"{field.name} is not a text of up to {_MAX_TEXT} characters")
+            elif field.name == "log" and not value:
+                continue
             elif field.name in _PATTERNS and not _PATTERNS[field.name].fullmatch(value):
                 raise ValueError(f"{field.name} is not of its form: {value[:80]!r}")
         datetime.fromisoformat(self.received_at)
 
     def to_bytes(self) -> bytes:
         """Return the canonical bytes, those that the seal covers."""
-        return jcs.encode(asdict(self))
+        return jcs.encode(self.value())
+
+    def value(self) -> dict[str, jcs.Value]:
+        """Return the JSON object."""
+        return {name: it for name, it in asdict(self).items() if it or name != "log"}
 
     @classmethod
     def of(cls, value: object) -> Self:
         """Take a receipt from its JSON object; raises ValueError for any other value."""
         if not isinstance(value, dict):
             raise ValueError("the receipt is not an object")  # noqa: TRY004
-        names = {field.name for field in fields(cls)}
+        names = {field.name for field in fields(cls)} - (set() if value.get("log") else {"log"})
         if value.keys() != names:
             raise ValueError(f"missing or unknown: {', '.join(sorted(value.keys() ^ names))[:200]}")
         return cls(**value)
@@ -153,7 +163,7 @@ def issue(receipt: Receipt, sealer: Sealer, at: datetime) -> bytes:
     return jcs.encode(
         {
             "format": ENVELOPE,
-            "receipt": asdict(receipt),
+            "receipt": receipt.value(),
             "seal": base64.b64encode(seal).decode(),
             "chain": [base64.b64encode(certificate).decode() for certificate in sealer.chain],
         }

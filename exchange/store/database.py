@@ -18,6 +18,7 @@ from exchange.store.pulls import Pulls
 from exchange.store.quarantine import Quarantine
 from exchange.store.receipts import Receipts
 from exchange.store.seals import Seals
+from exchange.store.witnessed import Witnessed
 from exchange.text import Text
 
 if TYPE_CHECKING:
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
 
     from sqlalchemy import URL, Connection, Engine
 
-HEAD = "0002"
+HEAD = "0003"
 """The newest revision in ``migrations/versions``."""
 PATIENCE_SECONDS = 10
 STATEMENT_SECONDS = 60
@@ -45,6 +46,7 @@ class Store:
         self.quarantine = Quarantine(transactions, clock)
         self.pulls = Pulls(transactions)
         self.received = Received(transactions)
+        self.witnessed = Witnessed(transactions)
         self.audit = AuditTrail(transactions, clock, audit_hash)
         self.seals = Seals(transactions, clock, self.audit)
 

@@ -142,6 +142,18 @@ class ReceivedRow:
 
 
 @dataclass(frozen=True, slots=True)
+class WitnessedRow:
+    """The newest checkpoint of a caller's evidence log that the gateway has signed along."""
+
+    sender: str
+    origin: str
+    size: int
+    note: bytes = field(repr=False)
+    """The checkpoint's text."""
+    seen_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
 class AuditRow:
     """One line of the audit trail (审计), chained to the one before by its digest."""
 

@@ -234,6 +234,16 @@ received = Table(
     UniqueConstraint("receipt_no", name="uq_received_no"),
 )
 
+witnessed = Table(
+    "witnessed",
+    metadata,
+    Column("sender_id", Name(128), primary_key=True),
+    Column("log_origin", Name(160), primary_key=True),
+    Column("log_size", BigInteger, nullable=False),
+    Column("note", LargeBinary, nullable=False),
+    Column("seen_at", Moment, nullable=False),
+)
+
 audit_trail = Table(
     "audit_trail",
     metadata,

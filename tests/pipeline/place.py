@@ -29,6 +29,9 @@ import polars as pl
 from exchange.cascade.delivery import Policy, State
 from exchange.cli.nodes import gateway_settings
 from exchange.errors import ExchangeError
+from exchange.evidence.audit import audit as audit_evidence
+from exchange.evidence.entry import Entry as EvidenceEntry
+from exchange.evidence.log import Reader
 from exchange.gateway.app import create_app
 from exchange.gateway.files import remove_parts
 from exchange.gateway.serve import background, serve
@@ -40,6 +43,7 @@ from exchange.receipt.receipt import Sent
 from exchange.receipt.receipt import check as check_receipt
 from exchange.runner import ROOMS, Runner
 from exchange.seal.batch import open_batch
+from exchange.seal.links import Trust
 from exchange.seal.ses import Sealer
 from exchange.seal.verify import verify_batch
 from exchange.settings import Settings, load
@@ -369,10 +373,11 @@ def ids(value: bytes) -> list[str]:
     return [row["id"] for row in fastavro.reader(io.BytesIO(value))]  # type: ignore[index, call-overload]
 
 
-def audit(place: Place, *, pulls: bool = True, wrong: int = 0) -> Counted:
+def audit(place: Place, *, pulls: bool = True, wrong: int = 0, witnessed: bool = True) -> Counted:
     """Compare source, log, store and province; nothing lost, nothing twice.
 
-    ``wrong``: how many receipts were kept as evidence; ``pulls``: whether the store knows them.
+    ``wrong``: how many receipts were kept as evidence; ``pulls``: whether the store knows them;
+    ``witnessed``: whether the province has signed all of the evidence log along.
     """
     counted = Counted()
     with place.node() as node:
@@ -402,6 +407,7 @@ def audit(place: Place, *, pulls: bool = True, wrong: int = 0) -> Counted:
             counted.batches += len(found.batches)
         assert receipts.keys() == seen
         assert wrong == 0
+        _evidence(place, node, receipts, witnessed=witnessed)
         counted.receipts = len(receipts)
         _province(place, node, seen)
     assert counted.rows == counted.sealed + counted.refused
@@ -472,6 +478,29 @@ def _rows(resource: str, rows: Sequence[Record], found: _Found, *, whole: bool) 
     for sealed, refused in parts:
         every = Counter(sealed) + Counter(refused)
         assert every == Counter(row.id for row in rows), f"{resource}: {every - Counter()}"
+
+
+def _evidence(place: Place, node: Node, receipts: dict[str, bytes], *, witnessed: bool) -> None:
+    """Compare the evidence log: every statement and receipt once, all of it witnessed."""
+    folder = place.settings.resolve(place.settings.evidence.folder)
+    trust = Trust(node.anchors(place.settings.trust))
+    upstream = Trust(node.anchors(place.settings.upstream.trust))  # type: ignore[union-attr]
+    found = audit_evidence(folder, trust=trust, witnesses=upstream)
+    assert found.ok, found.failed
+    log = Reader.at(folder)
+    expected = set()
+    for resource in place.sources:
+        for entry in entries(node.log, sealed_topic(resource)):
+            statement = open_batch(entry.value).statement
+            expected.add(EvidenceEntry.of_statement(statement).to_bytes())
+            content = receipts[f"{resource}/{entry.key}"]
+            expected.add(EvidenceEntry.of_receipt(content, statement).to_bytes())
+    kept = [log.entry(index) for index in range(log.size)]
+    assert len(set(kept)) == len(kept), "no entry twice"
+    assert set(kept) == expected
+    seen = log.witnessed()
+    size = 0 if seen is None else seen.checkpoint.head.size
+    assert (log.size == size) == witnessed, "all is witnessed"
 
 
 def _province(place: Place, node: Node, sent: set[str]) -> None:

@@ -47,7 +47,9 @@ SOURCES = (
     + source('"listed.py:listed"', "listed", "file: listed.csv")
     + source("files", "drops", "folder: drops, settle: 0")
 )
-DOORS = {"pull", "seal", "view", "delivery", "send", "receipt", "settle"}
+DOORS = {
+    *("pull", "seal", "view", "delivery", "send", "receipt", "settle", "evidence", "witness"),
+}
 PROVINCE_DOORS = {"file", "row", "answer"}
 
 

@@ -18,7 +18,7 @@ import pytest
 from exchange.errors import ExchangeError, Integrity, Rejected, Transient
 from exchange.log import Log, raw_topic
 from exchange.pipeline import release, retry, state_message
-from exchange.runner import Runner, Schedule
+from exchange.runner import ROOMS, Runner, Schedule
 from exchange.text import Text
 from tests.gateway.faults import Fault
 from tests.pipeline.place import (
@@ -293,7 +293,7 @@ def receipts(place: Place) -> dict[str, int]:
 
 def test_the_rooms_one_after_the_other_give_what_one_run_gives(tmp_path: Path) -> None:
     counts = []
-    for rooms in (("pull", "seal", "cascade"),), (("pull",), ("seal",), ("cascade",)):
+    for rooms in (ROOMS,), tuple((room,) for room in ROOMS):
         place = make(tmp_path / f"{len(rooms)}", {"cases": records(700), "firms": records(300)})
         with place.gateway():
             for some in rooms:
@@ -308,6 +308,7 @@ def test_the_command_runs_one_room(tmp_path: Path) -> None:
     with place.gateway():
         told = [command(place, "run", "--once", "--only", room) for room in ("pull", "seal")]
         last = command(place, "run", "--once", "--only", "cascade")
+        command(place, "run", "--once", "--only", "evidence")
     assert [one["pulled"] for one in told] == [100, 0]
     assert told[1]["batches"] == last["receipts"] == 1
     audit(place)

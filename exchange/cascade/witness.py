@@ -1,0 +1,131 @@
+"""Asking the province to sign a checkpoint of our evidence log along: a witness (见证).
+
+Pure but for ``post``. The request, canonical JSON, posted to the province's witness service::
+
+    {"certificates": [base64 DER, …], "format": "exchange-witness-1", "note": "…",
+     "old": 12, "proof": [base64 hash, …]}
+
+``note`` is the signed checkpoint, ``proof`` leads to it from the ``old`` entries that the
+province saw last. The answer's ``data`` holds ``cosignature`` (the line) and ``certificates``;
+an answer 409 holds the ``size`` that the province has seen, where that is another; 422 with
+``history`` says that the log does not continue what it has seen.
+"""
+
+from __future__ import annotations
+
+import json
+from base64 import b64decode, b64encode
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from exchange.cascade.profiles import Answer, Request, Target
+from exchange.cascade.signing import signed_headers
+from exchange.errors import Denied, Integrity, Misconfigured, Rejected, Transient
+from exchange.text import Text
+
+FORMAT = "exchange-witness-1"
+_BUSY = frozenset({408, 409, 425, 429})
+MAX_BODY = 256 * 1024
+"""Bytes of a request or an answer."""
+
+
+@dataclass(frozen=True, slots=True)
+class Cosigned:
+    """The witness's line, and its certificates (DER) but the root."""
+
+    line: bytes
+    certificates: tuple[bytes, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """The province has seen another size than we thought."""
+
+    size: int
+
+
+def ask(
+    note: bytes,
+    *,
+    old: int,
+    proof: Sequence[bytes],
+    certificates: Sequence[bytes],
+    target: Target,
+    post: Callable[[Request], Answer],
+    now: Callable[[], datetime],
+) -> Cosigned | Seen:
+    """Ask once.
+
+    Raises Integrity when the province says that our log does not continue what it has seen,
+    Denied and Misconfigured for what a person has to mend, Transient otherwise.
+    """
+    body = json.dumps(
+        {
+            "certificates": _base64(certificates),
+            "format": FORMAT,
+            "note": note.decode(),
+            "old": old,
+            "proof": _base64(proof),
+        },
+        sort_keys=True,
+        separators=(",", ":"),
+        ensure_ascii=False,
+    ).encode()
+    answer = post(
+        Request(
+            url=f"{target.endpoint.rstrip('/')}/sysapi/{target.path}",
+            headers={
+                **signed_headers(target.credentials, now()),
+                "content-type": "application/json",
+            },
+            body=body,
+        )
+    )
+    return _outcome(answer)
+
+
+def _outcome(answer: Answer) -> Cosigned | Seen:
+    message = ""
+    data: dict[str, Any] = {}
+    try:
+        envelope = json.loads(answer.body)
+        message, data = str(envelope["message"])[:300], dict(envelope["data"])
+        if answer.status == 200:  # noqa: PLR2004 (RFC 9110 §15.3.1)
+            chain = tuple(b64decode(one, validate=True) for one in data["certificates"])
+            return Cosigned(data["cosignature"].encode(), chain)
+        if answer.status == 409 and isinstance(data.get("size"), int):  # noqa: PLR2004
+            return Seen(data["size"])
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
+        pass
+    what = Text(
+        f"上级平台未见证存证日志：{answer.status} {message}",
+        f"the province did not witness the evidence log: {answer.status} {message}",
+    )
+    if answer.status == 422 and "history" in data:  # noqa: PLR2004
+        raise Integrity(
+            what,
+            hint=Text(
+                "本节点的存证日志与上级见过的不一致：是否恢复了旧备份？请停止并与上级核对",
+                "our log does not continue what the province has seen: was an old backup"
+                " restored? Stop, and settle it with the province",
+            ),
+        )
+    if answer.status in {401, 403}:
+        raise Denied(what, hint=Text("请检查 upstream 的 rid、sid、secret", "check upstream"))
+    if answer.status in {404, 405}:
+        raise Misconfigured(
+            what,
+            hint=Text(
+                "上级没有见证服务时，请将 upstream.witness 留空",
+                "where the province has no such service, leave upstream.witness empty",
+            ),
+        )
+    if 400 <= answer.status < 500 and answer.status not in _BUSY:  # noqa: PLR2004
+        raise Rejected(what, hint=Text("请与省级平台核对", "settle it with the province"))
+    raise Transient(what, hint=Text("稍后自动重试", "it is asked again by itself"))
+
+
+def _base64(values: Sequence[bytes]) -> list[str]:
+    return [b64encode(one).decode() for one in values]
