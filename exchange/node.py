@@ -11,7 +11,7 @@ import os
 import secrets
 import socket
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
@@ -49,7 +49,9 @@ from exchange.text import Text
 if TYPE_CHECKING:
     from exchange.cascade.delivery import Outcome, Policy
     from exchange.cascade.profiles import Answer, Batch, Request, Target
+    from exchange.cascade.witness import Cosigned, Seen
     from exchange.connect import Connector, Source
+    from exchange.evidence.checkpoint import Note
     from exchange.log.kafka import KafkaLog
     from exchange.seal.stamping import Stamping
 
@@ -448,7 +450,7 @@ class Node:
             self.origin,
             sealer=self.evidence_sealer,
             resources=self.resources(),
-            ask=(lambda *asked: self._witness(*asked)) if witnessed else None,
+            ask=self._ask_witness if witnessed else None,
             witnesses=Trust(self.anchors(upstream.trust)) if upstream is not None else None,
         )
 
@@ -468,6 +470,11 @@ class Node:
                 hint=Text("请检查 evidence.seal 与 seals", "check evidence.seal and seals"),
             )
         return self.seal_named(name)
+
+    def _ask_witness(
+        self, note: Note, old: int, proof: Sequence[bytes], certificates: Sequence[bytes]
+    ) -> Cosigned | Seen:
+        return self._witness(note, old, proof, certificates)  # made when it is asked first
 
     @cached_property
     def _witness(self) -> Ask:
