@@ -8,7 +8,7 @@ after a kill is in once. One process of a node has it open; the others leave it 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
@@ -30,6 +30,7 @@ from exchange.view import is_batch
 
 GROUP = "evidence"
 _ENTRIES = 64
+_PAGE = 16
 _BYTES = 16 * 1024 * 1024
 
 Ask = Callable[[Note, int, Sequence[bytes], Sequence[bytes]], Cosigned | Seen]
@@ -58,8 +59,41 @@ class EvidenceDoor:
         """Join the consumer group; nothing is read yet."""
         for resource in self.resources:
             self.house.ensure(resource)
-        topics = [*map(sealed_topic, self.resources), RECEIPTS]
-        self._consumer = self.house.log.consumer(GROUP, topics)
+        self._topics = [*map(sealed_topic, self.resources), RECEIPTS]
+        self._consumer = self.house.log.consumer(GROUP, self._topics)
+        try:
+            self._catch_up()
+        except BaseException:
+            self.close()
+            raise
+
+    def _catch_up(self) -> None:
+        """Append again what the evidence log has lost: it was deleted, or is an old backup.
+
+        It lacks something when it lacks the last message that was appended of a lane. What the
+        witness has seen in another order it refuses: nobody's history is rewritten quietly.
+        """
+        log = self.house.log
+        known = {topic.name: topic.partitions for topic in log.topics()}
+        for topic in self._topics:
+            for lane in range(known[topic]):
+                offset, end = log.bounds(topic, lane)[0], log.position(GROUP, topic, lane)
+                if offset >= end or self._has(log.read(topic, lane, end - 1, max_entries=1)):
+                    continue
+                while page := log.read(topic, lane, offset, max_entries=_PAGE):
+                    self._append(message for message in page if message.offset < end)
+                    offset = page[-1].offset + 1
+                    if offset >= end:
+                        break
+
+    def _has(self, messages: Sequence[Message]) -> bool:
+        entries = [entry for entry in map(entry_of, messages) if entry is not None]
+        return bool(entries) and self.log.find(entries[0].to_bytes()) is not None
+
+    def _append(self, messages: Iterable[Message]) -> int:
+        entries = [entry.to_bytes() for entry in map(entry_of, messages) if entry is not None]
+        self.log.append(entries)
+        return len(entries)
 
     def close(self) -> None:
         """Leave the group and give the evidence log free."""
@@ -74,8 +108,7 @@ class EvidenceDoor:
         last = messages[-1]
         self.house.at("evidence:before")
         try:
-            entries = [entry.to_bytes() for entry in map(entry_of, messages) if entry is not None]
-            self.log.append(entries)
+            count = self._append(messages)
             self.house.at("evidence:appended")
             with self.house.log.transaction(f"evidence/{last.topic}/{last.partition}") as tx:
                 tx.commit(self._consumer, last.topic, last.partition, last.offset + 1)
@@ -86,7 +119,7 @@ class EvidenceDoor:
             self._consumer.rewind()
             raise
         self.house.at("evidence:after")
-        return len(entries)
+        return count
 
     def checkpoint(self) -> Note:
         """Sign the log as it is; the time of signing never runs backwards, whatever the clock."""

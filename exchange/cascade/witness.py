@@ -107,9 +107,11 @@ def _outcome(answer: Answer) -> Cosigned | Seen:
         raise Integrity(
             what,
             hint=Text(
-                "本节点的存证日志与上级见过的不一致：是否恢复了旧备份？请停止并与上级核对",
-                "our log does not continue what the province has seen: was an old backup"
-                " restored? Stop, and settle it with the province",
+                "本节点的存证日志与上级见过的不一致：请恢复 evidence 目录的备份并与上级核对；"
+                "若已无备份，另定 evidence.origin 重新开始",
+                "our log does not continue what the province has seen: restore the evidence folder"
+                " from its backup and settle it with the province; without a backup begin a new"
+                " one, under another evidence.origin",
             ),
         )
     if answer.status in {401, 403}:

@@ -440,6 +440,77 @@ def cascade_export(
 
 # --- seals ---------------------------------------------------------------------------
 
+evidence = _group(
+    "evidence", "存证日志：审计、检查点、存证包", "the evidence log: audit, checkpoints, packages"
+)
+
+
+@evidence.command("audit", help=both("完整审计存证日志", "check the whole evidence log"))
+def evidence_audit(
+    context: typer.Context,
+    folder: Annotated[
+        Path | None,
+        typer.Argument(help=both("日志目录（默认本节点的）", "its folder (default: this node's)")),
+    ] = None,
+    *,
+    known: Annotated[
+        list[Path] | None,
+        typer.Option(help=both("手中已有的检查点，可多个", "checkpoint from others, repeatable")),
+    ] = None,
+    as_json: Json = False,
+) -> int:
+    from exchange.cli.keeping import audit as command
+
+    return command(talk(context, as_json=as_json), folder, known or [])
+
+
+@evidence.command("checkpoint", help=both("最新的检查点", "the newest checkpoint"))
+def evidence_checkpoint(
+    context: typer.Context,
+    *,
+    to: Annotated[Path | None, typer.Option(help=both("写入该文件", "write it here"))] = None,
+    as_json: Json = False,
+) -> int:
+    from exchange.cli.keeping import checkpoint as command
+
+    return command(talk(context, as_json=as_json), to)
+
+
+@evidence.command(
+    "prove", help=both("证明日志只增不改", "prove that the log grew and nothing changed")
+)
+def evidence_prove(
+    context: typer.Context,
+    *,
+    old: Annotated[int, typer.Option("--from", help=both("先前的条数", "entries before"))],
+    new: Annotated[
+        int | None, typer.Option("--to", help=both("之后的条数", "entries after (default: now)"))
+    ] = None,
+    as_json: Json = False,
+) -> int:
+    from exchange.cli.keeping import prove as command
+
+    return command(talk(context, as_json=as_json), old, new)
+
+
+@evidence.command("export", help=both("一条记录的存证包", "the evidence package of one record"))
+def evidence_export(
+    context: typer.Context,
+    resource: Annotated[str, typer.Argument(help=both("资源", "resource"))],
+    batch: Annotated[str, typer.Argument(help=both("批次号", "batch number"))],
+    *,
+    key: Annotated[
+        list[str] | None, typer.Option(help=both("字段=值，可多个", "FIELD=VALUE, repeatable"))
+    ] = None,
+    row: Annotated[int | None, typer.Option(min=1, help=both("序号", "number of the row"))] = None,
+    to: Annotated[Path, typer.Option(help=both("写入该文件", "write it here"))],
+    as_json: Json = False,
+) -> int:
+    from exchange.cli.keeping import export as command
+
+    return command(talk(context, as_json=as_json), (resource, batch), key or [], row, to)
+
+
 seal = _group("seal", "电子印章：台账、试点印章、换钥", "electronic seals and their register")
 
 SealName = Annotated[

@@ -191,11 +191,11 @@ def verify(talk: Talk, given: argparse.Namespace) -> int:
         refused = refused or (Rejected.exit_code if found is None else 0)
         verdicts += [found] if found else []
         if found:
-            _tell(talk, found, several=len(given.files) > 1)
+            tell(talk, found, several=len(given.files) > 1)
     together = verifier.together()
     if together is not None:
         verdicts.append(together)
-        _tell(talk, together, several=True)
+        tell(talk, together, several=True)
     if given.report:
         _report(talk, given.report, verdicts, circumstances)
     if all(each.ok for each in verdicts):
@@ -335,7 +335,8 @@ def _unreadable(path: Path, why: str) -> Misconfigured:
     )
 
 
-def _write(path: Path, data: bytes) -> None:
+def write(path: Path, data: bytes) -> None:
+    """Write a file; raises Misconfigured when that cannot be done."""
     try:
         path.write_bytes(data)
     except OSError as error:
@@ -357,11 +358,12 @@ def _report(
         trust=circumstances.trust,
         province=circumstances.province,
     )
-    _write(path, page.encode())
+    write(path, page.encode())
     talk.say(talk.t(f"验证书：{path}", f"certificate: {path}"))
 
 
-def _tell(talk: Talk, verdict: Verdict, *, several: bool) -> None:
+def tell(talk: Talk, verdict: Verdict, *, several: bool) -> None:
+    """Answer with the checks of one file, in words or as JSON."""
     told = verdict.verification.as_dict() | {"kind": verdict.kind}
     talk.answer({"file": verdict.name, **told} if several else told)
     if not talk.as_json:
@@ -429,7 +431,7 @@ def prove(talk: Talk, given: argparse.Namespace) -> int:
         sys.stdout.buffer.write(data)
         sys.stdout.buffer.flush()
         return 0
-    _write(given.to, data)
+    write(given.to, data)
     talk.answer(None, str(given.to))
     talk.say(talk.t(f"验证：exchange verify {given.to}", f"verify: exchange verify {given.to}"))
     return 0

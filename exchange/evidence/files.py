@@ -36,7 +36,7 @@ from exchange.seal.verify import verify_batch, verify_proof
 from exchange.text import Text
 
 Kind = Literal[
-    "batch", "receipt", "proof", "package", "checkpoint", "seal", "signature", "together"
+    "batch", "receipt", "proof", "package", "checkpoint", "seal", "signature", "together", "log"
 ]
 T = TypeVar("T")
 
@@ -49,7 +49,9 @@ KINDS: Final[Mapping[Kind, Text]] = {
     "seal": Text("电子印章", "electronic seal"),
     "signature": Text("电子签章", "electronic seal signature"),
     "together": Text("各文件之间", "the files together"),
+    "log": Text("存证日志", "evidence log"),
 }
+_NO_FILES: Final = frozenset({"together", "log"})
 _NEEDS_BATCH: Final = frozenset({"batch", "statement", "root", "counts", "time"})
 """Checks of a receipt that compare it with what was sent."""
 _GZIP: Final = b"\x1f\x8b"
@@ -131,9 +133,10 @@ def recognise(data: bytes) -> Kind:
                 f"a file of no known kind (it begins with {data[:16].hex() or 'nothing'})",
             ),
             hint=Text(
-                "可验证：" + "、".join(text.zh for key, text in KINDS.items() if key != "together"),
+                "可验证："
+                + "、".join(text.zh for key, text in KINDS.items() if key not in _NO_FILES),
                 "what can be verified: "
-                + ", ".join(text.en for key, text in KINDS.items() if key != "together"),
+                + ", ".join(text.en for key, text in KINDS.items() if key not in _NO_FILES),
             ),
         )
     return kind

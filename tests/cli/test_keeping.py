@@ -1,0 +1,102 @@
+"""The evidence log by its commands; and what an operator could try, and is caught at."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from exchange.evidence.entry import Entry
+from exchange.evidence.log import EvidenceLog, Reader
+from tests.cli.conftest import Run
+
+FOLDER = Path("data/evidence")
+
+
+@pytest.fixture
+def batch(delivered: Path, run: Run) -> str:  # noqa: ARG001 (it must have run)
+    (row,) = run("cascade", "list", "--json").json["deliveries"]
+    return str(row["batch_no"])
+
+
+@pytest.mark.usefixtures("delivered")
+def test_a_run_leaves_a_witnessed_log(run: Run) -> None:
+    done = run("evidence", "checkpoint", "--to", "now.note", "--json")
+    assert done.code == 0
+    assert (done.json["size"], done.json["entries"]) == (2, 2), "a statement and its receipt"
+    assert done.json["witnesses"] == ["province"]
+    assert run("evidence", "audit", "--known", "now.note").code == 0
+    audit = run("evidence", "audit", "--json").json
+    assert audit["ok"]
+    assert len(audit["checks"]) >= 15
+    assert "存证日志" in run("evidence", "audit", lang="zh").out
+
+
+def test_a_package_of_one_record_verifies(batch: str, run: Run) -> None:
+    done = run(
+        *("evidence", "export", "companies", batch, "--row", "2", "--to", "one.evidence", "--json")
+    )
+    assert done.code == 0, done
+    assert done.json["bytes"] < 8_000
+    checked = run("verify", "one.evidence", "--json").json
+    assert checked["ok"]
+    assert len(checked["checks"]) >= 20
+    data = bytearray(Path("one.evidence").read_bytes())
+    data[len(data) // 2] ^= 1
+    Path("one.evidence").write_bytes(data)
+    assert run("verify", "one.evidence").code in {1, 6}
+    assert run("evidence", "export", "companies", batch, "--to", "x").code == 64
+    assert (
+        run("evidence", "export", "companies", "2026010100001", "--row", "1", "--to", "x").code == 1
+    )
+
+
+def test_growth_is_proved(batch: str, run: Run) -> None:  # noqa: ARG001 (it must have run)
+    old, new = Reader.at(FOLDER).kept(2), Reader.at(FOLDER).size
+    assert old is not None
+    lines = run("evidence", "prove", "--from", "1", "--json").json["proof"]
+    assert len(lines) == 1
+    assert run("evidence", "prove", "--from", "3").code == 1
+    assert run("evidence", "prove", "--from", "1", "--to", str(new)).out.split() == lines
+
+
+@pytest.mark.usefixtures("delivered")
+def test_a_lost_log_is_made_again_under_a_new_name(run: Run) -> None:
+    """Everything is appended again, in whatever order: under the old name that is a rewrite."""
+    shutil.rmtree(FOLDER)
+    path = Path("exchange.yaml")
+    path.write_text(path.read_text(encoding="utf-8") + "\nevidence: {origin: second}\n")
+    assert run("run", "--once", "--only", "evidence").code == 0
+    assert (Reader.at(FOLDER).origin, Reader.at(FOLDER).size) == ("second", 2)
+    assert run("evidence", "audit").code == 0
+
+
+@pytest.mark.usefixtures("delivered")
+def test_a_rewritten_log_is_refused_by_the_province(run: Run) -> None:
+    """The operator makes another history, with valid keys: the witness has seen the first."""
+    origin = Reader.at(FOLDER).origin
+    shutil.rmtree(FOLDER)
+    with EvidenceLog.open(FOLDER, origin=origin) as log:
+        other = Entry(
+            type="statement",
+            resource="companies",
+            lane=0,
+            batch_no="2026112300001",
+            digest=f"sm3:{'0' * 64}",
+        )
+        log.append([other.to_bytes()])
+    done = run("run", "--once", "--only", "evidence")
+    assert done.code == 6
+    assert "evidence" in done.err + done.out
+
+
+@pytest.mark.usefixtures("delivered")
+def test_a_changed_tile_is_named(run: Run) -> None:
+    bundle = max(path for path in (FOLDER / "tile" / "entries").rglob("*") if path.is_file())
+    data = bytearray(bundle.read_bytes())
+    data[10] ^= 1
+    bundle.write_bytes(data)
+    done = run("evidence", "audit", "--json")
+    assert done.code == 6
+    assert not done.json["ok"]
