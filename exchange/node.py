@@ -162,7 +162,8 @@ class Node:
             raise Misconfigured(
                 Text("没有安装 Kafka 客户端", "the Kafka client is not installed"),
                 hint=Text(
-                    "运行 pip install 'gov-exchange[kafka]'", "pip install 'gov-exchange[kafka]'"
+                    "运行 pip install 'gov-exchange[node,kafka]'",
+                    "pip install 'gov-exchange[node,kafka]'",
                 ),
             ) from error
         settings = self.settings.log.kafka
