@@ -9,6 +9,7 @@ after a kill is in once. One process of a node has it open; the others leave it 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
@@ -56,16 +57,16 @@ class EvidenceDoor:
         return cls(house, EvidenceLog.open(folder, origin=origin), **options)  # type: ignore[arg-type]
 
     def __post_init__(self) -> None:
-        """Join the consumer group; nothing is read yet."""
-        for resource in self.resources:
-            self.house.ensure(resource)
-        self._topics = [*map(sealed_topic, self.resources), RECEIPTS]
-        self._consumer = self.house.log.consumer(GROUP, self._topics)
-        try:
+        """Join the consumer group; append again what was lost, and nothing else yet."""
+        with ExitStack() as undo:
+            undo.callback(self.log.close)
+            for resource in self.resources:
+                self.house.ensure(resource)
+            self._topics = [*map(sealed_topic, self.resources), RECEIPTS]
+            self._consumer = self.house.log.consumer(GROUP, self._topics)
+            undo.callback(self._consumer.close)
             self._catch_up()
-        except BaseException:
-            self.close()
-            raise
+            undo.pop_all()
 
     def _catch_up(self) -> None:
         """Append again what the evidence log has lost: it was deleted, or is an old backup.

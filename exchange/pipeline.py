@@ -420,16 +420,19 @@ class SealDoor:
         return done
 
     def _halted(self) -> dict[int, Text]:
-        """Tell which lanes wait for a person, and why; a person may have released one."""
-        halted = {}
+        """Tell which lanes of ours wait for a person, and why; a person may have released one."""
         mine = {lane for _, lane in self._consumer.assigned()}
-        for number in [number for number, work in self._works.items() if work.lane.halted]:
-            why = self.house.state(lane_key(self.resource.name, number)).get("halted")
-            if why and number in mine:
-                halted[number] = Text(**why)
-            else:
-                del self._works[number]
-        return halted
+        for lost in self._works.keys() - mine:
+            del self._works[lost]
+        for number in mine:
+            if number not in self._works or self._works[number].lane.halted:
+                state = self.house.state(lane_key(self.resource.name, number))
+                self._works[number] = _Work(Lane(**state))
+        return {
+            number: Text(**work.lane.halted)
+            for number, work in self._works.items()
+            if work.lane.halted
+        }
 
     def _drop(self, lane: int) -> None:
         """Forget what was read and known: it is read again."""
