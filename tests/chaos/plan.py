@@ -59,6 +59,12 @@ class Track:
     events: Sequence[Event]
 
 
+GONE = 5.0
+"""Seconds until a dead broker surely counts as gone: their session is 4 s. It starts no sooner.
+
+One that is back before may still take itself for the coordinator of transactions, and commit what
+no other broker knows of: docs/chaos.md.
+"""
 HEALING = (
     Fault.SLOW,
     Fault.BUSY,
@@ -127,13 +133,13 @@ def _brokers(chance: Random) -> Iterable[Event]:
     deck += [What.KILL_TWO] * (chance.random() < 0.25)
     chance.shuffle(deck)
     for what in cycle(deck):
-        away = chance.uniform(0, 4)
+        away = chance.uniform(GONE, GONE + 4)
         if what is What.PAUSE_BROKER:
             away = chance.uniform(3, 9)
         elif what is What.FILL_DISK:
             away = chance.uniform(3, 5)
         role = chance.choice(_roles(chance))
-        yield Event(what, chance.uniform(1, 4), away, role, chance.randrange(3))
+        yield Event(what, chance.uniform(1, 3), away, role, chance.randrange(3))
 
 
 def _province(chance: Random) -> Iterable[Event]:

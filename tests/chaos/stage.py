@@ -31,7 +31,7 @@ from kafka.errors import KafkaError
 
 from exchange.bench.broker import Cluster, brokers
 from exchange.bench.brokerfiles import Ports, own
-from tests.chaos.plan import FAR, LANES, WORKERS, Event, What
+from tests.chaos.plan import FAR, GONE, LANES, WORKERS, Event, What
 from tests.chaos.province import FILE as FAULT
 from tests.chaos.relay import Relay, relaying
 from tests.pipeline.place import (
@@ -312,6 +312,7 @@ def _disk_filled(on: Stage, _: str, event: Event) -> Iterator[None]:
     if on.cluster.pid(FULL) is None:
         on.counts["brokers that gave up"] += 1
         on.cluster.kill(FULL)
+        threading.Event().wait(GONE)
         on.cluster.start(FULL)
 
 
