@@ -843,8 +843,11 @@ class CascadeDoor:
         key = again_key(name, lane)
         offset = self.house.state(key).get("offset")
         if offset is None:
+            # The position first: another worker may settle the batch while we look, and what is
+            # open after the position had moved past it was put back.
+            position = log.position("cascade", self._topic, lane)
             row = self.store.deliveries.first(name, lane, _OPEN)
-            if row is None or row.offset >= log.position("cascade", self._topic, lane):
+            if row is None or row.offset >= position:
                 return None
             offset = row.offset
             with log.transaction(cascade_owner(name, lane)) as tx:

@@ -122,7 +122,8 @@ class Deliveries:
         )
         with self._lender.read() as connection:
             batch_no = connection.execute(query).scalar()
-        return None if batch_no is None else self.get(resource, batch_no)
+        row = None if batch_no is None else self.get(resource, batch_no)
+        return row if row is not None and row.state in states else None  # it may have moved on
 
     def find(
         self,

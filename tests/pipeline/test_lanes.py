@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Collection
 from dataclasses import asdict, replace
 from datetime import timedelta
 from pathlib import Path
@@ -14,10 +15,11 @@ from hypothesis import strategies as st
 
 from exchange.errors import Misconfigured, Transient
 from exchange.lane import BLOCK, Lane, Numbers
-from exchange.log import Message, quarantine_topic, raw_topic, sealed_topic
+from exchange.log import RECEIPTS, Message, quarantine_topic, raw_topic, sealed_topic
 from exchange.pipeline import spread
 from exchange.replay import replay, waiting
 from exchange.runner import Runner
+from exchange.store.rows import DeliveryRow
 from exchange.validate.quarantine import UNREADABLE, show
 from tests.pipeline.place import (
     EAGER,
@@ -236,6 +238,37 @@ def test_a_foreign_message_is_kept_and_stops_nobody(tmp_path: Path) -> None:
     with place.node() as node:
         states = {row.state for row in node.store.deliveries.find(resource="cases")}
         assert states == {"receipted"}
+
+
+def test_a_batch_that_another_worker_settles_meanwhile_was_not_put_back(tmp_path: Path) -> None:
+    """A worker whose lane has just moved looks for batches put back while the other delivers."""
+    place = make(tmp_path / "node", {"cases": records(50)})
+    with place.node() as node:
+        Runner(node, policy=EAGER, rooms=("pull", "seal")).once()
+    with place.gateway(), place.node() as node, place.node() as other:
+        faster = other.cascade_door("cases", other.sender(), EAGER)
+        first = node.store.deliveries.first
+
+        def slow(resource: str, lane: int, states: Collection[str]) -> DeliveryRow | None:
+            row = first(resource, lane, states)
+            faster.step()
+            return row
+
+        vars(node.store.deliveries)["first"] = slow
+        door = node.cascade_door("cases", node.sender(), EAGER)
+        assert door.step() is None
+        assert door.step() is None
+        faster.close()
+        door.close()
+        receipts = list(entries(node.log, RECEIPTS))
+        assert [entry.headers["kind"] for entry in receipts] == ["receipt"]
+    settle_all(place)
+
+
+def settle_all(place: Place) -> None:
+    with place.gateway():
+        settle(place)
+    audit(place)
 
 
 def test_the_waits_of_one_lane_delay_no_other(tmp_path: Path) -> None:
