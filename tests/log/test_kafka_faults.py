@@ -23,6 +23,7 @@ from exchange.log.kafka import KafkaLog
 from exchange.log.kafka.producers import Record
 from exchange.node import Node
 from exchange.settings import KafkaSettings, load
+from tests.cascade.servers import listening
 from tests.log.contract import fresh, put, take, values
 
 Opening = Callable[..., KafkaLog]
@@ -76,6 +77,18 @@ def test_nobody_answers_at_start() -> None:
             with pytest.raises(Transient, match=address):
                 attempt()
         assert set(threading.enumerate()) == before
+        log.close()
+
+
+@pytest.mark.parametrize("tls", [False, True])
+def test_a_listener_that_closes_at_once_is_away(tls: bool) -> None:  # noqa: FBT001
+    """Such as a load balancer with no broker behind it."""
+    with listening(lambda _: None) as url:
+        address = url.removeprefix("http://")
+        settings = KafkaSettings(bootstrap=(address,), request_seconds=2, tls=tls)
+        log = KafkaLog(settings, secret=str, base=Path())
+        with pytest.raises(Transient, match=address):
+            log.topics()
         log.close()
 
 

@@ -17,7 +17,7 @@ from kafka import KafkaProducer
 from exchange.errors import Integrity, Misconfigured, Rejected, Transient
 from exchange.log import Fenced, Lane, Message, Topic
 from exchange.log.kafka import KafkaLog
-from exchange.log.kafka.group import kinds
+from exchange.log.kafka.group import _Membership, kinds
 from exchange.log.kafka.reader import KafkaConsumer
 from exchange.settings import KafkaSettings
 from tests.log.contract import PATIENCE, fresh, put, take, values
@@ -185,6 +185,32 @@ def test_work_under_an_older_generation_is_fenced(opening: Opening, topic: str) 
     assert log.position("group", topic, 0) == entry.offset + 1
 
 
+def test_a_position_does_not_go_back_when_a_lane_does(opening: Opening, topic: str) -> None:
+    log, other = opening(), opening()
+    for number in range(LANES):  # which of the lanes moves is the group's affair
+        put(log, topic, b"1", b"2", b"3", partition=number)
+    one = log.consumer("group", [topic])
+    late = [take(one, 1)[0] for _ in range(LANES)]
+    assert {entry.partition for entry in late} == set(range(LANES))
+    two = other.consumer("group", [topic])
+    until(lambda: shared(topic, one, two))
+    moved = set()
+    for _ in two.assigned():
+        entries = take(two, 3)
+        moved.add(entries[0].partition)
+        with other.transaction("two") as transaction:
+            transaction.commit(two, topic, entries[0].partition, entries[-1].offset + 1)
+    assert len(moved) == LANES // 2
+    two.close()
+    until(lambda: shared(topic, one))
+    one.poll(max_entries=1, max_bytes=1)  # takes up the lanes as they are now
+    for entry in late:
+        if entry.partition in moved:
+            with pytest.raises(Fenced), log.transaction("one") as transaction:
+                transaction.commit(one, topic, entry.partition, entry.offset + 1)
+            assert log.position("group", topic, entry.partition) > entry.offset + 1
+
+
 def test_two_consumers_in_one_process_do_not_overtake_each_other(
     opening: Opening, topic: str
 ) -> None:
@@ -205,6 +231,30 @@ def test_two_consumers_in_one_process_do_not_overtake_each_other(
     assert two.poll(max_entries=1, max_bytes=1) == []
     two.close()
     assert one.assigned() == all_lanes(topic)
+
+
+def test_a_member_that_lost_its_lanes_claims_none(opening: Opening, topic: str) -> None:
+    """Else the leader waits for it to give them back, and they are nobody's."""
+    consumer = _Membership(**opening("one")._member("group")._config)
+    try:
+        consumer.subscribe(pattern=kinds({topic}))
+
+        def joined() -> bool:
+            consumer.keep(100)
+            return len(consumer.assignment()) == LANES
+
+        until(joined)
+
+        def claimed() -> int:
+            ((_, metadata),) = consumer._coordinator.group_protocols()
+            return sum(len(one.partitions) for one in metadata.owned_partitions)
+
+        assert claimed() == LANES
+        consumer._coordinator.reset_generation()  # as a heartbeat does that comes too late
+        consumer._net.run(consumer._coordinator._on_join_prepare_async, -1, "", 1000)
+        assert claimed() == 0
+    finally:
+        consumer.close(timeout_ms=1000)
 
 
 def test_two_processes_with_one_name_are_told(opening: Opening, topic: str) -> None:

@@ -45,6 +45,9 @@ if TYPE_CHECKING:
 
 __all__ = ["Drift", "Health", "KafkaLog", "KafkaTransaction"]
 
+_NEWS_SECONDS, _LOOK_SECONDS = 2.0, 0.1
+"""How long a topic may be unknown to a broker after another has made it, and how often to look."""
+
 
 class KafkaLog:
     """A :class:`exchange.log.Log` on a cluster; nothing is connected before it is needed."""
@@ -358,12 +361,20 @@ class KafkaLog:
             self._news.notify_all()
 
     def _topic(self, name: str, partition: int = 0) -> Topic:
-        """Find a topic that has ``partition``; raises Misconfigured when there is none."""
+        """Find a topic that has ``partition``; raises Misconfigured when there is none.
+
+        One that was just made may be news to the broker that is asked: it gets a moment.
+        """
         found = self._known.get(name)
-        if found is None or found.partitions <= partition:
+        deadline = self._monotonic() + _NEWS_SECONDS
+        while found is None or found.partitions <= partition:
             with border(Text(f"查找主题 {name}", f"looking for topic {name}")):
                 topics = self._topics.known(self._cluster(), [name])
-            if not topics or topics[0].partitions <= partition:
+            if topics and topics[0].partitions > partition:
+                found = self._known[name] = topics[0]
+            elif self._monotonic() < deadline:
+                self._sleep(_LOOK_SECONDS)
+            else:
                 raise Misconfigured(
                     Text(
                         f"主题分区 {name}/{partition} 不存在",
@@ -371,7 +382,6 @@ class KafkaLog:
                     ),
                     hint=Text("先建立主题(ensure)", "ensure the topic first"),
                 )
-            found = self._known[name] = topics[0]
         return found
 
     def _lane(self, topic: str, partition: int) -> Lane:

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from kafka import KafkaConsumer, errors
 from kafka.coordinator.assignors.cooperative_sticky import CooperativeStickyAssignor
-from kafka.structs import MemberState
+from kafka.structs import MemberState, TopicPartition
 
 from exchange.errors import ExchangeError, Misconfigured, Transient
 from exchange.log.kafka.border import translate
@@ -52,10 +52,31 @@ class Hold:
     """Commits tried under it: a second reader in this process that did not see them is stale."""
 
 
+class _Assignor(CooperativeStickyAssignor):  # type: ignore[misc]  # the library has no types
+    """Claims what this member holds at the moment of joining.
+
+    kafka-python's own claims what it was given last, also after the group has thrown it out and
+    its lanes are lost. The leader then waits for it to give some of them back, which it does not
+    do, having none: nobody gets them until something else moves the group.
+    """
+
+    held: Callable[[], Collection[TopicPartition]]
+
+    def metadata(self, topics: Collection[str]) -> Any:
+        """Say what is subscribed to, and what is held of it."""
+        self.member_assignment = sorted(self.held())
+        return super().metadata(topics)
+
+
 class _Membership(KafkaConsumer):  # type: ignore[misc]  # the library has no types
     """kafka-python's consumer, of which only the coordinator is used."""
 
     pattern = ""
+
+    def __init__(self, **config: Any) -> None:
+        super().__init__(**config)
+        for assignor in self._coordinator._assignors.values():  # noqa: SLF001 - it made them
+            assignor.held = self._subscription.assigned_partitions
 
     def keep(self, milliseconds: float) -> None:
         """Take part in the group for a moment; joins when that is due."""
@@ -110,7 +131,7 @@ class Member:
             "session_timeout_ms": int(session_seconds * 1000),
             "heartbeat_interval_ms": _BEAT_MS,
             "max_poll_interval_ms": _REBALANCE_MS,
-            "partition_assignment_strategy": (CooperativeStickyAssignor,),
+            "partition_assignment_strategy": (_Assignor,),
             "enable_auto_commit": False,
             "auto_offset_reset": "none",
             "isolation_level": "read_committed",

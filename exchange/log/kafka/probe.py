@@ -81,11 +81,15 @@ def _look(address: str, config: Mapping[str, Any], seconds: float) -> None:
 
 
 class _Connection:
-    """A connection to a broker that speaks no more than is needed to be let in."""
+    """A connection to a broker that speaks no more than is needed to be let in.
 
-    def __init__(self, address: str, seconds: float) -> None:
+    ``second``: opened to find out what became of another one; it opens no third.
+    """
+
+    def __init__(self, address: str, seconds: float, *, second: bool = False) -> None:
         host, _, port = address.rpartition(":")
         self._address, self._host, self._seconds = address, host, seconds
+        self._second = second
         self._socket = socket.create_connection((host, int(port)), timeout=seconds)
 
     def __enter__(self) -> Self:
@@ -112,7 +116,7 @@ class _Connection:
                 ),
             ) from error
         except (ssl.SSLError, ConnectionError) as error:
-            if _in_the_clear(self._address, self._seconds):
+            if not self._second and _in_the_clear(self._address, self._seconds):
                 raise Misconfigured(
                     Text(f"{self._address} 不使用 TLS", f"{self._address} does not speak TLS"),
                     hint=Text(
@@ -201,9 +205,8 @@ class _Connection:
 
     def _tls_only(self) -> None:
         """Tell a listener that speaks TLS only from one that is going away."""
-        if not isinstance(self._socket, ssl.SSLSocket) and _speaks_tls(
-            self._address, self._seconds
-        ):
+        known = self._second or isinstance(self._socket, ssl.SSLSocket)
+        if not known and _speaks_tls(self._address, self._seconds):
             raise Misconfigured(
                 Text(f"{self._address} 只接受 TLS", f"{self._address} speaks TLS only"),
                 hint=Text(
@@ -218,7 +221,7 @@ def _speaks_tls(address: str, seconds: float) -> bool:
     anybody = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     anybody.check_hostname, anybody.verify_mode = False, ssl.CERT_NONE
     try:
-        with _Connection(address, seconds) as other:
+        with _Connection(address, seconds, second=True) as other:
             other.secure(anybody)
     except (OSError, ExchangeError):
         return False
@@ -228,7 +231,7 @@ def _speaks_tls(address: str, seconds: float) -> bool:
 def _in_the_clear(address: str, seconds: float) -> bool:
     """Tell whether a broker there answers without TLS."""
     try:
-        with _Connection(address, seconds) as other:
+        with _Connection(address, seconds, second=True) as other:
             other.agree(None)
     except Misconfigured:
         return True  # it asks for a password, in the clear

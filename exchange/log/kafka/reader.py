@@ -70,6 +70,8 @@ class KafkaConsumer:
         self._wait = wait
         self._closed = closed
         self._places: dict[Lane, _Place] = {}
+        self._stale: set[Lane] = set()
+        """Lanes whose hold has changed since something was handed out that is not committed."""
         self._last: Lane = ("", -1)
 
     def poll(
@@ -99,6 +101,7 @@ class KafkaConsumer:
     def rewind(self) -> None:
         """Return to the committed positions, which are asked for anew."""
         self._places.clear()
+        self._stale.clear()
 
     def close(self) -> None:
         """Leave the group when this was its last consumer here; the positions stay."""
@@ -112,6 +115,8 @@ class KafkaConsumer:
             hold = holds.get(lane)
             if hold is not place.hold or (hold.moves != place.moves and place.idle):
                 del self._places[lane]
+                if not place.idle:
+                    self._stale.add(lane)
         new = {lane: hold for lane, hold in holds.items() if lane not in self._places}
         if new:
             self._places |= self._start(new)
@@ -126,7 +131,7 @@ class KafkaConsumer:
                 Text(f"消费位置 {offset} 小于 0", f"position {offset} is below 0"),
                 hint=Text("提交已读条目之后的偏移量", "commit the offset after an entry read"),
             )
-        if offset > place.read:  # read before the lane moved away and came back
+        if lane in self._stale or offset > place.read:  # another may have moved the position
             raise fenced(Text("该条目在分区易手之前读取", "it was read before the lane moved"))
 
     def moving(self, positions: Mapping[Lane, int]) -> Hold:
