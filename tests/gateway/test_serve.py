@@ -77,7 +77,8 @@ def gateway(folder: Path) -> Iterator[tuple[subprocess.Popen[str], Node]]:
     with process:
         try:
             assert process.stdout is not None
-            yield process, Node(json.loads(process.stdout.readline())["url"], now=TODAY)
+            url = json.loads(process.stdout.readline())["url"]
+            yield process, Node(url, now=datetime.now(UTC))  # the process has the real clock
         finally:
             process.kill()
 

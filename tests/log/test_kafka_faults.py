@@ -28,6 +28,11 @@ from tests.log.contract import fresh, put, take, values
 
 Opening = Callable[..., KafkaLog]
 
+pytestmark = pytest.mark.filterwarnings(
+    # kafka-python leaves the sockets of connections that were reset to the garbage collector.
+    "ignore::pytest.PytestUnraisableExceptionWarning"
+)
+
 
 @pytest.fixture(scope="module")
 def own() -> Iterator[Cluster]:

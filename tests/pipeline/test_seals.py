@@ -23,7 +23,17 @@ from exchange.seal.container import Container
 from exchange.seal.folder import Key, read_certificates
 from exchange.seal.register import Step
 from exchange.seal.structures import read_signature
-from tests.pipeline.place import EAGER, Place, audit, catalog, entries, records, source, write_table
+from tests.pipeline.place import (
+    EAGER,
+    Place,
+    audit,
+    catalog,
+    entries,
+    records,
+    settle,
+    source,
+    write_table,
+)
 
 PATIENCE = 60
 
@@ -111,6 +121,8 @@ def test_a_running_node_stops_with_its_seal_and_goes_on_with_it(place: Place) ->
         assert sealed(custody.node) == before == 200
         custody.take("data", Step.RESUME)
         until(lambda: delivered(place))
+    with place.gateway():
+        settle(place)  # the last receipts' way into the evidence log
     assert audit(place).sealed == 500
     assert {name for name, error in running.errors if isinstance(error, Denied)} == {"seal/cases"}
 
@@ -158,6 +170,8 @@ def test_keys_change_under_load_without_a_gap(place: Place) -> None:
             feed(place, 200)
             until(lambda: delivered(place))
     assert running.errors == []
+    with place.gateway():
+        settle(place)
     assert audit(place).sealed == 1400  # and the chain of statements is whole
     certificates = [read_certificates(folder / "cert.pem")[0] for folder in folders]
     with place.node() as node:

@@ -11,7 +11,7 @@ import pytest
 
 from exchange.errors import Transient
 from exchange.log import sealed_topic
-from exchange.runner import Outcome, Runner
+from exchange.runner import ROOMS, Outcome, Runner
 from exchange.seal.container import Container
 from exchange.seal.der import to_pem
 from exchange.seal.stamping import read_patience
@@ -95,7 +95,7 @@ def test_batches_are_stamped_and_the_province_takes_them(
     place: Place, authority: Tsa, clock: Clock
 ) -> None:
     with place.gateway():
-        outcome = run(place, clock, 100, ("pull", "seal", "cascade"))
+        outcome = run(place, clock, 100, ROOMS)
     assert outcome.errors == {}
     assert set(stamps(place)) == {True}
     assert len(authority.asked) == len(stamps(place))
