@@ -1,23 +1,44 @@
-"""One broker for all tests of the log that need one."""
+"""What all tests of the log that need a broker share."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import gc
+from typing import TYPE_CHECKING
 
 import pytest
 
-from exchange.bench.broker import brokers
 from exchange.settings import KafkaSettings
 
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
 
-@pytest.fixture(scope="session")
-def bootstrap() -> Iterator[tuple[str, ...]]:
-    with brokers() as cluster:
-        yield cluster.bootstrap
+    from exchange.bench.broker import Cluster
+
+
+def pytest_itemcollected(item: pytest.Item) -> None:
+    if item.path.name.startswith("test_kafka"):
+        # kafka-python leaves the sockets of connections that were reset to the garbage collector.
+        item.add_marker(
+            pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+        )
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _collected(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Collects them before tests begin that do not forgive it."""
+    yield
+    path: Path = request.path
+    if path.name.startswith("test_kafka"):
+        gc.collect()
 
 
 @pytest.fixture
-def settings(bootstrap: tuple[str, ...]) -> KafkaSettings:
+def settings(kafka_broker: Cluster) -> KafkaSettings:
     return KafkaSettings(
-        bootstrap=bootstrap, replication=1, min_insync=1, request_seconds=10, transaction_seconds=10
+        bootstrap=kafka_broker.bootstrap,
+        replication=1,
+        min_insync=1,
+        request_seconds=10,
+        transaction_seconds=10,
     )

@@ -28,11 +28,6 @@ from tests.log.contract import fresh, put, take, values
 
 Opening = Callable[..., KafkaLog]
 
-pytestmark = pytest.mark.filterwarnings(
-    # kafka-python leaves the sockets of connections that were reset to the garbage collector.
-    "ignore::pytest.PytestUnraisableExceptionWarning"
-)
-
 
 @pytest.fixture(scope="module")
 def own() -> Iterator[Cluster]:
@@ -324,7 +319,7 @@ def test_a_client_that_is_not_installed(tmp_path: Path) -> None:
         "        print(error.hint.en)\n"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert "[kafka]" in done.stdout
+    assert "[node,kafka]" in done.stdout
 
 
 def test_a_node_opens_its_cluster(own: Cluster, tmp_path: Path) -> None:
