@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from exchange.receipt.receipt import Receipt
 from exchange.seal.batch import open_batch
 from exchange.seal.columns import decode
 from exchange.seal.der import from_pem
@@ -78,7 +79,8 @@ def test_the_recipe_for_ecdsa(tmp_path: Path) -> None:
 
 
 def test_the_lists_are_complete() -> None:
-    for name in [*BATCH_CHECKS, *PROOF_CHECKS, *(field.name for field in fields(Statement))]:
+    members = [field.name for kind in (Statement, Receipt) for field in fields(kind)]
+    for name in [*BATCH_CHECKS, *PROOF_CHECKS, *members]:
         assert f"`{name}`" in PAGE
     for name in (*open_batch(sealed().data).container._metadata, *SUITES):
         assert f"`{name}`" in PAGE
