@@ -14,6 +14,7 @@ arguments.
 from __future__ import annotations
 
 import json
+import time
 from collections import Counter
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import suppress
@@ -96,6 +97,8 @@ _NOTES = 500
 """Notes in one message."""
 _FENCED = 100
 """How often in a row a worker may find that another was faster."""
+_STEP_SECONDS, _LONGEST_STEP_SECONDS = 0.05, 1.0
+"""How long it then steps back: about as long as taking numbers takes, and longer each time."""
 
 
 @dataclass(frozen=True)
@@ -111,6 +114,7 @@ class House:
     recent: Recent = field(default_factory=Recent)
     partitions: Callable[[str], int] = lambda _resource: 1
     """How many lanes a resource is meant to have; its topics may have more, never fewer."""
+    sleep: Callable[[float], None] = time.sleep
 
     def resource(self, name: str) -> Resource:
         """Return a resource of the catalog; raises Rejected naming the ones there are."""
@@ -657,8 +661,15 @@ def seal_owner(resource: str, lane: int) -> str:
 
 
 def take_numbers(house: House, resource: str, number: int, lane: Lane, today: str) -> None:
-    """Take a block of batch numbers for a lane; lanes of other workers take theirs meanwhile."""
-    for _ in range(_FENCED):
+    """Take a block of batch numbers for a lane; lanes of other workers take theirs meanwhile.
+
+    On a cluster each attempt stops those that are under way elsewhere, so whoever was stopped
+    waits, by chance and longer each time: else they may keep each other from it for ever.
+    """
+    for attempt in range(_FENCED):
+        if attempt:
+            longest = min(_STEP_SECONDS * 2**attempt, _LONGEST_STEP_SECONDS)
+            house.sleep(longest * house.entropy(1)[0] / 255)
         with suppress(Fenced), house.log.transaction(numbers_key(resource)) as tx:
             state = house.state(numbers_key(resource))
             if not state:  # before there were blocks, all batches were of the first lane

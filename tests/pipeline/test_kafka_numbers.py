@@ -1,0 +1,51 @@
+"""Many lanes take batch numbers at once on a cluster: each gets its own, and soon."""
+
+from __future__ import annotations
+
+import os
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from datetime import UTC, datetime
+from threading import Barrier
+
+from exchange.bench.broker import Cluster
+from exchange.lane import BLOCK, Lane
+from exchange.pipeline import House, take_numbers
+from tests.publish.conftest import kafka_log
+from tests.publish.place import catalog
+
+WORKERS = 4
+TURNS = 5
+DAY = "20261123"
+
+
+def test_workers_that_take_numbers_at_once_do_not_keep_each_other_from_it(
+    kafka_broker: Cluster,
+) -> None:
+    """Each attempt stops those of the others that are under way: somebody has to step back."""
+    resource = f"r{os.urandom(4).hex()}"
+    together = Barrier(WORKERS)
+
+    with ExitStack() as stack:
+        houses = [
+            House(
+                catalog(resource),
+                stack.enter_context(kafka_log(kafka_broker.bootstrap)),
+                lambda: datetime.now(UTC),
+                os.urandom,
+            )
+            for _ in range(WORKERS)
+        ]
+
+        def work(number: int) -> list[int]:
+            lane, firsts = Lane(), []
+            for _ in range(TURNS):
+                together.wait(60)
+                take_numbers(houses[number], resource, number, lane, DAY)
+                firsts.append(lane.number + 1)
+                lane.number = lane.upto
+            return firsts
+
+        with ThreadPoolExecutor(WORKERS) as pool:
+            taken = sorted(first for firsts in pool.map(work, range(WORKERS)) for first in firsts)
+    assert taken == [1 + BLOCK * number for number in range(WORKERS * TURNS)]
