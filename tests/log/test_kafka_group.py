@@ -9,6 +9,8 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -47,6 +49,15 @@ def topic(opening: Opening) -> str:
     name = fresh(f"kind{os.urandom(4).hex()}")  # a group subscribes to all topics of a kind
     opening().ensure([Topic(name, partitions=LANES)])
     return name
+
+
+@contextmanager
+def closing(consumer: _Membership, **limit: float) -> Iterator[None]:
+    """Close it, which takes a member with a name not out of its group."""
+    try:
+        yield
+    finally:
+        consumer.close(**limit)
 
 
 def all_lanes(topic: str) -> set[Lane]:
@@ -257,6 +268,69 @@ def test_a_member_that_lost_its_lanes_claims_none(opening: Opening, topic: str) 
         consumer.close(timeout_ms=1000)
 
 
+class Killed(Exception):
+    """What ends a member in the middle."""
+
+
+def test_a_leader_killed_between_two_generations_leaves_no_lane_to_nobody(
+    opening: Opening, topic: str
+) -> None:
+    """It has given lanes back, which go to others with the next generation only.
+
+    It comes back under its name before its session ends, so the group does not move by itself.
+    """
+    leader = _Membership(**opening("one")._member("group")._config)
+    with closing(leader, timeout_ms=1000):
+        leader.subscribe(pattern=kinds({topic}))
+
+        def joined() -> bool:
+            leader.keep(100)
+            return leader.settled() and len(leader.assignment()) == LANES
+
+        until(joined)
+        (assignor,) = leader._coordinator._assignors.values()
+
+        def on() -> bool:
+            leader.keep(100)
+            return False
+
+        def die(*_: object) -> None:
+            raise Killed
+
+        assignor.on_assignment = die
+        with ThreadPoolExecutor(1) as pool:
+            other = pool.submit(opening("two").consumer, "group", [topic])
+            with pytest.raises(Killed):
+                until(on)
+            assert len(leader.assignment()) == LANES // 2
+            again = opening("one").consumer("group", [topic])
+            until(lambda: again.assigned() | other.result().assigned() == all_lanes(topic))
+
+
+def test_a_member_outlives_its_own_shadow(opening: Opening, topic: str) -> None:
+    """Another joined under its name and is gone: nobody has to start anything anew."""
+    consumer = opening("one").consumer("group", [topic])
+    shadow = _Membership(**opening("one")._member("group")._config)
+    with closing(shadow, timeout_ms=1000):
+        shadow.subscribe(pattern=kinds({topic}))
+
+        def joined() -> bool:
+            shadow.keep(100)
+            return shadow.settled()
+
+        until(joined)
+    with pytest.raises(Fenced):
+        until(lambda: bool(consumer.poll(max_entries=1, max_bytes=1)))
+
+    def back() -> bool:
+        try:
+            return consumer.assigned() == all_lanes(topic)
+        except Transient:
+            return False
+
+    until(back)
+
+
 def test_two_processes_with_one_name_are_told(opening: Opening, topic: str) -> None:
     older = opening("same").consumer("group", [topic])
     newer = opening("same").consumer("group", [topic])
@@ -268,6 +342,8 @@ def test_two_processes_with_one_name_are_told(opening: Opening, topic: str) -> N
         except Misconfigured as error:
             assert "same" in error.what.en  # noqa: PT017 - it comes some time
             return True
+        except Transient:  # it might have been a shadow
+            pass
         return False
 
     until(told)

@@ -338,6 +338,7 @@ class KafkaLog:
             request_seconds=self._settings.request_seconds,
             changed=self._notify,
             leave=self._cluster().expel,
+            names=self._cluster().names,
         )
 
     def _closed(self, group: str, consumer: KafkaConsumer) -> None:

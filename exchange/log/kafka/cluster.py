@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from kafka import errors
 from kafka.admin import KafkaAdminClient, MemberToRemove
+from kafka.protocol.admin import DescribeGroupsRequest
 from kafka.protocol.consumer import (
     FetchRequest,
     IsolationLevel,
@@ -106,6 +107,10 @@ class Cluster(KafkaAdminClient):  # type: ignore[misc]  # the library has no typ
         one = MemberToRemove(member.member_id, member.group_instance_id)
         leaving = self._manager.call_soon(self._async_remove_group_members, member.group_id, [one])
         self._manager.run(self._manager.wait_for, leaving, _LEAVE_MS)
+
+    def names(self, group: str) -> set[str]:
+        """List the static members of a group by their names."""
+        return self._patiently(lambda: self._static(group), group)
 
     def describe_configs(
         self,
@@ -234,6 +239,12 @@ class Cluster(KafkaAdminClient):  # type: ignore[misc]  # the library has no typ
             _check(answer.error_code, group)
             self._homes[group] = answer.node_id
         return self._homes[group]
+
+    async def _static(self, group: str) -> set[str]:
+        request = DescribeGroupsRequest(groups=[group], max_version=5)  # no group is no error
+        answer = (await self._manager.send(request, node_id=await self._home(group))).groups[0]
+        _check(answer.error_code, group)
+        return {member.group_instance_id for member in answer.members} - {None}
 
     async def _committed(self, group: str, lanes: Collection[Lane] | None) -> dict[Lane, int]:
         asked = OffsetFetchRequest.OffsetFetchRequestGroup

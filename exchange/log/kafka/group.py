@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import re
 import threading
+import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -41,6 +42,8 @@ _BEAT_MS = 500
 _REBALANCE_MS = 10_000
 """How long the group waits for its members to come back to a rebalance."""
 _LEAVE_MS = 2_000
+_GRACE_SECONDS = 1.0
+"""How much later than its session a place is surely free."""
 
 
 @dataclass(eq=False, slots=True)
@@ -53,19 +56,24 @@ class Hold:
 
 
 class _Assignor(CooperativeStickyAssignor):  # type: ignore[misc]  # the library has no types
-    """Claims what this member holds at the moment of joining.
+    """Claims what this member holds at the moment of joining, and never says the same twice.
 
     kafka-python's own claims what it was given last, also after the group has thrown it out and
     its lanes are lost. The leader then waits for it to give some of them back, which it does not
-    do, having none: nobody gets them until something else moves the group.
+    do, having none: nobody gets them until something else moves the group. And a broker that is
+    told what it knows moves nothing.
     """
 
     held: Callable[[], Collection[TopicPartition]]
+    joins = 0
 
     def metadata(self, topics: Collection[str]) -> Any:
         """Say what is subscribed to, and what is held of it."""
         self.member_assignment = sorted(self.held())
-        return super().metadata(topics)
+        self.joins += 1
+        told = super().metadata(topics)
+        told.user_data = str(self.joins).encode()
+        return told
 
 
 class _Membership(KafkaConsumer):  # type: ignore[misc]  # the library has no types
@@ -75,6 +83,7 @@ class _Membership(KafkaConsumer):  # type: ignore[misc]  # the library has no ty
 
     def __init__(self, **config: Any) -> None:
         super().__init__(**config)
+        self._new = config["group_instance_id"] is not None
         for assignor in self._coordinator._assignors.values():  # noqa: SLF001 - it made them
             assignor.held = self._subscription.assigned_partitions
 
@@ -84,6 +93,11 @@ class _Membership(KafkaConsumer):  # type: ignore[misc]  # the library has no ty
             self._coordinator.poll_heartbeat()
         else:
             self._coordinator.poll(timeout_ms=milliseconds)
+        if self._new and self._coordinator.stable():
+            # It may have come back under its name to a generation that its killed predecessor had
+            # still to complete: lanes given back, and to be given out with the next one.
+            self._new = False
+            self._coordinator.request_rejoin()
         beating = self._coordinator._heartbeat_enabled  # noqa: SLF001 - its only sign of fencing
         if self._coordinator.stable() and not beating:
             raise errors.FencedInstanceIdError
@@ -115,13 +129,15 @@ class Member:
         request_seconds: float,
         changed: Callable[[], None],
         leave: Callable[[ConsumerGroupMetadata], None],
+        names: Callable[[str], Collection[str]],
     ) -> None:
         """Start nothing yet.
 
         ``changed`` is called after each change of what is held; ``leave`` takes a static member
-        out of the group.
+        out of the group, ``names`` lists those that are in it.
         """
         self.group = group
+        self._what = Text(f"加入消费组 {group}", f"being a member of group {group}")
         self._worker = worker
         self._milliseconds = request_seconds * 1000
         self._config = dict(config) | {
@@ -139,6 +155,10 @@ class Member:
         }
         self._changed = changed
         self._leave = leave
+        self._names = names
+        self._patience = session_seconds + _GRACE_SECONDS
+        self._fenced: tuple[float, ExchangeError] | None = None
+        """Since when another member bears our name (monotonic), and how that is told."""
         self._state = threading.Condition()
         self._topics: set[str] = set()
         self._asked = 0
@@ -219,10 +239,13 @@ class Member:
                 if consumer is None:
                     consumer = opened(_Membership, **self._config)
                 self._step(consumer, asked, pattern)
+                self._fenced = None
+            except errors.FencedInstanceIdError as error:
+                consumer = self._outlive(consumer, error)
             except errors.KafkaError as error:
-                self._fail(error)
+                self._fail(translate(error, self._what))
             except Exception as error:  # noqa: BLE001 - a silent member would hold lanes for ever
-                self._fail(error)
+                self._fail(translate(error, self._what))
                 if consumer is not None:
                     consumer.close(timeout_ms=_LEAVE_MS)
                     consumer = None
@@ -258,20 +281,31 @@ class Member:
         if self._holds != before:
             self._changed()
 
-    def _fail(self, error: Exception) -> None:
-        what = Text(f"加入消费组 {self.group}", f"being a member of group {self.group}")
-        failure = translate(error, what)
-        if isinstance(error, errors.FencedInstanceIdError):
-            failure = Misconfigured(
-                Text(
-                    f"另一进程以工作者 {self._worker} 之名加入了 {self.group}",
-                    f"another process joined {self.group} as worker {self._worker}",
-                ),
-                hint=Text(
-                    "停止本进程;每个工作者名称只能有一个进程",
-                    "stop this process: one process per worker name",
-                ),
-            )
+    def _outlive(self, consumer: _Membership | None, error: Exception) -> _Membership | None:
+        """Wait whether the other member of our name lives; come back in its place when not.
+
+        It may be our own shadow: a broker died before the answer to our joining had arrived, and
+        we joined again. Nobody keeps that place, and it ends with its session.
+        """
+        now = time.monotonic()
+        if self._fenced is None:
+            self._fenced = now, translate(error, self._what)
+        since, failure = self._fenced
+        if now - since >= self._patience:
+            try:
+                if self._worker not in self._names(self.group):
+                    self._fenced = None
+                    if consumer is not None:
+                        consumer.close(timeout_ms=_LEAVE_MS)
+                    return None
+                failure = _same_name(self._worker, self.group)
+            except errors.KafkaError as unknown:
+                failure = translate(unknown, self._what)
+            self._fenced = now, failure
+        self._fail(failure)
+        return consumer
+
+    def _fail(self, failure: ExchangeError) -> None:
         with self._state:
             self._failure = failure
             self._state.notify_all()
@@ -285,6 +319,19 @@ class Member:
         except errors.KafkaError:
             pass  # the session ends by itself
         consumer.close(timeout_ms=_LEAVE_MS)
+
+
+def _same_name(worker: str, group: str) -> Misconfigured:
+    return Misconfigured(
+        Text(
+            f"另一进程以工作者 {worker} 之名加入了 {group}",
+            f"another process joined {group} as worker {worker}",
+        ),
+        hint=Text(
+            "停止本进程;每个工作者名称只能有一个进程",
+            "stop this process: one process per worker name",
+        ),
+    )
 
 
 def kinds(topics: Collection[str]) -> str:
