@@ -1,9 +1,11 @@
 """The corridor's door to the evidence log (存证日志): every statement and every receipt goes in.
 
-    EvidenceDoor   sealed, receipts ──► evidence log ──► checkpoint ──► witness
+    EvidenceDoor   sealed, receipts ──► exchange.evidence ──► folder ──► checkpoint ──► witness
 
-The evidence log follows the log: it may be behind, never ahead, and what is appended again
-after a kill is in once. One process of a node has it open; the others leave it alone.
+A topic holds the entries in their order, and the folder of the evidence log is a view of it: a
+folder that was lost is made again, to the byte, and each machine may keep one. The folder may be
+behind the topic; entries that only the folder has (the log was restored from an older backup) go
+back to the topic. Of one folder one process is the keeper; the others leave it alone.
 """
 
 from __future__ import annotations
@@ -17,11 +19,11 @@ from typing import Self
 from exchange.cascade.witness import Cosigned, Seen
 from exchange.errors import Integrity
 from exchange.evidence.checkpoint import Note, Signers
-from exchange.evidence.entry import Entry
+from exchange.evidence.entry import Entry, well_formed
 from exchange.evidence.log import EvidenceLog
-from exchange.log import RECEIPTS, Fenced, sealed_topic
-from exchange.log import Entry as Message
-from exchange.pipeline import House
+from exchange.log import EVIDENCE, RECEIPTS, Fenced, Message, sealed_topic
+from exchange.log import Entry as Found
+from exchange.pipeline import House, state_message
 from exchange.seal.batch import open_statement
 from exchange.seal.links import Trust
 from exchange.seal.ses import Sealer
@@ -30,8 +32,8 @@ from exchange.text import Text
 from exchange.view import is_batch
 
 GROUP = "evidence"
+_STATE = "evidence"
 _ENTRIES = 64
-_PAGE = 16
 _BYTES = 16 * 1024 * 1024
 
 Ask = Callable[[Note, int, Sequence[bytes], Sequence[bytes]], Cosigned | Seen]
@@ -57,44 +59,18 @@ class EvidenceDoor:
         return cls(house, EvidenceLog.open(folder, origin=origin), **options)  # type: ignore[arg-type]
 
     def __post_init__(self) -> None:
-        """Join the consumer group; append again what was lost, and nothing else yet."""
+        """Join the consumer group; bring folder and topic to the same entries."""
         with ExitStack() as undo:
             undo.callback(self.log.close)
             for resource in self.resources:
                 self.house.ensure(resource)
-            self._topics = [*map(sealed_topic, self.resources), RECEIPTS]
-            self._consumer = self.house.log.consumer(GROUP, self._topics)
+            topics = [*map(sealed_topic, self.resources), RECEIPTS]
+            self._consumer = self.house.log.consumer(GROUP, topics)
             undo.callback(self._consumer.close)
-            self._catch_up()
+            self._next, self._size = self._followed()
+            self._follow()
+            self._give_back()
             undo.pop_all()
-
-    def _catch_up(self) -> None:
-        """Append again what the evidence log has lost: it was deleted, or is an old backup.
-
-        It lacks something when it lacks the last message that was appended of a lane. What the
-        witness has seen in another order it refuses: nobody's history is rewritten quietly.
-        """
-        log = self.house.log
-        known = {topic.name: topic.partitions for topic in log.topics()}
-        for topic in self._topics:
-            for lane in range(known[topic]):
-                offset, end = log.bounds(topic, lane)[0], log.position(GROUP, topic, lane)
-                if offset >= end or self._has(log.read(topic, lane, end - 1, max_entries=1)):
-                    continue
-                while page := log.read(topic, lane, offset, max_entries=_PAGE):
-                    self._append(message for message in page if message.offset < end)
-                    offset = page[-1].offset + 1
-                    if offset >= end:
-                        break
-
-    def _has(self, messages: Sequence[Message]) -> bool:
-        entries = [entry for entry in map(entry_of, messages) if entry is not None]
-        return bool(entries) and self.log.find(entries[0].to_bytes()) is not None
-
-    def _append(self, messages: Iterable[Message]) -> int:
-        entries = [entry.to_bytes() for entry in map(entry_of, messages) if entry is not None]
-        self.log.append(entries)
-        return len(entries)
 
     def close(self) -> None:
         """Leave the group and give the evidence log free."""
@@ -105,13 +81,14 @@ class EvidenceDoor:
         """Append what the next messages hold; how many entries, None when there are none."""
         messages = self._consumer.poll(max_entries=_ENTRIES, max_bytes=_BYTES)
         if not messages:
-            return None
+            return self._follow() or None  # what other keepers have found
         last = messages[-1]
         self.house.at("evidence:before")
         try:
-            count = self._append(messages)
-            self.house.at("evidence:appended")
             with self.house.log.transaction(f"evidence/{last.topic}/{last.partition}") as tx:
+                if entries := [entry for entry in map(entry_of, messages) if entry is not None]:
+                    tx.append(_message(entry.to_bytes() for entry in entries))
+                tx.append(state_message(_STATE, self._state()))
                 tx.commit(self._consumer, last.topic, last.partition, last.offset + 1)
         except Fenced:
             self._consumer.rewind()
@@ -119,8 +96,54 @@ class EvidenceDoor:
         except BaseException:
             self._consumer.rewind()
             raise
+        self.house.at("evidence:ordered")
+        count = self._follow()
         self.house.at("evidence:after")
         return count
+
+    def _follow(self) -> int:
+        """Append to the folder what the topic has; how many entries were new to the folder.
+
+        Raises Integrity where the folder has other entries, or in another order.
+        """
+        before = self.log.size
+        while page := self.house.log.read(EVIDENCE, 0, self._next, max_entries=_ENTRIES):
+            entries = dict.fromkeys(entry for message in page for entry in _entries(message))
+            fresh = [entry for entry in entries if not self._known(entry)]
+            self.log.append(fresh)
+            self._size += len(fresh)
+            self._next = page[-1].offset + 1
+        return self.log.size - before
+
+    def _known(self, entry: bytes) -> bool:
+        """Whether the folder has it, which is as the next one or, from before, further up."""
+        place = self.log.find(entry)
+        if (self.log.size if place is None else place) > self._size:
+            raise _another_history(self.log, self._size)
+        self._size += place == self._size
+        return place is not None
+
+    def _state(self) -> dict[str, int | str]:
+        root = self.log.root_of(self._size).hex()
+        return {"offset": self._next, "size": self._size, "root": root}
+
+    def _followed(self) -> tuple[int, int]:
+        """Return an offset of the topic, and how many of the folder's entries come before it.
+
+        From the last state that was noted, when the folder begins with it; else from the start.
+        """
+        noted = self.house.state(_STATE)
+        known = 0 < noted.get("size", 0) <= self.log.size
+        if known and self.log.root_of(noted["size"]).hex() == noted["root"]:
+            return noted["offset"], noted["size"]
+        return 0, 0
+
+    def _give_back(self) -> None:
+        """Put entries that only the folder has into the topic, in the folder's order."""
+        with self.house.log.transaction("evidence") as tx:
+            for first in range(self._size, self.log.size, _ENTRIES):
+                rest = range(first, min(first + _ENTRIES, self.log.size))
+                tx.append(_message(map(self.log.entry, rest)))
 
     def checkpoint(self) -> Note:
         """Sign the log as it is; the time of signing never runs backwards, whatever the clock."""
@@ -144,6 +167,9 @@ class EvidenceDoor:
         if isinstance(answer, Seen):  # it knows more than we have noted, or has forgotten
             size = note.checkpoint.head.size
             if answer.size > size:
+                self._follow()
+                if answer.size <= self.log.size:  # another keeper has shown what was new
+                    return None
                 raise Integrity(
                     Text(
                         f"上级已见证 {answer.size} 条存证，本地只有 {size} 条",
@@ -190,7 +216,31 @@ class EvidenceDoor:
             )
 
 
-def entry_of(message: Message) -> Entry | None:
+def _message(entries: Iterable[bytes]) -> Message:
+    return Message(EVIDENCE, b"\n".join(entries))
+
+
+def _entries(message: Found) -> list[bytes]:
+    """Return the entries of a message of the topic; none of one that a stranger wrote."""
+    lines = message.value.split(b"\n")
+    return lines if all(map(well_formed, lines)) else []
+
+
+def _another_history(log: EvidenceLog, place: int) -> Integrity:
+    return Integrity(
+        Text(
+            f"存证日志 {log.origin} 的第 {place} 条与主题 {EVIDENCE} 不一致",
+            f"entry {place} of the evidence log {log.origin} is not the one in {EVIDENCE}",
+        ),
+        hint=Text(
+            "日志目录或主题被替换：请保留两者并核对；移走目录后会按主题重建",
+            "one of them was replaced: keep both and compare; without the folder, it is made again"
+            " from the topic",
+        ),
+    )
+
+
+def entry_of(message: Found) -> Entry | None:
     """Return what a message of the log is in the evidence log; None for what does not belong."""
     if message.topic == RECEIPTS:
         return _receipt(message.key, message.value, message.headers)

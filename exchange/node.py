@@ -27,6 +27,7 @@ from exchange.errors import Misconfigured
 from exchange.keeping import Ask, EvidenceDoor
 from exchange.log import (
     CURSORS,
+    EVIDENCE,
     RECEIPTS,
     TURNS,
     Consumer,
@@ -150,7 +151,7 @@ class Node:
             path.parent.mkdir(parents=True, exist_ok=True)
             log = EmbeddedLog(path, clock=self.clock)
             self._open.callback(log.close)
-        log.ensure([Topic(CURSORS, compacted=True), Topic(RECEIPTS), Topic(TURNS, self._turns)])
+        log.ensure(self._common())
         return log
 
     @cached_property
@@ -177,17 +178,18 @@ class Node:
         self._open.callback(cluster.close)
         return cluster
 
-    @property
-    def _turns(self) -> int:
-        return _TURNS if self.settings.log.driver == "kafka" else 1
+    def _common(self) -> list[Topic]:
+        turns = _TURNS if self.settings.log.driver == "kafka" else 1
+        return [
+            *(Topic(CURSORS, compacted=True), Topic(RECEIPTS), Topic(EVIDENCE)),
+            Topic(TURNS, turns),
+        ]
 
     def topics(self) -> list[Topic]:
         """List the topics that the node's work needs, with the lanes that each should have."""
         named = (raw_topic, sealed_topic, quarantine_topic)
         return [
-            Topic(CURSORS, compacted=True),
-            Topic(RECEIPTS),
-            Topic(TURNS, self._turns),
+            *self._common(),
             *(
                 Topic(topic(resource), self.settings.log.lanes(resource))
                 for resource in sorted({one.resource for one in self.settings.sources.values()})

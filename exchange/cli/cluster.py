@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from exchange.cli.finding import Finding, Grade, probe
 from exchange.errors import Denied, Transient
-from exchange.log import CURSORS, RECEIPTS, TURNS
+from exchange.log import CURSORS, EVIDENCE, RECEIPTS, TURNS
 from exchange.text import Text
 
 if TYPE_CHECKING:
@@ -34,6 +34,12 @@ _NEEDS: Mapping[str, Mapping[str, frozenset[str]]] = {
         RECEIPTS: frozenset({"WRITE"}),
         "exchange.sealed.": frozenset({"READ"}),
         "exchange.quarantine.": frozenset({"WRITE"}),
+    },
+    "evidence": {
+        CURSORS: frozenset({"READ", "WRITE"}),
+        RECEIPTS: frozenset({"READ"}),
+        EVIDENCE: frozenset({"READ", "WRITE"}),
+        "exchange.sealed.": frozenset({"READ"}),
     },
 }
 """What each room does with topics, by how their names begin; the ACLs are in docs/kafka.md."""

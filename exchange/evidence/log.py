@@ -136,6 +136,11 @@ class Reader:
         """The root of the tree of all entries."""
         return self._head.root
 
+    def root_of(self, size: int) -> bytes:
+        """Return the root of the tree of the first ``size`` entries."""
+        with self._mutex, _disk_errors():
+            return self._tiles.root(size)
+
     def entry(self, index: int) -> bytes:
         """Return one entry; raises IndexError beyond the size, Integrity, Transient."""
         with self._mutex, _disk_errors():

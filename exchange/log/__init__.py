@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 CURSORS = "exchange.cursors"
 """Compacted topic of everything that is only ever read by its newest value per key."""
 RECEIPTS = "exchange.receipts"
+EVIDENCE = "exchange.evidence"
+"""What is in the evidence log (存证日志), in its order."""
 TURNS = "exchange.turns"
 """Holds no messages: whoever reads one of its partitions has the turn of that share of sources."""
 

@@ -52,7 +52,7 @@ def test_topics_are_planned_made_and_mended(folder: Path, cluster: Cluster, run:
     ]
     assert text(first, "log") == "Kafka 4.3, 1 brokers"
     assert "topic to be created: exchange.cursors, " in text(first, "topics")
-    assert text(first, "rights") == "enough for pull, seal, cascade"
+    assert text(first, "rights") == "enough for pull, seal, cascade, evidence"
     planned = run("catalog", "plan")
     assert planned.code == 2
     assert "~ exchange.sealed.companies: topic to be created" in planned.out

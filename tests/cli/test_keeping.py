@@ -62,8 +62,12 @@ def test_growth_is_proved(batch: str, run: Run) -> None:  # noqa: ARG001 (it mus
 
 
 @pytest.mark.usefixtures("delivered")
-def test_a_lost_log_is_made_again_under_a_new_name(run: Run) -> None:
-    """Everything is appended again, in whatever order: under the old name that is a rewrite."""
+def test_a_log_is_made_again_and_may_have_a_new_name(run: Run) -> None:
+    root = Reader.at(FOLDER).root
+    shutil.rmtree(FOLDER)
+    assert run("run", "--once", "--only", "evidence").code == 0
+    assert Reader.at(FOLDER).root == root
+    assert run("evidence", "audit").code == 0
     shutil.rmtree(FOLDER)
     path = Path("exchange.yaml")
     path.write_text(path.read_text(encoding="utf-8") + "\nevidence: {origin: second}\n")
@@ -73,8 +77,11 @@ def test_a_lost_log_is_made_again_under_a_new_name(run: Run) -> None:
 
 
 @pytest.mark.usefixtures("delivered")
-def test_a_rewritten_log_is_refused_by_the_province(run: Run) -> None:
-    """The operator makes another history, with valid keys: the witness has seen the first."""
+def test_a_rewritten_log_is_refused(run: Run) -> None:
+    """The operator makes another history, with valid keys: it is not that of the topic.
+
+    Were that rewritten too, the witness has seen the first one: tests/tamper.
+    """
     origin = Reader.at(FOLDER).origin
     shutil.rmtree(FOLDER)
     with EvidenceLog.open(FOLDER, origin=origin) as log:

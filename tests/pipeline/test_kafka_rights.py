@@ -28,7 +28,7 @@ from exchange.standing import Survey
 from tests.log.security import ADMIN, Guarded, documented, grant, revoke, secret, security
 from tests.pipeline.place import EAGER, Place, catalog, records, source, write_csv
 
-ROOMS = ("pull", "seal", "cascade")
+ROOMS = ("pull", "seal", "cascade", "evidence")
 OPERATOR = "operator"
 LINES = documented()
 _numbers = count(1, 1000)
@@ -109,7 +109,7 @@ def prepare(place: Place, broker: Guarded, *rooms: str) -> None:
 
 def work(place: Place, broker: Guarded, user: str) -> None:
     """Do all that a user is there for; raises the first error."""
-    before = {"pull": (), "seal": ("pull",)}.get(user, ("pull", "seal"))
+    before = ROOMS[: ROOMS.index(user)] if user in ROOMS else ROOMS[:2]
     if before:
         prepare(place, broker, *before)
     point(place, broker, user)

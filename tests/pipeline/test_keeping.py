@@ -1,0 +1,149 @@
+"""The folder of the evidence log is a view of its topic: lost, behind, ahead, doubled, another."""
+
+from __future__ import annotations
+
+import shutil
+from contextlib import ExitStack, closing
+from pathlib import Path
+
+import pytest
+
+from exchange.errors import Integrity
+from exchange.evidence.entry import Entry
+from exchange.evidence.log import EvidenceLog, Reader
+from exchange.keeping import EvidenceDoor
+from exchange.log import EVIDENCE, Message
+from exchange.runner import Runner
+from tests.pipeline.place import EAGER, Place, audit, records
+from tests.pipeline.test_faults import add, make
+
+ROWS = 300
+FOLDER = "data/evidence"
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Place:
+    return make(tmp_path / "node", {"cases": records(ROWS), "firms": records(ROWS)})
+
+
+def run(place: Place, *rooms: str) -> dict[str, object]:
+    with place.node() as node:
+        return dict(Runner(node, policy=EAGER, **({"rooms": rooms} if rooms else {})).once().errors)  # type: ignore[arg-type]
+
+
+def state(place: Place) -> tuple[int, bytes]:
+    log = Reader.at(place.folder / FOLDER)
+    return log.size, log.root
+
+
+def door(stack: ExitStack, place: Place, folder: str = FOLDER) -> EvidenceDoor:
+    node = stack.enter_context(place.node())
+    opened = EvidenceDoor.open(
+        node.house,
+        place.folder / folder,
+        node.origin,
+        sealer=node.evidence_sealer,
+        resources=node.resources(),
+        ask=node._ask_witness,
+    )
+    return stack.enter_context(closing(opened))
+
+
+def drain(door: EvidenceDoor) -> None:
+    while door.step() is not None:
+        pass
+
+
+def stranger(number: int = 1) -> bytes:
+    return Entry(
+        type="statement",
+        resource="cases",
+        lane=0,
+        batch_no=f"{number:013}",
+        digest=f"sm3:{'0' * 64}",
+    ).to_bytes()
+
+
+def test_a_lost_folder_is_made_again_and_the_province_goes_on_with_it(place: Place) -> None:
+    with place.gateway():
+        assert run(place) == {}
+        before = state(place)
+        add(place, "cases", records(100, first=ROWS + 1))
+        assert run(place) == {}
+        after = state(place)
+        assert after[0] > before[0] > 0
+        shutil.rmtree(place.folder / FOLDER)
+        add(place, "firms", records(100, first=ROWS + 1))
+        assert run(place) == {}
+        assert Reader.at(place.folder / FOLDER).root_of(after[0]) == after[1]
+        audit(place)
+
+
+def test_a_folder_from_a_backup_catches_up(place: Place, tmp_path: Path) -> None:
+    with place.gateway():
+        assert run(place) == {}
+        shutil.copytree(place.folder / FOLDER, tmp_path / "backup")
+        add(place, "cases", records(100, first=ROWS + 1))
+        assert run(place) == {}
+        after = state(place)
+        shutil.rmtree(place.folder / FOLDER)
+        shutil.move(tmp_path / "backup", place.folder / FOLDER)
+        assert run(place, "evidence") == {}
+        assert state(place) == after
+        audit(place)
+
+
+def test_what_only_the_folder_has_goes_back_to_the_topic(place: Place) -> None:
+    """The node's log is an older backup than the folder."""
+    with place.gateway():
+        assert run(place) == {}
+    with EvidenceLog.open(
+        place.folder / FOLDER, origin=Reader.at(place.folder / FOLDER).origin
+    ) as log:
+        log.append([stranger(number) for number in range(1, 101)])
+        ahead = log.size, log.root
+    with ExitStack() as stack:
+        drain(door(stack, place))
+        again = door(stack, place, "other")
+        drain(again)
+        assert (again.log.size, again.log.root) == ahead == state(place)
+
+
+def test_two_machines_keep_the_same_log(place: Place) -> None:
+    """Each takes a share of the work, both write everything, and whoever is first shows it."""
+    with place.gateway(), ExitStack() as stack:
+        assert run(place, "pull", "seal", "cascade") == {}
+        one, two = door(stack, place, "one"), door(stack, place, "two")
+        assert None not in [one.step(), two.step()], "one worked while the other did"
+        drain(one)
+        seen = one.witness()
+        assert seen is not None
+        assert seen.checkpoint.head.size == one.log.size > two.log.size > 0
+        assert two.witness() is None, "the province has seen more than this machine had shown"
+        assert (one.log.size, one.log.root) == (two.log.size, two.log.root)
+
+
+def test_a_replaced_folder_is_not_continued(place: Place) -> None:
+    with place.gateway():
+        assert run(place) == {}
+    origin = Reader.at(place.folder / FOLDER).origin
+    shutil.rmtree(place.folder / FOLDER)
+    with EvidenceLog.open(place.folder / FOLDER, origin=origin) as log:
+        log.append([stranger()])
+        kept = log.size, log.root
+    with ExitStack() as stack, pytest.raises(Integrity, match="entry 0"):
+        door(stack, place)
+    assert state(place) == kept, "nothing is changed"
+
+
+def test_what_a_stranger_puts_into_the_topic_stops_nothing(place: Place) -> None:
+    with place.gateway():
+        assert run(place) == {}
+        before = state(place)
+        with place.node() as node, node.log.transaction("stranger") as tx:
+            tx.append(Message(EVIDENCE, b""))
+            tx.append(Message(EVIDENCE, b"\xff\x00"))
+            tx.append(Message(EVIDENCE, stranger() + b"\n"))
+        assert run(place) == {}
+        assert state(place) == before
+        audit(place)
