@@ -9,14 +9,16 @@ from __future__ import annotations
 
 import gc
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
 import polars as pl
 
+from exchange.bench.evidence import sealers
 from exchange.bench.measure import median
 from exchange.catalog.avro import schema_text
 from exchange.catalog.model import Resource
@@ -76,17 +78,26 @@ class _Times:
 def stages(node: Node, source: str, rows: int, folder: Path, *, rounds: int = 3) -> list[Stage]:
     """Measure every stage on a source of ``rows`` rows; ``folder`` takes logs of the rounds."""
     times = _Times()
+    seals = {name: sealer for name, (sealer, _) in sealers(node.clock()).items()}
     for number in range(rounds):
         gc.collect()
         log = EmbeddedLog(folder / f"stages-{number}.db", clock=node.clock)
         try:
-            _round(node, source, rows, log, times)
+            _round(node, source, rows, log=log, times=times, seals=seals)
         finally:
             log.close()
     return list(times.stages())
 
 
-def _round(node: Node, source: str, rows: int, log: EmbeddedLog, times: _Times) -> None:
+def _round(
+    node: Node,
+    source: str,
+    rows: int,
+    *,
+    log: EmbeddedLog,
+    times: _Times,
+    seals: Mapping[str, Sealer],
+) -> None:
     resource = node.house.resource(node.source_settings(source).resource)
     raw, sealed = raw_topic(resource.name), sealed_topic(resource.name)
     log.ensure([Topic(raw), Topic(sealed)])
@@ -114,6 +125,13 @@ def _round(node: Node, source: str, rows: int, log: EmbeddedLog, times: _Times) 
         lambda: [build(one, facts, sealer=sealer, seed=seed).data for one in packed],
         without=("leaves", "tree"),
     )
+
+    def seal(other: Sealer) -> None:
+        for one in packed:
+            build(one, facts, sealer=other, seed=seed)
+
+    for name, other in seals.items():
+        times.take(f"seal: {name}", good, partial(seal, other))
     times.take("append", good, lambda: _append(log, sealed, batches))
     anchors = node.anchors(node.settings.trust)
     found = times.take(

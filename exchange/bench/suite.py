@@ -19,6 +19,7 @@ from psycopg import sql
 
 from exchange.bench import floor, rowpath, stages
 from exchange.bench.cluster import publishing, rebalance, shared, whole
+from exchange.bench.evidence import audited, packaged
 from exchange.bench.measure import machine, median
 from exchange.bench.postgres import database
 from exchange.bench.run import (
@@ -64,11 +65,13 @@ class Plan:
     tables: int = 0
     rounds: int = 3
     kafka: bool = False
+    entries: int = 100_000
+    """Of the evidence log that is audited."""
 
 
 def full_plan(rows: int) -> Plan:
     """Return the full set, for ``make bench``."""
-    return Plan(rows, times=3, large=5 * rows, tables=200, rounds=5, kafka=True)
+    return Plan(rows, times=3, large=5 * rows, tables=200, rounds=5, kafka=True, entries=MILLION)
 
 
 def measure(plan: Plan, folder: Path, say: Say) -> Iterator[Measurement]:
@@ -87,6 +90,12 @@ def measure(plan: Plan, folder: Path, say: Say) -> Iterator[Measurement]:
             say(error.hint)
         else:
             yield from _with_postgres(plan, folder, server, say)
+    say(
+        Text(f"审计存证日志：{plan.entries:,} 条", f"auditing {plan.entries:,} entries of evidence")
+    )
+    for _ in range(plan.times):
+        done = audited(folder / "evidence", plan.entries, datetime.now(UTC))
+        yield {"kind": "audited", **asdict(done)}
     drop = folder / "drop"
     drop.mkdir()
     say(Text(f"生成 CSV：{plan.rows:,} 行", f"writing CSV: {plan.rows:,} rows"))
@@ -191,6 +200,7 @@ def _stages(plan: Plan, folder: Path, server: Server) -> Iterator[Measurement]:
             yield {"kind": "stage", **asdict(stage)}
         for room, seconds in stages.doors(node).items():
             yield {"kind": "door", "name": room, "micros": seconds * MILLION / rows, "rows": rows}
+        yield {"kind": "packaged", **asdict(packaged(node, RESOURCE))}
     shutil.rmtree(place)
 
 
@@ -450,6 +460,29 @@ def _of_parts(measured: Sequence[Measurement]) -> Iterator[Figure]:
         elif each["kind"] == "help":
             text = Text("exchange --help", "exchange --help")
             yield Figure("help", text, each["seconds"] * 1000, "ms", 300)
+    if found := [each for each in measured if each["kind"] == "audited"]:
+        seconds = [each["seconds"] for each in found]
+        entries = found[0]["entries"]
+        yield Figure(
+            "audit",
+            Text(f"审计 {entries:,} 条存证", f"audit of {entries:,} entries of evidence"),
+            median(seconds),
+            "s",
+            30,
+            least=min(seconds),
+            most=max(seconds),
+        )
+    for each in measured:
+        if each["kind"] == "packaged":
+            for name, text in (
+                (
+                    "bare",
+                    Text("存证包，不计证书、印章、记录", "without certificates, seals, record"),
+                ),
+                ("whole", Text("存证包文件", "an evidence package")),
+            ):
+                limit = 4096 if name == "bare" else None
+                yield Figure(f"package.{name}", text, each[name], "B", limit)
     if "tree" in parts:
         both = parts["leaves"]["micros"] + parts["tree"]["micros"]
         yield Figure("hash", Text("叶 + 树（SM3）", "leaves + tree (SM3)"), both, "µs/row", 3)

@@ -14,6 +14,7 @@ from exchange.bench.table import write_csv
 from exchange.cli import bench as command
 from exchange.cli.talk import Talk
 from exchange.errors import Transient
+from exchange.seal.suites import SUITES
 from exchange.text import Text
 
 if TYPE_CHECKING:
@@ -31,7 +32,7 @@ def measured(postgres: Server, tmp_path_factory: pytest.TempPathFactory) -> list
     said: list[Text] = []
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv(suite.SERVER, postgres.url)
-        plan = suite.Plan(ROWS, times=2, large=2 * ROWS, tables=3, rounds=2)
+        plan = suite.Plan(ROWS, times=2, large=2 * ROWS, tables=3, rounds=2, entries=1_000)
         found = list(suite.measure(plan, tmp_path_factory.mktemp("bench"), said.append))
     assert said
     return found
@@ -84,10 +85,14 @@ def test_the_summary_has_every_target(measured: list[suite.Measurement]) -> None
         "help": 300,
         "hash": 3,
         "verify": 150_000,
+        "audit": 30,
+        "package.bare": 4096,
     }
     assert found["hash"].value == pytest.approx(
         found["stage.leaves"].value + found["stage.tree"].value
     )
+    assert found["package.whole"].value > found["package.bare"].value > 1_000
+    assert {f"stage.seal: {name}" for name in SUITES} <= found.keys()
     # A server that was given is somebody else's: its processes are not counted.
     assert "postgresql.server" not in found
     assert {f"door.{name}" for name in ("pull", "seal", "cascade")} <= found.keys()

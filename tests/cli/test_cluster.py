@@ -63,7 +63,7 @@ def test_topics_are_planned_made_and_mended(folder: Path, cluster: Cluster, run:
     applied = run("catalog", "apply", "--json")
     assert applied.code == 0
     assert {one["topic"] for one in applied.json["topics"]} == {
-        *("exchange.cursors", "exchange.receipts", "exchange.turns"),
+        *(f"exchange.{name}" for name in ("cursors", "evidence", "receipts", "turns")),
         *(f"exchange.{kind}.companies" for kind in ("raw", "sealed", "quarantine")),
     }
     with open_node() as node:
