@@ -105,7 +105,8 @@ def test_the_walk(tmp_path: Path, companies: str) -> None:
     }
     assert held["address"] in shell.said["exchange quarantine list"]
     verified = [line for line in shell.said if line.startswith("exchange verify")]
-    assert len(verified) == 3
+    assert len(verified) == 4
+    assert "data:image" in (shell.folder / "certificate.html").read_text("utf-8"), "the seal"
     for line in verified:
         answer = json.loads(shell.run(f"{line.removesuffix(' --json')} --json"))
         assert answer["ok"] is True
