@@ -30,7 +30,7 @@ from exchange.text import Text
 if TYPE_CHECKING:
     from exchange.log import Log
     from exchange.node import Node
-    from exchange.settings import SealSettings, Settings
+    from exchange.settings import SealSettings, Settings, TsaSettings
 
 SOURCE_SECONDS = 10.0
 EXPIRES_SOON = timedelta(days=60)
@@ -73,6 +73,7 @@ def _examine() -> Iterator[Finding]:
         yield from _catalog(node)
         for name, seal in settings.seals.items():
             yield probe(f"seal {name}", partial(_seal, node, name, seal))
+        yield probe("register", partial(_register, node))
         yield probe("trust", partial(_trust, node))
         if settings.log.driver == "kafka":
             from exchange.cli.cluster import examine
@@ -86,6 +87,9 @@ def _examine() -> Iterator[Finding]:
         for name in settings.sources:
             yield probe(f"source {name}", partial(_source, node, name))
         yield probe("upstream", partial(_upstream, node))
+        if settings.tsa is not None:
+            yield probe("tsa", partial(_tsa, settings, settings.tsa))
+        yield probe("evidence", partial(_evidence, node))
 
 
 def _python() -> Text:
@@ -146,6 +150,24 @@ def _seal(node: Node, name: str, seal: SealSettings) -> Finding:
 
         return Finding(found.name, Grade.WARN, SOFTWARE_KEY_WARNING)
     return found
+
+
+def _register(node: Node) -> Text | Finding:
+    """Name the seals that the register does not know: in production it should know all."""
+    from exchange.custody import Custody
+
+    rows = Custody(node, "doctor").rows()
+    unknown = ", ".join(row.name for row in rows if not row.state)
+    if not unknown:
+        return Text(f"{len(rows)} 枚印章已登记", f"{len(rows)} seals are registered")
+    text = Text(f"未登记：{unknown}", f"not registered: {unknown}")
+    if not node.settings.production:
+        return text
+    hint = Text(
+        "exchange seal file 名称 --number 备案号",
+        "`exchange seal file NAME --number FILING` takes it into the register",
+    )
+    return Finding("register", Grade.WARN, text, hint)
 
 
 def judge_validity(name: str, begins: datetime, ends: datetime, now: datetime) -> Finding:
@@ -260,12 +282,23 @@ def _upstream(node: Node) -> Text | Finding:
         text = Text("没有配置上级平台", "no upstream is configured")
         return Finding("upstream", Grade.WARN, text, Text("填写 upstream", "fill in upstream:"))
     node.sender()
-    address = urlsplit(upstream.endpoint)
+    ca = node.settings.resolve(upstream.ca) if upstream.ca else None
+    return _answers(upstream.endpoint, upstream.connect_seconds, ca, "upstream.ca")
+
+
+def _tsa(settings: Settings, tsa: TsaSettings) -> Text:
+    """Open a connection; no stamp is asked for."""
+    ca = settings.resolve(tsa.ca) if tsa.ca else None
+    return _answers(tsa.url, tsa.connect_seconds, ca, "tsa.ca")
+
+
+def _answers(url: str, seconds: float, ca: Path | None, setting: str) -> Text:
+    """Open a connection, and with https a session; raises Misconfigured, Transient."""
+    address = urlsplit(url)
     host, secure = address.hostname or "", address.scheme == "https"
     port = address.port or (443 if secure else 80)
-    ca = node.settings.resolve(upstream.ca) if upstream.ca else None
     try:
-        with socket.create_connection((host, port), timeout=upstream.connect_seconds) as plain:
+        with socket.create_connection((host, port), timeout=seconds) as plain:
             if secure:
                 context = ssl.create_default_context(cafile=str(ca) if ca else None)
                 with context.wrap_socket(plain, server_hostname=host):
@@ -276,7 +309,7 @@ def _upstream(node: Node) -> Text | Finding:
                 f"{host}:{port} 的证书不可信：{error.verify_message}",
                 f"the certificate of {host}:{port}: {error.verify_message}",
             ),
-            hint=Text("在 upstream.ca 中登记其签发机构", "name its authority in upstream.ca"),
+            hint=Text(f"在 {setting} 中登记其签发机构", f"name its authority in {setting}"),
         ) from error
     except OSError as error:
         why = error.strerror or str(error)
@@ -285,3 +318,27 @@ def _upstream(node: Node) -> Text | Finding:
             hint=Text("请检查地址、网络和防火墙", "check the address, the network and firewalls"),
         ) from error
     return Text(f"{host}:{port} 可以连接", f"{host}:{port} answers")
+
+
+def _evidence(node: Node) -> Text | Finding:
+    """Tell how long the evidence log is, and how much of it the province has signed along."""
+    from exchange.evidence.log import Reader
+
+    folder = node.settings.resolve(node.settings.evidence.folder)
+    if not folder.exists():
+        return Text("存证日志尚未建立", "the evidence log has not begun")
+    log = Reader.at(folder)
+    note = log.witnessed()
+    seen = 0 if note is None else note.checkpoint.head.size
+    text = Text(
+        f"{log.origin}：{log.size} 条，已见证 {seen} 条",
+        f"{log.origin}: {log.size} entries, {seen} of them witnessed",
+    )
+    upstream = node.settings.upstream
+    if seen or not log.size or upstream is None or upstream.witness is None:
+        return text
+    hint = Text(
+        "没有见证，删改就只有自己知道：核对上级的见证服务",
+        "what nobody outside has seen can be cut quietly: see to the province's witness",
+    )
+    return Finding("evidence", Grade.WARN, text, hint)

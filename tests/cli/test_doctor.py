@@ -68,7 +68,25 @@ def test_a_broken_catalog_is_named(folder: Path, run: Run) -> None:
 def test_a_software_key_in_production_is_called_out(folder: Path, run: Run) -> None:
     with (folder / "exchange.yaml").open("a", encoding="utf-8") as stream:
         stream.write("production: true\n")
-    assert grades(run("doctor", "--json"))["seal data"] == "warn"
+    found = grades(run("doctor", "--json"))
+    assert (found["seal data"], found["register"]) == ("warn", "warn")
+    assert run("seal", "file", "data", "--number", "备-7").code == 0
+    assert grades(run("doctor", "--json"))["register"] == "ok"
+
+
+def test_the_evidence_log_and_whether_anybody_outside_has_seen_it(
+    delivered: Path,
+    run: Run,
+) -> None:
+    assert "2 entries, 2 of them witnessed" in run("doctor").out
+    (delivered / "data" / "evidence" / "witnessed").unlink()
+    assert grades(run("doctor", "--json"))["evidence"] == "warn"
+
+
+def test_an_authority_for_stamps_that_is_away(folder: Path, run: Run) -> None:
+    with (folder / "exchange.yaml").open("a", encoding="utf-8") as stream:
+        stream.write('tsa: {url: "https://127.0.0.1:1/tsa", trust: [seals/root.pem]}\n')
+    assert grades(run("doctor", "--json"))["tsa"] == "fail"
 
 
 def test_a_node_without_upstream_or_trust(folder: Path, run: Run) -> None:
