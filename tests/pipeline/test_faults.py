@@ -235,6 +235,7 @@ def postgres_place(tmp_path: Path, server: Server, rows: int) -> Iterator[tuple[
             f" FROM generate_series(1, {rows}) i"
         )
         database.execute("ALTER TABLE kill_cases ADD PRIMARY KEY (seq)")
+        database.execute("CHECKPOINT")  # the test's server acknowledges before it has written
     place.sources["cases"] = [Record(f"r{i}", f"n{i}", "", "") for i in range(1, rows + 1)]
     yield place, Outcome()
     with psycopg.connect(server.url, autocommit=True) as database:
