@@ -21,6 +21,7 @@ READERS: tuple[tuple[str, Callable[[str], str]], ...] = (
     ("cascade", sealed_topic),
     ("store", sealed_topic),
     ("store", quarantine_topic),
+    ("evidence", sealed_topic),
 )
 """Which group reads which topic of a resource."""
 _SETTLED = frozenset({State.RECEIPTED, State.REFUSED})

@@ -168,7 +168,7 @@ def _section(bootstrap: Sequence[str], lanes: int = 1) -> str:
 
 def _drained(survey: Survey) -> bool:
     """Tell whether every raw message is sealed and every batch has its receipt."""
-    return all(lag.behind == 0 for standing in survey() for lag in standing.lags)
+    return not any(one.behind("seal") or one.behind("cascade") for one in survey())
 
 
 def _wait(happened: Callable[[], bool], look: float = _LOOK_SECONDS) -> None:

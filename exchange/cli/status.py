@@ -14,7 +14,7 @@ from exchange.standing import Standing, Survey
 from exchange.store.rows import PullRow
 from exchange.text import Text
 
-_GROUPS = ("seal", "cascade", "store")
+_GROUPS = ("seal", "cascade", "store", "evidence")
 
 
 def status(talk: Talk) -> int:
@@ -127,6 +127,7 @@ def _lags(talk: Talk, rows: Sequence[Mapping[str, Any]]) -> None:
         "seal": talk.t("校验封签", "check and seal"),
         "cascade": talk.t("投递", "deliver"),
         "store": talk.t("存储", "store"),
+        "evidence": talk.t("存证", "evidence"),
     }
     behind = [
         (

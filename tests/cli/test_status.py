@@ -25,7 +25,7 @@ def test_nothing_to_do_says_nothing(delivered: Path, run: Run) -> None:
     assert row["resource"] == "companies"
     assert (row["quarantine"], row["receipts"], row["waiting"]) == (2, 1, 0)
     none = {"behind": 0, "seconds": 0, "lanes": 0}
-    assert row["lag"] == {"seal": none, "cascade": none, "store": none}
+    assert row["lag"] == {"seal": none, "cascade": none, "store": none, "evidence": none}
     assert row["lanes"] == 1
     assert row["last_pull"]
     human = run("status")
