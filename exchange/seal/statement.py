@@ -19,6 +19,7 @@ FORMAT = "exchange-statement-1"
 
 _HASH = re.compile(r"[0-9a-f]{64}")
 _TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z", re.ASCII)
+_TIMES = ("pulled_at", "sealed_at")
 _PATTERNS = {
     "format": re.compile(re.escape(FORMAT)),
     "suite": re.compile(r"[a-z0-9-]{1,40}"),
@@ -29,10 +30,10 @@ _PATTERNS = {
     "root": _HASH,
     "payload": _HASH,
     "previous": re.compile(r"([0-9a-f]{64})?"),
-    "pulled_at": _TIME,
-    "sealed_at": _TIME,
 }
 _MAX_TEXT = 1024
+_MAX_LANE = 9_999_999_999
+_EPOCH = 1970
 
 
 def instant(at: datetime) -> str:
@@ -40,6 +41,13 @@ def instant(at: datetime) -> str:
     if at.tzinfo is None:
         raise ValueError("a time without a zone")
     return at.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def moment(text: str) -> datetime:
+    """Read what :func:`instant` writes; raises ValueError for anything else, or before 1970."""
+    if not _TIME.fullmatch(text) or (at := datetime.fromisoformat(text)).year < _EPOCH:
+        raise ValueError(f"not a time: {text[:80]!r}")
+    return at
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -96,6 +104,10 @@ class Statement:
                 raise ValueError(f"{field.name} is not a text of up to {_MAX_TEXT} characters")
             elif field.name in _PATTERNS and not _PATTERNS[field.name].fullmatch(value):
                 raise ValueError(f"{field.name} is not of its form: {value[:80]!r}")
+            elif field.name in _TIMES:
+                moment(value)
+        if self.lane > _MAX_LANE:
+            raise ValueError(f"lane has more than ten digits: {self.lane}")
 
     def to_bytes(self) -> bytes:
         """Return the canonical bytes, those that the seal covers."""

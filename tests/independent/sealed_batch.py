@@ -33,7 +33,7 @@ SUITES: dict[str, Any] = {  # cipher; curve, signature as in DER; the hash as ce
                           [b"2.16.840.1.101.3.4.2.1", b"sha256", b"sha-256"])}
 # The members of each object, by their form: a pattern of the text, or a type.
 HEX, TEXT = "[0-9a-f]{64}", "(?s:.{0,1024})"
-TIME = "[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}[.][0-9]{3}Z"
+TIME = "(?:19[7-9][0-9]|[2-9][0-9]{3})-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}[.][0-9]{3}Z"
 BATCH = {"[0-9]{13}": "batch_no", "[a-z][a-z0-9_]{0,127}": "resource"}
 Form = dict[Any, str]
 STATEMENT: Form = BATCH | {
@@ -46,8 +46,7 @@ PROOF: Form = {
     list: "path chain", str: "record seal schema"}
 TYPES: list[Any] = ["string", "long", "boolean", "double", {"type": "int", "logicalType": "date"},
                     {"type": "long", "logicalType": "timestamp-millis"}]
-OPERATION = ["cd_operation", "I", "U", "D"]
-DECIMAL = {"type", "logicalType", "precision", "scale"}
+OPERATION, DECIMAL = ["cd_operation", "I", "U", "D"], {"type", "logicalType", "precision", "scale"}
 FILE = fastavro.parse_schema({"type": "record", "name": "file", "fields": [
     {"name": "magic", "type": {"type": "fixed", "name": "magic", "size": 4}},
     {"name": "metadata", "type": {"type": "map", "values": "string"}},
@@ -81,7 +80,9 @@ def parsed(data: bytes, form: Form, limit: int = 8 << 20) -> Any:
     for key, item in value.items():
         kind = forms.get(key) or forms[f"{key}?"]
         fits = re.fullmatch(kind, item) if isinstance(kind, str) else type(item) is kind
-        must(fits and (kind is not int or 0 <= item < 2**53), f"the form of {key}")
+        limit = 10**10 if key == "lane" else 2**53
+        must(fits and (kind is not int or 0 <= item < limit), f"the form of {key}")
+        must(kind != TIME or datetime.fromisoformat(item), "the calendar")
     return value
 
 
@@ -132,7 +133,6 @@ def schema_of(text: str) -> Any:
 
 
 def moment(text: bytes) -> datetime:
-    """Read a GeneralizedTime; fractions of a second are dropped."""
     must(re.fullmatch(rb"[0-9]{14}([.][0-9]{1,6})?Z", text), "not a time")
     return datetime.strptime(f"{text[:14].decode()}Z", "%Y%m%d%H%M%S%z")
 
