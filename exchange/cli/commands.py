@@ -455,7 +455,11 @@ def evidence_audit(
     *,
     known: Annotated[
         list[Path] | None,
-        typer.Option(help=both("手中已有的检查点，可多个", "checkpoint from others, repeatable")),
+        typer.Option(
+            help=both(
+                "手中已有的检查点或回执，可多个", "checkpoint or receipt you have, repeatable"
+            )
+        ),
     ] = None,
     as_json: Json = False,
 ) -> int:

@@ -1,15 +1,16 @@
 """Audit a log's folder completely: every byte is hashed again, every signature verified.
 
 In: the folder (a node's, a mirror's, a backup's), the certificates that the auditor trusts, and
-the checkpoints that he has from elsewhere: only these, and witnesses, tell a history that was
-cut or written anew from the one that others have seen. Out: a ``Verification`` with the checks
-of ``AUDIT_CHECKS`` in their order; what is wrong is named by its file. Nothing is changed.
-Raises Transient where the disk cannot be read.
+the checkpoints and receipts that he has from elsewhere: only these, and witnesses, tell a
+history that was cut or written anew from the one that others have seen. Out: a ``Verification``
+with the checks of ``AUDIT_CHECKS`` in their order; what is wrong is named by its file. Nothing
+is changed. Raises Transient where the disk cannot be read.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
@@ -39,6 +40,7 @@ from exchange.evidence.tiles import (
     split,
     tile_path,
 )
+from exchange.receipt import receipt as receipts
 from exchange.seal import merkle
 from exchange.seal.checks import Check, Verification
 from exchange.seal.links import Trust
@@ -70,7 +72,8 @@ AUDIT_CHECKS: Final[Mapping[str, Text]] = {
     "checkpoint": Text("最新检查点就是保存的最新一个", "the newest checkpoint is the newest kept"),
     "witnessed": Text("最新见证检查点就是保存的最新一个", "the newest witnessed one likewise"),
     "known": Text(
-        "日志延续审计者已有的检查点", "the log continues the checkpoints that the auditor has"
+        "日志延续审计者已有的检查点和回执",
+        "the log continues the checkpoints and receipts that the auditor has",
     ),
 }
 _NAMED: Final = 5
@@ -87,7 +90,8 @@ def audit(
     """Make all checks of the log in ``folder``.
 
     ``trust`` is that in the node's signers, ``witnesses`` that in witnesses (None: the same);
-    ``known`` are checkpoints (signed notes) that the auditor has from others. The facts:
+    ``known`` are checkpoints (signed notes), and receipts with the checkpoint that they name,
+    that the auditor has from others and has verified. The facts:
     ``origin``, ``size``, ``root``, ``checkpoints``, ``witnessed`` (entries), ``beyond`` (files
     of an append in progress, or interrupted).
     """
@@ -110,6 +114,8 @@ class _Audit:
         self.known = known
         self.faults: dict[str, list[str]] = {}
         self.facts: dict[str, object] = {}
+        self.silent = 0
+        """Receipts among ``known`` that name no checkpoint: they cannot tell anything."""
 
     def fault(self, check: str, found: str) -> None:
         self.faults.setdefault(check, []).append(found)
@@ -152,6 +158,9 @@ class _Audit:
             if name not in reached:
                 found = "not reached because head failed"
             checks.append(Check(name, not found, text, text.en if found else "", found[:2000]))
+        if checks[-1].ok and self.silent:
+            told = f"receipts that name no checkpoint: {self.silent}"
+            checks[-1] = replace(checks[-1], found=told, note=True)
         return Verification(tuple(checks), facts=self.facts)
 
     # --- the tree -----------------------------------------------------------------------------
@@ -317,11 +326,28 @@ class _Audit:
     def _known(self, tiles: Tiles, head: Head) -> None:
         for data in self.known:
             try:
-                theirs = read_note(data).checkpoint.head
-            except Integrity as error:
-                self.fault("known", error.what.en)
+                theirs = _told(data)
+            except (Integrity, ValueError) as error:
+                self.fault("known", str(error))
+                continue
+            if theirs is None:
+                self.silent += 1
                 continue
             found = self._root_of(tiles, theirs.size)
             if theirs.origin != head.origin or found != theirs.root.hex():
                 told = f"{theirs.size} entries of {theirs.origin}: {theirs.root.hex()}"
                 self.fault("known", f"{told}; here {head.origin}: {found}")
+
+
+def _told(data: bytes) -> Head | None:
+    """Read the head that a checkpoint or a receipt names; None for a receipt that names none.
+
+    Raises Integrity for what is neither, ValueError for a head that cannot be.
+    """
+    if not data.startswith(b"{"):
+        return read_note(data).checkpoint.head
+    log = receipts.read(data).log
+    if not log:
+        return None
+    origin, size, root = log.split(" ")
+    return Head(origin, int(size), bytes.fromhex(root))

@@ -9,7 +9,7 @@ import pytest
 
 from exchange.evidence.entry import Entry
 from exchange.evidence.log import EvidenceLog, Reader
-from tests.cli.conftest import Run
+from tests.cli.conftest import Run, company, write_companies
 
 FOLDER = Path("data/evidence")
 
@@ -18,6 +18,17 @@ FOLDER = Path("data/evidence")
 def batch(delivered: Path, run: Run) -> str:  # noqa: ARG001 (it must have run)
     (row,) = run("cascade", "list", "--json").json["deliveries"]
     return str(row["batch_no"])
+
+
+def entry_of(batch_no: str) -> Entry:
+    """An entry that nobody ever made."""
+    return Entry(
+        type="statement",
+        resource="companies",
+        lane=0,
+        batch_no=batch_no,
+        digest=f"sm3:{'0' * 64}",
+    )
 
 
 @pytest.mark.usefixtures("delivered")
@@ -85,14 +96,7 @@ def test_a_rewritten_log_is_refused(run: Run) -> None:
     origin = Reader.at(FOLDER).origin
     shutil.rmtree(FOLDER)
     with EvidenceLog.open(FOLDER, origin=origin) as log:
-        other = Entry(
-            type="statement",
-            resource="companies",
-            lane=0,
-            batch_no="2026112300001",
-            digest=f"sm3:{'0' * 64}",
-        )
-        log.append([other.to_bytes()])
+        log.append([entry_of("2026112300001").to_bytes()])
     done = run("run", "--once", "--only", "evidence")
     assert done.code == 6
     assert "evidence" in done.err + done.out
@@ -107,3 +111,24 @@ def test_a_changed_tile_is_named(run: Run) -> None:
     done = run("evidence", "audit", "--json")
     assert done.code == 6
     assert not done.json["ok"]
+
+
+def test_a_receipt_tells_an_audit_that_the_log_is_another_one(delivered: Path, run: Run) -> None:
+    write_companies(delivered, [company(number) for number in range(1, 9)])
+    assert run("run", "--once").code == 0
+    rows = run("cascade", "list", "--json").json["deliveries"]
+    first, second = sorted(str(row["batch_no"]) for row in rows)
+    for number in (first, second):
+        assert run("cascade", "export", "companies", number, "--to", "kept").code == 0
+    receipts = [f"kept/companies-{number}.receipt.json" for number in (first, second)]
+    found = run("evidence", "audit", "--known", receipts[0], "--known", receipts[1], "--json").json
+    assert found["ok"]
+    assert found["checks"][-1]["found"] == "receipts that name no checkpoint: 1", "the very first"
+    origin = Reader.at(FOLDER).origin
+    shutil.rmtree(FOLDER)
+    with EvidenceLog.open(FOLDER, origin=origin) as log:
+        log.append([another.to_bytes() for another in (entry_of(first), entry_of(second))])
+    assert run("evidence", "audit").code == 0, "it is a good log by itself"
+    done = run("evidence", "audit", "--known", receipts[1], "--json")
+    assert done.code == 6
+    assert [each["name"] for each in done.json["checks"] if not each["ok"]] == ["known"]

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import shutil
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 
@@ -8,9 +9,11 @@ import pytest
 
 from exchange.evidence.audit import AUDIT_CHECKS, audit
 from exchange.evidence.checkpoint import Note, Signed, sign
-from exchange.evidence.tiles import pack
+from exchange.evidence.tiles import EMPTY, pack
+from exchange.receipt.receipt import issue
 from exchange.seal.checks import Verification
 from tests.evidence.samples import (
+    ORIGIN,
     digest,
     entries,
     entry,
@@ -20,6 +23,7 @@ from tests.evidence.samples import (
     witness,
 )
 from tests.receipt.seals import NOW
+from tests.receipt.test_receipt import RECEIPT
 
 
 def build(folder: Path, *, word: str = "", sizes: tuple[int, ...] = (3, 300, 600)) -> list[Note]:
@@ -136,6 +140,58 @@ def test_another_history_passes_alone_but_not_beside_a_checkpoint_that_others_ha
     assert failed(folder) == []
     assert failed(folder, notes[1].to_bytes()) == ["known"]
     assert failed(folder, notes[0].to_bytes()) == (["known"] if attack is rewritten else [])
+
+
+def naming(log: str) -> bytes:
+    """A receipt of the province that names a checkpoint of the log, or none."""
+    receipt = replace(RECEIPT, log=log)
+    return issue(receipt, party("province").sealer, NOW)
+
+
+def test_receipts_that_others_keep_tell_another_history(
+    whole: tuple[Path, list[Note]], tmp_path: Path
+) -> None:
+    source, notes = whole
+    heads = [note.checkpoint.head for note in notes]
+    receipts = [naming(f"{head.origin} {head.size} {head.root.hex()}") for head in heads]
+    assert failed(source, *receipts) == []
+    folder = tmp_path / "log"
+    shutil.copytree(source, folder)
+    cut(folder)
+    assert failed(folder, receipts[0]) == []
+    (told,) = look(folder, *receipts).failed
+    assert (told.name, told.found.count("entries of")) == ("known", 2)
+    rewritten(folder)
+    (told,) = look(folder, *receipts).failed
+    assert (told.name, told.found.count("entries of")) == ("known", 3)
+
+
+def test_a_receipt_that_names_no_checkpoint_tells_nothing_and_that_is_said(
+    whole: tuple[Path, list[Note]],
+) -> None:
+    found = look(whole[0], naming(""))
+    assert found.ok
+    assert [(each.name, each.found) for each in found.notes] == [
+        ("known", "receipts that name no checkpoint: 1")
+    ]
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"",
+        b"{}",
+        b"neither",
+        naming(f"{ORIGIN} 0 {'0' * 64}"),
+        naming(f"{ORIGIN} 9999999999999999 {'0' * 64}"),
+        naming(f"{ORIGIN} 601 {'0' * 64}"),
+        naming(f"another 0 {EMPTY}"),
+    ],
+)
+def test_what_the_auditor_brings_must_be_of_this_log(
+    whole: tuple[Path, list[Note]], data: bytes
+) -> None:
+    assert failed(whole[0], data) == ["known"]
 
 
 def test_a_cut_tail_that_keeps_its_checkpoints_is_noticed_alone(
