@@ -109,6 +109,27 @@ def sequence(*parts: bytes) -> bytes:
     return bytes(parser.emit(0, 1, core.Sequence.tag, b"".join(parts)))
 
 
+def oid(data: bytes) -> str:
+    """Read an OBJECT IDENTIFIER that no signature covers, in its one DER form (X.690 §8.19).
+
+    asn1crypto takes others too, such as one that breaks off within a number. Raises ValueError.
+    """
+    name = str(core.ObjectIdentifier.load(data, strict=True).dotted)
+    if core.ObjectIdentifier(name).dump() != data:
+        msg = f"an object identifier {name} in another form than DER"
+        raise ValueError(msg)
+    return name
+
+
+def integer(data: bytes) -> int:
+    """Read an INTEGER that no signature covers, in its one DER form; raises ValueError."""
+    number = int(core.Integer.load(data, strict=True).native)
+    if core.Integer(number).dump() != data:
+        msg = "an integer in another form than DER"
+        raise ValueError(msg)
+    return number
+
+
 def moment(value: core.Asn1Value) -> datetime:
     """Read a UTCTime or GeneralizedTime that ends in Z; raises ValueError.
 

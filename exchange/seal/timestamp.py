@@ -111,7 +111,7 @@ def read_token(data: bytes) -> Token:
     with der.reading(_WHAT):
         der.check_der(data, MAX_TOKEN_BYTES)
         kind, wrapped = _split(data, _SEQUENCE)
-        if core.ObjectIdentifier.load(kind, strict=True).dotted not in _SIGNED_DATA:
+        if der.oid(kind) not in _SIGNED_DATA:
             msg = "no signed data"
             raise ValueError(msg)
         (signed_data,) = _split(wrapped, _TAG_0)
@@ -137,7 +137,7 @@ def _token(
     info = _content(content)
     octets = core.OctetString.load(value, strict=True)
     if (
-        core.Integer.load(version, strict=True).native != _SIGNED_DATA_VERSION
+        der.integer(version) != _SIGNED_DATA_VERSION
         or _split(digests, _SET) != [digest]
         or attributes[0] != _TAG_0
         or value != core.OctetString(bytes(octets)).dump()
@@ -168,7 +168,7 @@ def _token(
 
 def _content(content: bytes) -> bytes:
     kind, wrapped = _split(content, _SEQUENCE)
-    if core.ObjectIdentifier.load(kind, strict=True).dotted != _TST_INFO:
+    if der.oid(kind) != _TST_INFO:
         msg = "the content is no time stamp"
         raise ValueError(msg)
     (octets,) = _split(wrapped, _TAG_0)
@@ -181,15 +181,15 @@ def _algorithm(data: bytes) -> str:
     if parameters not in ([], [core.Null().dump()]):
         msg = "an algorithm has parameters"
         raise ValueError(msg)
-    return str(core.ObjectIdentifier.load(name, strict=True).dotted)
+    return der.oid(name)
 
 
 def _signer(by: bytes, who: bytes, certificates: Sequence[Certificate]) -> Certificate | None:
     """Find the signer's certificate by issuer and serial number, or by the id of its key."""
-    version = core.Integer.load(by, strict=True).native
+    version = der.integer(by)
     if who[0] == _SEQUENCE and version == 1:
         issuer, serial = der.split(who)
-        number = core.Integer.load(serial, strict=True).native
+        number = der.integer(serial)
         return next((c for c in certificates if (c.issuer, c.serial) == (issuer, number)), None)
     if who[0] == _KEY_ID and version == _SIGNED_DATA_VERSION:
         return next((c for c in certificates if c.key_id == der.contents(who)), None)
