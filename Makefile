@@ -1,4 +1,4 @@
-# Short recipes; every one does its own set-up.   make demo · test · lint · bench · kafka · chaos
+# Short recipes; every one does its own set-up.   make demo · test · lint · bench · kafka · chaos · fuzz
 PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
@@ -6,7 +6,7 @@ READY  := $(VENV)/.ready
 
 SEEDS  ?= 20
 
-.PHONY: demo test lint bench kafka chaos format lock clean
+.PHONY: demo test lint bench kafka chaos fuzz format lock clean
 
 demo: $(READY)          ## the main job on a temporary node: pull, validate, seal, cascade, receipt
 	$(BIN)/exchange demo
@@ -34,6 +34,9 @@ kafka: $(READY)         ## an Apache Kafka to try, on 127.0.0.1:9092 (or the nex
 
 chaos: $(READY)         ## break brokers, workers and the province by a seeded plan and count what is lost: docs/chaos.md
 	$(BIN)/python -m tests.chaos --seeds $(SEEDS)
+
+fuzz: $(READY)          ## fifty times the spoilt inputs of `make test` for every parser: docs/threat-model.md (20 minutes)
+	EXCHANGE_FUZZ=50 $(BIN)/pytest tests/tamper/test_fuzz.py
 
 lock:                   ## resolve the pinned, hashed requirements again (needs uv)
 	uv pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url \

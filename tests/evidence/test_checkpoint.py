@@ -7,8 +7,6 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from exchange.errors import Integrity, Misconfigured
 from exchange.evidence.checkpoint import (
@@ -19,7 +17,6 @@ from exchange.evidence.checkpoint import (
     Signers,
     consistent,
     cosign,
-    read_note,
     sign,
 )
 from exchange.evidence.tiles import EMPTY
@@ -240,32 +237,6 @@ def test_the_log_keeps_checkpoints_and_witnesses_lines(tmp_path: Path) -> None:
     with open_log(tmp_path) as log:
         assert (log.newest(), log.kept(11)) == (second, None)
         assert len(log.certificates()) == 2
-
-
-# --- arbitrary bytes --------------------------------------------------------------------
-
-GOOD = sign(HEAD, party("node").sealer, NOW)
-WHOLE = GOOD.with_witness(signed_along(None, GOOD.checkpoint)).to_bytes()
-
-
-@given(st.binary(max_size=500))
-def test_arbitrary_bytes_are_no_note(data: bytes) -> None:
-    with pytest.raises(Integrity):
-        read_note(data)
-
-
-@settings(max_examples=400)
-@given(st.data())
-def test_a_note_is_read_to_the_byte_or_refused(data: st.DataObject) -> None:
-    start = data.draw(st.integers(0, len(WHOLE)))
-    end = data.draw(st.integers(start, min(len(WHOLE), start + 8)))
-    middle = data.draw(st.binary(max_size=8) | st.sampled_from([b"\n", b"\r", b" ", b"0", b"="]))
-    changed = WHOLE[:start] + middle + WHOLE[end:]
-    try:
-        note = Note.from_bytes(changed)
-    except ValueError:
-        return
-    assert note.to_bytes() == changed
 
 
 @pytest.mark.parametrize(

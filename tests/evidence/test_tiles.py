@@ -180,14 +180,5 @@ def test_bundles_are_read_as_written(entries: list[bytes]) -> None:
     assert leaf_hash(b"") == digest(b"\x00")
 
 
-@given(st.binary(max_size=400))
-def test_arbitrary_bundles_are_read_to_the_last_byte_or_refused(data: bytes) -> None:
-    try:
-        entries = unpack(data)
-    except ValueError:
-        return
-    assert pack(entries) == data
-
-
 def test_the_longest_entry_fits_its_length() -> None:
     assert unpack(pack([bytes(MAX_ENTRY)])) == [bytes(MAX_ENTRY)]

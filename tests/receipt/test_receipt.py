@@ -176,26 +176,6 @@ def test_what_is_not_a_receipt_fails_the_first_check_only(name: str) -> None:
         read(data)
 
 
-@given(st.binary(max_size=300))
-def test_arbitrary_bytes_never_crash(data: bytes) -> None:
-    assert failed(data) == ["format"]
-
-
-@given(st.integers(0, len(GOOD) * 8 - 1))
-def test_no_single_bit_may_flip(position: int) -> None:
-    data = bytearray(GOOD)
-    data[position // 8] ^= 1 << position % 8
-    assert failed(bytes(data))
-
-
-@given(st.data())
-def test_cuts_and_insertions_never_pass(data: st.DataObject) -> None:
-    start = data.draw(st.integers(0, len(GOOD)))
-    end = data.draw(st.integers(start, len(GOOD)))
-    new = GOOD[:start] + data.draw(st.binary(max_size=20)) + GOOD[end:]
-    assert bool(failed(new)) == (new != GOOD)
-
-
 names = st.text(st.sampled_from("abcXYZ019-"), min_size=1, max_size=64)
 
 

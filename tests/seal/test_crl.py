@@ -6,14 +6,11 @@ import subprocess
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
-from functools import cache
 from pathlib import Path
 
 import pytest
 from asn1crypto import core
 from asn1crypto import crl as asn1_crl
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from exchange.errors import Integrity
 from exchange.seal.checks import Check
@@ -25,7 +22,7 @@ from exchange.seal.suites import ECDSA_P256_SHA256, SM2_SM3, SUITES, Suite
 from exchange.seal.testca import Authority, Revoked, issue, make_crl, make_seal
 from exchange.seal.x509 import read_certificate
 from tests.seal.parties import CONTENT, NAME, NOW, URN, entropy, failed, parties
-from tests.seal.test_ses import sealed_once, spoiled
+from tests.seal.test_ses import sealed_once
 
 each_suite = pytest.mark.parametrize("suite", SUITES.values(), ids=SUITES)
 DAY = timedelta(days=1)
@@ -267,50 +264,6 @@ def test_every_flipped_bit_of_a_list_leaves_the_question_open(suite: Suite) -> N
                 assert status(suite, bad)[0] == "unknown", f"bit {bit} of byte {at}"
             except Integrity:
                 continue
-
-
-@given(st.binary(max_size=300))
-def test_arbitrary_bytes_are_no_list(data: bytes) -> None:
-    with pytest.raises(Integrity):
-        read_crl(data)
-
-
-@cache
-def listed_once() -> bytes:
-    """Return one list: signatures differ each time, and Hypothesis wants the same."""
-    gone = parties(ECDSA_P256_SHA256).maker.certificate
-    return a_list(ECDSA_P256_SHA256, Revoked(gone, NOW - DAY, invalid_since=NOW - DAY))
-
-
-@given(st.data())
-@settings(max_examples=500, deadline=None)
-def test_spoiled_lists_are_refused_or_answer_nothing(data: st.DataObject) -> None:
-    good = listed_once()
-    bad = data.draw(spoiled(good))
-    try:
-        standing, _ = status(ECDSA_P256_SHA256, bad)
-    except Integrity:
-        assert bad != good
-    else:
-        assert standing == ("good" if bad == good else "unknown")
-
-
-@given(st.data())
-@settings(max_examples=300, deadline=None)
-def test_spoiled_contents_signed_well_raise_nothing_but_integrity(data: st.DataObject) -> None:
-    """An authority may be careless: damage inside of a signed list reaches every reader."""
-    us = parties(ECDSA_P256_SHA256)
-    good = asn1_crl.CertificateList.load(
-        a_list(
-            ECDSA_P256_SHA256, Revoked(us.signer.certificate, NOW + DAY, invalid_since=NOW + DAY)
-        )
-    )
-    signed = data.draw(spoiled(good["tbs_cert_list"].dump()))
-    value = core.OctetBitString(us.ca.key.sign(signed)).dump()
-    try:
-        status(ECDSA_P256_SHA256, sequence(signed, good["signature_algorithm"].dump(), value))
-    except Integrity:
-        return
 
 
 # OpenSSL

@@ -90,13 +90,9 @@ def test_every_other_spelling_is_refused(old: bytes, new: bytes) -> None:
         Statement.from_bytes(data.replace(old, new, 1))
 
 
-@settings(deadline=None)
-@given(st.binary(max_size=200) | st.text(max_size=50).map(str.encode))
-def test_arbitrary_bytes_are_refused_with_a_value_error(data: bytes) -> None:
+def test_what_is_nested_too_deeply_is_refused_with_a_value_error() -> None:
     with pytest.raises(ValueError):  # noqa: PT011
-        Statement.from_bytes(data)
-    with pytest.raises(ValueError):  # noqa: PT011
-        jcs.decode(b"[" * 100_000 + data)
+        jcs.decode(b"[" * 100_000)
 
 
 @settings(deadline=None)

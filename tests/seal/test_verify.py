@@ -5,8 +5,6 @@ import subprocess
 import sys
 
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from exchange.seal.batch import build
 from exchange.seal.checks import Verification
@@ -64,24 +62,8 @@ def test_nothing_readable_lists_every_check_as_not_reached() -> None:
     assert "not an Avro object container file" in first.found
     assert {check.found for check in others} == {"not reached because container failed"}
     assert (verification.rows, verification.facts) == (0, {})
-
-
-@settings(deadline=None)
-@given(st.binary(max_size=300))
-def test_arbitrary_bytes_never_raise(data: bytes) -> None:
-    assert not verify_batch(data, anchors=[data]).ok
-    proof = verify_proof(data, anchors=[data])
+    proof = verify_proof(b"no proof", anchors=[])
     assert [check.name for check in proof.checks] == [*PROOF_CHECKS, "signature"]
-
-
-@settings(max_examples=200, deadline=None)
-@given(st.data())
-def test_changed_files_never_raise_and_never_verify(data: st.DataObject) -> None:
-    good = sealed().data
-    at = data.draw(st.integers(0, len(good)))
-    to = data.draw(st.integers(at, min(len(good), at + 40)))
-    changed = good[:at] + data.draw(st.binary(max_size=40)) + good[to:]
-    assert verify_batch(changed, anchors=[sealers()[1]]).ok is (changed == good)
 
 
 def test_rows_are_those_of_the_file() -> None:
