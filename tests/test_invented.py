@@ -14,7 +14,7 @@ seeds = st.integers(0, 2**32 - 1)
 counties = pl.Series(list(invented.COUNTIES)).gather(np.arange(64) % len(invented.COUNTIES))
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(seed=seeds, kind=st.sampled_from(["91", "92", "93", "11", "N2"]))
 def test_every_uscc_passes_both_check_digits(seed: int, kind: str) -> None:
     random = np.random.default_rng(seed)
@@ -22,7 +22,7 @@ def test_every_uscc_passes_both_check_digits(seed: int, kind: str) -> None:
     assert all(is_uscc(code) for code in invented.column(codes))
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(seed=seeds)
 def test_every_citizen_number_says_its_county_birth_and_sex(seed: int) -> None:
     random = np.random.default_rng(seed)
@@ -38,7 +38,7 @@ def test_every_citizen_number_says_its_county_birth_and_sex(seed: int) -> None:
         assert int(number[16]) % 2 == int(is_male)
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(st.lists(st.dates(), min_size=1))
 def test_calendar_digits_are_the_iso_date(days: list[object]) -> None:
     made = invented.column(invented.calendar_digits(np.array(days, "datetime64[D]")))

@@ -55,7 +55,7 @@ def test_mistakes_are_named_with_their_line(
     assert any(at == line and says in told for at, told in shown), shown
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(st.text(max_size=200) | st.text("{}[]:,-\n \"'ab", max_size=80))
 def test_any_text_is_settings_or_a_clear_error(
     tmp_path_factory: pytest.TempPathFactory, text: str

@@ -327,7 +327,7 @@ def test_any_text_is_a_catalog_or_a_list_of_problems(text: str) -> None:
     attempt(text)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(st.data())
 def test_any_edit_is_a_catalog_or_a_list_of_problems(data: st.DataObject) -> None:
     start = data.draw(st.integers(0, len(SMALL)))
@@ -358,7 +358,7 @@ def test_any_edit_is_a_catalog_or_a_list_of_problems(data: st.DataObject) -> Non
     attempt(SMALL[:start] + piece + SMALL[end:])
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(
     st.lists(
         st.sampled_from(

@@ -326,7 +326,7 @@ CELLS = st.text(
 )
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     st.lists(st.lists(CELLS, min_size=3, max_size=3), min_size=1, max_size=12),
     st.sampled_from(["utf-8", "gb18030"]),
@@ -362,7 +362,6 @@ def test_any_table_survives_text(
         assert both.equals(frame), "resumed at any position it goes on there"
 
 
-@settings(deadline=None)
 @given(st.lists(st.text('ab,"\n甲', max_size=12), max_size=20), st.integers(16, 120))
 def test_no_line_of_any_text_is_lost(lines: list[str], block: int) -> None:
     """However broken: each character of each line is in a cell or in the defect's original."""

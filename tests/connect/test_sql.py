@@ -271,9 +271,7 @@ def test_an_empty_table_still_tells_its_types(database: Database) -> None:
     assert dict(pulls[0].frame.schema)["price"] == pl.Decimal(5, 2)
 
 
-@settings(
-    max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+@settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     st.lists(
         st.tuples(
@@ -428,9 +426,7 @@ def test_settings_that_change_the_order_start_over(database: Database, people: s
     assert len(rows(database.pull(cursor, table=people, cursor_column="id"), "id")) == ROWS
 
 
-@settings(
-    max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+@settings(max_examples=15, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     st.lists(
         st.lists(st.tuples(st.integers(0, 12), st.booleans()), max_size=12), min_size=1, max_size=5

@@ -65,7 +65,7 @@ def test_partial_tiles_stay_until_the_full_one_is_there(tmp_path: Path) -> None:
         assert log.root == mth(LEAVES[:257])
 
 
-@settings(deadline=None, max_examples=15)
+@settings(max_examples=15)
 @given(steps=st.lists(st.integers(0, 300), max_size=4), reopen=st.booleans())
 def test_any_steps_give_the_tree_of_the_rfc(
     tmp_path_factory: pytest.TempPathFactory, steps: list[int], *, reopen: bool

@@ -91,7 +91,7 @@ def test_a_tree_of_70000_has_the_tiles_that_the_specification_names() -> None:
     assert "tile/1/000.p/1" in extend(Tiles(absent, 0), [b""] * 256)
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(st.lists(st.integers(0, 300), max_size=6))
 def test_any_steps_lead_to_the_same_tree(steps: list[int]) -> None:
     files, whole = grow(steps), grow([sum(steps)])

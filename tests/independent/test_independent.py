@@ -325,14 +325,14 @@ def test_both_refuse_a_flipped_bit_in_each_part(name: str) -> None:
 
 @pytest.mark.parametrize("name", vectors())
 @given(where=st.integers(0, 2**32), bits=st.integers(1, 255))
-@settings(max_examples=40, deadline=None, derandomize=True)
+@settings(max_examples=40, derandomize=True)
 def test_both_refuse_another_byte_anywhere(name: str, where: int, bits: int) -> None:
     data = inside(vectors()[name])
     judges().both_refuse(outside(flipped(data, where % len(data), bits), name))
 
 
 @given(where=st.integers(0, 2**32), bits=st.integers(1, 255))
-@settings(max_examples=40, deadline=None, derandomize=True)
+@settings(max_examples=40, derandomize=True)
 def test_they_agree_on_another_byte_in_the_compression(where: int, bits: int) -> None:
     """A deflate stream has a few bits that mean nothing: what it inflates to is what counts."""
     data = vectors()["record.evidence"]
@@ -536,7 +536,7 @@ def test_both_judge_signers_and_makers_alike(  # noqa: PLR0917
 
 
 @given(changes=st.lists(st.tuples(st.integers(0, 2**32), st.integers(1, 255)), max_size=2))
-@settings(max_examples=150, deadline=None, derandomize=True)
+@settings(max_examples=150, derandomize=True)
 def test_they_agree_on_records_of_any_bytes(changes: list[tuple[int, int]]) -> None:
     """The table of encodings against fastavro: everything is sealed as it should be."""
     container = Container.from_bytes(sealed(5).data)

@@ -208,5 +208,5 @@ class LogMachine(RuleBasedStateMachine):
 def test_embedded_does_what_the_model_does() -> None:
     run_state_machine_as_test(
         LogMachine,
-        settings=settings(max_examples=60, stateful_step_count=30, deadline=None),
+        settings=settings(max_examples=60, stateful_step_count=30),
     )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from kafka.partitioner.default import murmur2 as one_by_one
 from kafka.record.memory_records import MemoryRecordsBuilder
@@ -13,7 +13,6 @@ KEYS = st.binary(max_size=40) | st.integers(0, 5000).map(lambda size: b"\xfe" * 
 RECORDS = st.lists(st.tuples(KEYS, st.none() | KEYS), min_size=1, max_size=40)
 
 
-@settings(deadline=None)
 @given(st.lists(KEYS, min_size=1, max_size=30))
 def test_the_hash_is_java_s(keys: list[bytes]) -> None:
     assert murmur2(keys).tolist() == [one_by_one(key) & 0xFFFFFFFF for key in keys]
@@ -34,7 +33,6 @@ def test_the_hash_of_known_keys() -> None:
     assert murmur2([]).tolist() == []
 
 
-@settings(deadline=None)
 @given(RECORDS, st.integers(1, 6000))
 def test_the_bytes_are_the_library_s(records: list[tuple[bytes, bytes | None]], size: int) -> None:
     rest = list(records)

@@ -35,7 +35,7 @@ def written(schema: str, row: Row) -> bytes:
     return buffer.getvalue()
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(tables().filter(lambda table: len(table[0].columns) > 1), st.data())
 def test_keys_and_values_are_those_of_fastavro(
     table: tuple[Schema, list[Row]], data: st.DataObject

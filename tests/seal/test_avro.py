@@ -117,7 +117,7 @@ def records(encoded: Encoded) -> list[bytes]:
     return [encoded.slice(i, i + 1).data.tobytes() for i in range(encoded.rows)]
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(tables())
 def test_the_bytes_are_those_of_fastavro_both_ways(table: tuple[Schema, list[Row]]) -> None:
     schema, rows = table
@@ -133,7 +133,6 @@ def test_the_bytes_are_those_of_fastavro_both_ways(table: tuple[Schema, list[Row
     assert list(encoded.operations) == counts
 
 
-@settings(deadline=None)
 @given(tables(), st.data())
 def test_slices_of_frames_and_of_records_agree(
     table: tuple[Schema, list[Row]], data: st.DataObject
@@ -149,7 +148,7 @@ def test_slices_of_frames_and_of_records_agree(
     assert part.operations == same.operations
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=400)
 @given(tables(), st.data())
 def test_what_the_walk_accepts_is_what_fastavro_would_write(
     table: tuple[Schema, list[Row]], data: st.DataObject

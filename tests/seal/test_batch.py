@@ -108,7 +108,6 @@ def test_facts_that_no_statement_can_hold_are_refused() -> None:
         )
 
 
-@settings(deadline=None)
 @given(st.lists(st.integers(1, 200) | st.integers(55_000, 70_000), min_size=1, max_size=20))
 def test_lengths_round_trip(lengths: list[int]) -> None:
     offsets = np.cumsum([0, *lengths])
@@ -137,7 +136,7 @@ def test_blocks_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
             container.decompress(bad)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(st.data())
 def test_what_reads_as_a_container_is_at_least_its_parts(data: st.DataObject) -> None:
     """Cut, glue and change a file: it is refused, or its parts are what was put in."""
@@ -152,7 +151,6 @@ def test_what_reads_as_a_container_is_at_least_its_parts(data: st.DataObject) ->
     assert Container.from_bytes(changed).rows == 3
 
 
-@settings(deadline=None)
 @given(st.binary(max_size=100))
 def test_arbitrary_bytes_are_no_batch(data: bytes) -> None:
     for each in (data, container.MAGIC + data, container.MAGIC + b"\x0e" + data):

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from exchange.seal import merkle
@@ -27,7 +27,6 @@ def by_the_book(suite: Suite, hashes: list[bytes]) -> bytes:
 
 
 @pytest.mark.parametrize("name", SUITES)
-@settings(deadline=None)
 @given(count=st.integers(1, 70), seed=st.binary(min_size=16, max_size=16))
 def test_tree_is_the_one_of_the_rfc_and_every_path_leads_to_its_root(
     name: str, count: int, seed: bytes
@@ -50,7 +49,6 @@ def test_tree_is_the_one_of_the_rfc_and_every_path_leads_to_its_root(
         assert merkle.root_from_path(suite, each, index=i, size=count, path=path) == root
 
 
-@settings(deadline=None)
 @given(count=st.integers(2, 40), data=st.data())
 def test_wrong_paths_are_refused_or_lead_elsewhere(count: int, data: st.DataObject) -> None:
     suite = ECDSA_P256_SHA256

@@ -59,7 +59,7 @@ def test_other_curves_are_not_taken() -> None:
             openssl.PublicKey.from_der(data)
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(st.binary(min_size=16, max_size=16), st.integers(0, 5000))
 def test_keystreams(key: bytes, size: int) -> None:
     for name, cipher in (("sm4", SM4(key)), ("aes-128", AES128(key))):

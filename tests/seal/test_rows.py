@@ -38,7 +38,7 @@ def told(way: Any, data: bytes, offsets: Any, schema: Schema) -> object:
     return counts, [(each.column.name, list(each.start), list(each.end)) for each in cells]
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(tables(), st.data())
 def test_both_walks_say_the_same(table: tuple[Schema, list[Row]], data: st.DataObject) -> None:
     schema, records = table
@@ -62,7 +62,7 @@ def test_both_walks_say_the_same(table: tuple[Schema, list[Row]], data: st.DataO
     assert verdicts[0] == verdicts[1]
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(tables())
 def test_a_record_is_read_as_fastavro_reads_it(table: tuple[Schema, list[Row]]) -> None:
     schema, records = table

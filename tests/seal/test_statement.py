@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta, timezone
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from exchange.seal import jcs
@@ -46,7 +46,6 @@ def test_the_bytes_are_those_of_the_vector() -> None:
     assert STATEMENT.property_info == "urn:gds:batch:hotline_order/2026112300001;canon=jcs"
 
 
-@settings(deadline=None)
 @given(source=st.text(max_size=50), lane=st.integers(0, 9_999_999_999))
 def test_round_trip(source: str, lane: int) -> None:
     statement = replace(STATEMENT, source=source, lane=lane)
@@ -95,7 +94,6 @@ def test_what_is_nested_too_deeply_is_refused_with_a_value_error() -> None:
         jcs.decode(b"[" * 100_000)
 
 
-@settings(deadline=None)
 @given(
     st.recursive(
         st.text() | st.integers(-jcs.MAX_INTEGER, jcs.MAX_INTEGER),

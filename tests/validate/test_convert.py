@@ -65,7 +65,7 @@ _INSTANTS = (
         ("boolean", st.sampled_from(["是", "否", "true", "0", "Yes", "2"])),
     ],
 )
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(data=st.data())
 def test_text_is_read_exactly_or_not_at_all(
     kind: str, texts: st.SearchStrategy[str], data: st.DataObject

@@ -144,9 +144,7 @@ def test_a_corrected_file_changes_what_was_changed(tmp_path: Path, name: str) ->
     assert check(back).rejected.is_empty()
 
 
-@settings(
-    max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+@settings(max_examples=30, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.lists(st.none() | st.text(max_size=12), min_size=1, max_size=4))
 def test_a_file_nobody_touched_changes_nothing(
     tmp_path: Path, values: Sequence[str | None]

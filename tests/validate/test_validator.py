@@ -200,7 +200,7 @@ def test_groups_with_a_null_and_updates_are_not_compared() -> None:
     assert check(updates).rejected.is_empty()
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(st.lists(st.integers(0, 20), max_size=30), st.integers(1, 7))
 def test_chunking_and_restarts_change_no_verdict(numbers: list[int], size: int) -> None:
     frame = good(len(numbers)).with_columns(
@@ -264,7 +264,7 @@ def _text_frames(draw: st.DrawFn) -> pl.DataFrame:
     return pl.DataFrame(rows, schema=base.schema)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(_text_frames())
 def test_columns_decide_as_rows_do(frame: pl.DataFrame) -> None:
     checked = check(frame)
@@ -286,7 +286,7 @@ def test_columns_decide_as_rows_do(frame: pl.DataFrame) -> None:
         assert checked.accepted.select(group).drop_nulls().is_duplicated().sum() == 0
 
 
-@settings(max_examples=80, suppress_health_check=[HealthCheck.too_slow], deadline=None)
+@settings(max_examples=80, suppress_health_check=[HealthCheck.too_slow])
 @given(
     dataframes(
         cols=[column(name, allow_null=True) for name in NAMES],
@@ -308,7 +308,7 @@ def test_garbage_of_any_type_is_data(frame: pl.DataFrame, reserved: str) -> None
     assert decode_frame(encode_frame(checked.rejected)).height == checked.rejected.height
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(_text_frames())
 def test_typed_input_is_judged_as_its_text_was(frame: pl.DataFrame) -> None:
     accepted = check(frame).accepted
