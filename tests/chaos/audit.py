@@ -19,12 +19,16 @@ from kafka import KafkaConsumer, TopicPartition
 from exchange.cascade.delivery import State
 from exchange.cli.nodes import gateway_settings
 from exchange.errors import ExchangeError
-from exchange.log import CURSORS, RECEIPTS, quarantine_topic, sealed_topic
+from exchange.evidence.audit import audit as audit_evidence
+from exchange.evidence.entry import Entry
+from exchange.evidence.log import Reader
+from exchange.log import CURSORS, EVIDENCE, RECEIPTS, quarantine_topic, sealed_topic
 from exchange.log.frames import decode_frame
 from exchange.node import Node
 from exchange.receipt.receipt import Sent
 from exchange.receipt.receipt import check as check_receipt
 from exchange.seal.batch import open_batch
+from exchange.seal.links import Trust
 from exchange.seal.verify import verify_batch
 from exchange.store.database import open_store
 from tests.pipeline.place import Place, Record, ids, now
@@ -123,6 +127,7 @@ def audit(
             known |= {f"{resource}/{number}": value for number, value in found.batches.items()}
         findings.batches, findings.receipts = len(known), receipts.total()
         findings.compare("receipt of", Counter(known.keys()), receipts)
+        _evidence(node, bootstrap, known, findings)
         _province(place, known, findings)
     return findings
 
@@ -231,6 +236,33 @@ def _store(node: Node, resource: str, found: _Sealed, findings: Findings) -> Non
         Counter({"messages": found.quarantined}),
         Counter({"messages": len(index)}),
     )
+
+
+def _evidence(
+    node: Node, bootstrap: Sequence[str], batches: Mapping[str, bytes], findings: Findings
+) -> None:
+    """Compare with the evidence log: every statement and receipt once, in topic and folder."""
+    expected: Counter[str] = Counter()
+    for row in node.store.receipts.find(limit=_MANY):
+        statement = open_batch(batches[f"{row.resource}/{row.batch_no}"]).statement
+        for entry in (Entry.of_statement(statement), Entry.of_receipt(row.content, statement)):
+            expected[entry.to_bytes().decode()] += 1
+    ordered = [line for one in read(bootstrap, EVIDENCE) for line in one.value.decode().split("\n")]
+    findings.compare("evidence:", expected, Counter(ordered))
+    folder = node.settings.resolve(node.settings.evidence.folder)
+    log = Reader.at(folder)
+    kept = [log.entry(index).decode() for index in range(log.size)]
+    if kept != list(dict.fromkeys(ordered)):
+        findings.unverifiable.append("evidence: the folder is not the topic")
+    assert node.settings.upstream is not None
+    trust, province = (
+        Trust(node.anchors(roots)) for roots in (node.settings.trust, node.settings.upstream.trust)
+    )
+    audited = audit_evidence(folder, trust=trust, witnesses=province)
+    findings.unverifiable += [f"evidence: {one.name}: {one.found}" for one in audited.failed]
+    seen = log.witnessed()
+    if seen is None or seen.checkpoint.head.size != log.size:
+        findings.lost.append("evidence: the province has not signed all of it along")
 
 
 def _province(place: Place, batches: Mapping[str, bytes], findings: Findings) -> None:

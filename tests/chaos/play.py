@@ -145,9 +145,10 @@ def _play(made: Stage, seed: int, seconds: float) -> list[str]:
             wrong += [f"{name} ended by itself: {one}" for one in worker.codes if one != _AGAIN]
         # … and what they left is sealed and delivered.
         while not (rested := _until(lambda: not _waiting(node), made, 0)) and _left(end):
-            _finish(made)
+            _finish(made, "seal", "cascade")
         if not rested:
             wrong += [f"stuck: {one}" for one in _waiting(node)]
+        _finish(made, "evidence")
     made.province.end(signal.SIGTERM)
     return wrong
 
@@ -220,11 +221,11 @@ def _waiting(node: Node) -> list[str]:
     ]
 
 
-def _finish(made: Stage) -> None:
-    command = [sys.executable, "-m", "exchange", "run", "--once", "--only", "seal"]
+def _finish(made: Stage, *rooms: str) -> None:
+    command = [sys.executable, "-m", "exchange", "run", "--once"]
     with (made.place.folder.parent / "finish.log").open("ab") as out:
         subprocess.run(
-            [*command, "--only", "cascade"],
+            [*command, *(word for room in rooms for word in ("--only", room))],
             cwd=made.place.folder,
             env={**os.environ, **made.workers["w-0"].environ, "PYTHONPATH": str(ROOT)},
             stdout=out,
