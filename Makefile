@@ -25,7 +25,7 @@ format: $(READY)
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-bench: $(READY)         ## the full set of figures of docs/performance.md (about 5 minutes)
+bench: $(READY)         ## the full set of figures of docs/performance.md (about 13 minutes)
 	$(PYTHON) tools/servers.py
 	$(BIN)/exchange bench --full
 

@@ -195,9 +195,10 @@ def _left(end: float) -> float:
 
 def _sealed(node: Node) -> bool:
     return any(
-        node.log.bounds(topic.name, 0)[1] > 0
+        node.log.bounds(topic.name, lane)[1] > 0
         for topic in node.log.topics()
         if topic.name == sealed_topic("cases")
+        for lane in range(topic.partitions)
     )
 
 
