@@ -223,7 +223,7 @@ def _message(entries: Iterable[bytes]) -> Message:
 def _entries(message: Found) -> list[bytes]:
     """Return the entries of a message of the topic; none of one that a stranger wrote."""
     lines = message.value.split(b"\n")
-    return lines if all(map(well_formed, lines)) else []
+    return lines if len(lines) <= _ENTRIES and all(map(well_formed, lines)) else []
 
 
 def _another_history(log: EvidenceLog, place: int) -> Integrity:

@@ -477,7 +477,10 @@ def _of_parts(measured: Sequence[Measurement]) -> Iterator[Figure]:
             for name, text in (
                 (
                     "bare",
-                    Text("存证包，不计证书、印章、记录", "without certificates, seals, record"),
+                    Text(
+                        "存证包，不计证书、印章、记录",
+                        "a package less certificates, seals, record",
+                    ),
                 ),
                 ("whole", Text("存证包文件", "an evidence package")),
             ):

@@ -13,11 +13,11 @@ from pathlib import Path
 from exchange.evidence.entry import Entry
 from exchange.evidence.log import Reader
 from exchange.evidence.package import make_package
-from exchange.receipt.receipt import Receipt, Sent, issue
+from exchange.receipt.receipt import issue
 from exchange.seal.der import to_pem
 from exchange.seal.prove import Proof
 from exchange.seal.statement import Statement, instant
-from tests.evidence.samples import entries, open_log, party, witness
+from tests.evidence.samples import entries, open_log, party, receipt_of, witness
 from tests.receipt.seals import NOW
 
 VECTORS = Path(__file__).parents[1] / "vectors"
@@ -31,24 +31,9 @@ def main() -> None:
     node, province = party("node"), party("province")
     proof = (VECTORS / "batch/sm2-sm3.proof.json").read_bytes()
     statement = Statement.from_bytes(Proof.from_bytes(proof).statement)
-    sent = Sent.of(statement)
+    at = NOW + timedelta(seconds=5)
     receipt = issue(
-        Receipt(
-            receipt_no="R-2026-1",
-            batch_no=sent.batch_no,
-            resource=sent.resource,
-            resource_code=sent.resource_code,
-            statement=sent.statement,
-            root=sent.root,
-            rows_sent=sent.rows,
-            rows_accepted=sent.rows,
-            rows_rejected=0,
-            message="成功",
-            received_at=instant(NOW + timedelta(seconds=5)),
-            province="23",
-        ),
-        province.sealer,
-        NOW + timedelta(seconds=5),
+        receipt_of(statement, receipt_no="R-2026-1", received_at=instant(at)), province.sealer, at
     )
     with open_log(FOLDER / "log") as log:
         log.append(entries(0, FIRST))

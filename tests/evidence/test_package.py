@@ -22,14 +22,14 @@ from exchange.evidence.package import (
     verify_package,
     wrap,
 )
-from exchange.receipt.receipt import Receipt, Sent, issue
+from exchange.receipt.receipt import issue
 from exchange.seal import jcs
 from exchange.seal.checks import Verification
 from exchange.seal.links import Trust
 from exchange.seal.prove import prove
-from exchange.seal.statement import Statement, instant
+from exchange.seal.statement import Statement
 from exchange.seal.structures import read_signature
-from tests.evidence.samples import entries, open_log, party, trust, witness
+from tests.evidence.samples import entries, open_log, party, receipt_of, trust, witness
 from tests.seal.samples import NOW, sealed, sealers
 
 NODE, ROOT = sealers()
@@ -46,29 +46,14 @@ class Case:
     file: bytes
 
 
-def receipt_of(batch: Statement, number: str = "R-1", **changes: Any) -> bytes:
-    sent = Sent.of(batch)
-    receipt = Receipt(
-        receipt_no=number,
-        batch_no=sent.batch_no,
-        resource=sent.resource,
-        resource_code=sent.resource_code,
-        statement=sent.statement,
-        root=sent.root,
-        rows_sent=sent.rows,
-        rows_accepted=sent.rows,
-        rows_rejected=0,
-        message="成功",
-        received_at=instant(NOW),
-        province="23",
-    )
-    return issue(replace(receipt, **changes), PROVINCE.sealer, LATER)
+def issued(batch: Statement, **changes: Any) -> bytes:
+    return issue(receipt_of(batch, **changes), PROVINCE.sealer, LATER)
 
 
 def build(folder: Path, *, rows: int = 300, others: int = 600) -> Case:
     batch = sealed(rows)
     statement = Statement.from_bytes(batch.statement.to_bytes())
-    receipt = receipt_of(statement)
+    receipt = issued(statement)
     with open_log(folder) as log:
         log.append(entries(0, others))
         log.append([Entry.of_statement(statement).to_bytes()])
@@ -266,20 +251,20 @@ def test_a_receipt_of_another_batch_or_of_other_counts_is_noticed(case: Case) ->
         "receipt.code": {"code": "500"},
     }
     for name, changes in wrong.items():
-        other = replace(package, receipt=receipt_of(case.statement, **changes))
+        other = replace(package, receipt=issued(case.statement, **changes))
         assert failed(wrap(other.to_bytes())) == ["log.receipt", name]
 
 
 def test_what_was_never_in_the_log_is_noticed(case: Case) -> None:
     package = Package.from_bytes(unwrap(case.file))
-    again = replace(package, receipt=receipt_of(case.statement, "R-2"))
+    again = replace(package, receipt=issued(case.statement, receipt_no="R-2"))
     assert failed(wrap(again.to_bytes())) == ["log.receipt"]
     other = sealed(301)
     batch = Statement.from_bytes(other.statement.to_bytes())
     proof = replace(
         package,
         proof=type(package.proof).from_bytes(prove(other.data, row=1)),
-        receipt=receipt_of(batch),
+        receipt=issued(batch),
     )
     assert failed(wrap(proof.to_bytes())) == ["log.statement", "log.receipt"]
 

@@ -144,6 +144,7 @@ def test_what_a_stranger_puts_into_the_topic_stops_nothing(place: Place) -> None
             tx.append(Message(EVIDENCE, b""))
             tx.append(Message(EVIDENCE, b"\xff\x00"))
             tx.append(Message(EVIDENCE, stranger() + b"\n"))
+            tx.append(Message(EVIDENCE, b"\n".join(map(stranger, range(5_000)))))
         assert run(place) == {}
         assert state(place) == before
         audit(place)

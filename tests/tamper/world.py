@@ -17,7 +17,6 @@ from exchange.evidence.checkpoint import Note, cosign
 from exchange.evidence.entry import Entry
 from exchange.evidence.log import EvidenceLog, Reader
 from exchange.evidence.package import make_package
-from exchange.receipt.receipt import Receipt, Sent
 from exchange.receipt.receipt import issue as issue_receipt
 from exchange.seal.batch import SealedBatch, build
 from exchange.seal.prove import prove
@@ -34,7 +33,7 @@ from exchange.seal.testca import (
     make_crl,
 )
 from exchange.seal.testca import make_seal as make_any_seal
-from tests.evidence.samples import ORIGIN, entries
+from tests.evidence.samples import ORIGIN, entries, receipt_of
 from tests.seal.parties import Parties, entropy
 from tests.seal.samples import FACTS, NOW, SEED, packed
 from tests.seal.tsa import Stamper
@@ -184,21 +183,11 @@ def build_batch(sealer: Sealer, number: int, **changes: Any) -> SealedBatch:
 
 def make_receipt(sealer: Sealer, statement: Statement, **changes: Any) -> bytes:
     """Issue the receipt of a batch, or one that differs in ``changes``."""
-    sent = Sent.of(statement)
-    receipt = Receipt(
+    receipt = receipt_of(
+        statement,
         suite=sealer.suite.id,
-        receipt_no=f"R-{sent.resource.replace('_', '-')}-{sent.batch_no}",
-        batch_no=sent.batch_no,
-        resource=sent.resource,
-        resource_code=sent.resource_code,
-        statement=sent.statement,
-        root=sent.root,
-        rows_sent=sent.rows,
-        rows_accepted=sent.rows,
-        rows_rejected=0,
-        message="成功",
+        receipt_no=f"R-{statement.resource.replace('_', '-')}-{statement.batch_no}",
         received_at=instant(NOW + 10 * SECOND),
-        province="23",
     )
     return issue_receipt(replace(receipt, **changes), sealer, LATER)
 
