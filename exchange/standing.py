@@ -6,13 +6,20 @@ Reads log and store and changes nothing, so that it may be asked beside running 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
 from exchange.cascade.delivery import State
 from exchange.lane import lane_key
-from exchange.log import Log, quarantine_topic, raw_topic, sealed_topic
+from exchange.log import (
+    Log,
+    publish_group,
+    quarantine_topic,
+    raw_topic,
+    records_topic,
+    sealed_topic,
+)
 from exchange.node import Node
 from exchange.text import Text
 
@@ -23,7 +30,7 @@ READERS: tuple[tuple[str, Callable[[str], str]], ...] = (
     ("store", quarantine_topic),
     ("evidence", sealed_topic),
 )
-"""Which group reads which topic of a resource."""
+"""Which group reads which topic of a resource, besides the one that publishes its records."""
 _SETTLED = frozenset({State.RECEIPTED, State.REFUSED})
 
 
@@ -80,6 +87,14 @@ class Standing:
         return sum(count for state, count in self.deliveries.items() if state not in _SETTLED)
 
 
+def _readers(resource: str, topics: Collection[str]) -> Iterator[tuple[str, str]]:
+    """Tell which group reads which topic; records are published when there is a topic of them."""
+    for group, topic in READERS:
+        yield group, topic(resource)
+    if records_topic(resource) in topics:
+        yield publish_group(resource), sealed_topic(resource)
+
+
 class Survey:
     """Looks at every resource; what cannot have changed since is not read again."""
 
@@ -105,9 +120,9 @@ class Survey:
                 Standing(
                     resource,
                     tuple(
-                        self._lag(log, group, name(resource), partition)
-                        for group, name in READERS
-                        for partition in range(partitions.get(name(resource), 0))
+                        self._lag(log, group, topic, partition)
+                        for group, topic in _readers(resource, partitions)
+                        for partition in range(partitions.get(topic, 0))
                     ),
                     deliveries.get(resource, {}),
                     count - replayed - dismissed,

@@ -13,8 +13,9 @@ from exchange.cli.nodes import open_node
 from exchange.cli.run import Stop
 from exchange.cli.talk import Progress, Talk
 from exchange.errors import ExchangeError, Misconfigured
+from exchange.log import records_topic
 from exchange.node import Node
-from exchange.publish.door import PublishDoor, check_readable, records_topic
+from exchange.publish.door import PublishDoor, check_readable
 from exchange.publish.publisher import Publisher
 from exchange.publish.registry import Registry, connect
 from exchange.text import Text

@@ -9,6 +9,7 @@ from typing import Any
 from exchange.cascade.delivery import State
 from exchange.cli.nodes import open_node
 from exchange.cli.talk import Talk
+from exchange.log import publish_group
 from exchange.node import Node
 from exchange.standing import Standing, Survey
 from exchange.store.rows import PullRow
@@ -89,8 +90,15 @@ def _row(one: Standing, pulls: Mapping[str, PullRow], now: datetime) -> dict[str
         "halted": halted._asdict() if halted is not None else None,
         "last_pull": max(ended).isoformat(timespec="seconds") if ended else None,
         "lanes": one.lanes,
-        "lag": {group: _lag(one, group, now) for group in _GROUPS},
+        "lag": {reader: _lag(one, group, now) for reader, group in _groups(one).items()},
     }
+
+
+def _groups(one: Standing) -> dict[str, str]:
+    """Give the group of each reader; that which publishes only when records are published."""
+    publishing = publish_group(one.resource)
+    published = any(lag.group == publishing for lag in one.lags)
+    return {name: name for name in _GROUPS} | ({"publish": publishing} if published else {})
 
 
 def _lag(one: Standing, group: str, now: datetime) -> dict[str, Any]:
@@ -128,6 +136,7 @@ def _lags(talk: Talk, rows: Sequence[Mapping[str, Any]]) -> None:
         "cascade": talk.t("投递", "deliver"),
         "store": talk.t("存储", "store"),
         "evidence": talk.t("存证", "evidence"),
+        "publish": talk.t("发布", "publish"),
     }
     behind = [
         (

@@ -47,6 +47,20 @@ def quarantine_topic(resource: str) -> str:
     return f"exchange.quarantine.{resource}"
 
 
+def records_topic(resource: str) -> str:
+    """Name the topic of the records of ``resource`` for programs outside, one message each."""
+    return f"exchange.records.{resource}"
+
+
+def publish_group(resource: str) -> str:
+    """Name the consumer group that publishes the records of ``resource``: one per resource.
+
+    A group shares all sealed lanes out among its members; a member that publishes other
+    resources would be given lanes that it does not read.
+    """
+    return f"publish.{resource}"
+
+
 Lane = tuple[str, int]
 """A topic and one of its partitions (分区)."""
 

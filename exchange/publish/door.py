@@ -14,7 +14,17 @@ from typing import Protocol, cast
 
 from exchange.catalog.model import Resource, Sensitivity, ShareType
 from exchange.errors import ExchangeError, Integrity, Misconfigured, Rejected
-from exchange.log import Entry, Fenced, Lane, Log, Topic, Transaction, sealed_topic
+from exchange.log import (
+    Entry,
+    Fenced,
+    Lane,
+    Log,
+    Topic,
+    Transaction,
+    publish_group,
+    records_topic,
+    sealed_topic,
+)
 from exchange.pipeline import House
 from exchange.publish.records import Records, cut, key_schema
 from exchange.publish.registry import Schemas
@@ -29,20 +39,6 @@ _RECORD_BYTES = 16 * 1024 * 1024
 _FENCED = 100
 """How often in a row a worker may find that the lane is not its own any more."""
 _PERSONAL = (Sensitivity.S3, Sensitivity.S4)
-
-
-def records_topic(resource: str) -> str:
-    """Name the topic of the records of ``resource``."""
-    return f"exchange.records.{resource}"
-
-
-def group(resource: str) -> str:
-    """Name the consumer group: one per resource.
-
-    A group shares all sealed lanes out among its members; a member that publishes other
-    resources would be given lanes that it does not read.
-    """
-    return f"publish.{resource}"
 
 
 def check_readable(resource: Resource, named: Sequence[str]) -> None:
@@ -101,7 +97,7 @@ class PublishDoor:
         self.house.ensure(self.resource.name)
         self._log.ensure([Topic(self._topic, self.house.lanes(self.resource.name))])
         self._consumer = self._log.consumer(
-            group(self.resource.name), [sealed_topic(self.resource.name)]
+            publish_group(self.resource.name), [sealed_topic(self.resource.name)]
         )
         self.foreign = 0
         self._fenced = 0

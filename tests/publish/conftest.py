@@ -11,10 +11,10 @@ import pytest
 
 from exchange.bench.broker import Cluster
 from exchange.catalog.model import Catalog, Resource
-from exchange.log import CURSORS, Topic
+from exchange.log import CURSORS, Topic, records_topic
 from exchange.log.kafka import KafkaLog
 from exchange.pipeline import House
-from exchange.publish.door import PublishDoor, records_topic
+from exchange.publish.door import PublishDoor
 from exchange.publish.registry import Registry, connect
 from exchange.settings import KafkaSettings, NodeIdentity, RegistrySettings, Settings
 from tests.publish import place

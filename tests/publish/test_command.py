@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from exchange.bench.broker import Cluster
-from exchange.publish.door import records_topic
+from exchange.log import records_topic
 from tests.cli.conftest import Run, run
 from tests.pipeline.place import Place, records, run_once
 from tests.pipeline.test_faults import add, make
@@ -61,9 +61,14 @@ def test_from_the_table_to_the_topic(
     seen = read(kafka_broker.bootstrap, records_topic(name))
     rows = [decode(one.value) for one in seen if one.value is not None]
     assert sorted(row["no"] for row in rows) == sorted(f"n{n}" for n in range(1, ROWS + 1))
+    assert lag(run, name)["behind"] == 0
+    add(place, name, records(50, first=ROWS + 1, dirty=False))
+    run_sealing(place)
+    assert lag(run, name)["behind"] > 0
     again = run("publish", name, name, "--once")
     assert again.code == 0
-    assert re.search(rf"{name} +{re.escape(records_topic(name))} +0", again.out)
+    assert re.search(rf"{name} +{re.escape(records_topic(name))} +50", again.out)
+    assert lag(run, name)["behind"] == 0
 
 
 def test_it_goes_on_until_sigterm(
@@ -89,6 +94,13 @@ def test_it_goes_on_until_sigterm(
         wait_for_records(kafka_broker, name, ROWS + 50)
         running.send_signal(signal.SIGTERM)
         assert running.wait(60) == 0
+
+
+def lag(run: Run, name: str) -> dict[str, int]:
+    (one,) = run("status", "--json").json["resources"]
+    assert one["resource"] == name
+    found: dict[str, int] = one["lag"]["publish"]
+    return found
 
 
 def run_sealing(place: Place) -> None:

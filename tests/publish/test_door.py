@@ -14,8 +14,8 @@ from kafka.partitioner.default import murmur2
 
 from exchange.bench.publishing import publish_rate
 from exchange.errors import Integrity, Misconfigured, Rejected, Transient
-from exchange.log import Message, sealed_topic
-from exchange.publish.door import PublishDoor, check_readable, group
+from exchange.log import Message, publish_group, sealed_topic
+from exchange.publish.door import PublishDoor, check_readable
 from exchange.publish.publisher import Publisher
 from exchange.publish.registry import FRESH_SECONDS
 from exchange.seal.batch import open_batch
@@ -30,7 +30,7 @@ def drain(door: PublishDoor) -> int:
 
 
 def position(stage: Stage, lane: int = 0) -> int:
-    return stage.log.position(group(stage.name), sealed_topic(stage.name), lane)
+    return stage.log.position(publish_group(stage.name), sealed_topic(stage.name), lane)
 
 
 def test_every_accepted_record_stands_on_the_topic_once_and_in_order(stage: Stage) -> None:

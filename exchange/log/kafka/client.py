@@ -6,6 +6,7 @@ beyond this machine; nothing is connected here except by :func:`opened`.
 
 from __future__ import annotations
 
+import socket
 import ssl
 from ipaddress import ip_address
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -28,6 +29,9 @@ PREFIX = "exchange."
 METADATA_MS = 5_000
 """Longest time until a new topic, partition or leader is noticed by itself."""
 IDLE_MS = 540_000
+_RECEIVED_BYTES = 262_144
+_NEWS_MS = 20
+"""Between two questions for topics, partitions and leaders."""
 _BACKOFF_MS, _LONGEST_BACKOFF_MS = 50, 1_000
 IN_FLIGHT = 64
 """Requests of many threads share a connection; a full one refuses more."""
@@ -35,13 +39,29 @@ IN_FLIGHT = 64
 Client = TypeVar("Client")
 
 
+class _Socket(socket.socket):
+    """A socket that is read in large pieces: the library's are 4 KiB, each with a lock to take."""
+
+    def recv(self, _size: int, flags: int = 0, /) -> bytes:
+        """Read what has come."""
+        return super().recv(_RECEIVED_BYTES, flags)
+
+    def __repr__(self) -> str:
+        """Name it: the library does so at each wait, and addresses cost two calls."""
+        return f"<socket {self.fileno()}>"
+
+
 class _Direct(KafkaNetSocket):  # type: ignore[misc]  # the library has no types
-    """A socket that is closed when nobody answers: the library leaves it to the collector.
+    """Sockets of ours, closed when nobody answers: the library leaves that to the collector.
 
     Its way to be told so is the address of a proxy, of which this is none.
     """
 
     SCHEMES = ("direct",)
+
+    def socket(self, family: int = 0, sock_type: int = 0, proto: int = 0) -> _Socket:
+        """Make one."""
+        return _Socket(family, sock_type, proto)
 
     async def sock_connect(self, net: Any, sock: Any, *place: Any, **limit: Any) -> Any:
         """Connect, or close."""
@@ -62,12 +82,19 @@ class _Secret(str):
 
 
 class _Client(KafkaNetClient):  # type: ignore[misc]  # the library has no types
-    """The library's client; a broker that does not answer is not ready, and no error.
+    """The library's client, except for two things.
 
-    The thread that writes forgets a request of a transaction when it meets an error here, and
-    waits for its answer until the transaction is out of time: kafka-python 3.0.12,
-    ``Sender._maybe_send_pending_request``.
+    Who asks for news of topics gets them soon: the library waits 100 ms since the last ones,
+    whatever its settings say, and each new producer and member of a group has to ask.
+
+    A broker that does not answer is not ready, and no error: the thread that writes forgets a
+    request of a transaction when it meets an error here, and waits for its answer until the
+    transaction is out of time: kafka-python 3.0.12, ``Sender._maybe_send_pending_request``.
     """
+
+    def __init__(self, **config: Any) -> None:
+        super().__init__(**config)
+        self.cluster.config["retry_backoff_ms"] = _NEWS_MS
 
     def await_ready(self, node_id: Any, timeout_ms: float = 30_000) -> bool:
         try:

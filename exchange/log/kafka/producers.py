@@ -85,18 +85,18 @@ class _Producer(KafkaProducer):  # type: ignore[misc]  # the library has no type
                 if record.partition is not None
             ]
             sent += self._by_key(records)
+            moved = [
+                manager.send_offsets_to_transaction(_offsets(lanes), member)
+                for member, lanes in positions
+            ]
             with suppress(errors.UnknownError):  # of a batch that was split; its records tell
                 self.flush(seconds)
             ends: dict[Lane, int] = {}
             for result in sent:
                 written = result.get(max(0.0, deadline - self._monotonic()))
                 ends[written.topic, written.partition] = written.offset + 1
-            for member, offsets in positions:
-                moved = {
-                    TopicPartition(*lane): OffsetAndMetadata(offset, "", -1)
-                    for lane, offset in offsets.items()
-                }
-                self._await(manager.send_offsets_to_transaction(moved, member), deadline)
+            for result in moved:
+                self._await(result, deadline)
             self._await(manager.begin_commit(), deadline)
         except errors.KafkaError as error:
             why = manager.last_error or error
@@ -133,7 +133,10 @@ class _Producer(KafkaProducer):  # type: ignore[misc]  # the library has no type
 
     def _learn(self, records: Sequence[Record], deadline: float) -> None:
         """Know the partitions that are written to; one may be a moment old."""
-        for topic, partition in {(record.topic, record.partition or 0) for record in records}:
+        lanes = {(record.topic, record.partition or 0) for record in records}
+        for topic, _ in lanes:  # so that one answer tells of all of them
+            self._sender.add_topic(topic)
+        for topic, partition in lanes:
             while partition not in self.partitions_for(topic):
                 if self._monotonic() >= deadline:
                     raise errors.UnknownTopicOrPartitionError(f"{topic}/{partition}")
@@ -146,6 +149,10 @@ class _Producer(KafkaProducer):  # type: ignore[misc]  # the library has no type
         self._sender.wakeup()
         if not result.wait(1000 * max(0.0, deadline - self._monotonic())):
             raise errors.KafkaTimeoutError("the transaction was not finished in time")
+
+
+def _offsets(lanes: Mapping[Lane, int]) -> dict[TopicPartition, OffsetAndMetadata]:
+    return {TopicPartition(*lane): OffsetAndMetadata(at, "", -1) for lane, at in lanes.items()}
 
 
 class Producers:
