@@ -23,7 +23,7 @@ from exchange.evidence.entry import Entry, well_formed
 from exchange.evidence.log import EvidenceLog
 from exchange.log import EVIDENCE, RECEIPTS, Fenced, Message, sealed_topic
 from exchange.log import Entry as Found
-from exchange.pipeline import House, state_message
+from exchange.pipeline.house import House, state_message
 from exchange.seal.batch import open_statement
 from exchange.seal.links import Trust
 from exchange.seal.ses import Sealer

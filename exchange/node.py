@@ -37,7 +37,11 @@ from exchange.log import (
     raw_topic,
     sealed_topic,
 )
-from exchange.pipeline import CascadeDoor, House, PullDoor, SealDoor, ViewDoor
+from exchange.pipeline.delivering import CascadeDoor
+from exchange.pipeline.house import House
+from exchange.pipeline.pulling import PullDoor
+from exchange.pipeline.sealing import SealDoor
+from exchange.pipeline.showing import ViewDoor
 from exchange.seal.folder import Key, key_at, open_sealer, read_certificates, read_keys
 from exchange.seal.links import Trust
 from exchange.seal.register import State, admit

@@ -12,7 +12,7 @@ from dataclasses import replace
 
 from exchange.cascade.delivery import State
 from exchange.log import RECEIPTS, Entry, Log, quarantine_topic, sealed_topic
-from exchange.pipeline import House
+from exchange.pipeline.house import House
 from exchange.store.database import Store
 from exchange.store.rows import DeliveryRow
 from exchange.view import is_batch, is_notes, pending, receipt_row, show

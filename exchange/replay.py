@@ -16,7 +16,8 @@ from exchange.catalog.model import Resource
 from exchange.errors import Rejected
 from exchange.log import Entry, Message, quarantine_topic, raw_topic
 from exchange.log.frames import decode_frame
-from exchange.pipeline import House, raw_messages, state_message
+from exchange.pipeline.house import House, state_message
+from exchange.pipeline.pulling import raw_messages
 from exchange.seal.statement import instant
 from exchange.store.database import Store
 from exchange.store.rows import QuarantineRow

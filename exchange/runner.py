@@ -28,7 +28,9 @@ from exchange.evidence.log import Locked
 from exchange.keeping import EvidenceDoor
 from exchange.log import Fenced
 from exchange.node import Node, Turns
-from exchange.pipeline import CascadeDoor, SealDoor, Sealed, ViewDoor
+from exchange.pipeline.delivering import CascadeDoor
+from exchange.pipeline.sealing import LOCAL, SealDoor, Sealed
+from exchange.pipeline.showing import ViewDoor
 from exchange.rebuild import catch_up
 from exchange.store.rows import PullRow
 from exchange.text import Text
@@ -685,8 +687,6 @@ class Schedule:
     @staticmethod
     def _cron(expression: str | None, now: datetime) -> datetime:
         from croniter import croniter
-
-        from exchange.pipeline import LOCAL
 
         following: datetime = croniter(expression, now.astimezone(LOCAL)).get_next(datetime)
         return following

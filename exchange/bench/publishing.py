@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from exchange.bench.measure import Stopwatch, Usage
-from exchange.pipeline import House
+from exchange.pipeline.house import House
 from exchange.publish.door import PublishDoor
 
 

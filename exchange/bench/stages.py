@@ -26,7 +26,7 @@ from exchange.log import Message, Topic, raw_topic, sealed_topic
 from exchange.log.embedded import EmbeddedLog
 from exchange.log.frames import decode_frame, encode_slices
 from exchange.node import Node
-from exchange.pipeline import CHUNK_ENTRIES
+from exchange.pipeline.house import CHUNK_ENTRIES
 from exchange.runner import ROOMS, Runner
 from exchange.seal import merkle
 from exchange.seal.avro import parse_schema

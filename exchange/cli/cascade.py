@@ -83,7 +83,7 @@ def retry(talk: Talk, resource: str, batch: str | None) -> int:
     """Put refused and halted batches back, to be sent again as they are."""
     from exchange.cli.nodes import open_node
     from exchange.cli.person import actor
-    from exchange.pipeline import retry as put_back
+    from exchange.pipeline.delivering import retry as put_back
 
     with open_node() as node:
         node.house.resource(resource)

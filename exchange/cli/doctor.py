@@ -206,7 +206,7 @@ def _trust(node: Node) -> Text | Finding:
 def _log(node: Node) -> Text:
     """Write a small note: opening alone does not show that the disk takes anything."""
     from exchange.log import CURSORS, Topic
-    from exchange.pipeline import state_message
+    from exchange.pipeline.house import state_message
 
     node.log.ensure([Topic(CURSORS, compacted=True)])
     with node.log.transaction("doctor") as tx:
@@ -269,7 +269,7 @@ def judge_space(free: int) -> Finding:
 
 def _source(node: Node, name: str) -> Text:
     """Try the source, and whether what it brings could be sealed."""
-    from exchange.pipeline import resource_of
+    from exchange.pipeline.house import resource_of
 
     node.sealer(resource_of(node.catalog, node.source_settings(name).resource))
     return node.source(name).check(timeout=SOURCE_SECONDS)

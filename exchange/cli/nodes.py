@@ -114,7 +114,7 @@ def migrate(talk: Talk) -> int:
 def release(talk: Talk, resource: str) -> int:
     """Let a halted resource go on."""
     from exchange.cli.person import actor
-    from exchange.pipeline import release as let_go
+    from exchange.pipeline.sealing import release as let_go
 
     with open_node() as node:
         node.house.resource(resource)

@@ -25,7 +25,7 @@ from exchange.log import (
     records_topic,
     sealed_topic,
 )
-from exchange.pipeline import House
+from exchange.pipeline.house import House
 from exchange.publish.records import Records, cut, key_schema
 from exchange.publish.registry import Schemas
 from exchange.seal.batch import Batch, open_batch

@@ -18,7 +18,7 @@ from typing import Any
 from exchange.cli import main, nodes
 from exchange.log import Consumer, Log, Message
 from exchange.node import Node
-from exchange.pipeline import House
+from exchange.pipeline.house import House
 
 FILE = "planted.txt"
 

@@ -8,7 +8,7 @@ import pytest
 from exchange.cli.doctor import SPACE_FAIL, SPACE_WARN, judge_space, judge_validity
 from exchange.cli.finding import Grade
 from exchange.cli.nodes import open_node
-from exchange.pipeline import state_message
+from exchange.pipeline.house import state_message
 from tests.cli.conftest import Answer, Run, aim
 
 NOW = datetime(2026, 11, 23, tzinfo=UTC)

@@ -22,7 +22,7 @@ import pytest
 from exchange.errors import Denied, Integrity, Misconfigured, Rejected, Transient
 from exchange.log import Message, quarantine_topic, raw_topic, sealed_topic
 from exchange.log.frames import decode_frame
-from exchange.pipeline import release
+from exchange.pipeline.sealing import release
 from exchange.runner import ROOMS, Outcome, Runner
 from exchange.seal.batch import open_batch
 from exchange.store.rows import DeliveryRow

@@ -10,7 +10,8 @@ from threading import Barrier
 
 from exchange.bench.broker import Cluster
 from exchange.lane import BLOCK, Lane
-from exchange.pipeline import House, take_numbers
+from exchange.pipeline.house import House
+from exchange.pipeline.numbers import take_numbers
 from tests.publish.conftest import kafka_log
 from tests.publish.place import catalog
 

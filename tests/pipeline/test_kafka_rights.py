@@ -20,7 +20,7 @@ from exchange.errors import Denied, ExchangeError
 from exchange.log import Message, Topic, sealed_topic
 from exchange.log.kafka import KafkaLog
 from exchange.node import Node
-from exchange.pipeline import release
+from exchange.pipeline.sealing import release
 from exchange.replay import replay
 from exchange.runner import Runner
 from exchange.settings import load

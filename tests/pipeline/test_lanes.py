@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from exchange.errors import Misconfigured, Transient
 from exchange.lane import BLOCK, Lane, Numbers
 from exchange.log import RECEIPTS, Message, quarantine_topic, raw_topic, sealed_topic
-from exchange.pipeline import spread
+from exchange.pipeline.pulling import spread
 from exchange.replay import replay, waiting
 from exchange.runner import Runner
 from exchange.store.rows import DeliveryRow

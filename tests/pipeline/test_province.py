@@ -14,7 +14,7 @@ from exchange.cascade.delivery import State
 from exchange.cascade.profiles import RESOURCE_HEADER
 from exchange.errors import Denied, ExchangeError, Integrity, Rejected, Transient
 from exchange.log import RECEIPTS
-from exchange.pipeline import retry
+from exchange.pipeline.delivering import retry
 from exchange.runner import Outcome, Runner
 from exchange.seal.ses import Sealer
 from tests.cascade.servers import listening

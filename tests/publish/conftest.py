@@ -13,7 +13,7 @@ from exchange.bench.broker import Cluster
 from exchange.catalog.model import Catalog, Resource
 from exchange.log import CURSORS, Topic, records_topic
 from exchange.log.kafka import KafkaLog
-from exchange.pipeline import House
+from exchange.pipeline.house import House
 from exchange.publish.door import PublishDoor
 from exchange.publish.registry import Registry, connect
 from exchange.settings import KafkaSettings, NodeIdentity, RegistrySettings, Settings

@@ -18,7 +18,7 @@ from exchange.catalog.avro import schema_text
 from exchange.catalog.loader import loads
 from exchange.catalog.model import Catalog, Resource
 from exchange.log import Log, Message, sealed_topic
-from exchange.pipeline import House
+from exchange.pipeline.house import House
 from exchange.seal.avro import parse_schema
 from exchange.seal.batch import BatchFacts, build, pack
 from exchange.seal.columns import encode, frame_schema
