@@ -19,8 +19,9 @@ from datetime import datetime
 from pathlib import Path
 
 from exchange.errors import Transient
-from exchange.log import CURSORS, raw_topic, sealed_topic
+from exchange.log import CURSORS, sealed_topic
 from exchange.node import Node
+from exchange.standing import Survey
 from tests.chaos.audit import Findings, audit
 from tests.chaos.plan import LANES, Track, What, plan
 from tests.chaos.stage import ROOT, Stage, stage, told
@@ -210,15 +211,12 @@ def _pulled(node: Node, source: str, since: datetime) -> bool:
 
 
 def _waiting(node: Node) -> list[str]:
-    """List the lanes that wait to be sealed or delivered."""
+    """List the lanes that wait to be sealed, delivered or shown."""
     return [
-        f"{group} {topic.name}/{lane} at {position} of {end}"
-        for topic in node.log.topics()
-        for group, of in (("seal", raw_topic), ("cascade", sealed_topic), ("store", sealed_topic))
-        if topic.name in {of(name) for name in LANES}
-        for lane in range(topic.partitions)
-        if (position := node.log.position(group, topic.name, lane))
-        < (end := node.log.bounds(topic.name, lane)[1])
+        f"{lag.group} {lag.topic}/{lag.partition}: {lag.behind} since {lag.since}"
+        for one in Survey(node)()
+        for lag in one.lags
+        if lag.behind and lag.group != "evidence"
     ]
 
 
