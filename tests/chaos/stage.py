@@ -383,7 +383,8 @@ def _holder(admin: KafkaAdminClient, kind: str, name: str = "", partition: str =
     inner = {"transactions": "__transaction_state", "group": "__consumer_offsets"}.get(kind)
     (topic,) = admin.describe_topics([inner or name])
     leaders = {part["partition_index"]: part["leader_id"] for part in topic["partitions"]}
-    return int(leaders[java_hash(name) % len(leaders) if inner else int(partition)])
+    number = java_hash(name) % max(1, len(leaders)) if inner else int(partition)
+    return int(leaders.get(number, -1))  # a broker that has just come back may know of none
 
 
 def java_hash(text: str) -> int:
