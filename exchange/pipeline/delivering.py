@@ -26,7 +26,7 @@ from exchange.cascade.delivery import (
 from exchange.cascade.profiles import Batch
 from exchange.catalog.model import Resource
 from exchange.log import MAX_VALUE_BYTES, RECEIPTS, Entry, Fenced, Message, sealed_topic
-from exchange.pipeline.house import FENCED, House, state_message, unreadable
+from exchange.pipeline.house import FENCED_IN_A_ROW, House, state_message, unreadable
 from exchange.receipt.receipt import Sent
 from exchange.receipt.receipt import check as check_receipt
 from exchange.seal.batch import open_statement
@@ -102,7 +102,7 @@ class CascadeDoor:
                 delivery = self._turn(lane)
             except Fenced:  # another worker has the lane, or we have it anew
                 self._fenced += 1
-                if self._fenced > FENCED:
+                if self._fenced > FENCED_IN_A_ROW:
                     raise
                 continue
             self._fenced = 0

@@ -30,8 +30,8 @@ from exchange.view import NOBODY
 CHUNK_ENTRIES = 8
 """Raw messages checked at once: columns want 20,000 rows and more (D1)."""
 CHUNK_BYTES = 16 * 1024 * 1024
-FENCED = 100
-"""How often in a row a worker may find that another was faster."""
+FENCED_IN_A_ROW = 100
+"""How often in a row a worker may find that another was faster, or has the lane now."""
 
 
 @dataclass(frozen=True)

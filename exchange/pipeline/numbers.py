@@ -7,11 +7,11 @@ from dataclasses import asdict
 
 from exchange.lane import Lane, Numbers, lane_key, numbers_key
 from exchange.log import Fenced
-from exchange.pipeline.house import FENCED, House, state_message
+from exchange.pipeline.house import FENCED_IN_A_ROW, House, state_message
 from exchange.text import Text
 
 _STEP_SECONDS, _LONGEST_STEP_SECONDS = 0.05, 1.0
-"""How long it then steps back: about as long as taking numbers takes, and longer each time."""
+"""How long a worker that was stopped waits: about as long as taking numbers takes, then longer."""
 
 
 def take_numbers(house: House, resource: str, number: int, lane: Lane, today: str) -> None:
@@ -20,7 +20,7 @@ def take_numbers(house: House, resource: str, number: int, lane: Lane, today: st
     On a cluster each attempt stops those that are under way elsewhere, so whoever was stopped
     waits, by chance and longer each time: else they may keep each other from it for ever.
     """
-    for attempt in range(FENCED):
+    for attempt in range(FENCED_IN_A_ROW):
         if attempt:
             longest = min(_STEP_SECONDS * 2**attempt, _LONGEST_STEP_SECONDS)
             house.sleep(longest * house.entropy(1)[0] / 255)

@@ -13,7 +13,7 @@ import polars as pl
 from exchange.catalog.model import Resource
 from exchange.connect import Pulled, Source
 from exchange.errors import ExchangeError
-from exchange.log import Message, quarantine_topic, raw_topic
+from exchange.log import Entry, Message, quarantine_topic, raw_topic
 from exchange.log.frames import encode_frame, encode_slices, is_too_large
 from exchange.pipeline.house import House, state_message
 from exchange.seal.statement import instant
@@ -22,6 +22,7 @@ from exchange.validate.work import source_columns
 
 _NOTES = 500
 """Notes in one message."""
+_RAW_HEADERS = frozenset({"source", "pull", "since", "locator", "at", "rows", "index"})
 
 
 @dataclass(frozen=True)
@@ -158,6 +159,11 @@ def raw_messages(
                 partition=lane,
             )
             state["messages"][lane] += 1
+
+
+def pull_of(entry: Entry) -> str | None:
+    """Return the pull of a raw message; None for a message that no node of ours wrote."""
+    return entry.headers["pull"] if entry.headers.keys() >= _RAW_HEADERS else None
 
 
 def spread(

@@ -23,13 +23,13 @@ from exchange.log.frames import decode_frame, encode_slices
 from exchange.pipeline.house import (
     CHUNK_BYTES,
     CHUNK_ENTRIES,
-    FENCED,
+    FENCED_IN_A_ROW,
     House,
     state_message,
     unreadable,
 )
 from exchange.pipeline.numbers import take_numbers
-from exchange.pipeline.pulling import fitting
+from exchange.pipeline.pulling import fitting, pull_of
 from exchange.seal.avro import parse_schema
 from exchange.seal.batch import BatchFacts, Packed, build, pack
 from exchange.seal.columns import Encoded, encode
@@ -121,7 +121,7 @@ class SealDoor:
             # Another worker has the lane now: what it has sealed is not ours to seal.
             self._drop(entries[0].partition)
             self._fenced += 1
-            if self._fenced > FENCED:
+            if self._fenced > FENCED_IN_A_ROW:
                 raise
             return Sealed()
         except BaseException:
@@ -332,14 +332,6 @@ class SealDoor:
                     ).seen
             offset = entries[-1].offset + 1 if entries else first.offset
         return seen
-
-
-_RAW_HEADERS = frozenset({"source", "pull", "since", "locator", "at", "rows", "index"})
-
-
-def pull_of(entry: Entry) -> str | None:
-    """Return the pull of a raw message; None for a message that no node of ours wrote."""
-    return entry.headers["pull"] if entry.headers.keys() >= _RAW_HEADERS else None
 
 
 def seal_owner(resource: str, lane: int) -> str:

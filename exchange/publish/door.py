@@ -25,7 +25,7 @@ from exchange.log import (
     records_topic,
     sealed_topic,
 )
-from exchange.pipeline.house import House
+from exchange.pipeline.house import FENCED_IN_A_ROW, House
 from exchange.publish.records import Records, cut, key_schema
 from exchange.publish.registry import Schemas
 from exchange.seal.batch import Batch, open_batch
@@ -36,8 +36,6 @@ _ENTRIES = 8
 _BYTES = 4 * 1024 * 1024
 _RECORD_BYTES = 16 * 1024 * 1024
 """Bytes of records from which on a transaction takes no further batch."""
-_FENCED = 100
-"""How often in a row a worker may find that the lane is not its own any more."""
 _PERSONAL = (Sensitivity.S3, Sensitivity.S4)
 
 
@@ -122,7 +120,7 @@ class PublishDoor:
             # Another worker has the lane now, and publishes what we read.
             self._consumer.rewind()
             self._fenced += 1
-            if self._fenced > _FENCED:
+            if self._fenced > FENCED_IN_A_ROW:
                 raise
             return 0
         except BaseException as error:

@@ -17,8 +17,8 @@ from exchange.receipt.receipt import issue
 from exchange.seal.der import to_pem
 from exchange.seal.prove import Proof
 from exchange.seal.statement import Statement, instant
-from tests.evidence.samples import entries, open_log, party, receipt_of, witness
-from tests.receipt.seals import NOW
+from tests.evidence.samples import entries, open_log, party, witness
+from tests.receipt.seals import NOW, receipt_of
 
 VECTORS = Path(__file__).parents[1] / "vectors"
 FOLDER = VECTORS / "evidence"

@@ -2,42 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from datetime import datetime
 from functools import cache
 from pathlib import Path
-from typing import Any
 
 from exchange.evidence.checkpoint import Note, cosign
 from exchange.evidence.entry import Entry
 from exchange.evidence.log import EvidenceLog
-from exchange.receipt.receipt import Receipt, Sent
 from exchange.seal.links import Trust
-from exchange.seal.statement import Statement, instant
 from exchange.seal.suites import SM2_SM3, Suite
 from tests.receipt.seals import NOW, Party, make_party
 
 ORIGIN = "data.dxal.example/evidence"
-
-
-def receipt_of(batch: Statement, /, **changes: Any) -> Receipt:
-    """Return the receipt of a whole batch, or one that differs in ``changes``."""
-    sent = Sent.of(batch)
-    receipt = Receipt(
-        receipt_no="R-1",
-        batch_no=sent.batch_no,
-        resource=sent.resource,
-        resource_code=sent.resource_code,
-        statement=sent.statement,
-        root=sent.root,
-        rows_sent=sent.rows,
-        rows_accepted=sent.rows,
-        rows_rejected=0,
-        message="成功",
-        received_at=instant(NOW),
-        province="23",
-    )
-    return replace(receipt, **changes)
 
 
 def digest(data: bytes) -> bytes:

@@ -29,7 +29,8 @@ from exchange.seal.links import Trust
 from exchange.seal.prove import prove
 from exchange.seal.statement import Statement
 from exchange.seal.structures import read_signature
-from tests.evidence.samples import entries, open_log, party, receipt_of, trust, witness
+from tests.evidence.samples import entries, open_log, party, trust, witness
+from tests.receipt.seals import receipt_of
 from tests.seal.samples import NOW, sealed, sealers
 
 NODE, ROOT = sealers()

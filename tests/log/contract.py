@@ -233,6 +233,22 @@ class LogContract:
         assert again.position("group", topic, 0) == entries[-1].offset + 1
         assert again.consumer("group", [topic]).poll(max_entries=1, max_bytes=1) == []
 
+    def test_one_transaction_moves_each_group_by_its_own_lanes(self, log: Log, topic: str) -> None:
+        other = fresh("other")
+        log.ensure([Topic(other)])
+        put(log, topic, b"1", b"2", b"3")
+        put(log, other, b"4")
+        one, two = log.consumer("one", [topic]), log.consumer("two", [topic, other])
+        take(one, 3)
+        take(two, 4)
+        with log.transaction("worker") as transaction:
+            transaction.append(Message(other, b"5"))
+            transaction.commit(one, topic, 0, 3)
+            transaction.commit(two, other, 0, 1)
+        assert log.position("one", topic, 0) == 3
+        assert log.position("two", topic, 0) == 0
+        assert log.position("two", other, 0) == 1
+
     def test_a_second_worker_on_old_entries_is_fenced(
         self, log: Log, opening: Opening, topic: str
     ) -> None:

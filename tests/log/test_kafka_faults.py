@@ -201,10 +201,21 @@ def test_a_message_that_the_topic_refuses(opening: Opening, topic: str) -> None:
     log = opening()
     small = ConfigResource(ConfigResourceType.TOPIC, topic, {"max.message.bytes": "1000"})
     log._cluster().alter_configs([small])
+    put(log, topic, b"read")
+    consumer = log.consumer("group", [topic])
+    take(consumer, 1)
+
+    def write() -> None:
+        with log.transaction("writer") as transaction:
+            transaction.append(Message(topic, b"fits"))
+            transaction.append(Message(topic, bytes(5000)))
+            transaction.commit(consumer, topic, 0, 1)
+
     with pytest.raises(Rejected):
-        put(log, topic, b"fits", bytes(5000))
+        write()
+    assert log.position("group", topic, 0) == 0
     put(log, topic, b"goes on")
-    assert values(log.read(topic, 0, 0, max_entries=9)) == [b"goes on"]
+    assert values(log.read(topic, 0, 0, max_entries=9)) == [b"read", b"goes on"]
 
 
 def test_the_least_recently_used_owners_are_closed(opening: Opening, topic: str) -> None:

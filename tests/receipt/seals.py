@@ -1,12 +1,15 @@
-"""Parties with seals, for tests: a root and what it stands for."""
+"""Parties with seals, for tests: a root and what it stands for; and the receipt of a batch."""
 
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
+from exchange.receipt.receipt import Receipt, Sent
 from exchange.seal.ses import Sealer
+from exchange.seal.statement import Statement, instant
 from exchange.seal.suites import SM2_SM3, Suite
 from exchange.seal.testca import issue, make_authority, make_seal
 
@@ -32,3 +35,23 @@ def make_party(name: str, suite: Suite = SM2_SM3, now: datetime = NOW) -> Party:
         valid_until=now + timedelta(days=365),
     )
     return Party(root.certificate, Sealer(signer.signer, eseal))
+
+
+def receipt_of(batch: Statement, /, **changes: Any) -> Receipt:
+    """Return the receipt of a whole batch, or one that differs in ``changes``."""
+    sent = Sent.of(batch)
+    receipt = Receipt(
+        receipt_no="R-1",
+        batch_no=sent.batch_no,
+        resource=sent.resource,
+        resource_code=sent.resource_code,
+        statement=sent.statement,
+        root=sent.root,
+        rows_sent=sent.rows,
+        rows_accepted=sent.rows,
+        rows_rejected=0,
+        message="成功",
+        received_at=instant(NOW),
+        province="23",
+    )
+    return replace(receipt, **changes)

@@ -15,7 +15,7 @@ from exchange.receipt.receipt import MAX_BYTES, Receipt, Sent, check, issue, rea
 from exchange.seal import jcs
 from exchange.seal.statement import Statement, instant
 from exchange.seal.suites import ECDSA_P256_SHA256, SM2_SM3, Suite
-from tests.receipt.seals import NOW, Party, make_party
+from tests.receipt.seals import NOW, Party, make_party, receipt_of
 
 STATEMENT = Statement(
     suite="sm2-sm3",
@@ -42,20 +42,7 @@ STATEMENT = Statement(
     rejected=1,
 )
 SENT = Sent.of(STATEMENT)
-RECEIPT = Receipt(
-    receipt_no="R-1",
-    batch_no=SENT.batch_no,
-    resource=SENT.resource,
-    resource_code=SENT.resource_code,
-    statement=SENT.statement,
-    root=SENT.root,
-    rows_sent=10,
-    rows_accepted=9,
-    rows_rejected=1,
-    message="成功",
-    received_at=instant(NOW),
-    province="23",
-)
+RECEIPT = receipt_of(STATEMENT, rows_accepted=9, rows_rejected=1)
 PROVINCE = make_party("province")
 GOOD = issue(RECEIPT, PROVINCE.sealer, NOW)
 

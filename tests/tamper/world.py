@@ -33,7 +33,8 @@ from exchange.seal.testca import (
     make_crl,
 )
 from exchange.seal.testca import make_seal as make_any_seal
-from tests.evidence.samples import ORIGIN, entries, receipt_of
+from tests.evidence.samples import ORIGIN, entries
+from tests.receipt.seals import receipt_of
 from tests.seal.parties import Parties, entropy
 from tests.seal.samples import FACTS, NOW, SEED, packed
 from tests.seal.tsa import Stamper

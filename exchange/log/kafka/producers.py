@@ -85,18 +85,19 @@ class _Producer(KafkaProducer):  # type: ignore[misc]  # the library has no type
                 if record.partition is not None
             ]
             sent += self._by_key(records)
-            moved = [
-                manager.send_offsets_to_transaction(_offsets(lanes), member)
-                for member, lanes in positions
-            ]
+            moving = None
+            for member, lanes in positions:  # one at a time: the library mixes up groups
+                if moving is not None:
+                    self._await(moving, deadline)
+                moving = manager.send_offsets_to_transaction(_offsets(lanes), member)
             with suppress(errors.UnknownError):  # of a batch that was split; its records tell
                 self.flush(seconds)
             ends: dict[Lane, int] = {}
             for result in sent:
                 written = result.get(max(0.0, deadline - self._monotonic()))
                 ends[written.topic, written.partition] = written.offset + 1
-            for result in moved:
-                self._await(result, deadline)
+            if moving is not None:
+                self._await(moving, deadline)
             self._await(manager.begin_commit(), deadline)
         except errors.KafkaError as error:
             why = manager.last_error or error
