@@ -6,6 +6,7 @@ with the driver of the log that is under test. Nothing stops at the first findin
 
 from __future__ import annotations
 
+import json
 import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -109,15 +110,15 @@ def audit(
     """Compare sources, log, store and province."""
     findings = Findings()
     with place.node() as node:
-        cursors = {one.key.decode(): one.value for one in read(bootstrap, CURSORS)}
+        cursors = [(one.key.decode(), one.value) for one in read(bootstrap, CURSORS)]
         receipts = _receipts(bootstrap, findings)
         known: dict[str, bytes] = {}
         for resource, rows in appended.items():
             found = _sealed(node, bootstrap, resource, findings)
             _store(node, resource, found, findings)
-            done = b'"done": true' in cursors[f"pull/{resource}"]
             if resource in place.whole:
-                _whole(resource, rows, found, findings, done=done)
+                states = [json.loads(value) for key, value in cursors if key == f"pull/{resource}"]
+                _whole(resource, rows, {s["pull"]: s["done"] for s in states}, found, findings)
             else:
                 every = sum((s + r for s, r in found.pulls.values()), Counter())
                 findings.rows += len(rows)
@@ -181,21 +182,20 @@ def _sealed(node: Node, bootstrap: Sequence[str], resource: str, findings: Findi
 def _whole(
     resource: str,
     rows: Sequence[tuple[Record, datetime]],
+    pulls: Mapping[str, bool],
     found: _Sealed,
     findings: Findings,
-    *,
-    done: bool,
 ) -> None:
     """Compare each pull with what the source surely held when it began, and held at most.
 
-    The newest pull counts as far as it came when it is not ``done``.
+    ``pulls``: by name, whether it is done; one that is not counts as far as it came. One of which
+    nothing was sealed or refused is lost whole.
     """
-    for number, pull in enumerate(sorted(found.pulls), start=1):
+    for pull in sorted(pulls.keys() | found.pulls.keys()):
         began = datetime.strptime(pull[:15], "%Y%m%dT%H%M%S").replace(tzinfo=UTC)
-        sealed, refused = found.pulls[pull]
+        sealed, refused = found.of(pull)
         every = sealed + refused
-        complete = done or number < len(found.pulls)
-        least = {row.id for row, at in rows if at <= began} if complete else set()
+        least = {row.id for row, at in rows if at <= began} if pulls.get(pull, True) else set()
         expected = Counter({row.id for row, _ in rows} & every.keys() | least)
         findings.rows += expected.total()
         findings.compare(f"row of {resource} in pull {pull}:", expected, every)
