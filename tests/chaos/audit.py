@@ -66,7 +66,7 @@ class Findings:
 
 
 @dataclass
-class _Sealed:
+class Found:
     """A resource as its topics tell."""
 
     batches: dict[str, bytes] = field(default_factory=dict)
@@ -118,7 +118,9 @@ def audit(
             _store(node, resource, found, findings)
             if resource in place.whole:
                 states = [json.loads(value) for key, value in cursors if key == f"pull/{resource}"]
-                _whole(resource, rows, {s["pull"]: s["done"] for s in states}, found, findings)
+                compare_pulls(
+                    resource, rows, {s["pull"]: s["done"] for s in states}, found, findings
+                )
             else:
                 every = sum((s + r for s, r in found.pulls.values()), Counter())
                 findings.rows += len(rows)
@@ -144,9 +146,9 @@ def _receipts(bootstrap: Sequence[str], findings: Findings) -> Counter[str]:
     return counts
 
 
-def _sealed(node: Node, bootstrap: Sequence[str], resource: str, findings: Findings) -> _Sealed:
+def _sealed(node: Node, bootstrap: Sequence[str], resource: str, findings: Findings) -> Found:
     """Read what became of a resource; check seals, chains and numbers, and its receipts."""
-    found = _Sealed()
+    found = Found()
     trust = node.anchors(node.settings.trust)
     ends: dict[int, tuple[str, str]] = {}
     for one in read(bootstrap, sealed_topic(resource)):
@@ -179,11 +181,11 @@ def _sealed(node: Node, bootstrap: Sequence[str], resource: str, findings: Findi
     return found
 
 
-def _whole(
+def compare_pulls(
     resource: str,
     rows: Sequence[tuple[Record, datetime]],
     pulls: Mapping[str, bool],
-    found: _Sealed,
+    found: Found,
     findings: Findings,
 ) -> None:
     """Compare each pull with what the source surely held when it began, and held at most.
@@ -201,7 +203,7 @@ def _whole(
         findings.compare(f"row of {resource} in pull {pull}:", expected, every)
 
 
-def _store(node: Node, resource: str, found: _Sealed, findings: Findings) -> None:
+def _store(node: Node, resource: str, found: Found, findings: Findings) -> None:
     """Compare with what the store shows; every receipt verifies."""
     deliveries = {
         row.batch_no: row

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import re
 from collections import Counter
+from datetime import timedelta
 
 import pytest
 
 from tests.chaos.__main__ import main
-from tests.chaos.audit import Findings
+from tests.chaos.audit import Findings, Found, compare_pulls
 from tests.chaos.plan import What, plan
 from tests.chaos.play import play
 from tests.chaos.stage import java_hash
+from tests.pipeline.place import now, records
 
 
 def test_a_short_run_loses_and_doubles_nothing(capsys: pytest.CaptureFixture[str]) -> None:
@@ -47,6 +49,18 @@ def test_findings_are_counted() -> None:
     assert findings.duplicated == ["row b"]
     assert findings.unverifiable == ["row c"]
     assert not findings.clean
+
+
+def test_a_pull_that_left_nothing_behind_is_lost() -> None:
+    rows = [(row, now() - timedelta(minutes=1)) for row in records(3, first=1)]
+    pulls = {f"{now():%Y%m%dT%H%M%S}-{number}": number < 3 for number in range(4)}
+    found, findings = Found(), Findings()
+    for pull in list(pulls)[1:3]:
+        found.of(pull)[0].update(row.id for row, _ in rows[: 3 if pull.endswith("1") else 2])
+    compare_pulls("firms", rows, pulls, found, findings)
+    lost = sorted(one.split("-")[1] for one in findings.lost)
+    assert lost == ["0: r1", "0: r2", "0: r3", "2: r3"]
+    assert findings.rows == 9, "the last pull is not done"
 
 
 def test_who_coordinates_is_told_as_java_does() -> None:
