@@ -359,6 +359,30 @@ def test_a_new_topic_of_the_kind_is_found(opening: Opening, topic: str) -> None:
     assert consumer.assigned() == all_lanes(topic)
 
 
+def test_a_new_topic_is_found_while_a_rebalance_takes_its_time(
+    opening: Opening, topic: str
+) -> None:
+    """The group waits for its leader, longer than the member waits in one step."""
+    leader = _Membership(**opening("one")._member("group")._config)
+    with closing(leader, timeout_ms=1000), ThreadPoolExecutor(1) as pool:
+        leader.subscribe(pattern=kinds({topic}))
+
+        def settled() -> bool:
+            leader.keep(100)
+            return leader.settled()
+
+        until(settled)
+        log = opening("two")
+        joining = pool.submit(log.consumer, "group", [topic])
+        until(lambda: settled() and joining.done() and len(leader.assignment()) == LANES // 2)
+        other = topic + "x"
+        opening().ensure([Topic(other, partitions=2)])
+        both = pool.submit(log.consumer, "group", [topic, other])
+        time.sleep(2.5)  # more than two steps
+        until(lambda: settled() and both.done())
+        assert any(name == other for name, _ in both.result().assigned())
+
+
 def test_partitions_added_by_another_process_are_found(opening: Opening, topic: str) -> None:
     consumer = opening().consumer("group", [topic])
     opening().ensure([Topic(topic, partitions=LANES + 1)])

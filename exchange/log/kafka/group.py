@@ -92,6 +92,9 @@ class _Membership(KafkaConsumer):  # type: ignore[misc]  # the library has no ty
         if self.settled():
             self._coordinator.poll_heartbeat()
         else:
+            # A join that a changed subscription began is forgotten where it outlasts a step: to
+            # the library the new subscription is the joined one from then on. Asked for, it stays.
+            self._coordinator.request_rejoin()
             self._coordinator.poll(timeout_ms=milliseconds)
         if self._new and self._coordinator.stable():
             # It may have come back under its name to a generation that its killed predecessor had
