@@ -116,6 +116,11 @@ def parsers(lang: str) -> dict[str, argparse.ArgumentParser]:
         metavar="TIME",
         help=t("问电子印章何时有效（默认现在）", "when a seal should be valid (default: now)"),
     )
+    verify.add_argument(
+        "--reveal",
+        action="store_true",
+        help=t("显示记录的明文（默认隐去）", "show the values of a record (hidden otherwise)"),
+    )
     verify.add_argument("--report", type=Path, metavar="HTML", help=t("验证书", "certificate"))
     verify.add_argument("--json", action="store_true", help=t("以 JSON 输出", "answer as JSON"))
 
@@ -188,10 +193,12 @@ def verify(talk: Talk, given: argparse.Namespace) -> int:
     refused = 0
     for path in given.files:
         found = _verify(talk, verifier, path, batch)
-        refused = refused or (Rejected.exit_code if found is None else 0)
-        verdicts += [found] if found else []
-        if found:
-            tell(talk, found, several=len(given.files) > 1)
+        if found is None:
+            refused = Rejected.exit_code
+            continue
+        shown = found if given.reveal else found.veil()
+        verdicts.append(shown)
+        tell(talk, shown, several=len(given.files) > 1)
     together = verifier.together()
     if together is not None:
         verdicts.append(together)
@@ -403,8 +410,11 @@ def _conclusion(talk: Talk, verdict: Verdict) -> str:
     if said:
         said.insert(1, talk.t(f"{found.rows:,} 条", f"{found.rows:,} records"))
         told += "; " + ", ".join(said)
-    if isinstance(record := facts.get("record"), dict):
-        told += "".join(f"\n    {name} = {value}" for name, value in record.items())
+    if verdict.record is not None:
+        told += "".join(f"\n    {name} = {value}" for name, value in verdict.record.items())
+    if verdict.veiled:
+        told += "\n    "
+        told += talk.t("（值已隐去；--reveal 显示）", "(values are hidden: --reveal shows them)")
     return told
 
 

@@ -28,6 +28,7 @@ from exchange.seal.esl import verify_seal
 from exchange.seal.links import Trust
 from exchange.seal.prove import FORMAT as PROOF
 from exchange.seal.prove import Proof
+from exchange.seal.schema import OPERATION
 from exchange.seal.ses import check_signature
 from exchange.seal.statement import Statement
 from exchange.seal.structures import read_signature
@@ -103,11 +104,36 @@ class Verdict:
     size: int = 0
     digests: Mapping[str, str] = field(default_factory=dict)
     """Hashes of the whole file (hex), by name."""
+    veiled: bool = False
+    """Whether the values of its record are hidden."""
 
     @property
     def ok(self) -> bool:
         """Whether all checks passed."""
         return self.verification.ok
+
+    @property
+    def record(self) -> Mapping[str, object] | None:
+        """The one record that the file is about, by field."""
+        found = self.verification.facts.get("record")
+        return found if isinstance(found, Mapping) else None
+
+    def veil(self) -> Verdict:
+        """Hide the record's values: no catalog tells here which of them are personal data."""
+        if self.record is None:
+            return self
+        hidden = {name: _veil(name, value) for name, value in self.record.items()}
+        facts = {**self.verification.facts, "record": hidden}
+        return replace(self, verification=replace(self.verification, facts=facts), veiled=True)
+
+
+def _veil(name: str, value: object) -> object:
+    """Keep the first character of a text: 张*, and 张** for three or more; of others nothing."""
+    if name == OPERATION or value is None:
+        return value
+    if not isinstance(value, str):
+        return "***"
+    return value[:1] + "*" * min(len(value) - 1, 2) if len(value) > 1 else "*" * len(value)
 
 
 def recognise(data: bytes) -> Kind:

@@ -157,10 +157,10 @@ def _section(verdict: Verdict) -> Html:
         parts.append(tag("ul", *(tag("li", _both(each)) for each in reasons), css="why"))
     parts += [_mark(mark, ok=found.ok) for mark in verdict.marks]
     parts.append(_facts(list(_said(verdict))))
-    if isinstance(record := found.facts.get("record"), Mapping):
+    if verdict.record is not None:
         parts += [
-            tag("h3", _both(Text("记录", "the record"))),
-            _facts(list(_record(record, verdict.schema))),
+            tag("h3", _both(_VEILED if verdict.veiled else Text("记录", "the record"))),
+            _facts(list(_record(verdict.record, verdict.schema))),
         ]
     parts += [tag("h3", _both(Text("检查", "checks"))), _checks(found.checks)]
     return tag("section", *parts)
@@ -205,6 +205,10 @@ _SAID: Final[Mapping[str, Text]] = {
     "names": Text("所签内容的名称", "name of what was signed"),
 }
 """Facts in the order in which they are shown."""
+_VEILED: Final = Text(
+    "记录（值已隐去；verify --reveal 显示）",
+    "the record (values are hidden; verify --reveal shows them)",
+)
 _TIMES: Final = frozenset({"sealed_at", "pulled_at", "received_at", "checkpoint_at"})
 
 

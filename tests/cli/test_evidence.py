@@ -132,13 +132,31 @@ def test_prove_by_key_and_by_row(files: tuple[Path, Path], run: Run) -> None:
     assert done.out == "p.json\n"
     verified = run("verify", "p.json", "--json")
     assert (verified.code, verified.json["rows"]) == (0, 1)
-    assert verified.json["facts"]["record"]["name"] == "企业2"
-    assert "name = 企业2" in run("verify", "p.json").out
+    assert verified.json["facts"]["record"]["name"] == "企**"
     piped = run("prove", files[0], "--row", "2")
     assert piped.out.encode() == Path("p.json").read_bytes()
     text = piped.out.replace('"index":1', '"index":0')
     Path("p.json").write_text(text, encoding="utf-8")
     assert run("verify", "p.json").code == 6
+
+
+def test_the_values_of_a_record_are_hidden_unless_asked_for(
+    files: tuple[Path, Path], run: Run
+) -> None:
+    assert run("prove", files[0], "--key", f"uscc={uscc(2)}", "--to", "p.json").code == 0
+    for options in (("--report", "hidden.html"), ("--json",), ("--report", "all.html", "--json")):
+        told = run("verify", "p.json", *options).out
+        assert "企**" in told
+        assert not any(value in told for value in ("企业2", uscc(2)))
+    assert "--reveal" in run("verify", "p.json").out
+    for page in ("hidden.html", "all.html"):
+        text = Path(page).read_text(encoding="utf-8")
+        assert ("企**" in text, "企业2" in text, uscc(2) in text) == (True, False, False)
+    assert "name = 企业2" in run("verify", "p.json", "--reveal", "--report", "clear.html").out
+    assert "企业2" in Path("clear.html").read_text(encoding="utf-8")
+    revealed = run("verify", "p.json", "--reveal", "--json").json["facts"]["record"]
+    assert revealed["uscc"] == uscc(2)
+    assert revealed["cd_operation"] == "I"
 
 
 def test_prove_refuses(files: tuple[Path, Path], run: Run) -> None:
