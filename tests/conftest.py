@@ -1,7 +1,14 @@
-"""Servers that several rooms test against, started once per run when first asked for."""
+"""What tests of several rooms share: servers started when first asked for, and what was counted.
+
+`make test` runs in one process a core (pytest-xdist). A file's tests stay together, for they
+share what they made; those that start brokers, nodes and workers all run in one process, so that
+no two of them ask for the machine at once.
+"""
 
 from __future__ import annotations
 
+from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -11,9 +18,14 @@ from exchange.bench.broker import brokers
 from tests import servers
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from exchange.bench.broker import Cluster
+
+HERE = Path(__file__).parent
+HEAVY = {"bench", "chaos", "cli", "demo", "gateway", "log", "pipeline", "publish"}
+"""Rooms whose tests start processes that share the machine's cores."""
+_COUNTED = "counted"
 
 # How long an example takes depends on what else the machine does.
 settings.register_profile("here", deadline=None)
@@ -36,3 +48,31 @@ def mariadb() -> Iterator[servers.Server]:
 def kafka_broker() -> Iterator[Cluster]:
     with brokers() as cluster:
         yield cluster
+
+
+@pytest.fixture
+def tell(record_property: Callable[[str, object], None]) -> Callable[[str], None]:
+    """Tell what was counted; it stands at the end of the run, whichever process ran the test."""
+    return partial(record_property, _COUNTED)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        room, *_ = item.path.relative_to(HERE).parts
+        group = "heavy" if room in HEAVY else str(item.path)
+        item.add_marker(pytest.mark.xdist_group(group))
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    told = [
+        text
+        for outcome in ("passed", "failed")
+        for report in terminalreporter.getreports(outcome)
+        if report.when == "call"
+        for key, text in report.user_properties
+        if key == _COUNTED
+    ]
+    if told:
+        terminalreporter.section("what was counted")
+        terminalreporter.write_line("\n".join(told))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
+from collections.abc import Callable
 from datetime import timedelta
 
 import pytest
@@ -16,10 +17,9 @@ from tests.chaos.stage import java_hash
 from tests.pipeline.place import now, records
 
 
-def test_a_short_run_loses_and_doubles_nothing(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_short_run_loses_and_doubles_nothing(tell: Callable[[str], None]) -> None:
     result = play(212, 8)  # its events begin within four seconds: a slow machine has them, too
-    with capsys.disabled():
-        print("\n" + "\n".join(result.lines()))  # noqa: T201 - the counts belong to the result
+    tell("\n".join(result.lines()))
     assert result.ok
     assert result.findings.receipts == result.findings.batches > 0
     for what in (What.KILL_WORKER, What.KILL_BROKER, What.PAUSE_WORKER, What.CUT_WORKER):

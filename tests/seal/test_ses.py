@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import json
-import sys
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -548,7 +547,7 @@ def outer_bits(ses: bytes) -> list[tuple[int, int]]:
     ]
 
 
-def test_every_flipped_bit_is_noticed(capsys: pytest.CaptureFixture[str]) -> None:
+def test_every_flipped_bit_is_noticed(tell: Callable[[str], None]) -> None:
     suite = ECDSA_P256_SHA256
     ses = sealed(suite)
     bits = outer_bits(ses)
@@ -562,10 +561,7 @@ def test_every_flipped_bit_is_noticed(capsys: pytest.CaptureFixture[str]) -> Non
     for at, bit in links:
         checks = check(ses, suite, chain=[flip(chain, at, bit)])
         assert failed(checks), f"bit {bit} of byte {at} of the chain went unnoticed"
-    with capsys.disabled():
-        sys.stdout.write(
-            f"\n{len(bits)} bits of a seal and {len(links)} of a chain flipped: all noticed\n"
-        )
+    tell(f"{len(bits)} bits of a seal and {len(links)} of a chain flipped: all noticed")
 
 
 def test_flipped_bits_are_noticed_with_sm2() -> None:

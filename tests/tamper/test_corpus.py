@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -53,7 +54,7 @@ def test_a_thousand_valid_things_are_never_suspected(
     worlds: Worlds,
     tally: Counter[str],
     tmp_path: Path,
-    capsys: pytest.CaptureFixture[str],
+    tell: Callable[[str], None],
 ) -> None:
     alarms: list[tuple[str, str]] = []
     for number, world in enumerate(worlds.values()):
@@ -61,10 +62,9 @@ def test_a_thousand_valid_things_are_never_suspected(
             tally["valid"] += 1
             if told_by := hand.told_by(world):
                 alarms.append((kind, told_by))
-    with capsys.disabled():
-        print(  # noqa: T201 - to be seen in every run
-            f"\ntamper corpus: {tally['mutations']:,} mutations, {tally['detected']:,} detected;"
-            f" {tally['valid']:,} valid ones, {len(alarms)} false alarms"
-        )
+    tell(
+        f"tamper corpus: {tally['mutations']:,} mutations, {tally['detected']:,} detected;"
+        f" {tally['valid']:,} valid ones, {len(alarms)} false alarms"
+    )
     assert not alarms
     assert tally["valid"] == 1000

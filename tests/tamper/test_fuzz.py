@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import os
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -25,9 +26,7 @@ def test_the_numbers_are_those_of_the_threat_model() -> None:
 
 
 @pytest.mark.parametrize("parser", PARSERS, ids=lambda parser: parser.name)
-def test_a_parser_refuses_what_is_not_true(
-    parser: Parser, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_parser_refuses_what_is_not_true(parser: Parser, tell: Callable[[str], None]) -> None:
     seeds = set(parser.seeds())
     assert all(parser.takes(seed) for seed in seeds)
     longest, verdicts = 0, Counter[bool]()
@@ -45,8 +44,4 @@ def test_a_parser_refuses_what_is_not_true(
         used = grown()
     assert verdicts[False]
     assert used <= parser.memory + longest
-    if TIMES > 1:
-        with capsys.disabled():
-            print(  # noqa: T201 - what the long run is for
-                f"\n{parser.name}: {verdicts.total():,} inputs, {used // 2**20} MiB at most"
-            )
+    tell(f"{parser.name}: {verdicts.total():,} inputs, {used // 2**20} MiB at most")
