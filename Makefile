@@ -13,7 +13,7 @@ demo: $(READY)          ## the main job on a temporary node: pull, validate, sea
 
 test: $(READY)          ## every test; starts its own PostgreSQL, MariaDB and Kafka on loopback
 	$(PYTHON) tools/servers.py
-	$(BIN)/pytest -n auto --maxprocesses 4 --dist loadgroup
+	$(BIN)/pytest -n auto --maxprocesses 4
 
 lint: $(READY)          ## ruff, formatting, mypy strict, direction of imports
 	$(BIN)/ruff check .

@@ -8,11 +8,11 @@ no two of them ask for the machine at once.
 from __future__ import annotations
 
 from functools import partial
-from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from hypothesis import settings
+from xdist.scheduler import LoadScopeScheduling
 
 from exchange.bench.broker import brokers
 from tests import servers
@@ -22,7 +22,6 @@ if TYPE_CHECKING:
 
     from exchange.bench.broker import Cluster
 
-HERE = Path(__file__).parent
 HEAVY = {"bench", "chaos", "cli", "demo", "gateway", "log", "pipeline", "publish"}
 """Rooms whose tests start processes that share the machine's cores."""
 _COUNTED = "counted"
@@ -56,12 +55,15 @@ def tell(record_property: Callable[[str, object], None]) -> Callable[[str], None
     return partial(record_property, _COUNTED)
 
 
-@pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    for item in items:
-        room, *_ = item.path.relative_to(HERE).parts
-        group = "heavy" if room in HEAVY else str(item.path)
-        item.add_marker(pytest.mark.xdist_group(group))
+class _ByFile(LoadScopeScheduling):  # type: ignore[misc]  # the library has no types
+    def _split_scope(self, nodeid: str) -> str:
+        file, _, _ = nodeid.partition("::")
+        _, room, *_ = file.split("/")
+        return "heavy" if room in HEAVY else file
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> _ByFile:
+    return _ByFile(config, log)
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
