@@ -18,7 +18,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from typing import Self
+from typing import Any, Self
 
 from exchange.cascade.delivery import Delivery, Policy, State
 from exchange.cascade.delivery import Outcome as Answer
@@ -442,12 +442,15 @@ class Runner:
             seals.drain(resource)
             if outcome.stopped(resource):
                 return True
-        with outcome.keep("store"):
-            self._record(name)
+
+        def seen(state: Mapping[str, Any]) -> None:
+            with outcome.keep("store"):
+                self._record(name, state)
+
         try:
             with outcome.keep(where, beside=Fenced):
                 self._check_backlog(resource)
-                with closing(self.node.pull_door(name).run()) as pulling:
+                with closing(self.node.pull_door(name).run(seen)) as pulling:
                     for chunk, rows in enumerate(pulling, start=1):
                         outcome.pulled += rows
                         self.said("pulled", rows)
@@ -460,7 +463,8 @@ class Runner:
         except Fenced:
             return False
         with outcome.keep("store"):
-            self._record(name, outcome.errors.get(where))
+            state = self.node.house.state(f"pull/{name}")
+            self._record(name, state, outcome.errors.get(where))
         return True
 
     def _check_backlog(self, resource: str) -> None:
@@ -478,11 +482,14 @@ class Runner:
                 ),
             )
 
-    def _record(self, name: str, error: ExchangeError | None = None) -> None:
-        """Show the last pull in the store, also one whose process was killed before it could."""
-        state = self.node.house.state(f"pull/{name}")
-        if not state or state["rows"] == 0 or (state["done"] and error is not None):
+    def _record(
+        self, name: str, state: Mapping[str, Any], error: ExchangeError | None = None
+    ) -> None:
+        """Show a pull in the store, also one whose process was killed before it could."""
+        if not state or state["rows"] == 0:
             return
+        if state["done"]:
+            error = None  # it is that of a pull that did not begin
         row = PullRow(
             pull=state["pull"],
             source=name,

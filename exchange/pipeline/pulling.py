@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Generator, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 from zlib import crc32
@@ -38,13 +38,20 @@ class PullDoor:
     resource: str
     source: Source
 
-    def run(self) -> Generator[int, None, None]:
-        """Pull what is new; yield the number of rows each time some are durable."""
+    def run(
+        self, seen: Callable[[Mapping[str, Any]], None] = lambda _state: None
+    ) -> Generator[int, None, None]:
+        """Pull what is new; yield the number of rows each time some are durable.
+
+        ``seen`` is called with the state of the pull before, and with that of this one when it
+        is done: read later from the log, either may be that of another worker's next pull.
+        """
         house, key = self.house, f"pull/{self.name}"
         house.ensure(self.resource)
         house.log.claim(key)  # before reading the state: from now on others are fenced
         resumable = self.source.connector.resumable
         state = house.state(key)
+        seen(state)
         # Without a cursor to go on from, everything comes again: that is another pull.
         again = resumable and not state.get("cursor")
         if not state or state["done"] or again:
@@ -76,7 +83,9 @@ class PullDoor:
             ready = pulled.cursor is not None or not resumable
             state["cursor"] = pulled.cursor if ready else state["cursor"]
         state["done"] = True
-        yield self._commit(key, waiting, state)
+        rows = self._commit(key, waiting, state)
+        seen(state)
+        yield rows
 
     def _begin(self, before: Mapping[str, Any]) -> dict[str, Any]:
         now = self.house.clock()

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
     from sqlalchemy import Select
 
+DONE = "done"
+"""The state of a pull that came to the end of its source."""
 NAMES = {
     "pull": "pull_id",
     "source": "source_name",
@@ -44,11 +46,17 @@ class Pulls:
         self._lender = lender
 
     def save(self, row: PullRow) -> None:
-        """Add the pull, or replace what is known about it."""
+        """Add the pull, or replace what is known about it; one that is done stays done.
+
+        Two workers may tell of the same pull, the one that knows less after the other.
+        """
         taken = values(row, NAMES)
+        this = pulls.c.pull_id == row.pull
+        if row.state != DONE:
+            this &= pulls.c.pull_state != DONE
         with self._lender.write() as connection:
             if insert_missing(connection, pulls, [taken], ("pull_id",)):
-                connection.execute(update(pulls).where(pulls.c.pull_id == row.pull).values(taken))
+                connection.execute(update(pulls).where(this).values(taken))
 
     def get(self, pull: str) -> PullRow | None:
         """Find one pull, with what became of its records."""

@@ -22,6 +22,8 @@ import pytest
 from exchange.errors import Denied, Integrity, Misconfigured, Rejected, Transient
 from exchange.log import Message, quarantine_topic, raw_topic, sealed_topic
 from exchange.log.frames import decode_frame
+from exchange.node import Node
+from exchange.pipeline.pulling import PullDoor
 from exchange.pipeline.sealing import release
 from exchange.runner import ROOMS, Outcome, Runner
 from exchange.seal.batch import open_batch
@@ -190,6 +192,30 @@ def test_two_processes_on_one_folder_double_nothing(tmp_path: Path) -> None:
             assert {finish(process) for process in both} <= {0, 4}
             settle(place)
         audit(place)
+
+
+class Overtaken(Node):
+    """A node whose pull begins just after another process has ended one, and died."""
+
+    other: Iterator[int] = iter(())
+
+    def pull_door(self, name: str) -> PullDoor:
+        assert list(self.other), "the other's pull was not at its end before"
+        return super().pull_door(name)
+
+
+def test_a_pull_whose_end_only_the_next_one_saw_is_shown(tmp_path: Path) -> None:
+    place = make(tmp_path / "node", {"cases": records(300)})
+    with place.gateway(), place.node() as dying:
+        pulling = dying.pull_door("cases").run()
+        next(pulling)
+        with Overtaken(place.settings) as node:
+            node.other = pulling
+            assert Runner(node, policy=EAGER).once().error() is None
+            assert [row.state for row in node.store.pulls.find()] == ["done"]
+        add(place, "cases", records(40, first=301))
+        settle(place)
+    assert audit(place).rows == 340
 
 
 def test_a_store_that_was_deleted_is_made_again_from_the_log(place: Place) -> None:

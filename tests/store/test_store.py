@@ -316,6 +316,8 @@ def test_a_pull_knows_what_became_of_its_records(store: Store) -> None:
     found = store.pulls.get("p1")
     assert found == replace(done, accepted=150, quarantined=3)
     assert found.pulled == found.accepted + found.quarantined
+    store.pulls.save(replace(row, pulled=100))  # by a worker that had read it before
+    assert store.pulls.get("p1") == found
     later = PullRow("p0", "other", "a", START + timedelta(1), "failed", code="X", error="断开")
     store.pulls.save(later)
     assert store.pulls.find() == [later, found]
