@@ -56,6 +56,8 @@ def tell(record_property: Callable[[str, object], None]) -> Callable[[str], None
 
 
 class _ByFile(LoadScopeScheduling):  # type: ignore[misc]  # the library has no types
+    """Shares tests out by file. xdist's own groups set a field that pytest 9.2 no longer has."""
+
     def _split_scope(self, nodeid: str) -> str:
         file, _, _ = nodeid.partition("::")
         _, room, *_ = file.split("/")

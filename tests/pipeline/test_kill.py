@@ -151,7 +151,7 @@ def summary(who: str, doors: Doors, strike: Callable[[str, int], Counted]) -> st
         for name in ("rows", "sealed", "refused", "batches", "receipts")
     )
     return (
-        f"\nkill -9 of the {who}: {len(strikes)} kills at {len(set(doors.names))} doors in "
+        f"kill -9 of the {who}: {len(strikes)} kills at {len(set(doors.names))} doors in "
         f"{time.monotonic() - started:.0f} s: {rows:,} source rows = {sealed:,} sealed + "
         f"{refused:,} quarantined, {batches:,} batches = {receipts:,} receipts"
     )
