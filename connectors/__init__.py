@@ -1,1 +1,1 @@
-"""Connectors that come with the house; each imports ``exchange.connect`` and nothing else."""
+"""The connectors that are installed with the node; each imports ``exchange.connect`` only."""

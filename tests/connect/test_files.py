@@ -18,12 +18,12 @@ import xlsxwriter
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from connectors import _sheet
-from connectors import files as module
-from connectors._text import Position, TextFormat, encoding_of, read_text
-from connectors.files import files
 from exchange.connect import ExchangeError, Misconfigured, Rejected
 from exchange.connect.conformance import CHECKS, Case
+from exchange.connectors import files as module
+from exchange.connectors.files import files
+from exchange.connectors.files import sheet as _sheet
+from exchange.connectors.files.text import Position, TextFormat, encoding_of, read_text
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

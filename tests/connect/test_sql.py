@@ -19,10 +19,10 @@ import sqlalchemy as sa
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from connectors import sql as module
-from connectors.sql import sql
 from exchange.connect import Denied, ExchangeError, Misconfigured, Transient
 from exchange.connect.conformance import CHECKS, Case
+from exchange.connectors import sql as module
+from exchange.connectors.sql import sql
 from tests.servers import Server, free_port
 from tests.servers import postgres as postgres_server
 
@@ -629,7 +629,7 @@ def test_discover_lists_tables_with_keys(database: Database, people: str) -> Non
 
 _MEMORY = """
 import os, resource, sys
-from connectors.sql import sql
+from exchange.connectors.sql import sql
 stream = sql.open({"url": "env:URL", "table": sys.argv[1]}, lambda _: os.environ["URL"]).pull()
 n = sum(pulled.frame.height for pulled in stream)
 print(n, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)

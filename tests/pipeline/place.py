@@ -260,9 +260,9 @@ def _context() -> ForkServerContext:
     context.set_forkserver_preload(
         [
             __name__,
-            "connectors.sql",
-            "connectors.files",
-            "connectors._universal",
+            "exchange.connectors.sql",
+            "exchange.connectors.files",
+            "exchange.connectors.sql.universal",
             "exchange.log.embedded",
             "alembic.command",
             "exchange.cascade.transport",

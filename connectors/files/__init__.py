@@ -20,8 +20,6 @@ from typing import TYPE_CHECKING, Annotated, Any, BinaryIO, Literal
 import polars as pl
 from pydantic import Field
 
-from connectors._sheet import SheetFormat, read_sheet
-from connectors._text import BLOCK_BYTES, ENCODINGS, Position, TextFormat, read_text
 from exchange.connect import (
     Cursor,
     Misconfigured,
@@ -31,6 +29,8 @@ from exchange.connect import (
     Transient,
     connector,
 )
+from exchange.connectors.files.sheet import SheetFormat, read_sheet
+from exchange.connectors.files.text import BLOCK_BYTES, ENCODINGS, Position, TextFormat, read_text
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping

@@ -17,7 +17,8 @@ import numpy as np
 import polars as pl
 import pyarrow as pa
 
-from connectors._layout import (
+from exchange.connect import Misconfigured, Note, Text
+from exchange.connectors.files.layout import (
     DEFECT,
     HEAD_ROWS,
     MIN_GROUP_COLUMNS,
@@ -27,7 +28,6 @@ from connectors._layout import (
     find_layout,
     note,
 )
-from exchange.connect import Misconfigured, Note, Text
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence

@@ -17,7 +17,8 @@ from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple
 import polars as pl
 import python_calamine as calamine
 
-from connectors._layout import (
+from exchange.connect import Misconfigured, Note, Rejected, Text, suggest
+from exchange.connectors.files.layout import (
     DEFECT,
     HEAD_ROWS,
     ROW,
@@ -27,7 +28,6 @@ from connectors._layout import (
     is_group,
     note,
 )
-from exchange.connect import Misconfigured, Note, Rejected, Text, suggest
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

@@ -22,7 +22,6 @@ import polars as pl
 import pyarrow as pa
 from adbc_driver_postgresql import dbapi
 
-from connectors.sql import MAX_FRAME_BYTES, Address, Want
 from exchange.connect import (
     Denied,
     ExchangeError,
@@ -33,6 +32,7 @@ from exchange.connect import (
     slices,
     suggest,
 )
+from exchange.connectors.sql.reader import MAX_FRAME_BYTES, Address, Want
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

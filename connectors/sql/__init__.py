@@ -19,7 +19,7 @@ from dataclasses import dataclass, field, replace
 from datetime import date, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Protocol
+from typing import TYPE_CHECKING, Annotated, Any
 from urllib.parse import urlsplit
 
 import numpy as np
@@ -36,6 +36,7 @@ from exchange.connect import (
     connector,
     suggest,
 )
+from exchange.connectors.sql.reader import Address, Reader, Want
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -47,53 +48,8 @@ UNIVERSAL = ("sqlite", "mysql", "mariadb", "oracle", "mssql", "postgresql", "dm"
 """Database kinds of the universal way: a list, so that a setting cannot reach other schemes."""
 MAX_WINDOW_ROWS = 16_384
 """Rows remembered in a cursor (8 bytes each): of the overlap, and of rows without cursor value."""
-MAX_FRAME_BYTES = 64 * 1024 * 1024
 
 _SETTINGS = Text("请修改该数据源的配置", "edit the settings of this source")
-
-
-@dataclass(frozen=True, slots=True)
-class Want:
-    """Which rows to read, decided without I/O; a reader spells it in its own SQL.
-
-    ``after``: rows behind this position of ``order``. ``since``: rows at or above a value of
-    the first column of ``order``. ``null``: rows where that column is (or is not) NULL.
-    """
-
-    order: tuple[str, ...] = ()
-    after: tuple[Any, ...] | None = None
-    since: Any = None
-    null: bool | None = None
-
-
-class Reader(Protocol):
-    """An open read-only transaction on one table or query."""
-
-    columns: tuple[str, ...]
-    """Columns of the table or query, in order."""
-    key: tuple[str, ...]
-    """Its primary key; empty when there is none or it is a query."""
-
-    def read(self, want: Want, columns: Sequence[str]) -> Iterator[pl.DataFrame]:
-        """Stream frames in order; always the same types for the same table."""
-
-
-@dataclass(frozen=True, slots=True)
-class Address:
-    """Where to read and within which limits; seconds."""
-
-    url: str = field(repr=False)
-    table: str | None
-    query: str | None
-    base: Path
-    batch_rows: int
-    connect_seconds: int
-    statement_seconds: int
-
-    @property
-    def locator(self) -> str:
-        """Name the place within the source."""
-        return self.table or "query"
 
 
 @connector("sql")
@@ -188,7 +144,7 @@ def check(
 @sql.discover
 def discover(url: Secret, connect_seconds: int, base: Path) -> list[dict[str, Any]]:
     """List the tables with their columns, types and keys."""
-    from connectors._universal import tables
+    from exchange.connectors.sql.universal import tables
 
     address = url.reveal()
     _scheme(address)
@@ -201,12 +157,12 @@ def _reader(where: Address) -> AbstractContextManager[Reader]:
             Text("table 和 query 要写且只写一个", "give either table or query"), hint=_SETTINGS
         )
     if _scheme(where.url) in POSTGRES:
-        from connectors import _adbc
+        from exchange.connectors.sql import adbc
 
-        return _adbc.reader(where)
-    from connectors import _universal
+        return adbc.reader(where)
+    from exchange.connectors.sql import universal
 
-    return _universal.reader(where)
+    return universal.reader(where)
 
 
 def _scheme(url: str) -> str:
