@@ -26,35 +26,9 @@ from exchange.connect import find, installed
 from exchange.settings import Settings, load
 from exchange.validate.seen import Seen
 from exchange.validate.validator import compile_resource
+from tests.support.pages import DOCS, ROOT, blocks, code, rows, section
 
-ROOT = Path(__file__).parents[1]
-DOCS = ROOT / "docs"
 PAGES = sorted([*ROOT.glob("*.md"), *DOCS.rglob("*.md"), *ROOT.glob("examples/**/*.md")])
-
-
-def section(page: str, heading: str) -> str:
-    """Return what stands under a heading of the second level."""
-    found = re.search(
-        rf"^## {re.escape(heading)}\n(.*?)(?=^## |\Z)", page, re.MULTILINE | re.DOTALL
-    )
-    assert found is not None, heading
-    return found[1]
-
-
-def rows(text: str) -> list[list[str]]:
-    """Return the cells of every table row but the heads."""
-    lines = re.findall(r"^\|(.*)\|$", text, re.MULTILINE)
-    tables = [[cell.strip() for cell in re.split(r"(?<!\\)\|", line)] for line in lines]
-    heads = [n for n, cells in enumerate(tables) if set("".join(cells)) <= set("-:")]
-    return [cells for n, cells in enumerate(tables) if n not in heads and n + 1 not in heads]
-
-
-def code(cell: str) -> list[str]:
-    return re.findall(r"`([^`]*)`", cell)
-
-
-def blocks(page: Path, language: str) -> list[str]:
-    return re.findall(rf"^```{language}\n(.*?)^```", page.read_text(), re.MULTILINE | re.DOTALL)
 
 
 # --- settings ---------------------------------------------------------------------------

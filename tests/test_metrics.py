@@ -24,7 +24,8 @@ from exchange.metrics import COUNTED, FAMILIES, FRESH_SECONDS, Meter, serving
 from exchange.runner import Outcome
 from exchange.standing import Lag, Standing
 from exchange.text import Text
-from tests.test_docs import DOCS, code, rows, section
+from tests.support.pages import DOCS, code, rows, section
+from tests.support.web import ask
 
 NOON = datetime(2026, 11, 23, 4, 0, tzinfo=UTC)
 STALL = 60.0
@@ -174,15 +175,6 @@ def test_a_worker_is_well_while_its_loop_turns_and_ready_while_the_log_answers(
     world.seconds += FRESH_SECONDS
     meter.turned()
     assert meter.unready() == "log or store do not answer"
-
-
-def ask(port: int, path: str) -> tuple[int, str, str]:
-    try:
-        with urllib.request.urlopen(f"http://127.0.0.1:{port}{path}", timeout=10) as answer:
-            return answer.status, answer.headers["Content-Type"], answer.read().decode()
-    except urllib.error.HTTPError as error:
-        with error:
-            return error.code, error.headers["Content-Type"], error.read().decode()
 
 
 @contextmanager

@@ -14,8 +14,8 @@ import pytest
 
 from exchange.invented import COUNTIES, column, company_names, days, matrix, pick, usccs
 from exchange.newnode import STARTER_CATALOG
-from tests.servers import Server, free_port
-from tests.shell import Shell
+from tests.support.servers import Server, free_port
+from tests.support.shell import Shell
 
 ROOT = Path(__file__).parents[1]
 COMPANIES = 50

@@ -18,8 +18,8 @@ from python_calamine import CalamineWorkbook
 
 from exchange.node import Node
 from exchange.settings import load
-from tests.servers import Server, free_port
-from tests.shell import Shell
+from tests.support.servers import Server, free_port
+from tests.support.shell import Shell
 
 ROOT = Path(__file__).parents[1]
 DATA = ROOT.parent / "shared" / "data"

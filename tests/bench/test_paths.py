@@ -19,7 +19,7 @@ from exchange.errors import Misconfigured, Transient
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from tests.servers import Server
+    from tests.support.servers import Server
 
 ROWS = 20_000
 TABLE = "bench_paths_test"

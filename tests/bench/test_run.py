@@ -18,7 +18,7 @@ from exchange.seal.suites import SUITES
 from exchange.text import Text
 
 if TYPE_CHECKING:
-    from tests.servers import Server
+    from tests.support.servers import Server
 
 ROWS = 3_000
 

@@ -18,7 +18,7 @@ from exchange.validate.seen import Seen
 from exchange.validate.validator import compile_resource
 
 if TYPE_CHECKING:
-    from tests.servers import Server
+    from tests.support.servers import Server
 
 ROWS = 120_000
 CATALOG = Path(__file__).parents[2] / "examples" / "bench" / "catalog.yaml"

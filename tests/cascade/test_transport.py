@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from exchange.cascade.profiles import Request
 from exchange.cascade.transport import VERDICTS, Limits, Transport, translate
 from exchange.errors import ExchangeError, Misconfigured, Transient
-from tests.cascade.servers import Handler, listening, read_request, reply
+from tests.support.sockets import Handler, listening, read_request, reply
 
 SHORT = Limits(connect=1, read=0.5, total=1, answer=4096)
 

@@ -12,8 +12,8 @@ from contextlib import contextmanager
 from select import select
 from typing import TYPE_CHECKING
 
-from tests.cascade.servers import listening
 from tests.gateway.faults import answering_twice
+from tests.support.sockets import listening
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -22,7 +22,7 @@ _LOOK_SECONDS = 0.05
 
 
 class Relay:
-    """Serves connections of :func:`tests.cascade.servers.listening`."""
+    """Serves connections of :func:`tests.support.sockets.listening`."""
 
     def __init__(self, port: int) -> None:
         self._target = ("127.0.0.1", port)

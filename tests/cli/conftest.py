@@ -203,3 +203,7 @@ def delivered(province: Path, run: Run) -> Path:
 
 class Struck(BaseException):
     """A kill, as far as a test in one process can tell."""
+
+
+def grades(answer: Answer) -> dict[str, str]:
+    return {check["name"]: check["grade"] for check in answer.json["checks"]}

@@ -11,8 +11,7 @@ import pytest
 from exchange.bench.broker import Cluster, brokers
 from exchange.cli.nodes import open_node
 from exchange.log import Topic
-from tests.cli.conftest import Answer, Run
-from tests.cli.test_doctor import grades
+from tests.cli.conftest import Answer, Run, grades
 
 LOG = """
 log:

@@ -9,13 +9,9 @@ from exchange.cli.doctor import SPACE_FAIL, SPACE_WARN, judge_space, judge_valid
 from exchange.cli.finding import Grade
 from exchange.cli.nodes import open_node
 from exchange.pipeline.house import state_message
-from tests.cli.conftest import Answer, Run, aim
+from tests.cli.conftest import Run, aim, grades
 
 NOW = datetime(2026, 11, 23, tzinfo=UTC)
-
-
-def grades(answer: Answer) -> dict[str, str]:
-    return {check["name"]: check["grade"] for check in answer.json["checks"]}
 
 
 @pytest.mark.usefixtures("province")

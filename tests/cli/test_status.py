@@ -14,7 +14,7 @@ from exchange.standing import Survey
 from exchange.store.rows import PullRow
 from tests.cli.conftest import Run, serving
 from tests.pipeline.place import Place, records
-from tests.pipeline.test_faults import make
+from tests.support.nodes import make
 
 
 def test_nothing_to_do_says_nothing(delivered: Path, run: Run) -> None:

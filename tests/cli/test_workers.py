@@ -5,11 +5,10 @@ from __future__ import annotations
 import os
 import re
 import signal
-import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -24,28 +23,13 @@ from exchange.text import Text
 from exchange.workers import Backoff, Crew, worst
 from tests.cli.conftest import Run
 from tests.pipeline.place import Place, audit, records, settle
-from tests.pipeline.test_faults import add, make
-from tests.servers import free_port
-from tests.test_metrics import ask
+from tests.support.nodes import add
+from tests.support.processes import alive, delivered, running, scheduled, wait_for
+from tests.support.servers import free_port
+from tests.support.web import ask
 
 ROOT = Path(__file__).parents[2]
 QUICK = Backoff(first=0.01, cap=0.05, quick=60)
-
-
-def wait_for(happened: Callable[[], object], seconds: float = 60) -> None:
-    end = time.monotonic() + seconds
-    while not happened():
-        assert time.monotonic() < end, "it did not happen"
-        time.sleep(0.02)
-
-
-def alive(pid: int) -> bool:
-    """Tell whether a process runs; one that is dead and not fetched does not."""
-    try:
-        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
-    except (FileNotFoundError, ProcessLookupError):
-        return False
-    return state != "Z"
 
 
 # --- deciding -----------------------------------------------------------------------------------
@@ -231,67 +215,6 @@ def test_a_log_that_is_away_at_the_start_is_waited_for(folder: Path) -> None:
 
 
 # --- a node with one worker ---------------------------------------------------------------------
-
-
-@dataclass
-class Parent:
-    """The command in a process of its own."""
-
-    process: subprocess.Popen[str]
-    lines: list[str] = field(default_factory=list)
-
-    def read(self) -> None:
-        assert self.process.stderr is not None
-        for line in self.process.stderr:
-            self.lines.append(line)
-
-    def pids(self) -> list[int]:
-        """Name the workers that were started, in order."""
-        return [int(m[1]) for one in list(self.lines) if (m := re.search(r"runs \((\d+)\)", one))]
-
-    def said(self, text: str) -> bool:
-        return any(text in line for line in list(self.lines))
-
-
-@contextmanager
-def running(folder: Path, *options: object) -> Iterator[Parent]:
-    process = subprocess.Popen(
-        [sys.executable, "-m", "exchange", "run", *map(str, options)],
-        cwd=folder,
-        stderr=subprocess.PIPE,
-        text=True,
-        env={**os.environ, "EXCHANGE_LANG": "en"},
-    )
-    parent = Parent(process)
-    reader = threading.Thread(target=parent.read)
-    reader.start()
-    try:
-        yield parent
-    except AssertionError as error:
-        error.add_note("".join(parent.lines))
-        raise
-    finally:
-        process.kill()
-        process.wait()
-        for pid in parent.pids():
-            wait_for(lambda pid=pid: not alive(pid))  # type: ignore[misc]
-        reader.join(30)
-        assert process.stderr is not None
-        process.stderr.close()
-
-
-def scheduled(folder: Path, rows: int, extra: str = "", *, name: str = "cases") -> Place:
-    place = make(folder, {name: records(rows, dirty=False)})
-    path = folder / "exchange.yaml"
-    text = path.read_text("utf-8").replace("connector: sql", "connector: sql, every: 1s")
-    path.write_text(text + extra, "utf-8")
-    return place
-
-
-def delivered(place: Place) -> int:
-    """Count the rows that the province has confirmed."""
-    with place.node() as node:
-        return sum(row.rows for row in node.store.deliveries.find(states=["receipted"]))
 
 
 def test_a_killed_worker_comes_back_and_sigterm_drains(tmp_path: Path) -> None:

@@ -10,11 +10,10 @@ from typing import Any
 
 from exchange.bench.broker import brokers
 from exchange.bench.servers import free_port
-from tests.cli.test_workers import Parent, alive, delivered, running, scheduled, wait_for
 from tests.pipeline.place import Place, audit, records, settle
-from tests.pipeline.test_faults import add
-from tests.pipeline.test_runner import command
-from tests.test_metrics import ask
+from tests.support.nodes import add, command
+from tests.support.processes import Parent, alive, delivered, running, scheduled, wait_for
+from tests.support.web import ask
 
 LOG = """
 log:

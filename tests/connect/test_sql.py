@@ -23,8 +23,8 @@ from exchange.connect import Denied, ExchangeError, Misconfigured, Transient
 from exchange.connect.conformance import CHECKS, Case
 from exchange.connectors import sql as module
 from exchange.connectors.sql import sql
-from tests.servers import Server, free_port
-from tests.servers import postgres as postgres_server
+from tests.support.servers import Server, free_port
+from tests.support.servers import postgres as postgres_server
 
 if TYPE_CHECKING:
     from collections.abc import Callable

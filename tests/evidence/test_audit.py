@@ -22,8 +22,7 @@ from tests.evidence.samples import (
     trust,
     witness,
 )
-from tests.receipt.seals import NOW
-from tests.receipt.test_receipt import RECEIPT
+from tests.receipt.seals import NOW, RECEIPT
 
 
 def build(folder: Path, *, word: str = "", sizes: tuple[int, ...] = (3, 300, 600)) -> list[Note]:

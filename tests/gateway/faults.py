@@ -18,8 +18,8 @@ from urllib.parse import urlsplit
 
 from exchange.receipt.receipt import Receipt, issue, read
 from exchange.seal.ses import Sealer
-from tests.cascade.servers import Handler, read_request
 from tests.receipt.seals import NOW
+from tests.support.sockets import Handler, read_request
 
 
 class Fault(StrEnum):

@@ -28,11 +28,11 @@ from exchange.cascade.delivery import (
 from exchange.cascade.profiles import Target, attempt, profile
 from exchange.cascade.transport import Limits, Transport
 from exchange.receipt.receipt import Sent, check, read
-from tests.cascade.servers import listening
 from tests.gateway.batches import make_batch, outgoing
 from tests.gateway.faults import Fault, FaultyProvince, answering_twice
 from tests.gateway.province import CREDENTIALS, PREFECTURE, PROVINCE, Node, Province, node
 from tests.receipt.seals import NOW, make_party
+from tests.support.sockets import listening
 
 BATCH = make_batch(PREFECTURE.sealer)
 SENT = Sent.of(BATCH.statement)

@@ -1,24 +1,11 @@
 from __future__ import annotations
 
-import contextlib
-import resource
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from exchange.gateway.files import remove_parts, write_durably
-
-
-@contextlib.contextmanager
-def files_at_most(size: int) -> Iterator[None]:
-    """Let the kernel refuse longer files: as good as a full disk."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+from tests.support.files import files_at_most
 
 
 def test_a_file_is_whole_and_folders_are_made(tmp_path: Path) -> None:

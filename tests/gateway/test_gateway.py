@@ -31,9 +31,9 @@ from tests.gateway.province import (
     node,
 )
 from tests.gateway.province import province as open_province
-from tests.gateway.test_files import files_at_most
 from tests.receipt.seals import NOW, make_party
-from tests.servers import Server
+from tests.support.files import files_at_most
+from tests.support.servers import Server
 
 BATCH = make_batch(PREFECTURE.sealer)
 

@@ -23,8 +23,8 @@ from exchange.log.kafka import KafkaLog
 from exchange.log.kafka.producers import Record
 from exchange.node import Node
 from exchange.settings import KafkaSettings, load
-from tests.cascade.servers import listening
 from tests.log.contract import fresh, put, take, values
+from tests.support.sockets import listening
 
 Opening = Callable[..., KafkaLog]
 

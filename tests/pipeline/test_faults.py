@@ -47,32 +47,10 @@ from tests.pipeline.place import (
     write_csv,
     write_table,
 )
-from tests.servers import Server
+from tests.support.nodes import add, make, run, table_source
+from tests.support.servers import Server
 
 NAMES = ("cases", "firms")
-
-
-def table_source(name: str, rows: int = 100) -> str:
-    options = f'url: "sqlite:///{name}.db", table: cases, cursor_column: seq, batch_rows: {rows}'
-    return source("sql", name, options)
-
-
-def make(folder: Path, sources: dict[str, list[Record]], **of_catalog: object) -> Place:
-    """Make a node with one incremental table for each resource."""
-    place = Place.make(
-        folder,
-        catalog(*sources, **of_catalog),  # type: ignore[arg-type]
-        "".join(map(table_source, sources)),
-    )
-    for name, rows in sources.items():
-        write_table(place.folder / f"{name}.db", rows)
-    place.sources = dict(sources)
-    return place
-
-
-def run(place: Place, **options: object) -> Outcome:
-    with place.node(**options) as node:
-        return Runner(node, policy=EAGER).once()
 
 
 @pytest.fixture
@@ -143,11 +121,6 @@ class Clock:
 
     def __call__(self) -> datetime:
         return datetime.now(UTC) + self.offset
-
-
-def add(place: Place, name: str, rows: list[Record]) -> None:
-    write_table(place.folder / f"{name}.db", rows)
-    place.sources[name] += rows
 
 
 def test_a_clock_set_back_repeats_no_number(place: Place) -> None:

@@ -15,7 +15,7 @@ from exchange.keeping import EvidenceDoor
 from exchange.log import EVIDENCE, Message
 from exchange.runner import Runner
 from tests.pipeline.place import EAGER, Place, audit, records
-from tests.pipeline.test_faults import add, make
+from tests.support.nodes import add, make
 
 ROWS = 300
 FOLDER = "data/evidence"

@@ -32,7 +32,7 @@ from tests.pipeline.place import (
     write_csv,
     write_table,
 )
-from tests.servers import free_port
+from tests.support.servers import free_port
 
 SOURCES = (
     # Incremental: several frames; the second pull finds nothing new.

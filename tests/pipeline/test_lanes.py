@@ -34,7 +34,7 @@ from tests.pipeline.place import (
     start,
     write_table,
 )
-from tests.pipeline.test_faults import make, run
+from tests.support.nodes import make, run
 
 # --- rows -----------------------------------------------------------------------------------------
 

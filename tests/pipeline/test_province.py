@@ -2,28 +2,19 @@
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Iterator
-from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from exchange.cascade.delivery import State
-from exchange.cascade.profiles import RESOURCE_HEADER
 from exchange.errors import Denied, ExchangeError, Integrity, Rejected, Transient
 from exchange.log import RECEIPTS
 from exchange.pipeline.delivering import retry
 from exchange.runner import Outcome, Runner
-from exchange.seal.ses import Sealer
-from tests.cascade.servers import listening
-from tests.gateway.faults import Fault, FaultyProvince, answering_twice
-from tests.pipeline.place import EAGER, Place, audit, entries, now, records, settle, write_table
-from tests.pipeline.test_faults import make
-from tests.receipt.seals import make_party
-
-STRANGER = make_party("stranger", now=datetime.now(UTC))
+from tests.gateway.faults import Fault, answering_twice
+from tests.pipeline.place import EAGER, Place, audit, entries, records, settle, write_table
+from tests.support.nodes import faulty, make
+from tests.support.sockets import listening
 
 
 @pytest.fixture
@@ -33,33 +24,6 @@ def place(tmp_path: Path) -> Place:
     impatient = "upstream:\n  connect_seconds: 0.5\n  read_seconds: 0.5\n  total_seconds: 1\n"
     path.write_text(path.read_text(encoding="utf-8").replace("upstream:", impatient, 1))
     return made
-
-
-class _Picky:
-    """Spoils the answers about one resource only."""
-
-    def __init__(self, faulty: FaultyProvince, resource: str) -> None:
-        self.faulty = faulty
-        self.resource = resource.encode()
-
-    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
-        headers = dict(scope.get("headers", ()))
-        about = headers.get(RESOURCE_HEADER.encode(), b"") == self.resource
-        await (self.faulty if about else self.faulty.app)(scope, receive, send)
-
-
-@contextlib.contextmanager
-def faulty(place: Place, fault: Fault, *, only: str = "") -> Iterator[FaultyProvince]:
-    made: list[FaultyProvince] = []
-
-    def wrap(app: Any, sealer: Sealer) -> Any:
-        made.append(
-            FaultyProvince(app, sealer, STRANGER.sealer, fault=fault, seconds=0.8, clock=now)
-        )
-        return _Picky(made[0], only) if only else made[0]
-
-    with place.gateway(wrap):
-        yield made[0]
 
 
 def run(place: Place) -> Outcome:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import signal
 import subprocess
@@ -36,8 +35,7 @@ from tests.pipeline.place import (
     source,
     start,
 )
-from tests.pipeline.test_faults import add, make
-from tests.pipeline.test_province import faulty
+from tests.support.nodes import add, command, faulty, make
 
 ROOT = Path(__file__).parents[2]
 NOON = datetime(2026, 11, 23, 4, 0, tzinfo=UTC)
@@ -314,19 +312,3 @@ def test_the_command_runs_one_room(tmp_path: Path) -> None:
     assert [one["pulled"] for one in told] == [100, 0]
     assert told[1]["batches"] == last["receipts"] == 1
     audit(place)
-
-
-def command(place: Place, *arguments: str) -> dict[str, int]:
-    done = subprocess.run(
-        [
-            *(sys.executable, "-m", "exchange", *arguments, "--json"),
-            *("--config", place.folder / "exchange.yaml"),
-        ],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        check=True,
-        timeout=60,
-    )
-    told: dict[str, int] = json.loads(done.stdout)
-    return told

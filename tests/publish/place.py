@@ -19,6 +19,7 @@ from exchange.catalog.loader import loads
 from exchange.catalog.model import Catalog, Resource
 from exchange.log import Log, Message, sealed_topic
 from exchange.pipeline.house import House
+from exchange.publish.door import PublishDoor
 from exchange.seal.avro import parse_schema
 from exchange.seal.batch import BatchFacts, build, pack
 from exchange.seal.columns import encode, frame_schema
@@ -195,3 +196,9 @@ def expected(made: Sequence[Change]) -> dict[str, list[str | None]]:
 
 def lines(text: bytes) -> Iterator[Any]:
     return (json.loads(line) for line in text.splitlines())
+
+
+def drain(door: PublishDoor) -> int:
+    """Publish what is there; return how many records."""
+    counts = iter(door.step, None)
+    return sum(counts)

@@ -19,10 +19,10 @@ from exchange.bench.broker import Cluster
 from exchange.log import records_topic
 from tests.cli.conftest import Run, run
 from tests.pipeline.place import Place, records, run_once
-from tests.pipeline.test_faults import add, make
 from tests.publish import registry as served
 from tests.publish.place import Decoder, read
-from tests.servers import free_port
+from tests.support.nodes import add, make
+from tests.support.servers import free_port
 
 __all__ = ["run"]
 ROOT = Path(__file__).parents[2]

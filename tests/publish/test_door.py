@@ -20,13 +20,7 @@ from exchange.publish.publisher import Publisher
 from exchange.publish.registry import FRESH_SECONDS
 from exchange.seal.batch import open_batch
 from tests.publish.conftest import Stage, client, kafka_log
-from tests.publish.place import Change, append, by_key, catalog, changes, expected, sealed
-
-
-def drain(door: PublishDoor) -> int:
-    """Publish what is there; return how many records."""
-    counts = iter(door.step, None)
-    return sum(counts)
+from tests.publish.place import Change, append, by_key, catalog, changes, drain, expected, sealed
 
 
 def position(stage: Stage, lane: int = 0) -> int:

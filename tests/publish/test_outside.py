@@ -7,8 +7,7 @@ import subprocess
 from pathlib import Path
 
 from tests.publish.conftest import Stage
-from tests.publish.place import Change, Decoder, Seen, by_key, changes, expected
-from tests.publish.test_door import drain
+from tests.publish.place import Change, Decoder, Seen, by_key, changes, drain, expected
 
 PAGE = Path(__file__).parents[2] / "docs" / "publish.md"
 MADE = [*changes(60, keys=7), Change("I", "n\n9", "换行\n与制表\t")]

@@ -18,7 +18,7 @@ from exchange.seal.avro import Malformed, Schema
 from exchange.seal.columns import encode
 from tests.seal.samples import SCHEMA
 from tests.seal.samples import frame as sample
-from tests.seal.test_avro import by_fastavro, frame_of, schema_of, tables
+from tests.seal.tables import by_fastavro, frame_of, schema_of, tables
 
 Row = dict[str, Any]
 

@@ -13,9 +13,9 @@ import requests
 from exchange.errors import Denied, ExchangeError, Misconfigured, Rejected, Transient
 from exchange.publish.registry import FRESH_SECONDS, Registry, connect
 from exchange.settings import NodeIdentity, RegistrySettings, Settings
-from tests.cascade.servers import Handler, listening, read_request, reply
 from tests.publish import registry as served
 from tests.publish.avro import differences
+from tests.support.sockets import Handler, listening, read_request, reply
 
 
 class Clock:

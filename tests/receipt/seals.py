@@ -55,3 +55,30 @@ def receipt_of(batch: Statement, /, **changes: Any) -> Receipt:
         province="23",
     )
     return replace(receipt, **changes)
+
+
+STATEMENT = Statement(
+    suite="sm2-sm3",
+    department="11232700MB0A12345X",
+    resource="permits",
+    resource_code="307001/1",
+    catalog_version="1",
+    catalog_digest="sm3:" + "0" * 64,
+    schema="sm3:" + "1" * 64,
+    batch_no="2026112300001",
+    lane=0,
+    rows=10,
+    inserts=10,
+    updates=0,
+    deletes=0,
+    root="a" * 64,
+    payload="b" * 64,
+    previous="",
+    pulled_at=instant(NOW),
+    sealed_at=instant(NOW),
+    source="s",
+    pull="p",
+    accepted=10,
+    rejected=1,
+)
+RECEIPT = receipt_of(STATEMENT, rows_accepted=9, rows_rejected=1)

@@ -13,36 +13,11 @@ from hypothesis import strategies as st
 from exchange.errors import Integrity, Misconfigured
 from exchange.receipt.receipt import MAX_BYTES, Receipt, Sent, check, issue, read
 from exchange.seal import jcs
-from exchange.seal.statement import Statement, instant
+from exchange.seal.statement import instant
 from exchange.seal.suites import ECDSA_P256_SHA256, SM2_SM3, Suite
-from tests.receipt.seals import NOW, Party, make_party, receipt_of
+from tests.receipt.seals import NOW, RECEIPT, STATEMENT, Party, make_party
 
-STATEMENT = Statement(
-    suite="sm2-sm3",
-    department="11232700MB0A12345X",
-    resource="permits",
-    resource_code="307001/1",
-    catalog_version="1",
-    catalog_digest="sm3:" + "0" * 64,
-    schema="sm3:" + "1" * 64,
-    batch_no="2026112300001",
-    lane=0,
-    rows=10,
-    inserts=10,
-    updates=0,
-    deletes=0,
-    root="a" * 64,
-    payload="b" * 64,
-    previous="",
-    pulled_at=instant(NOW),
-    sealed_at=instant(NOW),
-    source="s",
-    pull="p",
-    accepted=10,
-    rejected=1,
-)
 SENT = Sent.of(STATEMENT)
-RECEIPT = receipt_of(STATEMENT, rows_accepted=9, rows_rejected=1)
 PROVINCE = make_party("province")
 GOOD = issue(RECEIPT, PROVINCE.sealer, NOW)
 

@@ -3,15 +3,23 @@
 from __future__ import annotations
 
 import hashlib
+import subprocess
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import cache
+from pathlib import Path
 
 from exchange.seal.checks import Check
 from exchange.seal.ses import Sealer, check_signature
 from exchange.seal.suites import Suite
-from exchange.seal.testca import ISSUING, Authority, issue, make_authority, make_seal
+from exchange.seal.testca import (
+    ISSUING,
+    Authority,
+    issue,
+    make_authority,
+    make_seal,
+)
 
 NOW = datetime(2026, 11, 23, 1, 2, 3, 4000, tzinfo=UTC)
 NAME = "大兴安岭地区市场监督管理局电子印章"
@@ -75,3 +83,24 @@ def check(
 
 def failed(checks: list[Check]) -> list[str]:
     return [each.name for each in checks if not each.ok]
+
+
+def openssl(*arguments: str | Path) -> str:
+    done = subprocess.run(
+        ["openssl", *map(str, arguments)], capture_output=True, text=True, check=False, timeout=30
+    )
+    assert done.returncode == 0, done.stderr
+    return f"{done.stdout}{done.stderr}"
+
+
+def sealed(suite: Suite) -> bytes:
+    return parties(suite).sealer.seal(CONTENT, property_info=URN, at=NOW)
+
+
+def flip(data: bytes, at: int, bit: int) -> bytes:
+    return data[:at] + bytes([data[at] ^ 1 << bit]) + data[at + 1 :]
+
+
+@cache
+def sealed_once(suite: Suite) -> bytes:
+    return sealed(suite)

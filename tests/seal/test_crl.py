@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
@@ -21,8 +20,17 @@ from exchange.seal.structures import read_seal
 from exchange.seal.suites import ECDSA_P256_SHA256, SM2_SM3, SUITES, Suite
 from exchange.seal.testca import Authority, Revoked, issue, make_crl, make_seal
 from exchange.seal.x509 import read_certificate
-from tests.seal.parties import CONTENT, NAME, NOW, URN, entropy, failed, parties
-from tests.seal.test_ses import sealed_once
+from tests.seal.parties import (
+    CONTENT,
+    NAME,
+    NOW,
+    URN,
+    entropy,
+    failed,
+    openssl,
+    parties,
+    sealed_once,
+)
 
 each_suite = pytest.mark.parametrize("suite", SUITES.values(), ids=SUITES)
 DAY = timedelta(days=1)
@@ -322,14 +330,6 @@ def test_a_list_made_by_openssl(suite: Suite, tmp_path: Path) -> None:
     standing, told = status(suite, crl)
     assert (standing, "key_compromise" in told) == ("revoked", True)
     assert status(suite, crl, at=NOW - 2 * DAY)[0] == "good"
-
-
-def openssl(*arguments: str | Path) -> str:
-    done = subprocess.run(
-        ["openssl", *map(str, arguments)], capture_output=True, text=True, check=False, timeout=30
-    )
-    assert done.returncode == 0, done.stderr
-    return f"{done.stdout}{done.stderr}"
 
 
 def test_a_seal_sealed_after_its_revocation_fails_while_older_ones_hold() -> None:

@@ -30,10 +30,8 @@ from exchange.seal.suites import SM2_SM3, SUITES, Suite
 from exchange.seal.testca import ISSUING, STAMPING, issue, make_seal
 from exchange.seal.x509 import read_certificate, verify_with
 from tests.seal.make_seals import FOLDER, FORMATS, STAMPED_AT, signature
-from tests.seal.parties import CONTENT, NAME, NOW, URN, entropy, failed, parties
+from tests.seal.parties import CONTENT, NAME, NOW, URN, entropy, failed, flip, openssl, parties
 from tests.seal.parties import check as parties_check
-from tests.seal.test_crl import openssl
-from tests.seal.test_ses import flip
 
 each_suite = pytest.mark.parametrize("suite", SUITES.values(), ids=SUITES)
 each_format = pytest.mark.parametrize("form", FORMATS)

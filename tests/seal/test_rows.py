@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from exchange.seal import avro, rows
 from exchange.seal.avro import Malformed, Schema
 from exchange.seal.columns import encode
-from tests.seal.test_avro import (
+from tests.seal.tables import (
     BYTES,
     EXAMPLE,
     Row,

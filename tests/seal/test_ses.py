@@ -33,7 +33,19 @@ from exchange.seal.suites import ECDSA_P256_SHA256, SM2_SM3, SUITES, Suite
 from exchange.seal.testca import ISSUING, Authority, issue, make_authority, make_seal
 from exchange.seal.x509 import Certificate, PathBuilder, read_certificate, verify_with
 from tests.seal.make_seals import signature_v1, signed_v1
-from tests.seal.parties import CONTENT, NAME, NOW, URN, Parties, check, entropy, failed, parties
+from tests.seal.parties import (
+    CONTENT,
+    NAME,
+    NOW,
+    URN,
+    Parties,
+    check,
+    entropy,
+    failed,
+    flip,
+    parties,
+    sealed,
+)
 
 each_suite = pytest.mark.parametrize("suite", SUITES.values(), ids=SUITES)
 SHARED = Path(__file__).parents[3] / "shared" / "vectors" / "seal"
@@ -64,14 +76,6 @@ CHECKS = [
     "signature.time",
     "chain",
 ]
-
-
-def sealed(suite: Suite) -> bytes:
-    return parties(suite).sealer.seal(CONTENT, property_info=URN, at=NOW)
-
-
-def flip(data: bytes, at: int, bit: int) -> bytes:
-    return data[:at] + bytes([data[at] ^ 1 << bit]) + data[at + 1 :]
 
 
 # What holds
@@ -587,13 +591,6 @@ def test_other_spellings_of_the_same_are_refused(suite: Suite) -> None:
     }
     for name, data in spellings.items():
         assert failed(check(data, suite)) == ["signature.format"], name
-
-
-def sealed_once(suite: Suite) -> bytes:
-    return _SEALED.setdefault(suite.id, sealed(suite))
-
-
-_SEALED: dict[str, bytes] = {}
 
 
 def test_sizes_are_bounded() -> None:

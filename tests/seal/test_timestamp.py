@@ -39,9 +39,7 @@ from exchange.seal.timestamp import (
     stamp,
     write_request,
 )
-from tests.seal.parties import CONTENT, NAME, NOW, URN, entropy, failed, parties
-from tests.seal.test_crl import openssl
-from tests.seal.test_ses import flip
+from tests.seal.parties import CONTENT, NAME, NOW, URN, entropy, failed, flip, openssl, parties
 from tests.seal.tsa import Stamper, refusal, serving, tsa
 
 each_suite = pytest.mark.parametrize("suite", SUITES.values(), ids=SUITES)

@@ -16,7 +16,7 @@ from exchange.store.database import Store, open_store
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from tests.servers import Server
+    from tests.support.servers import Server
 
 START = datetime(2026, 11, 23, 1, 2, 3, 4000, tzinfo=UTC)
 Opener = Callable[[], Store]

@@ -25,12 +25,12 @@ from exchange.store.border import SQLITE_VERDICTS, SQLSTATE_VERDICTS, border
 from exchange.store.database import HEAD, Transactions, open_store
 from exchange.store.tables import metadata
 from tests.store.conftest import Clock
-from tests.store.test_store import delivery, receipt, together
+from tests.support.stored import delivery, receipt, together
 
 if TYPE_CHECKING:
     from exchange.store.database import Store
-    from tests.servers import Server
     from tests.store.conftest import Opener
+    from tests.support.servers import Server
 
 NOBODY = 65534
 

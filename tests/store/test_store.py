@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from dataclasses import replace
 from datetime import timedelta
 from functools import partial
@@ -16,7 +15,6 @@ from exchange.store.rows import (
     NoteRow,
     PullRow,
     QuarantineRow,
-    ReceiptRow,
     ReceivedRow,
 )
 from exchange.store.sql import Stale
@@ -27,38 +25,9 @@ if TYPE_CHECKING:
 
     from exchange.store.database import Store
     from tests.store.conftest import Clock, Opener
+from tests.support.stored import delivery, receipt, together
 
 OPEN = ("pending", "sending", "waiting", "halted")
-
-
-def delivery(number: int, resource: str = "credit_license", **changes: object) -> DeliveryRow:
-    row = DeliveryRow(
-        resource=resource,
-        batch_no=f"20261123{number:05}",
-        lane=0,
-        topic=f"exchange.sealed.{resource}",
-        partition=0,
-        offset=number,
-        statement=f"sm3:{number:064x}",
-        root=f"{number:064x}",
-        rows=8192,
-        state="pending",
-        pull="p1",
-    )
-    return replace(row, **changes)  # type: ignore[arg-type]
-
-
-def receipt(number: int, resource: str = "credit_license", content: bytes = b"{}") -> ReceiptRow:
-    return ReceiptRow(
-        receipt_no=f"R{resource}{number}",
-        resource=resource,
-        batch_no=f"20261123{number:05}",
-        content=content,
-        received_at=START,
-        rows_sent=8192,
-        rows_accepted=8190,
-        rows_rejected=2,
-    )
 
 
 def quarantined(offset: int, rows: int = 3, **changes: object) -> QuarantineRow:
@@ -76,26 +45,6 @@ def quarantined(offset: int, rows: int = 3, **changes: object) -> QuarantineRow:
         created_at=START,
     )
     return replace(row, **changes)  # type: ignore[arg-type]
-
-
-def together(*acts: Callable[[], object]) -> list[object]:
-    """Do all at once, each in a thread; errors of ours are results."""
-    gate = threading.Barrier(len(acts))
-    results: list[object] = [None] * len(acts)
-
-    def run(number: int) -> None:
-        gate.wait()
-        try:
-            results[number] = acts[number]()
-        except Exception as error:  # noqa: BLE001 - judged by the test
-            results[number] = error
-
-    threads = [threading.Thread(target=run, args=(number,)) for number in range(len(acts))]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    return results
 
 
 # deliveries

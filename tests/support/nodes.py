@@ -1,0 +1,104 @@
+"""Nodes for tests: made, run once, fed, and met by a province that misbehaves."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from exchange.cascade.profiles import RESOURCE_HEADER
+from exchange.runner import Outcome, Runner
+from exchange.seal.ses import Sealer
+from tests.gateway.faults import Fault, FaultyProvince
+from tests.pipeline.place import (
+    EAGER,
+    Place,
+    Record,
+    catalog,
+    now,
+    source,
+    write_table,
+)
+from tests.receipt.seals import make_party
+
+ROOT = Path(__file__).parents[2]
+
+
+def table_source(name: str, rows: int = 100) -> str:
+    options = f'url: "sqlite:///{name}.db", table: cases, cursor_column: seq, batch_rows: {rows}'
+    return source("sql", name, options)
+
+
+def make(folder: Path, sources: dict[str, list[Record]], **of_catalog: object) -> Place:
+    """Make a node with one incremental table for each resource."""
+    place = Place.make(
+        folder,
+        catalog(*sources, **of_catalog),  # type: ignore[arg-type]
+        "".join(map(table_source, sources)),
+    )
+    for name, rows in sources.items():
+        write_table(place.folder / f"{name}.db", rows)
+    place.sources = dict(sources)
+    return place
+
+
+def run(place: Place, **options: object) -> Outcome:
+    with place.node(**options) as node:
+        return Runner(node, policy=EAGER).once()
+
+
+def add(place: Place, name: str, rows: list[Record]) -> None:
+    write_table(place.folder / f"{name}.db", rows)
+    place.sources[name] += rows
+
+
+@functools.cache
+def _stranger() -> Sealer:
+    return make_party("stranger", now=datetime.now(UTC)).sealer
+
+
+class _Picky:
+    """Spoils the answers about one resource only."""
+
+    def __init__(self, faulty: FaultyProvince, resource: str) -> None:
+        self.faulty = faulty
+        self.resource = resource.encode()
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        headers = dict(scope.get("headers", ()))
+        about = headers.get(RESOURCE_HEADER.encode(), b"") == self.resource
+        await (self.faulty if about else self.faulty.app)(scope, receive, send)
+
+
+@contextlib.contextmanager
+def faulty(place: Place, fault: Fault, *, only: str = "") -> Iterator[FaultyProvince]:
+    made: list[FaultyProvince] = []
+
+    def wrap(app: Any, sealer: Sealer) -> Any:
+        made.append(FaultyProvince(app, sealer, _stranger(), fault=fault, seconds=0.8, clock=now))
+        return _Picky(made[0], only) if only else made[0]
+
+    with place.gateway(wrap):
+        yield made[0]
+
+
+def command(place: Place, *arguments: str) -> dict[str, int]:
+    done = subprocess.run(
+        [
+            *(sys.executable, "-m", "exchange", *arguments, "--json"),
+            *("--config", place.folder / "exchange.yaml"),
+        ],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=60,
+    )
+    told: dict[str, int] = json.loads(done.stdout)
+    return told
