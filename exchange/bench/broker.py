@@ -7,7 +7,6 @@ an error that says how to get one, never a silent skip. Every process is ended b
 
 from __future__ import annotations
 
-import base64
 import os
 import random
 import signal
@@ -16,19 +15,21 @@ import subprocess
 import sys
 import tempfile
 import time
-import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 from exchange.bench import brokerfiles as files
-from exchange.bench.brokerfiles import QUICK, VARIABLE, VERSION, Ports, Security
+from exchange.bench.brokerfiles import QUICK, VARIABLE, VERSION, Machine, Ports, Security
 from exchange.bench.servers import failed
 from exchange.errors import ExchangeError, Misconfigured
 from exchange.text import Text
 
 __all__ = ["QUICK", "VARIABLE", "VERSION", "Cluster", "Security", "brokers"]
+
+_Properties = Mapping[str, object] | Callable[[int, Ports], Mapping[str, object]] | None
 
 PORTS = range(20000, 32000)
 """Below those that the kernel gives to connections, so that a broker that is down keeps its own."""
@@ -159,7 +160,7 @@ def brokers(
     count: int = 1,
     *,
     security: Security | None = None,
-    properties: Mapping[str, object] | Callable[[int, Ports], Mapping[str, object]] | None = None,
+    properties: _Properties = None,
     folders: Sequence[Path] | None = None,
     port: int | None = None,
     options: Sequence[str] = QUICK,
@@ -177,13 +178,41 @@ def brokers(
         yield Cluster(tuple(given.split(",")))
         return
     machine = files.machine(os.environ)
+    files.archived(machine, partial(_load, machine))
+    with _running(
+        machine,
+        count=count,
+        security=security,
+        properties=properties,
+        folders=folders,
+        port=port,
+        options=options,
+    ) as cluster:
+        yield cluster
+
+
+def _load(machine: Machine, option: str) -> None:
+    """Run a broker and stop it in order, for what Java does at its end."""
+    with _running(machine, options=(*QUICK, option)) as cluster:
+        cluster.stop(0)
+
+
+@contextmanager
+def _running(
+    machine: Machine,
+    *,
+    count: int = 1,
+    security: Security | None = None,
+    properties: _Properties = None,
+    folders: Sequence[Path] | None = None,
+    port: int | None = None,
+    options: Sequence[str] = QUICK,
+) -> Iterator[Cluster]:
     with ExitStack() as stack:
         home = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="exchange-kafka-")))
         places = folders or [home / str(number) for number in range(count)]
         ports = _ports(count, port)
         common = files.properties(ports, security, home)
-        # No dash at its beginning: the tool would take it for an option.
-        identity = base64.urlsafe_b64encode(b"\0" + uuid.uuid4().bytes[1:]).decode().rstrip("=")
         made = []
         for number, (own, folder) in enumerate(zip(ports, places, strict=True)):
             file = home / f"{number}.properties"
@@ -191,11 +220,16 @@ def brokers(
             told = common | files.own(number, own, folder) | dict(theirs or {})
             files.write(file, "".join(f"{k}={v}\n" for k, v in told.items()).encode())
             folder.mkdir(parents=True, exist_ok=True)
-            if not (folder / "meta.properties").exists():
-                files.format_data(machine, file, folder, identity, security)
             name = f"{home.name}-{number}"
             command = machine.command(name, [home, folder], options, "kafka.Kafka", str(file))
             made.append(_Broker(name, folder, home / f"{number}.log", command, machine.docker))
+        new = {
+            number: broker.folder
+            for number, broker in enumerate(made)
+            if not (broker.folder / "meta.properties").exists()
+        }
+        first = home / f"{next(iter(new), 0)}.properties"
+        files.format_data(machine, first, new, files.identity(), security)
         for broker in made:
             stack.callback(broker.end, signal.SIGKILL)
             broker.start()

@@ -1,19 +1,23 @@
 """What a broker of one's own is made of: its program, its properties, its first data.
 
 The program is Java 17 with the project's artifacts, resolved once by Maven into the user's
-cache (46 files, 75 MB), or a container where there is an engine. Raises
-:class:`exchange.bench.servers.Missing` when there is neither, Transient when a tool fails.
+cache (46 files, 75 MB; beside them an archive of the classes that it loads, 48 MB), or a
+container where there is an engine. Raises :class:`exchange.bench.servers.Missing` when there is
+neither, Transient when a tool fails.
 """
 
 from __future__ import annotations
 
+import base64
 import fcntl
 import os
 import re
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Mapping, Sequence
+import uuid
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -49,6 +53,9 @@ POM = f"""<project xmlns="http://maven.apache.org/POM/4.0.0">
 
 QUICK = ("-Xmx256m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1")
 """Java's options for a broker that starts within 2 s and leaves the cores to others."""
+
+_SILENT = ("-Xlog:disable", "-Xlog:all=error:stderr")
+"""Java's own warnings, such as which classes do not go into an archive."""
 
 _LOGGING = {
     "defaultLogLevel": "warn",
@@ -116,12 +123,17 @@ class Machine:
     classpath: str
     java: str = "java"
     docker: str = ""
+    archive: Path | None = None
+    """Where the classes that a broker loads lie as Java maps them; made when it is missing."""
 
     def command(
         self, name: str, folders: Sequence[Path], options: Sequence[str], *arguments: str
     ) -> list[str]:
         """Return the command of a Java program that may use these folders."""
         program = [self.java]
+        if self.archive is not None and self.archive.exists():
+            # Made by another Java or of other files, it is left unused, and nothing is said.
+            options = [*options, f"-XX:SharedArchiveFile={self.archive}", *_SILENT]
         if self.docker:
             program = [self.docker, "run", "--rm", "--network", "host", "--name", name]
             program += ["--user", f"{os.getuid()}:{os.getgid()}"]
@@ -135,10 +147,11 @@ class Machine:
 def machine(environ: Mapping[str, str]) -> Machine:
     """Find what runs brokers: Java and Maven's artifacts, or an engine of containers."""
     java = shutil.which("java")
-    if java is not None and _java_version(java) >= _JAVA:
+    if java is not None and (version := _java_version(java))[0] >= _JAVA:
         cache = Path(environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "gov-exchange"
         if (libraries := _resolved(cache)) is not None:
-            return Machine(f"{libraries}/*", java)
+            archive = cache / f"kafka-{VERSION}-java-{'.'.join(map(str, version))}.jsa"
+            return Machine(f"{libraries}/*", java, archive=archive)
     docker = shutil.which("docker")
     if docker is not None:
         # not tested here: no engine at hand
@@ -161,12 +174,12 @@ def machine(environ: Mapping[str, str]) -> Machine:
     )
 
 
-def _java_version(java: str) -> int:
+def _java_version(java: str) -> tuple[int, ...]:
     told = subprocess.run(  # noqa: S603 - a program that we found
         [java, "-version"], capture_output=True, text=True, check=False, timeout=_TOOL_SECONDS
     )
-    found = re.search(r'version "(\d+)', told.stderr)
-    return int(found[1]) if found else 0
+    found = re.search(r'version "([\d.]+)', told.stderr)
+    return tuple(map(int, found[1].split("."))) if found else (0,)
 
 
 def _resolved(cache: Path) -> Path | None:
@@ -181,8 +194,7 @@ def _resolved(cache: Path) -> Path | None:
     if maven is None:
         return None
     cache.mkdir(parents=True, exist_ok=True)
-    with (cache / "lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+    with _alone(cache):
         if done.is_dir():
             return done
         with tempfile.TemporaryDirectory(prefix="resolve-", dir=cache) as folder:
@@ -193,6 +205,32 @@ def _resolved(cache: Path) -> Path | None:
             run(command, cwd=folder, timeout=_RESOLVE_SECONDS)
             (Path(folder) / "libraries").rename(done)
     return done
+
+
+@contextmanager
+def _alone(cache: Path) -> Iterator[None]:
+    """Let one process at a time put something into the cache."""
+    with (cache / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+def archived(machine: Machine, load: Callable[[str], None]) -> None:
+    """Make the archive of the classes that a broker loads, unless it is there.
+
+    ``load`` runs a broker with one more option of Java's and ends it in order. With the archive a
+    broker starts with half the work (1.9 s of CPU for 3.6).
+    """
+    if machine.archive is None or machine.archive.exists():
+        return
+    with _alone(machine.archive.parent):
+        if machine.archive.exists():
+            return
+        part = machine.archive.with_suffix(".part")
+        part.unlink(missing_ok=True)
+        load(f"-XX:ArchiveClassesAtExit={part}")
+        if part.exists():  # else Java could not, and the brokers do without
+            part.rename(machine.archive)
 
 
 def run(command: Sequence[str], *, timeout: float, cwd: str | None = None) -> str:
@@ -299,22 +337,44 @@ def own(number: int, ports: Ports, folder: Path) -> dict[str, object]:
 
 
 def format_data(
-    machine: Machine, file: Path, folder: Path, cluster: str, security: Security | None
+    machine: Machine,
+    file: Path,
+    folders: Mapping[int, Path],
+    cluster: str,
+    security: Security | None,
 ) -> None:
-    """Make an empty data folder a broker's, with the users it starts with.
+    """Make the empty data folders of brokers, by number, with the users that they start with.
 
-    The users stand in a file that Java reads: no password is an argument that others see.
+    ``file``: the properties of the first. Kafka's tool runs once; the other folders are like the
+    first but for who they are. The users stand in a file that Java reads: no password is an
+    argument that others see.
     """
+    if not folders:
+        return
     arguments = ["kafka.tools.StorageTool", "format", "-t", cluster, "-c", str(file)]
     for name, password in (security.users if security else {}).items():
         for mechanism in ("SCRAM-SHA-256", "SCRAM-SHA-512"):
             arguments += ["--add-scram", f"{mechanism}=[name={name},password={password}]"]
     said = file.with_suffix(".arguments")
     write(said, "\n".join(f'"{argument}"' for argument in arguments).encode())
+    (_, first), *others = folders.items()
     name = f"{file.parent.name}-{file.stem}"
-    command = machine.command(name, [file.parent, folder], QUICK, f"@{said}")
+    command = machine.command(name, [file.parent, first], QUICK, f"@{said}")
     run(command, timeout=_TOOL_SECONDS)
     said.unlink()
+    for number, folder in others:
+        shutil.copytree(first, folder, dirs_exist_ok=True)
+        told = {"node.id": number, "directory.id": identity()}
+        meta = folder / "meta.properties"
+        lines = [line.partition("=") for line in meta.read_text().splitlines()]
+        text = "".join(f"{k}={told.get(k, v)}\n" for k, _, v in lines if not k.startswith("#"))
+        meta.write_text(text)
+
+
+def identity() -> str:
+    """Return a new name of a cluster or data folder, as Kafka writes it."""
+    # No dash at its beginning: the tool would take it for an option.
+    return base64.urlsafe_b64encode(b"\0" + uuid.uuid4().bytes[1:]).decode().rstrip("=")
 
 
 def write(path: Path, content: bytes) -> Path:
