@@ -30,7 +30,7 @@ bench: $(READY)         ## the full set of figures of docs/performance.md (about
 	$(BIN)/exchange bench --full
 
 kafka: $(READY)         ## an Apache Kafka to try, on 127.0.0.1:9092 (or the next free port), data in .kafka
-	$(BIN)/python -m exchange.bench.broker
+	$(BIN)/python -m exchange.devtools.servers.kafka
 
 chaos: $(READY)         ## break brokers, workers and the province by a seeded plan and count what is lost: docs/chaos.md
 	$(BIN)/python -m tests.chaos --seeds $(SEEDS)

@@ -14,13 +14,13 @@ import pytest
 from hypothesis import settings
 from xdist.scheduler import LoadScopeScheduling
 
-from exchange.bench.broker import brokers
+from exchange.devtools.servers.kafka import brokers
 from tests.support import servers
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from exchange.bench.broker import Cluster
+    from exchange.devtools.servers.kafka import Cluster
 
 HEAVY = {"bench", "chaos", "cli", "demo", "gateway", "log", "pipeline", "publish"}
 """Rooms whose tests start processes that share the machine's cores."""

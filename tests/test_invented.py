@@ -7,8 +7,8 @@ import polars as pl
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from exchange import invented
 from exchange.catalog.identifiers import is_resident_id, is_uscc
+from exchange.devtools import synthetic as invented
 
 seeds = st.integers(0, 2**32 - 1)
 counties = pl.Series(list(invented.COUNTIES)).gather(np.arange(64) % len(invented.COUNTIES))

@@ -20,9 +20,9 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from exchange.cascade.delivery import State
 from exchange.errors import ExchangeError, Integrity, Misconfigured, Rejected, Transient
-from exchange.metrics import COUNTED, FAMILIES, FRESH_SECONDS, Meter, serving
-from exchange.runner import Outcome
-from exchange.standing import Lag, Standing
+from exchange.run.metrics import COUNTED, FAMILIES, FRESH_SECONDS, Meter, serving
+from exchange.run.runner import Outcome
+from exchange.run.status import Lag, Standing
 from exchange.text import Text
 from tests.support.pages import DOCS, code, rows, section
 from tests.support.web import ask

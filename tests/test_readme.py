@@ -12,8 +12,8 @@ import numpy as np
 import psycopg
 import pytest
 
-from exchange.invented import COUNTIES, column, company_names, days, matrix, pick, usccs
-from exchange.newnode import STARTER_CATALOG
+from exchange.devtools.synthetic import COUNTIES, column, company_names, days, matrix, pick, usccs
+from exchange.node.scaffold import STARTER_CATALOG
 from tests.support.servers import Server, free_port
 from tests.support.shell import Shell
 

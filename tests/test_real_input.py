@@ -16,7 +16,7 @@ import psycopg
 import pytest
 from python_calamine import CalamineWorkbook
 
-from exchange.node import Node
+from exchange.node.node import Node
 from exchange.settings import load
 from tests.support.servers import Server, free_port
 from tests.support.shell import Shell

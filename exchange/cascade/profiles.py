@@ -19,6 +19,7 @@ from typing import NamedTuple, Protocol
 from exchange.cascade.delivery import Answered, Blocked, Failed, Outcome, Refused
 from exchange.cascade.signing import Credentials, signed_headers
 from exchange.errors import Misconfigured, Rejected, Transient
+from exchange.http.message import Request, Response
 from exchange.text import Text
 
 CONTENT_TYPE = "application/avro"
@@ -65,31 +66,13 @@ class Target:
             )
 
 
-@dataclass(frozen=True, slots=True)
-class Request:
-    """A POST, ready to send."""
-
-    url: str
-    headers: Mapping[str, str]
-    body: bytes = field(repr=False)
-
-
-@dataclass(frozen=True, slots=True)
-class Answer:
-    """What came back; header names are lower-case, the body is whole and of bounded size."""
-
-    status: int
-    headers: Mapping[str, str]
-    body: bytes = field(repr=False)
-
-
 class Profile(Protocol):
     """One kind of interface, without I/O."""
 
     def request(self, batch: Batch, target: Target, now: datetime) -> Request:
         """Build the request of one attempt; signatures carry the time, so build it anew."""
 
-    def outcome(self, answer: Answer, now: datetime) -> Outcome:
+    def outcome(self, answer: Response, now: datetime) -> Outcome:
         """Interpret an answer; never raises."""
 
 
@@ -110,7 +93,7 @@ class National:
             body=batch.data,
         )
 
-    def outcome(self, answer: Answer, now: datetime) -> Outcome:
+    def outcome(self, answer: Response, now: datetime) -> Outcome:
         """Interpret the envelope; a missing code is a failure, for we know nothing then."""
         envelope = _Envelope.of(answer.body)
         status = answer.status
@@ -153,7 +136,7 @@ def attempt(
     target: Target,
     *,
     profile: Profile,
-    post: Callable[[Request], Answer],
+    post: Callable[[Request], Response],
     now: Callable[[], datetime],
 ) -> Outcome:
     """Send a batch once and say how it went, as an event of its delivery."""

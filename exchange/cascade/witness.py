@@ -20,9 +20,10 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from exchange.cascade.profiles import Answer, Request, Target
+from exchange.cascade.profiles import Target
 from exchange.cascade.signing import signed_headers
 from exchange.errors import Denied, Integrity, Misconfigured, Rejected, Transient
+from exchange.http.message import Request, Response
 from exchange.text import Text
 
 FORMAT = "exchange-witness-1"
@@ -53,7 +54,7 @@ def ask(
     proof: Sequence[bytes],
     certificates: Sequence[bytes],
     target: Target,
-    post: Callable[[Request], Answer],
+    post: Callable[[Request], Response],
     now: Callable[[], datetime],
 ) -> Cosigned | Seen:
     """Ask once.
@@ -86,7 +87,7 @@ def ask(
     return _outcome(answer)
 
 
-def _outcome(answer: Answer) -> Cosigned | Seen:
+def _outcome(answer: Response) -> Cosigned | Seen:
     message = ""
     data: dict[str, Any] = {}
     try:

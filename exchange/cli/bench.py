@@ -6,15 +6,15 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from exchange.cli.talk import Talk
+from exchange.cli.output import Talk
 
 if TYPE_CHECKING:
-    from exchange.bench.suite import Figure
+    from exchange.devtools.bench.suite import Figure
 
 
 def bench(talk: Talk, *, rows: int, full: bool) -> int:
     """Measure, and say each figure beside its target; a target missed is no error."""
-    from exchange.bench.suite import Plan, figures, full_plan, measure
+    from exchange.devtools.bench.suite import Plan, figures, full_plan, measure
 
     plan = full_plan(max(rows, 1_000_000)) if full else Plan(rows)
     measured = []

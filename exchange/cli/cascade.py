@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from exchange.cascade.delivery import State
-from exchange.cli.talk import Talk
+from exchange.cli.output import Talk
 from exchange.errors import Misconfigured, Rejected
 from exchange.text import Text
 
 if TYPE_CHECKING:
-    from exchange.node import Node
+    from exchange.node.node import Node
     from exchange.store.rows import DeliveryRow
 
 STATES: Mapping[State, Text] = {
@@ -31,7 +31,7 @@ BY_PERSON = (State.REFUSED, State.HALTED)
 
 def listing(talk: Talk, resource: str | None, state: str | None, limit: int) -> int:
     """List batches and where they stand, newest first."""
-    from exchange.cli.nodes import open_node
+    from exchange.cli.node import open_node
 
     if state is not None and state not in STATES:
         raise Misconfigured(
@@ -81,9 +81,9 @@ _HEADS = (
 
 def retry(talk: Talk, resource: str, batch: str | None) -> int:
     """Put refused and halted batches back, to be sent again as they are."""
-    from exchange.cli.nodes import open_node
-    from exchange.cli.person import actor
-    from exchange.pipeline.delivering import retry as put_back
+    from exchange.cli.actor import actor
+    from exchange.cli.node import open_node
+    from exchange.pipeline.deliver import retry as put_back
 
     with open_node() as node:
         node.house.resource(resource)
@@ -118,7 +118,7 @@ def retry(talk: Talk, resource: str, batch: str | None) -> int:
 
 def export(talk: Talk, resource: str, batch: str, to: Path) -> int:
     """Write a sealed batch and its receipt as files that anyone can verify."""
-    from exchange.cli.nodes import open_node
+    from exchange.cli.node import open_node
 
     with open_node() as node:
         node.house.resource(resource)

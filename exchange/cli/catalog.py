@@ -11,7 +11,7 @@ from exchange import settings as settings_room
 from exchange.catalog import plan as plans
 from exchange.catalog.explain import explain as explained
 from exchange.catalog.loader import CatalogErrors, load
-from exchange.cli.talk import Talk
+from exchange.cli.output import Talk
 from exchange.errors import Misconfigured
 from exchange.settings import Settings
 
@@ -47,7 +47,7 @@ def check(talk: Talk, file: Path | None) -> int:
 def plan(talk: Talk) -> int:
     """Compare catalog and cluster with what is applied; 2 when changes are pending."""
     from exchange.cli.cluster import drift
-    from exchange.cli.nodes import open_node
+    from exchange.cli.node import open_node
 
     with open_node() as node:
         applied = plans.read_applied(node.settings.resolve(node.settings.state))
@@ -75,9 +75,9 @@ def apply(talk: Talk, *, allow_breaking: bool) -> int:
 
     2 when the cluster has a topic that differs and cannot be altered.
     """
+    from exchange.cli.actor import actor
     from exchange.cli.cluster import drift, told
-    from exchange.cli.nodes import open_node
-    from exchange.cli.person import actor
+    from exchange.cli.node import open_node
 
     with open_node() as node:
         settings = node.settings

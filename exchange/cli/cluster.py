@@ -6,14 +6,14 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
-from exchange.cli.finding import Finding, Grade, probe
+from exchange.cli.diagnostics import Finding, Grade, probe
 from exchange.errors import Denied, Transient
 from exchange.log import CURSORS, EVIDENCE, RECEIPTS, TURNS
 from exchange.text import Text
 
 if TYPE_CHECKING:
     from exchange.log.kafka import Drift, Health
-    from exchange.node import Node
+    from exchange.node.node import Node
 
 _NEEDS: Mapping[str, Mapping[str, frozenset[str]]] = {
     "pull": {

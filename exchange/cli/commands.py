@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import typer
 from typer._click.exceptions import UsageError
 
-from exchange.cli.talk import Talk
+from exchange.cli.output import Talk
 
 USAGE = 64
 """Exit code for a command line that cannot be read (sysexits.h EX_USAGE)."""
@@ -111,7 +111,7 @@ def init(
     port: Annotated[int, typer.Option(min=1, max=65535)] = 8470,
     suite: Annotated[str, typer.Option(help="sm2-sm3 | ecdsa-p256-sha256")] = "sm2-sm3",
 ) -> int:
-    from exchange.cli.nodes import init as command
+    from exchange.cli.node import init as command
 
     return command(talk(context), folder, port=port, suite=suite)
 
@@ -224,7 +224,7 @@ def status(context: typer.Context, *, as_json: Json = False) -> int:
 
 @app.command(help=both("让因超限而停止的资源继续", "let a resource that was halted go on"))
 def release(context: typer.Context, resource: str) -> int:
-    from exchange.cli.nodes import release as command
+    from exchange.cli.node import release as command
 
     return command(talk(context), resource)
 
@@ -233,14 +233,14 @@ def release(context: typer.Context, resource: str) -> int:
     help=both("省级一侧：接收、验证、保存、答复回执", "the province's side: receive and receipt")
 )
 def gateway(context: typer.Context) -> int:
-    from exchange.cli.nodes import gateway as command
+    from exchange.cli.node import gateway as command
 
     return command(talk(context))
 
 
 @app.command(help=both("更新存储的表结构", "bring the store's schema up to date"))
 def migrate(context: typer.Context) -> int:
-    from exchange.cli.nodes import migrate as command
+    from exchange.cli.node import migrate as command
 
     return command(talk(context))
 
@@ -463,7 +463,7 @@ def evidence_audit(
     ] = None,
     as_json: Json = False,
 ) -> int:
-    from exchange.cli.keeping import audit as command
+    from exchange.cli.evidence_log import audit as command
 
     return command(talk(context, as_json=as_json), folder, known or [])
 
@@ -475,7 +475,7 @@ def evidence_checkpoint(
     to: Annotated[Path | None, typer.Option(help=both("写入该文件", "write it here"))] = None,
     as_json: Json = False,
 ) -> int:
-    from exchange.cli.keeping import checkpoint as command
+    from exchange.cli.evidence_log import checkpoint as command
 
     return command(talk(context, as_json=as_json), to)
 
@@ -492,7 +492,7 @@ def evidence_prove(
     ] = None,
     as_json: Json = False,
 ) -> int:
-    from exchange.cli.keeping import prove as command
+    from exchange.cli.evidence_log import prove as command
 
     return command(talk(context, as_json=as_json), old, new)
 
@@ -510,7 +510,7 @@ def evidence_export(
     to: Annotated[Path, typer.Option(help=both("写入该文件", "write it here"))],
     as_json: Json = False,
 ) -> int:
-    from exchange.cli.keeping import export as command
+    from exchange.cli.evidence_log import export as command
 
     return command(talk(context, as_json=as_json), (resource, batch), key or [], row, to)
 

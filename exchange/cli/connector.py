@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from exchange.cli.talk import Talk
+from exchange.cli.output import Talk
 
 
 def listing(talk: Talk) -> int:
@@ -33,7 +33,7 @@ _HEADS = (("配置项", "setting"), ("类型", "type"), ("默认值", "default")
 
 def check(talk: Talk, source: str) -> int:
     """Try a source without pulling from it."""
-    from exchange.cli.nodes import open_node
+    from exchange.cli.node import open_node
 
     with open_node() as node:
         told = node.source(source).check()
@@ -43,7 +43,7 @@ def check(talk: Talk, source: str) -> int:
 
 def preview(talk: Talk, source: str, rows: int) -> int:
     """Show the first rows of a source, personal data masked."""
-    from exchange.cli.nodes import open_node
+    from exchange.cli.node import open_node
     from exchange.cli.records import lines, masked
     from exchange.validate.work import RESERVED, source_columns
 

@@ -8,19 +8,19 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from exchange.cli.nodes import counts
-from exchange.cli.talk import Progress, Talk
-from exchange.cli.words import reason
+from exchange.cli.node import counts
+from exchange.cli.output import Progress, Talk
+from exchange.cli.reasons import reason
 
 if TYPE_CHECKING:
-    from exchange.demo.run import DemoResult
+    from exchange.devtools.demo.run import DemoResult
 
 _SHOWN_REASONS = 3
 
 
 def demo(talk: Talk, *, folder: Path | None, scale: float, seed: int) -> int:
     """Run the demo and say in a table what happened and what to try next."""
-    from exchange.demo.run import run_demo
+    from exchange.devtools.demo.run import run_demo
 
     place = folder or Path(tempfile.mkdtemp(prefix="exchange-demo-"))
     talk.say(talk.t(f"演示节点：{place}", f"the demo's node: {place}"))

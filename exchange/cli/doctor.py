@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from exchange import settings as settings_room
-from exchange.cli.finding import Finding, Grade, probe
-from exchange.cli.talk import Talk
+from exchange.cli.diagnostics import Finding, Grade, probe
+from exchange.cli.output import Talk
 from exchange.errors import (
     Denied,
     ExchangeError,
@@ -29,7 +29,7 @@ from exchange.text import Text
 
 if TYPE_CHECKING:
     from exchange.log import Log
-    from exchange.node import Node
+    from exchange.node.node import Node
     from exchange.settings import SealSettings, Settings, TsaSettings
 
 SOURCE_SECONDS = 10.0
@@ -66,7 +66,7 @@ def _examine() -> Iterator[Finding]:
     except ExchangeError as error:
         yield Finding("settings", Grade.FAIL, error.what, error.hint, error.exit_code)
         return
-    from exchange.node import Node
+    from exchange.node.node import Node
 
     yield Finding("settings", Grade.OK, Text(str(path), str(path)))
     with Node(settings) as node:
@@ -98,7 +98,7 @@ def _python() -> Text:
 
 
 def _crypto() -> Text:
-    from exchange.seal.libcrypto import load
+    from exchange.seal.crypto.libcrypto import load
 
     load()
     version = ssl.OPENSSL_VERSION
@@ -136,8 +136,8 @@ def _catalog(node: Node) -> Iterator[Finding]:
 
 
 def _seal(node: Node, name: str, seal: SealSettings) -> Finding:
-    from exchange.seal.structures import read_seal
-    from exchange.seal.x509 import read_certificate
+    from exchange.seal.eseal.structures import read_seal
+    from exchange.seal.pki.x509 import read_certificate
 
     sealer = node.open_seal(seal)
     info = read_seal(sealer.eseal).info
@@ -146,7 +146,7 @@ def _seal(node: Node, name: str, seal: SealSettings) -> Finding:
     begins = max(info.valid_from, certificate.not_before)
     found = judge_validity(f"seal {name}", begins, ends, node.clock())
     if found.grade is Grade.OK and sealer.signer.software and node.settings.production:
-        from exchange.seal.signers import SOFTWARE_KEY_WARNING
+        from exchange.seal.pki.signers import SOFTWARE_KEY_WARNING
 
         return Finding(found.name, Grade.WARN, SOFTWARE_KEY_WARNING)
     return found
@@ -154,7 +154,7 @@ def _seal(node: Node, name: str, seal: SealSettings) -> Finding:
 
 def _register(node: Node) -> Text | Finding:
     """Name the seals that the register does not know: in production it should know all."""
-    from exchange.custody import Custody
+    from exchange.node.seal_administration import Custody
 
     rows = Custody(node, "doctor").rows()
     unknown = ", ".join(row.name for row in rows if not row.state)
@@ -206,7 +206,7 @@ def _trust(node: Node) -> Text | Finding:
 def _log(node: Node) -> Text:
     """Write a small note: opening alone does not show that the disk takes anything."""
     from exchange.log import CURSORS, Topic
-    from exchange.pipeline.house import state_message
+    from exchange.pipeline.context import state_message
 
     node.log.ensure([Topic(CURSORS, compacted=True)])
     with node.log.transaction("doctor") as tx:
@@ -269,7 +269,7 @@ def judge_space(free: int) -> Finding:
 
 def _source(node: Node, name: str) -> Text:
     """Try the source, and whether what it brings could be sealed."""
-    from exchange.pipeline.house import resource_of
+    from exchange.pipeline.context import resource_of
 
     node.sealer(resource_of(node.catalog, node.source_settings(name).resource))
     return node.source(name).check(timeout=SOURCE_SECONDS)

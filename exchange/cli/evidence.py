@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
 from exchange import __version__
-from exchange.cli.talk import Talk
+from exchange.cli.output import Talk
 from exchange.errors import ExchangeError, Integrity, Misconfigured, Rejected
 from exchange.text import Text
 
@@ -245,7 +245,7 @@ def _beside(files: Sequence[Path]) -> Iterator[Path]:
 
 def _circumstances(given: argparse.Namespace) -> Circumstances:
     from exchange.evidence.files import Circumstances
-    from exchange.seal.links import Trust
+    from exchange.seal.pki.trust import Trust
 
     ours, theirs = _certificates(given.trust), _certificates(given.province)
     if not theirs:
@@ -274,7 +274,7 @@ def _certificates(paths: Sequence[Path]) -> tuple[bytes, ...]:
 
 def _ders(path: Path) -> list[bytes]:
     """Read the DER values of a PEM file, or of one in DER."""
-    from exchange.seal.der import from_pem
+    from exchange.seal.crypto.der import from_pem
 
     try:
         return from_pem(read(path))
@@ -423,7 +423,7 @@ def _conclusion(talk: Talk, verdict: Verdict) -> str:
 
 def prove(talk: Talk, given: argparse.Namespace) -> int:
     """Write the proof of one record: to a file, or to stdout byte for byte."""
-    from exchange.seal.prove import prove as prove_record
+    from exchange.seal.batch.prove import prove as prove_record
 
     pairs = [item.partition("=") for item in given.key]
     if bool(pairs) == (given.row is not None) or not all(equals for _, equals, _ in pairs):

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Sequence
 from typing import NoReturn
 
-from exchange.cli.talk import Talk, language
+from exchange.cli.output import Talk, language
 from exchange.errors import ExchangeError
 
 USAGE = 64

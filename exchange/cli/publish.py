@@ -9,12 +9,12 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 
-from exchange.cli.nodes import open_node
+from exchange.cli.node import open_node
+from exchange.cli.output import Progress, Talk
 from exchange.cli.run import Stop
-from exchange.cli.talk import Progress, Talk
 from exchange.errors import ExchangeError, Misconfigured
 from exchange.log import records_topic
-from exchange.node import Node
+from exchange.node.node import Node
 from exchange.publish.door import PublishDoor, check_readable
 from exchange.publish.publisher import Publisher
 from exchange.publish.registry import Registry, connect

@@ -8,14 +8,14 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from exchange.cli.talk import Talk
-from exchange.cli.words import reason
+from exchange.cli.output import Talk
+from exchange.cli.reasons import reason
 from exchange.errors import Rejected
 from exchange.text import Text
 
 if TYPE_CHECKING:
     from exchange.catalog.model import Resource
-    from exchange.node import Node
+    from exchange.node.node import Node
     from exchange.store.rows import QuarantineRow
 
 _LIMIT = 10_000
@@ -27,7 +27,7 @@ _SHOWN_REASONS = 4
 
 def listing(talk: Talk, resource: str | None) -> int:
     """List the messages with records that wait, and what was no record at all."""
-    from exchange.cli.nodes import open_node
+    from exchange.cli.node import open_node
 
     with open_node() as node:
         if resource is not None:
@@ -93,9 +93,9 @@ _NOTE_HEADS = (("数据源", "source"), ("位置", "place"), ("行数", "rows"))
 
 def show(talk: Talk, named: str, rows: int) -> int:
     """Show the records of one message, masked, each with every reason."""
-    from exchange.cli.nodes import open_node
+    from exchange.cli.node import open_node
     from exchange.cli.records import lines
-    from exchange.replay import refused_of
+    from exchange.pipeline.replay import refused_of
     from exchange.validate.quarantine import show as shown
 
     with open_node() as node:
@@ -135,8 +135,8 @@ def show(talk: Talk, named: str, rows: int) -> int:
 
 def export(talk: Talk, resource: str, to: Path) -> int:
     """Write the waiting records to a spreadsheet for the department, masked."""
-    from exchange.cli.nodes import open_node
-    from exchange.replay import waiting
+    from exchange.cli.node import open_node
+    from exchange.pipeline.replay import waiting
     from exchange.validate.sheet import export as write
 
     with open_node() as node:
@@ -158,9 +158,9 @@ def export(talk: Talk, resource: str, to: Path) -> int:
 
 def replay(talk: Talk, resource: str, file: Path | None) -> int:
     """Send waiting records through again, with corrections when there is a file."""
-    from exchange.cli.nodes import open_node
-    from exchange.cli.person import actor
-    from exchange.replay import replay as send_back
+    from exchange.cli.actor import actor
+    from exchange.cli.node import open_node
+    from exchange.pipeline.replay import replay as send_back
     from exchange.validate.sheet import read_corrections
 
     with open_node() as node:

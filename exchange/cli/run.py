@@ -18,15 +18,15 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import TypeAdapter, ValidationError
 
-from exchange.cli.nodes import counts, label, open_node, warn_software_keys
-from exchange.cli.talk import Progress, Talk
+from exchange.cli.node import counts, label, open_node, warn_software_keys
+from exchange.cli.output import Progress, Talk
 from exchange.errors import ExchangeError, Misconfigured, Transient
-from exchange.node import Node
+from exchange.node.node import Node
 from exchange.settings import Duration
 from exchange.text import Text
 
 if TYPE_CHECKING:
-    from exchange.metrics import Meter
+    from exchange.run.metrics import Meter
 
 _AGAIN_SECONDS = 1.0
 """Pause between two attempts to reach log and store at the start."""
@@ -63,7 +63,7 @@ class Stop(threading.Event):
 
 def rooms(only: Sequence[str]) -> tuple[str, ...]:
     """Return the rooms to run, all when none is named."""
-    from exchange.runner import ROOMS
+    from exchange.run.runner import ROOMS
 
     for name in only:
         if name not in ROOMS:
@@ -89,7 +89,7 @@ def run(
 
     ``worker`` names one of several; ``leash``: a file descriptor that ends when its parent does.
     """
-    from exchange.runner import Runner
+    from exchange.run.runner import Runner
 
     say = _voice(talk, worker)
     stop = Stop()
@@ -202,7 +202,7 @@ def _leash(
     descriptor: int, stop: threading.Event, say: Callable[[str, str], None], drain: float
 ) -> None:
     """Finish when the parent is gone, within the time that it would have given."""
-    from exchange.workers import on_leash
+    from exchange.run.supervisor import on_leash
 
     def let_go() -> None:
         say("父进程已不在：完成手头的工作", "the parent is gone: finishing what is under way")
@@ -217,7 +217,7 @@ def crew(
     talk: Talk, only: Sequence[str], count: int, *, prefix: str | None, wait: str, drain: str
 ) -> int:
     """Run several workers on this machine and look after them; return the worst exit code."""
-    from exchange.workers import Crew
+    from exchange.run.supervisor import Crew
 
     stop = Stop()
     say = _voice(talk, "")
@@ -269,7 +269,7 @@ def _supervise(
     said: Callable[[str, int], None],
     say: Callable[[str, str], None],
 ) -> int:
-    from exchange.runner import Runner
+    from exchange.run.runner import Runner
 
     with _metered(node) as meter:
 
@@ -303,13 +303,13 @@ def _metered(node: Node) -> Iterator[Meter | None]:
         yield None
         return
     try:
-        from exchange.metrics import Meter, serving
+        from exchange.run.metrics import Meter, serving
     except ImportError as error:
         raise Misconfigured(
             Text("指标需要 prometheus-client", "metrics need prometheus-client"),
             hint=Text("pip install 'gov-exchange[metrics]'", "pip install 'gov-exchange[metrics]'"),
         ) from error
-    from exchange.standing import Survey
+    from exchange.run.status import Survey
 
     found = re.search(r"-(\d{1,5})$", node.worker)
     port = section.port + (int(found[1]) if found is not None else 0)

@@ -11,22 +11,22 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from exchange.cli.talk import Talk
+from exchange.cli.output import Talk
 from exchange.errors import Misconfigured, Rejected
-from exchange.seal.register import TITLES, State, Step
+from exchange.seal.eseal.lifecycle import TITLES, State, Step
 from exchange.text import Text
 
 if TYPE_CHECKING:
-    from exchange.custody import Custody
-    from exchange.node import Node
+    from exchange.node.node import Node
+    from exchange.node.seal_administration import Custody
     from exchange.store.rows import SealRow
 
 
 @contextmanager
 def _custody() -> Iterator[Custody]:
-    from exchange.cli.nodes import open_node
-    from exchange.cli.person import actor
-    from exchange.custody import Custody
+    from exchange.cli.actor import actor
+    from exchange.cli.node import open_node
+    from exchange.node.seal_administration import Custody
 
     with open_node() as node:
         yield Custody(node, actor())
@@ -67,7 +67,7 @@ def listing(talk: Talk) -> int:
 
 def _away(node: Node) -> dict[str, Any]:
     """Tell for how long the time-stamping authority has been away, when it is."""
-    from exchange.seal.stamping import read_patience
+    from exchange.seal.pki.stamping import read_patience
 
     state = read_patience(node.patience_file)
     if node.settings.tsa is None or state.since is None:
@@ -93,7 +93,7 @@ def show(talk: Talk, name: str, picture: Path | None) -> int:
 
 
 def _write_picture(row: SealRow, path: Path) -> None:
-    from exchange.seal.structures import read_seal
+    from exchange.seal.eseal.structures import read_seal
 
     if not row.content:
         raise Rejected(
@@ -130,7 +130,7 @@ def request(talk: Talk, name: str, reason: str, number: str) -> int:
 
 def make(talk: Talk, name: str, **options: Any) -> int:
     """Make a pilot's seal."""
-    from exchange.seal.signers import SOFTWARE_KEY_WARNING
+    from exchange.seal.pki.signers import SOFTWARE_KEY_WARNING
 
     with _custody() as custody:
         row, folder = custody.make(name, **options)
@@ -219,8 +219,8 @@ def _told(row: SealRow) -> dict[str, Any]:
     }
     if not row.content:
         return told
-    from exchange.seal.structures import read_seal
-    from exchange.seal.x509 import read_certificate
+    from exchange.seal.eseal.structures import read_seal
+    from exchange.seal.pki.x509 import read_certificate
 
     seal = read_seal(row.content)
     info, maker = seal.info, read_certificate(seal.maker)

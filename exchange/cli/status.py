@@ -7,11 +7,11 @@ from datetime import datetime
 from typing import Any
 
 from exchange.cascade.delivery import State
-from exchange.cli.nodes import open_node
-from exchange.cli.talk import Talk
+from exchange.cli.node import open_node
+from exchange.cli.output import Talk
 from exchange.log import publish_group
-from exchange.node import Node
-from exchange.standing import Standing, Survey
+from exchange.node.node import Node
+from exchange.run.status import Standing, Survey
 from exchange.store.rows import PullRow
 from exchange.text import Text
 

@@ -6,7 +6,7 @@ import importlib.util
 from importlib.metadata import entry_points
 from pathlib import Path
 
-from exchange.connect.border import border
+from exchange.connect.error_map import border
 from exchange.connect.spec import suggest
 from exchange.connect.surface import Connector
 from exchange.errors import Misconfigured

@@ -14,7 +14,7 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from exchange.connect.border import border
+from exchange.connect.error_map import border
 from exchange.connect.spec import describe, parse, secrets_of, settings_model
 from exchange.errors import Misconfigured, Rejected, Transient
 from exchange.text import Text

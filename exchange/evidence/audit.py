@@ -14,6 +14,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
+from exchange import receipt as receipts
 from exchange.errors import Integrity, Transient
 from exchange.evidence.checkpoint import Head, Note, Signers, read_note
 from exchange.evidence.disk import LOCK, PART, Disk
@@ -40,10 +41,9 @@ from exchange.evidence.tiles import (
     split,
     tile_path,
 )
-from exchange.receipt import receipt as receipts
-from exchange.seal import merkle
+from exchange.seal.batch import tree as merkle
 from exchange.seal.checks import Check, Verification
-from exchange.seal.links import Trust
+from exchange.seal.pki.trust import Trust
 from exchange.text import Text
 
 AUDIT_CHECKS: Final[Mapping[str, Text]] = {

@@ -30,14 +30,14 @@ from typing import Final, Literal, Self
 
 from exchange.errors import Integrity, Misconfigured
 from exchange.evidence.tiles import EMPTY, SUITE
-from exchange.seal import merkle
+from exchange.seal.batch import tree as merkle
+from exchange.seal.batch.jcs import MAX_INTEGER
+from exchange.seal.batch.statement import instant, moment
 from exchange.seal.checks import Check
-from exchange.seal.jcs import MAX_INTEGER
-from exchange.seal.links import Judged, Links, Trust, printed
-from exchange.seal.ses import Sealer
-from exchange.seal.statement import instant, moment
-from exchange.seal.suites import Suite, suite_of_curve
-from exchange.seal.x509 import Certificate, read_certificate, verify_with
+from exchange.seal.crypto.suites import Suite, suite_of_curve
+from exchange.seal.eseal.signature import Sealer
+from exchange.seal.pki.trust import Judged, Links, Trust, printed
+from exchange.seal.pki.x509 import Certificate, read_certificate, verify_with
 from exchange.text import Text
 
 MAX_NOTE: Final = 16 * 1024

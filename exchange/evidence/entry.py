@@ -16,9 +16,9 @@ import re
 from dataclasses import asdict, dataclass
 from typing import Literal, Self, get_args
 
-from exchange.seal import jcs
-from exchange.seal.statement import Statement
-from exchange.seal.suites import SM2_SM3
+from exchange.seal.batch import jcs
+from exchange.seal.batch.statement import Statement
+from exchange.seal.crypto.suites import SM2_SM3
 
 Kind = Literal["statement", "receipt"]
 

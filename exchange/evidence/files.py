@@ -17,23 +17,23 @@ from datetime import datetime
 from itertools import pairwise
 from typing import Final, Literal, TypedDict, TypeVar
 
+from exchange import receipt as receipts
 from exchange.errors import ExchangeError, Rejected
 from exchange.evidence.checkpoint import Note, Signers, consistent
 from exchange.evidence.package import Package, unwrap, verify_package
-from exchange.receipt import receipt as receipts
-from exchange.seal import jcs
+from exchange.seal.batch import jcs
+from exchange.seal.batch.container import MAGIC, Container
+from exchange.seal.batch.prove import FORMAT as PROOF
+from exchange.seal.batch.prove import Proof
+from exchange.seal.batch.schema import OPERATION
+from exchange.seal.batch.statement import Statement
+from exchange.seal.batch.verify import verify_batch, verify_proof
 from exchange.seal.checks import Check, Verification, equal
-from exchange.seal.container import MAGIC, Container
-from exchange.seal.esl import verify_seal
-from exchange.seal.links import Trust
-from exchange.seal.prove import FORMAT as PROOF
-from exchange.seal.prove import Proof
-from exchange.seal.schema import OPERATION
-from exchange.seal.ses import check_signature
-from exchange.seal.statement import Statement
-from exchange.seal.structures import read_signature
-from exchange.seal.suites import SM2_SM3, SUITES, suite, suite_of_signature
-from exchange.seal.verify import verify_batch, verify_proof
+from exchange.seal.crypto.suites import SM2_SM3, SUITES, suite, suite_of_signature
+from exchange.seal.eseal.signature import check_signature
+from exchange.seal.eseal.stamp_file import verify_seal
+from exchange.seal.eseal.structures import read_signature
+from exchange.seal.pki.trust import Trust
 from exchange.text import Text
 
 Kind = Literal[

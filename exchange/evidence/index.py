@@ -7,7 +7,7 @@ looks alike is compared in full. There is no file, so it can be neither stale no
 from __future__ import annotations
 
 from exchange.evidence.tiles import WIDTH, Tiles
-from exchange.seal.merkle import HASH_SIZE
+from exchange.seal.batch.tree import HASH_SIZE
 
 _PREFIX = 8
 

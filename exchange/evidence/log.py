@@ -43,9 +43,9 @@ from exchange.evidence.tiles import (
     number_path,
     tile_path,
 )
-from exchange.seal.ses import Sealer
-from exchange.seal.suites import SM2_SM3
-from exchange.seal.x509 import read_certificate
+from exchange.seal.crypto.suites import SM2_SM3
+from exchange.seal.eseal.signature import Sealer
+from exchange.seal.pki.x509 import read_certificate
 from exchange.text import Text
 
 HEAD: Final = "head"

@@ -18,20 +18,22 @@ from functools import partial
 from itertools import takewhile
 from typing import Final, Self, TypeVar
 
+from exchange import receipt as receipts
 from exchange.errors import Integrity, Rejected
 from exchange.evidence.checkpoint import CLOCK_SKEW, Note, Signers, binary, needed
 from exchange.evidence.entry import Entry
 from exchange.evidence.log import Reader
 from exchange.evidence.tiles import SUITE, leaf_hash, split
-from exchange.receipt import receipt as receipts
-from exchange.seal import crl, jcs, merkle
+from exchange.seal.batch import jcs
+from exchange.seal.batch import tree as merkle
+from exchange.seal.batch.prove import Proof
+from exchange.seal.batch.statement import Statement, instant, moment
+from exchange.seal.batch.verify import verify_proof
 from exchange.seal.checks import Check, Verification
-from exchange.seal.links import Trust
-from exchange.seal.prove import Proof
-from exchange.seal.statement import Statement, instant, moment
-from exchange.seal.suites import SUITES
-from exchange.seal.verify import verify_proof
-from exchange.seal.x509 import Certificate, read_certificate, verify_lasting
+from exchange.seal.crypto.suites import SUITES
+from exchange.seal.pki import crl
+from exchange.seal.pki.trust import Trust
+from exchange.seal.pki.x509 import Certificate, read_certificate, verify_lasting
 from exchange.text import Text
 
 FORMAT: Final = "exchange-evidence-1"
@@ -265,8 +267,8 @@ def make_package(
 ) -> bytes:
     """Put the package of one record together; return its file.
 
-    ``proof`` is that of :func:`exchange.seal.prove.prove`, ``receipt`` the province's file for
-    the batch, ``revocation`` CRLs (DER) of the time. The newest witnessed checkpoint is taken.
+    ``proof`` is that of :func:`exchange.seal.batch.prove.prove`, ``receipt`` the province's file
+    for the batch, ``revocation`` CRLs (DER) of the time. The newest witnessed checkpoint is taken.
     Raises Rejected when statement or receipt are not in the log up to there (yet), or are not
     readable.
     """
@@ -317,8 +319,8 @@ def verify_package(data: bytes, *, trust: Trust, province: Trust | None = None) 
     ``trust`` is that in departments and the node, ``province`` that in the province, which
     seals receipts and is the witness (None: the same). The reader's lists and those of the
     package are used alike. Checks: ``package``; those of the proof and the department's seal
-    (:func:`exchange.seal.verify.verify_proof`); ``log.*``; ``checkpoint.*``, ``witness.*``;
-    ``receipt.*`` (:func:`exchange.receipt.receipt.check`); ``certificates``, ``revocation``.
+    (:func:`exchange.seal.batch.verify.verify_proof`); ``log.*``; ``checkpoint.*``, ``witness.*``;
+    ``receipt.*`` (:func:`exchange.receipt.check`); ``certificates``, ``revocation``.
     """
     checks: list[Check] = []
     package = _read(checks, "package", lambda: Package.from_bytes(unwrap(data)))

@@ -21,10 +21,10 @@ from typing import Final, TypeVar
 from exchange.errors import ExchangeError
 from exchange.evidence.files import KINDS, Mark, Verdict
 from exchange.seal.checks import Check
-from exchange.seal.links import Trust
-from exchange.seal.structures import Picture, Seal, read_seal, read_signature
-from exchange.seal.timestamp import read_token
-from exchange.seal.x509 import Certificate, read_certificate
+from exchange.seal.eseal.structures import Picture, Seal, read_seal, read_signature
+from exchange.seal.pki.timestamp import read_token
+from exchange.seal.pki.trust import Trust
+from exchange.seal.pki.x509 import Certificate, read_certificate
 from exchange.text import Text
 
 T = TypeVar("T")

@@ -19,8 +19,8 @@ from functools import lru_cache
 from typing import Final
 
 from exchange.errors import Integrity
-from exchange.seal import merkle
-from exchange.seal.suites import SM2_SM3
+from exchange.seal.batch import tree as merkle
+from exchange.seal.crypto.suites import SM2_SM3
 from exchange.text import Text
 
 SUITE: Final = SM2_SM3

@@ -187,7 +187,7 @@ class Transaction(Protocol):
 
 
 class Log(Protocol):
-    """A driver: ``exchange.log.embedded`` on one machine, ``exchange.log.kafka`` on many."""
+    """A driver: ``exchange.log.embedded.log`` on one machine, ``exchange.log.kafka`` on many."""
 
     def ensure(self, topics: Sequence[Topic]) -> None:
         """Create the topics and partitions that are missing; refuses to change compaction."""

@@ -5,9 +5,9 @@ from __future__ import annotations
 from contextlib import suppress
 from dataclasses import asdict
 
-from exchange.lane import Lane, Numbers, lane_key, numbers_key
 from exchange.log import Fenced
-from exchange.pipeline.house import FENCED_IN_A_ROW, House, state_message
+from exchange.pipeline.context import FENCED_IN_A_ROW, House, state_message
+from exchange.pipeline.partition import Lane, Numbers, lane_key, numbers_key
 from exchange.text import Text
 
 _STEP_SECONDS, _LONGEST_STEP_SECONDS = 0.05, 1.0

@@ -25,12 +25,12 @@ from exchange.log import (
     records_topic,
     sealed_topic,
 )
-from exchange.pipeline.house import FENCED_IN_A_ROW, House
+from exchange.pipeline.context import FENCED_IN_A_ROW, House
+from exchange.pipeline.projection import is_batch
 from exchange.publish.records import Records, cut, key_schema
 from exchange.publish.registry import Schemas
-from exchange.seal.batch import Batch, open_batch
+from exchange.seal.batch.build import Batch, open_batch
 from exchange.text import Text
-from exchange.view import is_batch
 
 _ENTRIES = 8
 _BYTES = 4 * 1024 * 1024

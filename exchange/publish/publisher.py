@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from exchange.errors import ExchangeError, Transient
 from exchange.publish.door import PublishDoor
-from exchange.runner import Outcome
+from exchange.run.runner import Outcome
 
 _IDLE_SECONDS = 0.5
 _MOMENT_SECONDS = 0.2

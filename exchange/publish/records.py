@@ -25,7 +25,7 @@ import numpy as np
 
 from exchange.catalog.canonical import canonical
 from exchange.errors import Rejected
-from exchange.seal.avro import OPERATIONS, Ints, Schema, walk
+from exchange.seal.batch.avro import OPERATIONS, Ints, Schema, walk
 from exchange.text import Text
 
 _DELETE = OPERATIONS.index("D") << 1

@@ -17,9 +17,9 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 from urllib.parse import quote
 
-from exchange.cascade.profiles import Answer, Request
-from exchange.cascade.transport import Limits, Transport
 from exchange.errors import Denied, ExchangeError, Misconfigured, Rejected, Transient
+from exchange.http.message import Request, Response
+from exchange.http.transport import Limits, Transport
 from exchange.settings import RegistrySettings, Settings
 from exchange.text import Text
 
@@ -113,14 +113,14 @@ class Registry:
             return ""
         return _printable("; ".join(map(str, messages))) if isinstance(messages, list) else ""
 
-    def _post(self, path: str, schema: str) -> Answer:
+    def _post(self, path: str, schema: str) -> Response:
         body = json.dumps({"schema": schema, "schemaType": "AVRO"}).encode()
         try:
             return self._transport.post(Request(self._url + path, self._headers, body))
         except ExchangeError as error:
             raise unreachable(error, self._url) from error
 
-    def _number(self, answer: Answer) -> int:
+    def _number(self, answer: Response) -> int:
         """Read a number out of an answer; raises what the answer says instead."""
         status, said = answer.status, _message(answer)
         if status == _OK:
@@ -222,7 +222,7 @@ def _incompatible(subject: str, said: str, differences: str) -> Rejected:
     )
 
 
-def _content(answer: Answer) -> dict[str, Any]:
+def _content(answer: Response) -> dict[str, Any]:
     """Read a JSON object; empty when the answer is none."""
     try:
         content = json.loads(answer.body)
@@ -231,7 +231,7 @@ def _content(answer: Answer) -> dict[str, Any]:
     return content if isinstance(content, dict) else {}
 
 
-def _message(answer: Answer) -> str:
+def _message(answer: Response) -> str:
     return _printable(str(_content(answer).get("message", "")))
 
 

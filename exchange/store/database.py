@@ -11,13 +11,13 @@ from sqlalchemy import create_engine, event, inspect, make_url, text
 
 from exchange.errors import Misconfigured
 from exchange.store.audit import AuditTrail
-from exchange.store.border import border
 from exchange.store.deliveries import Deliveries
-from exchange.store.gateway import Received
 from exchange.store.pulls import Pulls
 from exchange.store.quarantine import Quarantine
 from exchange.store.receipts import Receipts
+from exchange.store.receiver import Received
 from exchange.store.seals import Seals
+from exchange.store.sql_errors import border
 from exchange.store.witnessed import Witnessed
 from exchange.text import Text
 

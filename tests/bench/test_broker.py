@@ -12,9 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from exchange.bench import brokerfiles
-from exchange.bench.broker import VARIABLE, brokers
-from exchange.bench.servers import Missing
+from exchange.devtools.servers import kafka_files as brokerfiles
+from exchange.devtools.servers.kafka import VARIABLE, brokers
+from exchange.devtools.servers.postgres import Missing
 from exchange.errors import Misconfigured, Transient
 from exchange.settings import Settings, load
 
@@ -109,7 +109,7 @@ def test_a_cluster_of_the_environment_serves_but_is_not_ours(
 def test_make_kafka_runs_until_it_is_told_and_keeps_its_data(
     tmp_path: Path, how: signal.Signals
 ) -> None:
-    command = [sys.executable, "-m", "exchange.bench.broker"]
+    command = [sys.executable, "-m", "exchange.devtools.servers.kafka"]
     with subprocess.Popen(
         command, cwd=tmp_path, stdout=subprocess.PIPE, text=True, start_new_session=True
     ) as process:
@@ -157,7 +157,7 @@ def test_artifacts_are_resolved_once_and_seen_whole(tmp_path: Path) -> None:
     )
     maven.chmod(0o755)
     script = (
-        "import os, pathlib; from exchange.bench import brokerfiles\n"
+        "import os, pathlib; from exchange.devtools.bench import brokerfiles\n"
         "place = brokerfiles.machine(os.environ).classpath.removesuffix('/*')\n"
         "print(sorted(os.listdir(place)))\n"
     )

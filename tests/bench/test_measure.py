@@ -11,7 +11,7 @@ import time
 
 import pytest
 
-from exchange.bench import measure
+from exchange.devtools.bench import measure
 from exchange.errors import Misconfigured
 
 BURN = "import sys, time\nwhile time.process_time() < 0.3: pass\n"

@@ -11,9 +11,9 @@ import fastavro
 import psycopg
 import pytest
 
-from exchange.bench import floor, rowpath, table
 from exchange.catalog.avro import avro_schema
 from exchange.catalog.loader import load
+from exchange.devtools.bench import floor, rowpath, table
 from exchange.errors import Misconfigured, Transient
 
 if TYPE_CHECKING:

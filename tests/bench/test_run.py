@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from exchange.bench import suite
-from exchange.bench.run import Run, csv_feed, run
-from exchange.bench.table import write_csv
 from exchange.cli import bench as command
-from exchange.cli.talk import Talk
+from exchange.cli.output import Talk
+from exchange.devtools.bench import suite
+from exchange.devtools.bench.run import Run, csv_feed, run
+from exchange.devtools.bench.table import write_csv
 from exchange.errors import Transient
-from exchange.seal.suites import SUITES
+from exchange.seal.crypto.suites import SUITES
 from exchange.text import Text
 
 if TYPE_CHECKING:
@@ -111,7 +111,7 @@ def test_without_a_server_files_are_measured_and_that_is_said(
 ) -> None:
     monkeypatch.delenv(suite.SERVER, raising=False)
     monkeypatch.setenv("PATH", str(tmp_path))
-    monkeypatch.setattr("exchange.bench.servers.INSTALLED", tmp_path)
+    monkeypatch.setattr("exchange.devtools.servers.postgres.INSTALLED", tmp_path)
     assert command.bench(Talk("en", as_json=True), rows=ROWS, full=False) == 0
     out, told = capsys.readouterr()
     lines = [json.loads(line) for line in out.splitlines()]

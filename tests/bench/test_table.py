@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING
 import polars as pl
 import psycopg
 
-from exchange.bench import table
-from exchange.bench.table import Dirt
 from exchange.catalog.identifiers import is_resident_id, is_uscc
 from exchange.catalog.loader import load
+from exchange.devtools.bench import table
+from exchange.devtools.bench.table import Dirt
 from exchange.validate.seen import Seen
 from exchange.validate.validator import compile_resource
 

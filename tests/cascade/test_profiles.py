@@ -9,18 +9,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from exchange.cascade.delivery import Answered, Blocked, Failed, Outcome, Refused
-from exchange.cascade.profiles import (
-    PROFILES,
-    Answer,
-    Batch,
-    Request,
-    Target,
-    attempt,
-    profile,
-    retry_after,
-)
+from exchange.cascade.profiles import PROFILES, Batch, Target, attempt, profile, retry_after
 from exchange.cascade.signing import Claim, Credentials
 from exchange.errors import Denied, Misconfigured, Transient
+from exchange.http.message import Request, Response
 from exchange.text import Text
 
 NOW = datetime(2026, 11, 23, 1, 2, 3, tzinfo=UTC)
@@ -31,7 +23,7 @@ BATCH = Batch("permits", "2026112300001", "11232700MB0A12345X", b"Obj\x01...")
 
 def outcome(status: int, body: object = None, **headers: str) -> Outcome:
     data = body if isinstance(body, bytes) else json.dumps(body).encode()
-    return NATIONAL.outcome(Answer(status, headers, data), NOW)
+    return NATIONAL.outcome(Response(status, headers, data), NOW)
 
 
 def envelope(code: str, message: str = "", **data: Any) -> dict[str, object]:
@@ -170,7 +162,7 @@ def test_an_unknown_profile_is_named() -> None:
     ("kind", "event"), [(Transient, Failed), (Misconfigured, Blocked), (Denied, Blocked)]
 )
 def test_an_attempt_never_raises_for_trouble(kind: Any, event: type[Outcome]) -> None:
-    def post(_: Request) -> Answer:
+    def post(_: Request) -> Response:
         raise kind(Text("断线", "cut"), hint=Text("等", "wait"))
 
     found = attempt(BATCH, TARGET, profile=NATIONAL, post=post, now=lambda: NOW)
@@ -180,9 +172,9 @@ def test_an_attempt_never_raises_for_trouble(kind: Any, event: type[Outcome]) ->
 
 
 def test_an_attempt_ends_in_the_answer() -> None:
-    def post(request: Request) -> Answer:
+    def post(request: Request) -> Response:
         assert request.body == BATCH.data
-        return Answer(200, {}, json.dumps(RECEIPT).encode())
+        return Response(200, {}, json.dumps(RECEIPT).encode())
 
     found = attempt(BATCH, TARGET, profile=NATIONAL, post=post, now=lambda: NOW)
     assert found == Answered('{"回":"执"}'.encode())

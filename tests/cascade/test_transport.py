@@ -14,9 +14,9 @@ import urllib3.exceptions
 from hypothesis import given
 from hypothesis import strategies as st
 
-from exchange.cascade.profiles import Request
-from exchange.cascade.transport import VERDICTS, Limits, Transport, translate
 from exchange.errors import ExchangeError, Misconfigured, Transient
+from exchange.http.message import Request
+from exchange.http.transport import VERDICTS, Limits, Transport, translate
 from tests.support.sockets import Handler, listening, read_request, reply
 
 SHORT = Limits(connect=1, read=0.5, total=1, answer=4096)

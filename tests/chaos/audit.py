@@ -18,19 +18,19 @@ from typing import Any
 from kafka import KafkaConsumer, TopicPartition
 
 from exchange.cascade.delivery import State
-from exchange.cli.nodes import gateway_settings
+from exchange.cli.node import gateway_settings
 from exchange.errors import ExchangeError
 from exchange.evidence.audit import audit as audit_evidence
 from exchange.evidence.entry import Entry
 from exchange.evidence.log import Reader
 from exchange.log import CURSORS, EVIDENCE, RECEIPTS, quarantine_topic, sealed_topic
 from exchange.log.frames import decode_frame
-from exchange.node import Node
-from exchange.receipt.receipt import Sent
-from exchange.receipt.receipt import check as check_receipt
-from exchange.seal.batch import open_batch
-from exchange.seal.links import Trust
-from exchange.seal.verify import verify_batch
+from exchange.node.node import Node
+from exchange.receipt import Sent
+from exchange.receipt import check as check_receipt
+from exchange.seal.batch.build import open_batch
+from exchange.seal.batch.verify import verify_batch
+from exchange.seal.pki.trust import Trust
 from exchange.store.database import open_store
 from tests.pipeline.place import Place, Record, ids, now
 

@@ -15,10 +15,11 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from exchange.cli import main, nodes
+from exchange.cli import main
+from exchange.cli import node as nodes
 from exchange.log import Consumer, Log, Message
-from exchange.node import Node
-from exchange.pipeline.house import House
+from exchange.node.node import Node
+from exchange.pipeline.context import House
 
 FILE = "planted.txt"
 

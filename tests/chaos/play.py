@@ -20,8 +20,8 @@ from pathlib import Path
 
 from exchange.errors import Transient
 from exchange.log import CURSORS, sealed_topic
-from exchange.node import Node
-from exchange.standing import Survey
+from exchange.node.node import Node
+from exchange.run.status import Survey
 from tests.chaos.audit import Findings, audit
 from tests.chaos.plan import LANES, Track, What, plan
 from tests.chaos.stage import ROOT, Stage, stage, told

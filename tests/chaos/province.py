@@ -11,11 +11,11 @@ import os
 import sys
 from pathlib import Path
 
-from exchange.cli.nodes import gateway_settings
-from exchange.gateway.app import create_app
-from exchange.gateway.files import remove_parts
-from exchange.gateway.serve import serve
-from exchange.node import Node
+from exchange.cli.node import gateway_settings
+from exchange.node.node import Node
+from exchange.receiver.app import create_app
+from exchange.receiver.folder import remove_parts
+from exchange.receiver.serve import serve
 from exchange.store.database import open_store
 from tests.gateway.faults import Fault, FaultyProvince
 from tests.pipeline.place import Place, now

@@ -29,8 +29,8 @@ from pathlib import Path
 from kafka import KafkaAdminClient
 from kafka.errors import KafkaError
 
-from exchange.bench.broker import Cluster, brokers
-from exchange.bench.brokerfiles import Ports, own
+from exchange.devtools.servers.kafka import Cluster, brokers
+from exchange.devtools.servers.kafka_files import Ports, own
 from tests.chaos.plan import FAR, GONE, LANES, WORKERS, Event, What
 from tests.chaos.province import FILE as FAULT
 from tests.chaos.relay import Relay, relaying

@@ -19,11 +19,11 @@ import pytest
 from exchange import settings as settings_room
 from exchange.catalog.identifiers import organisation_check, uscc_check
 from exchange.cli.main import main
-from exchange.cli.nodes import gateway_settings
-from exchange.gateway.app import create_app
-from exchange.gateway.serve import background
-from exchange.newnode import new_node
-from exchange.node import Node
+from exchange.cli.node import gateway_settings
+from exchange.node.node import Node
+from exchange.node.scaffold import new_node
+from exchange.receiver.app import create_app
+from exchange.receiver.serve import background
 from exchange.store.database import open_store
 
 CATALOG = """\

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from exchange.evidence.package import Package, unwrap
-from exchange.seal.der import to_pem
+from exchange.seal.crypto.der import to_pem
 
 VECTORS = Path(__file__).parents[1] / "vectors"
 FORMATS = {

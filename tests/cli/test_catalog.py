@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from exchange.cli.nodes import open_node
+from exchange.cli.node import open_node
 from tests.cli.conftest import CATALOG, Run
 
 

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from exchange.bench.broker import Cluster, brokers
-from exchange.cli.nodes import open_node
+from exchange.cli.node import open_node
+from exchange.devtools.servers.kafka import Cluster, brokers
 from exchange.log import Topic
 from tests.cli.conftest import Answer, Run, grades
 

@@ -5,10 +5,10 @@ from pathlib import Path
 
 import pytest
 
+from exchange.cli.diagnostics import Grade
 from exchange.cli.doctor import SPACE_FAIL, SPACE_WARN, judge_space, judge_validity
-from exchange.cli.finding import Grade
-from exchange.cli.nodes import open_node
-from exchange.pipeline.house import state_message
+from exchange.cli.node import open_node
+from exchange.pipeline.context import state_message
 from tests.cli.conftest import Run, aim, grades
 
 NOW = datetime(2026, 11, 23, tzinfo=UTC)

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from exchange.seal.der import to_pem
+from exchange.seal.crypto.der import to_pem
 from tests.cli.conftest import Run, uscc
 from tests.receipt.seals import make_party
 

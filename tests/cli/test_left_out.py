@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from exchange.cli.main import main
-from exchange.newnode import new_node
+from exchange.node.scaffold import new_node
 
 CATALOG = """\
 version: "1"

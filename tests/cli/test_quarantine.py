@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 from python_calamine import CalamineWorkbook
 
-from exchange.cli.nodes import open_node
+from exchange.cli.node import open_node
 from exchange.log import CURSORS
-from exchange.replay import replay
+from exchange.pipeline.replay import replay
 from exchange.store.rows import NoteRow, PullRow
 from exchange.validate.sheet import read_corrections
 from tests.cli.conftest import Run, Struck, company, uscc, write_companies

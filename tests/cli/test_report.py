@@ -15,12 +15,12 @@ import pytest
 from exchange.evidence import files as kinds
 from exchange.evidence.files import Mark, Verdict
 from exchange.evidence.report import MAX_PICTURE, certificate, picture_source
+from exchange.seal.batch.statement import Statement
 from exchange.seal.checks import Check, Verification
-from exchange.seal.links import Trust
-from exchange.seal.statement import Statement
-from exchange.seal.structures import Picture, read_signature
-from exchange.seal.suites import SM2_SM3
-from exchange.seal.testca import draw_picture, issue, make_seal
+from exchange.seal.crypto.suites import SM2_SM3
+from exchange.seal.eseal.structures import Picture, read_signature
+from exchange.seal.eseal.test_authority import draw_picture, issue, make_seal
+from exchange.seal.pki.trust import Trust
 from exchange.text import Text
 from tests.cli.conftest import Run
 from tests.cli.strangers import FORMATS, Stranger, stranger
@@ -178,7 +178,7 @@ def hostile_verdict() -> Verdict:
 
 
 def _statement() -> bytes:
-    from exchange.seal.container import Container
+    from exchange.seal.batch.container import Container
 
     return Container.from_bytes(sealed().data).statement
 

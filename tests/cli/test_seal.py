@@ -10,15 +10,15 @@ from xml.etree import ElementTree as ET
 
 import pytest
 
-from exchange.cli.nodes import open_node
-from exchange.seal.esl import verify_seal
-from exchange.seal.folder import read_certificates, read_eseal, write_seal_folder
-from exchange.seal.pilot import make_unit_seal
-from exchange.seal.structures import read_seal
-from exchange.seal.suites import SM2_SM3
-from exchange.seal.testca import make_authority
-from exchange.seal.timestamp import TsaPatience
-from exchange.seal.verify import verify_batch
+from exchange.cli.node import open_node
+from exchange.seal.batch.verify import verify_batch
+from exchange.seal.crypto.suites import SM2_SM3
+from exchange.seal.eseal.folder import read_certificates, read_eseal, write_seal_folder
+from exchange.seal.eseal.pilot import make_unit_seal
+from exchange.seal.eseal.stamp_file import verify_seal
+from exchange.seal.eseal.structures import read_seal
+from exchange.seal.eseal.test_authority import make_authority
+from exchange.seal.pki.timestamp import TsaPatience
 from tests.cli.conftest import SOURCES, Run, company, write_companies
 
 CATALOG = Path(__file__).parents[2] / "catalog.yaml"

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from exchange.log import raw_topic
-from exchange.node import Node
-from exchange.standing import Survey
+from exchange.node.node import Node
+from exchange.run.status import Survey
 from exchange.store.rows import PullRow
 from tests.cli.conftest import Run, serving
 from tests.pipeline.place import Place, records

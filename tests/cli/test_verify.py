@@ -16,8 +16,8 @@ import pytest
 
 from exchange.evidence.checkpoint import Head, Note, sign
 from exchange.evidence.log import EvidenceLog
-from exchange.seal.batch import SealedBatch, build
-from exchange.seal.der import to_pem
+from exchange.seal.batch.build import SealedBatch, build
+from exchange.seal.crypto.der import to_pem
 from tests.cli.conftest import Run
 from tests.cli.strangers import FORMATS, VECTORS, Stranger, stranger, write_proof
 from tests.evidence.samples import entries, open_log, party, witness

@@ -18,9 +18,9 @@ import pytest
 from exchange.cli.run import Stop, _reach
 from exchange.errors import Transient
 from exchange.log import Log
-from exchange.node import Node
+from exchange.node.node import Node
+from exchange.run.supervisor import Backoff, Crew, worst
 from exchange.text import Text
-from exchange.workers import Backoff, Crew, worst
 from tests.cli.conftest import Run
 from tests.pipeline.place import Place, audit, records, settle
 from tests.support.nodes import add

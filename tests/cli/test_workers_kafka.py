@@ -8,8 +8,8 @@ import socket
 from pathlib import Path
 from typing import Any
 
-from exchange.bench.broker import brokers
-from exchange.bench.servers import free_port
+from exchange.devtools.servers.kafka import brokers
+from exchange.devtools.servers.postgres import free_port
 from tests.pipeline.place import Place, audit, records, settle
 from tests.support.nodes import add, command
 from tests.support.processes import Parent, alive, delivered, running, scheduled, wait_for

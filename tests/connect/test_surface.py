@@ -27,8 +27,8 @@ from exchange.connect import (
     installed,
     slices,
 )
-from exchange.connect.border import BORDER
 from exchange.connect.conformance import CHECKS, Case
+from exchange.connect.error_map import BORDER
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

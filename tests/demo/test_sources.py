@@ -19,9 +19,9 @@ import pytest
 from python_calamine import CalamineWorkbook
 
 from exchange.catalog.loader import load
-from exchange.demo import data
-from exchange.demo.dirt import Dirt
-from exchange.demo.sources import DIVISIONS, DemoSources, write_sources
+from exchange.devtools.demo import data
+from exchange.devtools.demo.dirt import Dirt
+from exchange.devtools.demo.sources import DIVISIONS, DemoSources, write_sources
 from exchange.errors import Misconfigured
 from exchange.validate.seen import Seen
 from exchange.validate.validator import compile_resource

@@ -13,10 +13,10 @@ from pathlib import Path
 from exchange.evidence.entry import Entry
 from exchange.evidence.log import Reader
 from exchange.evidence.package import make_package
-from exchange.receipt.receipt import issue
-from exchange.seal.der import to_pem
-from exchange.seal.prove import Proof
-from exchange.seal.statement import Statement, instant
+from exchange.receipt import issue
+from exchange.seal.batch.prove import Proof
+from exchange.seal.batch.statement import Statement, instant
+from exchange.seal.crypto.der import to_pem
 from tests.evidence.samples import entries, open_log, party, witness
 from tests.receipt.seals import NOW, receipt_of
 

@@ -9,8 +9,8 @@ from pathlib import Path
 from exchange.evidence.checkpoint import Note, cosign
 from exchange.evidence.entry import Entry
 from exchange.evidence.log import EvidenceLog
-from exchange.seal.links import Trust
-from exchange.seal.suites import SM2_SM3, Suite
+from exchange.seal.crypto.suites import SM2_SM3, Suite
+from exchange.seal.pki.trust import Trust
 from tests.receipt.seals import NOW, Party, make_party
 
 ORIGIN = "data.dxal.example/evidence"

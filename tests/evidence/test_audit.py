@@ -10,7 +10,7 @@ import pytest
 from exchange.evidence.audit import AUDIT_CHECKS, audit
 from exchange.evidence.checkpoint import Note, Signed, sign
 from exchange.evidence.tiles import EMPTY, pack
-from exchange.receipt.receipt import issue
+from exchange.receipt import issue
 from exchange.seal.checks import Verification
 from tests.evidence.samples import (
     ORIGIN,

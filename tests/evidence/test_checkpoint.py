@@ -20,9 +20,9 @@ from exchange.evidence.checkpoint import (
     sign,
 )
 from exchange.evidence.tiles import EMPTY
-from exchange.seal.links import Trust
-from exchange.seal.suites import ECDSA_P256_SHA256, SM2_SM3, Suite
-from exchange.seal.x509 import read_certificate, verify_with
+from exchange.seal.crypto.suites import ECDSA_P256_SHA256, SM2_SM3, Suite
+from exchange.seal.pki.trust import Trust
+from exchange.seal.pki.x509 import read_certificate, verify_with
 from tests.evidence.samples import ORIGIN, digest, entries, mth, open_log, party, proof, trust
 from tests.receipt.seals import NOW, Party
 

@@ -13,8 +13,8 @@ import pytest
 from exchange.evidence.audit import AUDIT_CHECKS, audit
 from exchange.evidence.log import Reader
 from exchange.evidence.package import verify_package
-from exchange.seal.der import from_pem
-from exchange.seal.links import Trust
+from exchange.seal.crypto.der import from_pem
+from exchange.seal.pki.trust import Trust
 from tests.evidence.make_vectors import FIRST, FOLDER, SIZE, VECTORS
 from tests.evidence.samples import ORIGIN, entry, mth
 

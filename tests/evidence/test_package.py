@@ -22,13 +22,13 @@ from exchange.evidence.package import (
     verify_package,
     wrap,
 )
-from exchange.receipt.receipt import issue
-from exchange.seal import jcs
+from exchange.receipt import issue
+from exchange.seal.batch import jcs
+from exchange.seal.batch.prove import prove
+from exchange.seal.batch.statement import Statement
 from exchange.seal.checks import Verification
-from exchange.seal.links import Trust
-from exchange.seal.prove import prove
-from exchange.seal.statement import Statement
-from exchange.seal.structures import read_signature
+from exchange.seal.eseal.structures import read_signature
+from exchange.seal.pki.trust import Trust
 from tests.evidence.samples import entries, open_log, party, trust, witness
 from tests.receipt.seals import receipt_of
 from tests.seal.samples import NOW, sealed, sealers

@@ -23,7 +23,7 @@ from exchange.evidence.tiles import (
     tile_path,
     unpack,
 )
-from exchange.seal import merkle
+from exchange.seal.batch import tree as merkle
 from tests.evidence.samples import digest, mth, path, proof
 
 SIZES = 1100

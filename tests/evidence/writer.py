@@ -18,8 +18,8 @@ from typing import Any
 
 from exchange.errors import Transient
 from exchange.evidence.log import EvidenceLog
-from exchange.seal.ses import Sealer
-from exchange.seal.suites import SM2_SM3, Suite
+from exchange.seal.crypto.suites import SM2_SM3, Suite
+from exchange.seal.eseal.signature import Sealer
 from tests.evidence.samples import ORIGIN, entries
 from tests.receipt.seals import NOW
 

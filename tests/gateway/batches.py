@@ -9,10 +9,10 @@ from datetime import datetime
 import polars as pl
 
 from exchange.cascade.profiles import Batch
-from exchange.seal.avro import parse_schema
-from exchange.seal.batch import BatchFacts, SealedBatch, build, pack
-from exchange.seal.columns import encode
-from exchange.seal.ses import Sealer
+from exchange.seal.batch.avro import parse_schema
+from exchange.seal.batch.build import BatchFacts, SealedBatch, build, pack
+from exchange.seal.batch.columns import encode
+from exchange.seal.eseal.signature import Sealer
 from tests.receipt.seals import NOW
 
 SCHEMA = parse_schema(

@@ -16,8 +16,8 @@ from enum import StrEnum
 from typing import Any
 from urllib.parse import urlsplit
 
-from exchange.receipt.receipt import Receipt, issue, read
-from exchange.seal.ses import Sealer
+from exchange.receipt import Receipt, issue, read
+from exchange.seal.eseal.signature import Sealer
 from tests.receipt.seals import NOW
 from tests.support.sockets import Handler, read_request
 

@@ -16,10 +16,10 @@ from fastapi import FastAPI
 from exchange.cascade.delivery import Outcome
 from exchange.cascade.profiles import Batch, Target, attempt, profile
 from exchange.cascade.signing import Credentials
-from exchange.cascade.transport import Limits, Transport
-from exchange.gateway.app import create_app
-from exchange.gateway.serve import background
-from exchange.gateway.settings import GatewaySettings
+from exchange.http.transport import Limits, Transport
+from exchange.receiver.app import create_app
+from exchange.receiver.options import GatewaySettings
+from exchange.receiver.serve import background
 from exchange.store.database import Store, open_store
 from tests.receipt.seals import NOW, Party, make_party
 

@@ -7,8 +7,8 @@ import sys
 from datetime import UTC, datetime
 from pathlib import Path
 
-from exchange.gateway.serve import run_gateway
-from exchange.seal.folder import open_sealer, read_certificates
+from exchange.receiver.serve import run_gateway
+from exchange.seal.eseal.folder import open_sealer, read_certificates
 from tests.gateway.province import make_settings
 
 

@@ -26,8 +26,8 @@ from exchange.cascade.delivery import (
     decide,
 )
 from exchange.cascade.profiles import Target, attempt, profile
-from exchange.cascade.transport import Limits, Transport
-from exchange.receipt.receipt import Sent, check, read
+from exchange.http.transport import Limits, Transport
+from exchange.receipt import Sent, check, read
 from tests.gateway.batches import make_batch, outgoing
 from tests.gateway.faults import Fault, FaultyProvince, answering_twice
 from tests.gateway.province import CREDENTIALS, PREFECTURE, PROVINCE, Node, Province, node

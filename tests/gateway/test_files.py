@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from exchange.gateway.files import remove_parts, write_durably
+from exchange.receiver.folder import remove_parts, write_durably
 from tests.support.files import files_at_most
 
 

@@ -17,9 +17,9 @@ from exchange.cascade.delivery import Answered, Blocked, Failed, Refused
 from exchange.cascade.profiles import Batch, National, Target
 from exchange.cascade.signing import signed_headers
 from exchange.errors import Misconfigured
-from exchange.gateway.app import create_app
-from exchange.receipt.receipt import Sent, check, read
-from exchange.seal.suites import ECDSA_P256_SHA256
+from exchange.receipt import Sent, check, read
+from exchange.receiver.app import create_app
+from exchange.seal.crypto.suites import ECDSA_P256_SHA256
 from tests.gateway.batches import make_batch, outgoing
 from tests.gateway.province import (
     CREDENTIALS,

@@ -18,15 +18,15 @@ import trustme
 
 from exchange.cascade.delivery import Answered, Failed, Outcome
 from exchange.cascade.profiles import Target, attempt, profile
-from exchange.cascade.transport import Transport
 from exchange.errors import Misconfigured, Transient
-from exchange.gateway.serve import _listen, background, serve
-from exchange.gateway.settings import Tls
-from exchange.receipt.receipt import Sent, check
-from exchange.seal.der import to_pem
-from exchange.seal.folder import write_seal_folder
-from exchange.seal.suites import SM2_SM3
-from exchange.seal.testca import issue, make_authority, make_seal
+from exchange.http.transport import Transport
+from exchange.receipt import Sent, check
+from exchange.receiver.options import Tls
+from exchange.receiver.serve import _listen, background, serve
+from exchange.seal.crypto.der import to_pem
+from exchange.seal.crypto.suites import SM2_SM3
+from exchange.seal.eseal.folder import write_seal_folder
+from exchange.seal.eseal.test_authority import issue, make_authority, make_seal
 from tests.gateway.batches import make_batch, outgoing
 from tests.gateway.province import CREDENTIALS, PREFECTURE, Node, Province
 from tests.receipt.seals import NOW, Party, make_party

@@ -31,15 +31,15 @@ from exchange.evidence import files
 from exchange.evidence.audit import audit
 from exchange.evidence.log import Reader
 from exchange.evidence.package import make_package, wrap
-from exchange.seal import merkle
-from exchange.seal.container import Container, compress, decompress
-from exchange.seal.der import from_pem
-from exchange.seal.links import Trust
-from exchange.seal.prove import prove
-from exchange.seal.ses import Sealer
-from exchange.seal.structures import write_signed, write_to_sign
-from exchange.seal.suites import SUITES
-from exchange.seal.testca import ISSUING, SIGNING, issue, make_authority, make_seal
+from exchange.seal.batch import tree as merkle
+from exchange.seal.batch.container import Container, compress, decompress
+from exchange.seal.batch.prove import prove
+from exchange.seal.crypto.der import from_pem
+from exchange.seal.crypto.suites import SUITES
+from exchange.seal.eseal.signature import Sealer
+from exchange.seal.eseal.structures import write_signed, write_to_sign
+from exchange.seal.eseal.test_authority import ISSUING, SIGNING, issue, make_authority, make_seal
+from exchange.seal.pki.trust import Trust
 from tests.independent import sealed_batch, verifier
 from tests.seal.samples import NOW, SEED, sealed, sealers
 

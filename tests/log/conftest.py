@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from exchange.bench.broker import Cluster
+    from exchange.devtools.servers.kafka import Cluster
 
 
 def pytest_itemcollected(item: pytest.Item) -> None:

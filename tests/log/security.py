@@ -24,7 +24,7 @@ from kafka.admin import (
     ResourceType,
 )
 
-from exchange.bench.broker import Cluster, Security
+from exchange.devtools.servers.kafka import Cluster, Security
 from exchange.settings import KafkaSettings
 
 ADMIN = "admin"

@@ -22,7 +22,7 @@ from hypothesis.stateful import (
 
 from exchange.errors import ExchangeError
 from exchange.log import Entry, Log, Message, Topic
-from exchange.log.embedded import EmbeddedLog
+from exchange.log.embedded.log import EmbeddedLog
 from tests.log.contract import LogContract, Opener
 from tests.log.model import Medium, MemoryLog
 

@@ -19,8 +19,8 @@ import pytest
 
 from exchange.errors import Denied, ExchangeError, Integrity, Misconfigured, Transient
 from exchange.log import Fenced, Message, Topic
-from exchange.log.embedded import EmbeddedLog
-from exchange.log.sqlite import OS_VERDICTS, VERDICTS, border
+from exchange.log.embedded.log import EmbeddedLog
+from exchange.log.embedded.sqlite import OS_VERDICTS, VERDICTS, border
 from tests.log.contract import put, take, values
 
 if TYPE_CHECKING:

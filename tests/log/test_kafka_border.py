@@ -12,7 +12,7 @@ from kafka import errors
 
 from exchange.errors import Denied, ExchangeError, Integrity, Misconfigured, Rejected, Transient
 from exchange.log import Fenced
-from exchange.log.kafka.border import VERDICTS, border, translate
+from exchange.log.kafka.kafka_errors import VERDICTS, border, translate
 from exchange.text import Text
 
 WHAT = Text("写入", "writing")

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from exchange.bench.broker import brokers
+from exchange.devtools.servers.kafka import brokers
 from exchange.log import Message, Topic
 from exchange.log.kafka import KafkaLog
 from exchange.settings import KafkaSettings

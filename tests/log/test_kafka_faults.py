@@ -16,12 +16,12 @@ import pytest
 from kafka import KafkaProducer
 from kafka.admin import ConfigResource, ConfigResourceType
 
-from exchange.bench.broker import Cluster, brokers
+from exchange.devtools.servers.kafka import Cluster, brokers
 from exchange.errors import Integrity, Misconfigured, Rejected, Transient
 from exchange.log import CURSORS, Fenced, Message, Topic
 from exchange.log.kafka import KafkaLog
 from exchange.log.kafka.producers import Record
-from exchange.node import Node
+from exchange.node.node import Node
 from exchange.settings import KafkaSettings, load
 from tests.log.contract import fresh, put, take, values
 from tests.support.sockets import listening
@@ -321,7 +321,7 @@ def test_a_client_that_is_not_installed(tmp_path: Path) -> None:
         "import sys; sys.modules['kafka'] = None\n"
         "from pathlib import Path\n"
         "from exchange.errors import Misconfigured\n"
-        "from exchange.node import Node\n"
+        "from exchange.node.node import Node\n"
         "from exchange.settings import load\n"
         f"with Node(load(Path({str(file)!r}))) as node:\n"
         "    try:\n"

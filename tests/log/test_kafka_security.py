@@ -18,7 +18,7 @@ from kafka.admin import (
     ResourceType,
 )
 
-from exchange.bench.broker import Cluster, Security, brokers
+from exchange.devtools.servers.kafka import Cluster, Security, brokers
 from exchange.errors import Denied, ExchangeError, Misconfigured
 from exchange.log import Message, Topic
 from exchange.log.kafka import KafkaLog

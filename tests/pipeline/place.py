@@ -27,25 +27,25 @@ import fastavro
 import polars as pl
 
 from exchange.cascade.delivery import Policy, State
-from exchange.cli.nodes import gateway_settings
+from exchange.cli.node import gateway_settings
 from exchange.errors import ExchangeError
 from exchange.evidence.audit import audit as audit_evidence
 from exchange.evidence.entry import Entry as EvidenceEntry
 from exchange.evidence.log import Reader
-from exchange.gateway.app import create_app
-from exchange.gateway.files import remove_parts
-from exchange.gateway.serve import background, serve
 from exchange.log import RECEIPTS, Entry, Log, quarantine_topic, raw_topic, sealed_topic
 from exchange.log.frames import decode_frame
-from exchange.newnode import new_node
-from exchange.node import Node
-from exchange.receipt.receipt import Sent
-from exchange.receipt.receipt import check as check_receipt
-from exchange.runner import ROOMS, Runner
-from exchange.seal.batch import open_batch
-from exchange.seal.links import Trust
-from exchange.seal.ses import Sealer
-from exchange.seal.verify import verify_batch
+from exchange.node.node import Node
+from exchange.node.scaffold import new_node
+from exchange.receipt import Sent
+from exchange.receipt import check as check_receipt
+from exchange.receiver.app import create_app
+from exchange.receiver.folder import remove_parts
+from exchange.receiver.serve import background, serve
+from exchange.run.runner import ROOMS, Runner
+from exchange.seal.batch.build import open_batch
+from exchange.seal.batch.verify import verify_batch
+from exchange.seal.eseal.signature import Sealer
+from exchange.seal.pki.trust import Trust
 from exchange.settings import Settings, load
 from exchange.store.database import open_store
 
@@ -263,9 +263,9 @@ def _context() -> ForkServerContext:
             "exchange.connectors.sql",
             "exchange.connectors.files",
             "exchange.connectors.sql.universal",
-            "exchange.log.embedded",
+            "exchange.log.embedded.log",
             "alembic.command",
-            "exchange.cascade.transport",
+            "exchange.http.transport",
         ]
     )
     return context

@@ -22,11 +22,11 @@ import pytest
 from exchange.errors import Denied, Integrity, Misconfigured, Rejected, Transient
 from exchange.log import Message, quarantine_topic, raw_topic, sealed_topic
 from exchange.log.frames import decode_frame
-from exchange.node import Node
-from exchange.pipeline.pulling import PullDoor
-from exchange.pipeline.sealing import release
-from exchange.runner import ROOMS, Outcome, Runner
-from exchange.seal.batch import open_batch
+from exchange.node.node import Node
+from exchange.pipeline.pull import PullDoor
+from exchange.pipeline.seal import release
+from exchange.run.runner import ROOMS, Outcome, Runner
+from exchange.seal.batch.build import open_batch
 from exchange.store.rows import DeliveryRow
 from exchange.text import Text
 from tests.pipeline.place import (

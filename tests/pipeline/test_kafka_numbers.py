@@ -9,12 +9,12 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from threading import Barrier
 
-from exchange.bench.broker import Cluster
+from exchange.devtools.servers.kafka import Cluster
 from exchange.errors import Transient
-from exchange.lane import BLOCK, Lane
 from exchange.log import Fenced
-from exchange.pipeline.house import House
+from exchange.pipeline.context import House
 from exchange.pipeline.numbers import take_numbers
+from exchange.pipeline.partition import BLOCK, Lane
 from tests.publish.conftest import kafka_log
 from tests.publish.place import catalog
 

@@ -15,16 +15,16 @@ from itertools import count
 import pytest
 import trustme
 
-from exchange.bench.broker import brokers
+from exchange.devtools.servers.kafka import brokers
 from exchange.errors import Denied, ExchangeError
 from exchange.log import Message, Topic, sealed_topic
 from exchange.log.kafka import KafkaLog
-from exchange.node import Node
-from exchange.pipeline.sealing import release
-from exchange.replay import replay
-from exchange.runner import Runner
+from exchange.node.node import Node
+from exchange.pipeline.replay import replay
+from exchange.pipeline.seal import release
+from exchange.run.runner import Runner
+from exchange.run.status import Survey
 from exchange.settings import load
-from exchange.standing import Survey
 from tests.log.security import ADMIN, Guarded, documented, grant, revoke, secret, security
 from tests.pipeline.place import EAGER, Place, catalog, records, source, write_csv
 

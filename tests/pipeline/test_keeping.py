@@ -11,9 +11,9 @@ import pytest
 from exchange.errors import Integrity
 from exchange.evidence.entry import Entry
 from exchange.evidence.log import EvidenceLog, Reader
-from exchange.keeping import EvidenceDoor
 from exchange.log import EVIDENCE, Message
-from exchange.runner import Runner
+from exchange.pipeline.evidence import EvidenceDoor
+from exchange.run.runner import Runner
 from tests.pipeline.place import EAGER, Place, audit, records
 from tests.support.nodes import add, make
 

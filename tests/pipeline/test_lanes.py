@@ -14,11 +14,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from exchange.errors import Misconfigured, Transient
-from exchange.lane import BLOCK, Lane, Numbers
 from exchange.log import RECEIPTS, Message, quarantine_topic, raw_topic, sealed_topic
-from exchange.pipeline.pulling import spread
-from exchange.replay import replay, waiting
-from exchange.runner import Runner
+from exchange.pipeline.partition import BLOCK, Lane, Numbers
+from exchange.pipeline.pull import spread
+from exchange.pipeline.replay import replay, waiting
+from exchange.run.runner import Runner
 from exchange.store.rows import DeliveryRow
 from exchange.validate.quarantine import UNREADABLE, show
 from tests.pipeline.place import (

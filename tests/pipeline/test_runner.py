@@ -16,10 +16,10 @@ import pytest
 
 from exchange.errors import ExchangeError, Integrity, Rejected, Transient
 from exchange.log import Log, raw_topic
-from exchange.pipeline.delivering import retry
-from exchange.pipeline.house import state_message
-from exchange.pipeline.sealing import release
-from exchange.runner import ROOMS, Runner, Schedule
+from exchange.pipeline.context import state_message
+from exchange.pipeline.deliver import retry
+from exchange.pipeline.seal import release
+from exchange.run.runner import ROOMS, Runner, Schedule
 from exchange.text import Text
 from tests.gateway.faults import Fault
 from tests.pipeline.place import (

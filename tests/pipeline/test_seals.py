@@ -13,16 +13,16 @@ from typing import Self
 
 import pytest
 
-from exchange.custody import Custody
 from exchange.errors import Denied, ExchangeError
 from exchange.log import sealed_topic
-from exchange.node import Node
-from exchange.runner import Runner
-from exchange.seal.batch import open_batch
-from exchange.seal.container import Container
-from exchange.seal.folder import Key, read_certificates
-from exchange.seal.register import Step
-from exchange.seal.structures import read_signature
+from exchange.node.node import Node
+from exchange.node.seal_administration import Custody
+from exchange.run.runner import Runner
+from exchange.seal.batch.build import open_batch
+from exchange.seal.batch.container import Container
+from exchange.seal.eseal.folder import Key, read_certificates
+from exchange.seal.eseal.lifecycle import Step
+from exchange.seal.eseal.structures import read_signature
 from tests.pipeline.place import (
     EAGER,
     Place,

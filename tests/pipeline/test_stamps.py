@@ -11,14 +11,14 @@ import pytest
 
 from exchange.errors import Transient
 from exchange.log import sealed_topic
-from exchange.runner import ROOMS, Outcome, Runner
-from exchange.seal.container import Container
-from exchange.seal.der import to_pem
-from exchange.seal.stamping import read_patience
-from exchange.seal.structures import read_signature
-from exchange.seal.suites import ECDSA_P256_SHA256
-from exchange.seal.testca import STAMPING, issue, make_authority
-from exchange.seal.verify import verify_batch
+from exchange.run.runner import ROOMS, Outcome, Runner
+from exchange.seal.batch.container import Container
+from exchange.seal.batch.verify import verify_batch
+from exchange.seal.crypto.der import to_pem
+from exchange.seal.crypto.suites import ECDSA_P256_SHA256
+from exchange.seal.eseal.structures import read_signature
+from exchange.seal.eseal.test_authority import STAMPING, issue, make_authority
+from exchange.seal.pki.stamping import read_patience
 from tests.pipeline.place import EAGER, Place, audit, catalog, entries, records, source, write_table
 from tests.seal.tsa import Stamper, Tsa, serving
 

@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from exchange.bench.broker import Cluster
 from exchange.catalog.model import Catalog, Resource
+from exchange.devtools.servers.kafka import Cluster
 from exchange.log import CURSORS, Topic, records_topic
 from exchange.log.kafka import KafkaLog
-from exchange.pipeline.house import House
+from exchange.pipeline.context import House
 from exchange.publish.door import PublishDoor
 from exchange.publish.registry import Registry, connect
 from exchange.settings import KafkaSettings, NodeIdentity, RegistrySettings, Settings

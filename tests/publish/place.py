@@ -18,11 +18,11 @@ from exchange.catalog.avro import schema_text
 from exchange.catalog.loader import loads
 from exchange.catalog.model import Catalog, Resource
 from exchange.log import Log, Message, sealed_topic
-from exchange.pipeline.house import House
+from exchange.pipeline.context import House
 from exchange.publish.door import PublishDoor
-from exchange.seal.avro import parse_schema
-from exchange.seal.batch import BatchFacts, build, pack
-from exchange.seal.columns import encode, frame_schema
+from exchange.seal.batch.avro import parse_schema
+from exchange.seal.batch.build import BatchFacts, build, pack
+from exchange.seal.batch.columns import encode, frame_schema
 from tests.seal.samples import FACTS, sealers
 
 CATALOG = """\

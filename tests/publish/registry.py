@@ -25,7 +25,7 @@ from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 
-from exchange.gateway.serve import background
+from exchange.receiver.serve import background
 from tests.publish.avro import differences
 
 VARIABLE = "EXCHANGE_TEST_REGISTRY"

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from exchange.bench.broker import Cluster
+from exchange.devtools.servers.kafka import Cluster
 from exchange.log import records_topic
 from tests.cli.conftest import Run, run
 from tests.pipeline.place import Place, records, run_once

@@ -12,13 +12,13 @@ import fastavro
 import pytest
 from kafka.partitioner.default import murmur2
 
-from exchange.bench.publishing import publish_rate
+from exchange.devtools.bench.publishing import publish_rate
 from exchange.errors import Integrity, Misconfigured, Rejected, Transient
 from exchange.log import Message, publish_group, sealed_topic
 from exchange.publish.door import PublishDoor, check_readable
 from exchange.publish.publisher import Publisher
 from exchange.publish.registry import FRESH_SECONDS
-from exchange.seal.batch import open_batch
+from exchange.seal.batch.build import open_batch
 from tests.publish.conftest import Stage, client, kafka_log
 from tests.publish.place import Change, append, by_key, catalog, changes, drain, expected, sealed
 

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from exchange.log.kafka.producers import _Producer
-from exchange.pipeline.house import House
+from exchange.pipeline.context import House
 from exchange.publish.door import PublishDoor
 from tests.pipeline.place import Striker, finish, start
 from tests.publish import place

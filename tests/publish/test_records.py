@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 
 from exchange.errors import Rejected
 from exchange.publish.records import Records, cut, key_schema
-from exchange.seal.avro import Malformed, Schema
-from exchange.seal.columns import encode
+from exchange.seal.batch.avro import Malformed, Schema
+from exchange.seal.batch.columns import encode
 from tests.seal.samples import SCHEMA
 from tests.seal.samples import frame as sample
 from tests.seal.tables import by_fastavro, frame_of, schema_of, tables

@@ -7,11 +7,11 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from exchange.receipt.receipt import Receipt, Sent
-from exchange.seal.ses import Sealer
-from exchange.seal.statement import Statement, instant
-from exchange.seal.suites import SM2_SM3, Suite
-from exchange.seal.testca import issue, make_authority, make_seal
+from exchange.receipt import Receipt, Sent
+from exchange.seal.batch.statement import Statement, instant
+from exchange.seal.crypto.suites import SM2_SM3, Suite
+from exchange.seal.eseal.signature import Sealer
+from exchange.seal.eseal.test_authority import issue, make_authority, make_seal
 
 NOW = datetime(2026, 11, 23, 1, 2, 3, 4000, tzinfo=UTC)
 

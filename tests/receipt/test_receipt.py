@@ -11,10 +11,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from exchange.errors import Integrity, Misconfigured
-from exchange.receipt.receipt import MAX_BYTES, Receipt, Sent, check, issue, read
-from exchange.seal import jcs
-from exchange.seal.statement import instant
-from exchange.seal.suites import ECDSA_P256_SHA256, SM2_SM3, Suite
+from exchange.receipt import MAX_BYTES, Receipt, Sent, check, issue, read
+from exchange.seal.batch import jcs
+from exchange.seal.batch.statement import instant
+from exchange.seal.crypto.suites import ECDSA_P256_SHA256, SM2_SM3, Suite
 from tests.receipt.seals import NOW, RECEIPT, STATEMENT, Party, make_party
 
 SENT = Sent.of(STATEMENT)

@@ -15,12 +15,12 @@ from pathlib import Path
 
 from asn1crypto import core
 
-from exchange.seal import structures
-from exchange.seal.der import sequence
-from exchange.seal.ses import Sealer
-from exchange.seal.structures import read_signature
-from exchange.seal.suites import SUITES, Suite
-from exchange.seal.testca import Revoked, make_crl, make_seal
+from exchange.seal.crypto.der import sequence
+from exchange.seal.crypto.suites import SUITES, Suite
+from exchange.seal.eseal import structures
+from exchange.seal.eseal.signature import Sealer
+from exchange.seal.eseal.structures import read_signature
+from exchange.seal.eseal.test_authority import Revoked, make_crl, make_seal
 from tests.seal.parties import CONTENT, NAME, NOW, URN, parties
 from tests.seal.tsa import Stamper, tsa
 

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from exchange.seal.der import to_pem
-from exchange.seal.prove import prove
-from exchange.seal.suites import SUITES
+from exchange.seal.batch.prove import prove
+from exchange.seal.crypto.der import to_pem
+from exchange.seal.crypto.suites import SUITES
 from tests.seal.samples import sealed, sealers
 
 FOLDER = Path(__file__).parent.parent / "vectors/batch"

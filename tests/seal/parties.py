@@ -11,9 +11,9 @@ from functools import cache
 from pathlib import Path
 
 from exchange.seal.checks import Check
-from exchange.seal.ses import Sealer, check_signature
-from exchange.seal.suites import Suite
-from exchange.seal.testca import (
+from exchange.seal.crypto.suites import Suite
+from exchange.seal.eseal.signature import Sealer, check_signature
+from exchange.seal.eseal.test_authority import (
     ISSUING,
     Authority,
     issue,

@@ -11,12 +11,12 @@ from typing import Any
 
 import polars as pl
 
-from exchange.seal.avro import Schema, parse_schema
-from exchange.seal.batch import BatchFacts, Packed, SealedBatch, build, pack
-from exchange.seal.columns import encode, frame_schema
-from exchange.seal.ses import Sealer
-from exchange.seal.suites import SUITES
-from exchange.seal.testca import ISSUING, issue, make_authority, make_seal
+from exchange.seal.batch.avro import Schema, parse_schema
+from exchange.seal.batch.build import BatchFacts, Packed, SealedBatch, build, pack
+from exchange.seal.batch.columns import encode, frame_schema
+from exchange.seal.crypto.suites import SUITES
+from exchange.seal.eseal.signature import Sealer
+from exchange.seal.eseal.test_authority import ISSUING, issue, make_authority, make_seal
 
 NOW = datetime(2026, 11, 23, 1, 2, 3, 4000, UTC)
 SEED = bytes(range(16))

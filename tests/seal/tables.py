@@ -13,8 +13,8 @@ import polars as pl
 import pyarrow as pa
 from hypothesis import strategies as st
 
-from exchange.seal.avro import Schema, parse_schema
-from exchange.seal.columns import frame_schema
+from exchange.seal.batch.avro import Schema, parse_schema
+from exchange.seal.batch.columns import frame_schema
 
 Row: TypeAlias = "dict[str, Any]"
 

@@ -12,8 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from exchange.errors import Rejected
-from exchange.seal.avro import Kind, Malformed, Schema, parse_schema, walk
-from exchange.seal.columns import Encoded, decode, encode
+from exchange.seal.batch.avro import Kind, Malformed, Schema, parse_schema, walk
+from exchange.seal.batch.columns import Encoded, decode, encode
 from tests.seal.tables import (
     BYTES,
     EXAMPLE,

@@ -13,11 +13,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from exchange.errors import Integrity, Misconfigured, Rejected
-from exchange.seal import container
-from exchange.seal.batch import MAX_BYTES, MAX_ROWS, build, open_batch, pack
-from exchange.seal.columns import decode, encode
-from exchange.seal.container import Container, pack_lengths, unpack_lengths
-from exchange.seal.suites import SUITES
+from exchange.seal.batch import container
+from exchange.seal.batch.build import MAX_BYTES, MAX_ROWS, build, open_batch, pack
+from exchange.seal.batch.columns import decode, encode
+from exchange.seal.batch.container import Container, pack_lengths, unpack_lengths
+from exchange.seal.crypto.suites import SUITES
 from tests.seal.samples import FACTS, NOW, SCHEMA, SEED, frame, packed, rows, sealed, sealers
 
 

@@ -13,13 +13,13 @@ from asn1crypto import crl as asn1_crl
 
 from exchange.errors import Integrity
 from exchange.seal.checks import Check
-from exchange.seal.crl import MAX_CRLS, read_crl, revocation
-from exchange.seal.der import from_pem, sequence, to_pem
-from exchange.seal.ses import Sealer, check_signature
-from exchange.seal.structures import read_seal
-from exchange.seal.suites import ECDSA_P256_SHA256, SM2_SM3, SUITES, Suite
-from exchange.seal.testca import Authority, Revoked, issue, make_crl, make_seal
-from exchange.seal.x509 import read_certificate
+from exchange.seal.crypto.der import from_pem, sequence, to_pem
+from exchange.seal.crypto.suites import ECDSA_P256_SHA256, SM2_SM3, SUITES, Suite
+from exchange.seal.eseal.signature import Sealer, check_signature
+from exchange.seal.eseal.structures import read_seal
+from exchange.seal.eseal.test_authority import Authority, Revoked, issue, make_crl, make_seal
+from exchange.seal.pki.crl import MAX_CRLS, read_crl, revocation
+from exchange.seal.pki.x509 import read_certificate
 from tests.seal.parties import (
     CONTENT,
     NAME,

@@ -11,14 +11,14 @@ from pathlib import Path
 
 import pytest
 
-from exchange.receipt.receipt import Receipt
-from exchange.seal.batch import open_batch
-from exchange.seal.columns import decode
-from exchange.seal.der import from_pem
-from exchange.seal.prove import prove
-from exchange.seal.statement import Statement
-from exchange.seal.suites import SUITES
-from exchange.seal.verify import BATCH_CHECKS, PROOF_CHECKS, verify_batch, verify_proof
+from exchange.receipt import Receipt
+from exchange.seal.batch.build import open_batch
+from exchange.seal.batch.columns import decode
+from exchange.seal.batch.prove import prove
+from exchange.seal.batch.statement import Statement
+from exchange.seal.batch.verify import BATCH_CHECKS, PROOF_CHECKS, verify_batch, verify_proof
+from exchange.seal.crypto.der import from_pem
+from exchange.seal.crypto.suites import SUITES
 from tests.seal.make_vectors import FOLDER, PROVED, ROWS
 from tests.seal.samples import SEED, frame, sealed
 

@@ -14,11 +14,12 @@ from asn1crypto import core
 
 from exchange.errors import Integrity
 from exchange.seal.checks import Check, Verification
-from exchange.seal.der import check_der, sequence, to_pem
-from exchange.seal.der import split as cut
-from exchange.seal.esl import verify_seal
-from exchange.seal.ses import check_seal, check_signature
-from exchange.seal.structures import (
+from exchange.seal.crypto.der import check_der, sequence, to_pem
+from exchange.seal.crypto.der import split as cut
+from exchange.seal.crypto.suites import SM2_SM3, SUITES, Suite
+from exchange.seal.eseal.signature import check_seal, check_signature
+from exchange.seal.eseal.stamp_file import verify_seal
+from exchange.seal.eseal.structures import (
     Seal,
     Signature,
     read_seal,
@@ -26,9 +27,8 @@ from exchange.seal.structures import (
     write_signed,
     write_to_sign,
 )
-from exchange.seal.suites import SM2_SM3, SUITES, Suite
-from exchange.seal.testca import ISSUING, STAMPING, issue, make_seal
-from exchange.seal.x509 import read_certificate, verify_with
+from exchange.seal.eseal.test_authority import ISSUING, STAMPING, issue, make_seal
+from exchange.seal.pki.x509 import read_certificate, verify_with
 from tests.seal.make_seals import FOLDER, FORMATS, STAMPED_AT, signature
 from tests.seal.parties import CONTENT, NAME, NOW, URN, entropy, failed, flip, openssl, parties
 from tests.seal.parties import check as parties_check

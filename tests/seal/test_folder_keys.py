@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from exchange.errors import Integrity, Misconfigured
-from exchange.seal.folder import KEYS, Key, add_key, key_at, read_keys, write_folder
+from exchange.seal.eseal.folder import KEYS, Key, add_key, key_at, read_keys, write_folder
 from tests.seal.parties import NOW
 
 

@@ -15,8 +15,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from exchange.errors import Misconfigured, Rejected
-from exchange.seal import libcrypto
-from exchange.seal.libcrypto import Library, PrivateKey, PublicKey
+from exchange.seal.crypto import libcrypto
+from exchange.seal.crypto.libcrypto import Library, PrivateKey, PublicKey
 
 # GB/T 32918.5 annex A: key pair, message, signature.
 D = bytes.fromhex("3945208F7B2144B13F36E38AC6D39F95889393692860B51A42FB81EF4DF7C5B8")

@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from exchange.seal import merkle
-from exchange.seal.suites import ECDSA_P256_SHA256, SM2_SM3, SUITES, Suite
+from exchange.seal.batch import tree as merkle
+from exchange.seal.crypto.suites import ECDSA_P256_SHA256, SM2_SM3, SUITES, Suite
 
 VECTORS = json.loads(Path(__file__).parent.parent.joinpath("vectors/merkle.json").read_text())
 SHARED = Path(__file__).parents[3] / "shared/vectors/merkle"

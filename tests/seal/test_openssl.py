@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from exchange.errors import Misconfigured, Rejected
-from exchange.seal import libcrypto, openssl
+from exchange.seal.crypto import libcrypto, openssl
 
 DATA = b"what is signed"
 HASHES: dict[str, Any] = {"1": hashes.SHA256(), "2": hashes.SHA384(), "3": hashes.SHA512()}

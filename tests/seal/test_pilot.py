@@ -11,9 +11,9 @@ from xml.etree import ElementTree as ET
 import pytest
 
 from exchange.errors import Misconfigured, Rejected
-from exchange.seal.pilot import draw_round, make_unit_seal
-from exchange.seal.structures import read_seal
-from exchange.seal.suites import SUITES
+from exchange.seal.crypto.suites import SUITES
+from exchange.seal.eseal.pilot import draw_round, make_unit_seal
+from exchange.seal.eseal.structures import read_seal
 from tests.seal.parties import NOW, entropy, parties
 
 SVG = "{http://www.w3.org/2000/svg}"

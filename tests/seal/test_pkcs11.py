@@ -18,12 +18,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from exchange.errors import Denied, ExchangeError, Misconfigured, Transient
-from exchange.seal import pkcs11
-from exchange.seal.der import to_pem
-from exchange.seal.folder import CERTIFICATE, CHAIN, ROOT, SEAL, open_sealer
-from exchange.seal.libcrypto import PublicKey
-from exchange.seal.signers import Place, Signer, open_signer, verify_signature
-from exchange.seal.suites import ECDSA_P256_SHA256, SM2_SM3
+from exchange.seal.crypto import pkcs11
+from exchange.seal.crypto.der import to_pem
+from exchange.seal.crypto.libcrypto import PublicKey
+from exchange.seal.crypto.suites import ECDSA_P256_SHA256, SM2_SM3
+from exchange.seal.eseal.folder import CERTIFICATE, CHAIN, ROOT, SEAL, open_sealer
+from exchange.seal.pki.signers import Place, Signer, open_signer, verify_signature
 from tests.seal.parties import CONTENT, NOW, URN, check, failed, parties
 
 MODULES = [

@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 
 from exchange.errors import Integrity, Rejected
-from exchange.seal.batch import open_batch
-from exchange.seal.prove import Proof, prove
-from exchange.seal.suites import SUITES
-from exchange.seal.verify import PROOF_CHECKS, verify_proof
+from exchange.seal.batch.build import open_batch
+from exchange.seal.batch.prove import Proof, prove
+from exchange.seal.batch.verify import PROOF_CHECKS, verify_proof
+from exchange.seal.crypto.suites import SUITES
 from tests.seal.samples import SCHEMA, frame, rows, sealed, sealers
 
 

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from exchange.errors import Denied, Rejected
-from exchange.seal.register import LEDGER, TITLES, TRANSITIONS, State, Step, admit, move
+from exchange.seal.eseal.lifecycle import LEDGER, TITLES, TRANSITIONS, State, Step, admit, move
 
 
 @given(st.lists(st.sampled_from(Step), max_size=30))

@@ -12,9 +12,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from exchange.seal import avro, rows
-from exchange.seal.avro import Malformed, Schema
-from exchange.seal.columns import encode
+from exchange.seal.batch import avro, rows
+from exchange.seal.batch.avro import Malformed, Schema
+from exchange.seal.batch.columns import encode
 from tests.seal.tables import (
     BYTES,
     EXAMPLE,

@@ -17,9 +17,10 @@ from hypothesis import strategies as st
 
 from exchange.errors import Misconfigured
 from exchange.seal.checks import Verification
-from exchange.seal.der import check_der, moment, sequence
-from exchange.seal.ses import MAX_CHAIN, Sealer, check_seal, check_signature
-from exchange.seal.structures import (
+from exchange.seal.crypto.der import check_der, moment, sequence
+from exchange.seal.crypto.suites import ECDSA_P256_SHA256, SM2_SM3, SUITES, Suite
+from exchange.seal.eseal.signature import MAX_CHAIN, Sealer, check_seal, check_signature
+from exchange.seal.eseal.structures import (
     MAX_SIGNATURE_BYTES,
     Picture,
     SealInfo,
@@ -29,9 +30,8 @@ from exchange.seal.structures import (
     write_signed,
     write_to_sign,
 )
-from exchange.seal.suites import ECDSA_P256_SHA256, SM2_SM3, SUITES, Suite
-from exchange.seal.testca import ISSUING, Authority, issue, make_authority, make_seal
-from exchange.seal.x509 import Certificate, PathBuilder, read_certificate, verify_with
+from exchange.seal.eseal.test_authority import ISSUING, Authority, issue, make_authority, make_seal
+from exchange.seal.pki.x509 import Certificate, PathBuilder, read_certificate, verify_with
 from tests.seal.make_seals import signature_v1, signed_v1
 from tests.seal.parties import (
     CONTENT,

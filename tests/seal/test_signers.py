@@ -14,15 +14,15 @@ from cryptography.hazmat.primitives.serialization import (
 )
 
 from exchange.errors import Misconfigured
-from exchange.seal.der import to_pem
-from exchange.seal.signers import (
+from exchange.seal.crypto.der import to_pem
+from exchange.seal.crypto.suites import SUITES, Suite
+from exchange.seal.pki.signers import (
     SOFTWARE_KEY_WARNING,
     Place,
     SoftwareSigner,
     open_signer,
     verify_signature,
 )
-from exchange.seal.suites import SUITES, Suite
 from tests.seal.parties import parties
 
 each_suite = pytest.mark.parametrize("suite", SUITES.values(), ids=SUITES)

@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 
 from exchange.errors import ExchangeError, Integrity, Misconfigured, Transient
-from exchange.seal.links import Trust
-from exchange.seal.stamping import REST, Stamping, read_patience
-from exchange.seal.suites import SM2_SM3
-from exchange.seal.timestamp import TsaPatience, read_token
+from exchange.seal.crypto.suites import SM2_SM3
+from exchange.seal.pki.stamping import REST, Stamping, read_patience
+from exchange.seal.pki.timestamp import TsaPatience, read_token
+from exchange.seal.pki.trust import Trust
 from exchange.text import Text
 from tests.seal.parties import NOW, parties
 from tests.seal.tsa import Stamper, refusal, tsa

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from exchange.seal import jcs
-from exchange.seal.statement import Statement, instant
+from exchange.seal.batch import jcs
+from exchange.seal.batch.statement import Statement, instant
 
 VECTOR = Path(__file__).parent.parent / "vectors/statement.json"
 

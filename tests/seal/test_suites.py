@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from exchange.errors import Misconfigured, Rejected
-from exchange.seal.suites import (
+from exchange.seal.crypto.suites import (
     ECDSA_P256_SHA256,
     SM2_SM3,
     SUITES,

@@ -11,15 +11,16 @@ import numpy as np
 import polars as pl
 import pytest
 
-from exchange.seal import ses, verify
-from exchange.seal.avro import Ints, parse_schema
-from exchange.seal.batch import Batch, build, open_batch, pack
-from exchange.seal.columns import encode
-from exchange.seal.container import Container, compress, pack_lengths
-from exchange.seal.prove import Proof, prove
-from exchange.seal.statement import Statement
-from exchange.seal.suites import SUITES
-from exchange.seal.verify import verify_batch, verify_proof
+from exchange.seal.batch import verify
+from exchange.seal.batch.avro import Ints, parse_schema
+from exchange.seal.batch.build import Batch, build, open_batch, pack
+from exchange.seal.batch.columns import encode
+from exchange.seal.batch.container import Container, compress, pack_lengths
+from exchange.seal.batch.prove import Proof, prove
+from exchange.seal.batch.statement import Statement
+from exchange.seal.batch.verify import verify_batch, verify_proof
+from exchange.seal.crypto.suites import SUITES
+from exchange.seal.eseal import signature as ses
 from tests.seal.samples import FACTS, SEED, packed, sealed, sealers
 
 TINY = """{"type":"record","name":"tiny","fields":[

@@ -12,13 +12,13 @@ import pytest
 from cryptography import x509
 
 from exchange.errors import Integrity, Misconfigured
-from exchange.seal.der import to_pem
-from exchange.seal.folder import open_sealer, read_certificates, write_seal_folder
-from exchange.seal.ses import check_seal
-from exchange.seal.structures import read_seal, read_signature
-from exchange.seal.suites import SUITES, Suite
-from exchange.seal.testca import draw_picture
-from exchange.seal.x509 import read_certificate
+from exchange.seal.crypto.der import to_pem
+from exchange.seal.crypto.suites import SUITES, Suite
+from exchange.seal.eseal.folder import open_sealer, read_certificates, write_seal_folder
+from exchange.seal.eseal.signature import check_seal
+from exchange.seal.eseal.structures import read_seal, read_signature
+from exchange.seal.eseal.test_authority import draw_picture
+from exchange.seal.pki.x509 import read_certificate
 from tests.seal.parties import CONTENT, NAME, NOW, URN, check, entropy, failed, parties
 
 each_suite = pytest.mark.parametrize("suite", SUITES.values(), ids=SUITES)

@@ -15,12 +15,11 @@ from hypothesis import strategies as st
 
 from exchange.errors import ExchangeError, Integrity, Misconfigured, Transient
 from exchange.seal.checks import Check
-from exchange.seal.der import from_pem, integer, oid, sequence, to_pem
-from exchange.seal.links import Links, Trust
-from exchange.seal.ses import Sealer, check_signature
-from exchange.seal.structures import read_seal, read_signature, write_signed
-from exchange.seal.suites import ECDSA_P256_SHA256, SM2_SM3, SUITES, Suite
-from exchange.seal.testca import (
+from exchange.seal.crypto.der import from_pem, integer, oid, sequence, to_pem
+from exchange.seal.crypto.suites import ECDSA_P256_SHA256, SM2_SM3, SUITES, Suite
+from exchange.seal.eseal.signature import Sealer, check_signature
+from exchange.seal.eseal.structures import read_seal, read_signature, write_signed
+from exchange.seal.eseal.test_authority import (
     SIGNING,
     STAMPING,
     Authority,
@@ -30,7 +29,7 @@ from exchange.seal.testca import (
     make_crl,
     make_seal,
 )
-from exchange.seal.timestamp import (
+from exchange.seal.pki.timestamp import (
     Decision,
     TsaPatience,
     check_stamp,
@@ -39,6 +38,7 @@ from exchange.seal.timestamp import (
     stamp,
     write_request,
 )
+from exchange.seal.pki.trust import Links, Trust
 from tests.seal.parties import CONTENT, NAME, NOW, URN, entropy, failed, flip, openssl, parties
 from tests.seal.tsa import Stamper, refusal, serving, tsa
 

@@ -6,11 +6,11 @@ import sys
 
 import pytest
 
-from exchange.seal.batch import build
+from exchange.seal.batch.build import build
+from exchange.seal.batch.prove import prove
+from exchange.seal.batch.verify import BATCH_CHECKS, PROOF_CHECKS, verify_batch, verify_proof
 from exchange.seal.checks import Verification
-from exchange.seal.prove import prove
-from exchange.seal.suites import SUITES
-from exchange.seal.verify import BATCH_CHECKS, PROOF_CHECKS, verify_batch, verify_proof
+from exchange.seal.crypto.suites import SUITES
 from tests.seal.samples import FACTS, SEED, packed, sealed, sealers
 
 
@@ -76,7 +76,9 @@ def test_a_large_batch_verifies() -> None:
 
 
 def test_the_verifier_needs_no_columns_library() -> None:
-    code = "import sys, exchange.seal.verify; print({'polars', 'pyarrow'} & sys.modules.keys())"
+    code = (
+        "import sys, exchange.seal.batch.verify; print({'polars', 'pyarrow'} & sys.modules.keys())"
+    )
     done = subprocess.run(
         [sys.executable, "-c", code], check=True, capture_output=True, text=True, timeout=60
     )

@@ -14,10 +14,10 @@ from urllib.request import Request, urlopen
 
 from asn1crypto import core, tsp, x509
 
-from exchange.seal.der import sequence
-from exchange.seal.suites import Suite
-from exchange.seal.testca import STAMPING, Authority, issue
-from exchange.seal.timestamp import HASHES
+from exchange.seal.crypto.der import sequence
+from exchange.seal.crypto.suites import Suite
+from exchange.seal.eseal.test_authority import STAMPING, Authority, issue
+from exchange.seal.pki.timestamp import HASHES
 from tests.seal.parties import NOW, entropy, parties
 
 MAX_REQUEST = 64 * 1024

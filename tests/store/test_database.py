@@ -21,8 +21,8 @@ from sqlalchemy.dialects.postgresql import base as postgresql
 from sqlalchemy.dialects.sqlite import base as sqlite
 
 from exchange.errors import Denied, ExchangeError, Integrity, Misconfigured, Transient
-from exchange.store.border import SQLITE_VERDICTS, SQLSTATE_VERDICTS, border
 from exchange.store.database import HEAD, Transactions, open_store
+from exchange.store.sql_errors import SQLITE_VERDICTS, SQLSTATE_VERDICTS, border
 from exchange.store.tables import metadata
 from tests.store.conftest import Clock
 from tests.support.stored import delivery, receipt, together

@@ -12,8 +12,15 @@ import shutil
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from exchange.bench.servers import Missing, Server, free_port, missing, run_tool, server_folder
-from exchange.bench.servers import postgres as any_postgres
+from exchange.devtools.servers.postgres import (
+    Missing,
+    Server,
+    free_port,
+    missing,
+    run_tool,
+    server_folder,
+)
+from exchange.devtools.servers.postgres import postgres as any_postgres
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Final
 
-from exchange.seal.suites import SUITES, Suite
+from exchange.seal.crypto.suites import SUITES, Suite
 from tests.tamper.hands import Hand
 from tests.tamper.world import DAY, World
 

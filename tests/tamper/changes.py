@@ -13,14 +13,14 @@ import numpy as np
 
 from exchange.evidence.checkpoint import Note, Role, Signed, key_id, sign
 from exchange.evidence.package import Package, unwrap, wrap
-from exchange.seal import jcs
-from exchange.seal.batch import open_batch
-from exchange.seal.container import Container, compress, pack_lengths
-from exchange.seal.der import split
-from exchange.seal.structures import read_signature, write_signed, write_to_sign
-from exchange.seal.suites import Suite
-from exchange.seal.testca import Authority, Revoked
-from exchange.seal.x509 import read_certificate
+from exchange.seal.batch import jcs
+from exchange.seal.batch.build import open_batch
+from exchange.seal.batch.container import Container, compress, pack_lengths
+from exchange.seal.crypto.der import split
+from exchange.seal.crypto.suites import Suite
+from exchange.seal.eseal.structures import read_signature, write_signed, write_to_sign
+from exchange.seal.eseal.test_authority import Authority, Revoked
+from exchange.seal.pki.x509 import read_certificate
 from tests.seal.parties import Parties
 from tests.seal.samples import NOW
 from tests.tamper.world import DAY, WITNESS, World, a_list, certified, make_party, make_seal

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from exchange.seal.register import State
+from exchange.seal.eseal.lifecycle import State
 from tests.tamper import logged, sealed
 from tests.tamper.cases import cases
 

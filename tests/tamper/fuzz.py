@@ -23,6 +23,7 @@ from typing import Any, Final
 
 from asn1crypto import core
 
+from exchange import receipt as receipts
 from exchange.errors import ExchangeError, Integrity, Rejected
 from exchange.evidence.checkpoint import Head, Note, Signers
 from exchange.evidence.entry import Entry
@@ -30,29 +31,29 @@ from exchange.evidence.files import Circumstances, Verifier
 from exchange.evidence.package import MAX_PACKAGE, Package, unwrap, verify_package, wrap
 from exchange.evidence.tiles import WIDTH, Tiles, pack, unpack
 from exchange.evidence.tiles import split as hashes_of
-from exchange.gateway.witness import Asked
-from exchange.receipt import receipt as receipts
-from exchange.seal import jcs, merkle
+from exchange.receiver.witnessing import Asked
+from exchange.seal.batch import jcs
+from exchange.seal.batch import tree as merkle
+from exchange.seal.batch.container import MAX_COUNT, MAX_RECORDS, Container, compress, decompress
+from exchange.seal.batch.statement import Statement
+from exchange.seal.batch.verify import verify_batch, verify_proof
 from exchange.seal.checks import Check
-from exchange.seal.container import MAX_COUNT, MAX_RECORDS, Container, compress, decompress
-from exchange.seal.crl import read_crl, revocation
-from exchange.seal.der import from_pem, sequence, split
-from exchange.seal.esl import verify_seal
-from exchange.seal.links import Links, Trust
-from exchange.seal.ses import check_signature
-from exchange.seal.statement import Statement
-from exchange.seal.structures import (
+from exchange.seal.crypto.der import from_pem, sequence, split
+from exchange.seal.crypto.suites import ECDSA_P256_SHA256, SM2_SM3, SUITES, Suite
+from exchange.seal.eseal.signature import check_signature
+from exchange.seal.eseal.stamp_file import verify_seal
+from exchange.seal.eseal.structures import (
     Picture,
     read_seal,
     read_signature,
     write_signed,
     write_to_sign,
 )
-from exchange.seal.suites import ECDSA_P256_SHA256, SM2_SM3, SUITES, Suite
-from exchange.seal.testca import Revoked, make_seal
-from exchange.seal.timestamp import check_stamp, read_answer
-from exchange.seal.verify import verify_batch, verify_proof
-from exchange.seal.x509 import read_certificate
+from exchange.seal.eseal.test_authority import Revoked, make_seal
+from exchange.seal.pki.crl import read_crl, revocation
+from exchange.seal.pki.timestamp import check_stamp, read_answer
+from exchange.seal.pki.trust import Links, Trust
+from exchange.seal.pki.x509 import read_certificate
 from tests.seal.make_seals import FORMATS
 from tests.seal.parties import CONTENT, NAME, NOW, URN, check, parties
 from tests.tamper.mutants import mutant

@@ -16,16 +16,16 @@ from tempfile import TemporaryDirectory
 from typing import Protocol
 
 from exchange.cascade.profiles import Target
-from exchange.cascade.transport import Transport
 from exchange.cascade.witness import Cosigned, ask
 from exchange.errors import ExchangeError
 from exchange.evidence.audit import audit
 from exchange.evidence.checkpoint import Note
 from exchange.evidence.files import Circumstances, Verdict, Verifier
-from exchange.gateway.serve import background
-from exchange.seal.links import Trust
-from exchange.seal.register import State, admit
-from exchange.seal.signers import GuardedSigner
+from exchange.http.transport import Transport
+from exchange.receiver.serve import background
+from exchange.seal.eseal.lifecycle import State, admit
+from exchange.seal.pki.signers import GuardedSigner
+from exchange.seal.pki.trust import Trust
 from tests.gateway.province import CREDENTIALS
 from tests.gateway.province import province as open_province
 from tests.receipt.seals import Party

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 from random import Random
 from typing import Any, Final
 
-from exchange.seal.der import contents, sequence, split
+from exchange.seal.crypto.der import contents, sequence, split
 
 Mutator = Callable[[Random, bytes, Sequence[bytes]], bytes]
 """Changes an input; the others are there to borrow from."""

@@ -8,13 +8,13 @@ from dataclasses import replace
 from datetime import timedelta
 from typing import Any, Final
 
-from exchange.seal.container import Container
-from exchange.seal.der import sequence, split
-from exchange.seal.prove import prove
-from exchange.seal.register import State
-from exchange.seal.ses import Sealer
-from exchange.seal.structures import read_seal, write_signed
-from exchange.seal.testca import STAMPING, Authority, Revoked
+from exchange.seal.batch.container import Container
+from exchange.seal.batch.prove import prove
+from exchange.seal.crypto.der import sequence, split
+from exchange.seal.eseal.lifecycle import State
+from exchange.seal.eseal.signature import Sealer
+from exchange.seal.eseal.structures import read_seal, write_signed
+from exchange.seal.eseal.test_authority import STAMPING, Authority, Revoked
 from tests.seal.samples import NOW
 from tests.tamper import changes as do
 from tests.tamper.cases import YEARS, Row, Show, other

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from exchange.seal.suites import SUITES
+from exchange.seal.crypto.suites import SUITES
 from tests.tamper.cases import Case
 from tests.tamper.corpus import CORPUS
 from tests.tamper.valid import valid_things

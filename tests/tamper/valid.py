@@ -16,11 +16,11 @@ import polars as pl
 from exchange.evidence.checkpoint import Note
 from exchange.evidence.log import Reader
 from exchange.evidence.package import make_package
-from exchange.seal.avro import Schema, parse_schema
-from exchange.seal.batch import SealedBatch, build, pack
-from exchange.seal.columns import encode, frame_schema
-from exchange.seal.prove import prove
-from exchange.seal.testca import Revoked
+from exchange.seal.batch.avro import Schema, parse_schema
+from exchange.seal.batch.build import SealedBatch, build, pack
+from exchange.seal.batch.columns import encode, frame_schema
+from exchange.seal.batch.prove import prove
+from exchange.seal.eseal.test_authority import Revoked
 from tests.seal.samples import FACTS, NOW
 from tests.tamper.hands import Files, Folder, Hand
 from tests.tamper.world import (

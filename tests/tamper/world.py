@@ -17,13 +17,13 @@ from exchange.evidence.checkpoint import Note, cosign
 from exchange.evidence.entry import Entry
 from exchange.evidence.log import EvidenceLog, Reader
 from exchange.evidence.package import make_package
-from exchange.receipt.receipt import issue as issue_receipt
-from exchange.seal.batch import SealedBatch, build
-from exchange.seal.prove import prove
-from exchange.seal.ses import Sealer
-from exchange.seal.statement import Statement, instant
-from exchange.seal.suites import SUITES, Suite
-from exchange.seal.testca import (
+from exchange.receipt import issue as issue_receipt
+from exchange.seal.batch.build import SealedBatch, build
+from exchange.seal.batch.prove import prove
+from exchange.seal.batch.statement import Statement, instant
+from exchange.seal.crypto.suites import SUITES, Suite
+from exchange.seal.eseal.signature import Sealer
+from exchange.seal.eseal.test_authority import (
     ISSUING,
     STAMPING,
     Authority,
@@ -32,7 +32,7 @@ from exchange.seal.testca import (
     make_authority,
     make_crl,
 )
-from exchange.seal.testca import make_seal as make_any_seal
+from exchange.seal.eseal.test_authority import make_seal as make_any_seal
 from tests.evidence.samples import ORIGIN, entries
 from tests.receipt.seals import receipt_of
 from tests.seal.parties import Parties, entropy

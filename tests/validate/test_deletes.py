@@ -8,8 +8,8 @@ import polars as pl
 
 from exchange.catalog.avro import avro_schema, schema_text
 from exchange.catalog.loader import loads
-from exchange.seal.avro import parse_schema
-from exchange.seal.columns import encode
+from exchange.seal.batch.avro import parse_schema
+from exchange.seal.batch.columns import encode
 from exchange.validate.deletes import blank_deletes
 from exchange.validate.seen import Seen
 from exchange.validate.validator import compile_resource

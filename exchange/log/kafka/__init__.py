@@ -24,12 +24,12 @@ from kafka.errors import KafkaTimeoutError, NotEnoughReplicasError
 from exchange.errors import Integrity, Misconfigured, Rejected
 from exchange.log import Consumer, Entry, Message, Topic
 from exchange.log.kafka import probe
-from exchange.log.kafka.border import border
 from exchange.log.kafka.client import PREFIX, connection, opened
 from exchange.log.kafka.cluster import FIRST, NEWS_SECONDS, Cluster
 from exchange.log.kafka.ends import Ends
 from exchange.log.kafka.group import Member
 from exchange.log.kafka.health import Health, health
+from exchange.log.kafka.kafka_errors import border
 from exchange.log.kafka.producers import Positions, Producers, Record
 from exchange.log.kafka.reader import LOOK_SECONDS, SMALL_FETCH, KafkaConsumer
 from exchange.log.kafka.table import Table

@@ -10,8 +10,8 @@ from kafka import errors
 
 from exchange.errors import Integrity, Rejected
 from exchange.log import Entry, Fenced
-from exchange.log.kafka.border import STALE_MEMBER, border
 from exchange.log.kafka.cluster import FIRST
+from exchange.log.kafka.kafka_errors import STALE_MEMBER, border
 from exchange.text import Text
 
 if TYPE_CHECKING:

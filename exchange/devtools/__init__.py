@@ -1,0 +1,1 @@
+"""Tools beside the product: demo, bench, synthetic data, servers of one's own on loopback."""

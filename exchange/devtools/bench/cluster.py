@@ -1,0 +1,215 @@
+"""The whole job on Apache Kafka: the same node, its log on a cluster, one worker and several.
+
+Broker and workers share the machine. A cluster is started anew for each measurement, so that
+none finds the topics of another.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from multiprocessing.connection import Connection
+from multiprocessing.context import SpawnProcess
+from pathlib import Path
+from typing import Final
+
+from exchange.devtools.bench.measure import cpu_seconds, peak_rss
+from exchange.devtools.bench.publishing import Published, publish_rate
+from exchange.devtools.bench.run import ONE_CORE, URL, Feed, Run, command, gateway, make_node, run
+from exchange.devtools.bench.table import RESOURCE
+from exchange.devtools.servers.kafka import brokers
+from exchange.devtools.servers.postgres import free_port
+from exchange.errors import Transient
+from exchange.log import Lane, Topic
+from exchange.log.kafka import KafkaLog
+from exchange.node.node import Node
+from exchange.run.status import Survey
+from exchange.settings import KafkaSettings
+from exchange.settings import load as load_settings
+from exchange.text import Text
+
+LANES: Final = 4
+"""Lanes of the resource that several workers share."""
+MEMBERS: Final = 8
+MANY_LANES: Final = 64
+_PATIENCE: Final = 600.0
+_LOOK_SECONDS: Final = 0.05
+
+
+@dataclass(frozen=True, slots=True)
+class Shared:
+    """What workers made of a full raw topic: check, seal, deliver.
+
+    ``wall`` runs from the start of the first worker to the last receipt; ``cpu`` are CPU seconds
+    of all workers together, ``rss`` the largest peak of one, in bytes.
+    """
+
+    workers: int
+    rows: int
+    wall: float
+    cpu: float
+    rss: int
+
+
+@dataclass(frozen=True, slots=True)
+class Rebalanced:
+    """How long lanes were nobody's after the kill of a member, in seconds."""
+
+    lanes: int
+    members: int
+    seconds: float
+
+
+def whole(folder: Path, feed: Feed, *, conninfo: str) -> Run:
+    """Run the whole job once, from the table to the last receipt, its log on one broker."""
+    with brokers(1) as cluster:
+        on_kafka = replace(feed, name="kafka", more=_section(cluster.bootstrap))
+        return run(folder, on_kafka, conninfo=conninfo)
+
+
+def publishing(folder: Path, feed: Feed, *, conninfo: str) -> Published:
+    """Seal a table, then publish its records one by one."""
+    with brokers(1) as cluster:
+        on_kafka = replace(feed, name="kafka", more=_section(cluster.bootstrap))
+        run(folder, on_kafka, conninfo=conninfo)
+        with Node(load_settings(folder / "exchange.yaml")) as node:
+            return publish_rate(node.house, RESOURCE)
+
+
+def shared(folder: Path, feed: Feed, *, workers: int, conninfo: str) -> Shared:
+    """Pull everything first; then let so many workers check, seal and deliver it."""
+    with brokers(1) as cluster:
+        on_kafka = replace(feed, name="kafka", more=_section(cluster.bootstrap, lanes=LANES))
+        make_node(folder, on_kafka, port=free_port())
+        settings = folder / "exchange.yaml"
+        environment = {**os.environ, **ONE_CORE, URL: conninfo}
+        pull = command("run", settings, "--once", "--only", "pull", "--json")
+        subprocess.run(pull, check=True, stdout=subprocess.DEVNULL, env=environment)  # noqa: S603
+        with gateway(folder), Node(load_settings(settings)) as node:
+            started = time.perf_counter()
+            with _workers(folder, workers, environment) as processes:
+                survey = Survey(node)
+                _wait(lambda: _drained(survey), 0.25)
+                wall = time.perf_counter() - started
+                cpu = sum(cpu_seconds(one.pid) for one in processes)
+                rss = max(peak_rss(one.pid) for one in processes)
+            rows = sum(pull.pulled for pull in node.store.pulls.find())
+    return Shared(workers, rows, wall, cpu, rss)
+
+
+def rebalance(folder: Path) -> Rebalanced:
+    """Kill one of several members of a group over many lanes; take the time till all are read."""
+    with brokers(1) as cluster:
+        settings = KafkaSettings(
+            bootstrap=cluster.bootstrap, replication=1, min_insync=1, session_seconds=6
+        )
+        topic = Topic("exchange.raw.many", MANY_LANES)
+        with _log(settings, folder) as log:
+            log.ensure([topic])
+        context = multiprocessing.get_context("spawn")
+        members: _Members = []
+        for number in range(MEMBERS):
+            ours, theirs = context.Pipe()
+            process = context.Process(
+                target=_member, args=(settings, folder, topic.name, f"m{number}", theirs)
+            )
+            process.start()
+            members.append((process, ours))
+        try:
+            everything = {(topic.name, lane) for lane in range(MANY_LANES)}
+            _wait(lambda: all(held := _held(members)) and everything == set().union(*held))
+            process, _ = members.pop()
+            process.kill()
+            killed = time.perf_counter()
+            _wait(lambda: everything == set().union(*_held(members)))
+            return Rebalanced(MANY_LANES, MEMBERS, time.perf_counter() - killed)
+        finally:
+            for process, ours in members:
+                ours.close()
+                process.join(10)
+                process.kill()
+                process.join()
+
+
+@contextmanager
+def _workers(
+    folder: Path, count: int, environment: dict[str, str]
+) -> Iterator[list[subprocess.Popen[bytes]]]:
+    processes = []
+    try:
+        with (folder / "workers.log").open("wb") as log:
+            for number in range(count):
+                line = command(
+                    *("run", folder / "exchange.yaml", "--worker", f"w-{number}"),
+                    *("--only", "seal", "--only", "cascade"),
+                )
+                processes.append(subprocess.Popen(line, stderr=log, env=environment))  # noqa: S603
+        yield processes
+    finally:
+        for process in processes:
+            process.send_signal(signal.SIGTERM)
+        for process in processes:
+            process.communicate(timeout=60)
+
+
+def _section(bootstrap: Sequence[str], lanes: int = 1) -> str:
+    addresses = ", ".join(bootstrap)
+    return (
+        f"\nlog:\n  driver: kafka\n  partitions: {{{RESOURCE}: {lanes}}}\n"
+        f"  kafka: {{bootstrap: [{addresses}], replication: 1, min_insync: 1}}\n"
+    )
+
+
+def _drained(survey: Survey) -> bool:
+    """Tell whether every raw message is sealed and every batch has its receipt."""
+    return not any(one.behind("seal") or one.behind("cascade") for one in survey())
+
+
+def _wait(happened: Callable[[], bool], look: float = _LOOK_SECONDS) -> None:
+    end = time.monotonic() + _PATIENCE
+    while not happened():
+        if time.monotonic() > end:
+            raise Transient(
+                Text("压测超过时限", "the measured work did not end in time"),
+                hint=Text("机器是否另有负载？", "is the machine busy with something else?"),
+            )
+        time.sleep(look)
+
+
+@contextmanager
+def _log(settings: KafkaSettings, folder: Path, worker: str = "") -> Iterator[KafkaLog]:
+    log = KafkaLog(settings, secret=str, base=folder, worker=worker)
+    try:
+        yield log
+    finally:
+        log.close()
+
+
+_Members = list[tuple[SpawnProcess, Connection]]
+
+
+def _held(members: _Members) -> list[frozenset[Lane]]:
+    """Ask every member which lanes it has."""
+    for _, pipe in members:
+        pipe.send(None)
+    return [pipe.recv() for _, pipe in members]
+
+
+def _member(
+    settings: KafkaSettings, folder: Path, topic: str, worker: str, pipe: Connection
+) -> None:
+    """Be a member of a group, and tell which lanes are ours whenever asked."""
+    with _log(settings, folder, worker) as log:
+        consumer = log.consumer("seal", [topic])
+        while True:
+            try:
+                pipe.recv()
+                pipe.send(consumer.assigned())
+            except (EOFError, OSError):
+                return

@@ -1,0 +1,197 @@
+"""What each stage costs in CPU, one after the other in this process, on the same rows.
+
+Two views. *Stages* call the functions that a door calls, and nothing else. *Doors* run one door
+of the corridor at a time, with its reading and writing of the log, over all rows: what a door
+takes beyond its stages is the price of durable steps.
+"""
+
+from __future__ import annotations
+
+import gc
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import partial
+from pathlib import Path
+from typing import TypeVar
+
+import polars as pl
+
+from exchange.catalog.avro import schema_text
+from exchange.catalog.model import Resource
+from exchange.devtools.bench.evidence import sealers
+from exchange.devtools.bench.measure import median
+from exchange.log import Message, Topic, raw_topic, sealed_topic
+from exchange.log.embedded.log import EmbeddedLog
+from exchange.log.frames import decode_frame, encode_slices
+from exchange.node.node import Node
+from exchange.pipeline.context import CHUNK_ENTRIES
+from exchange.run.runner import ROOMS, Runner
+from exchange.seal.batch import tree as merkle
+from exchange.seal.batch.avro import parse_schema
+from exchange.seal.batch.build import BatchFacts, Packed, build, pack
+from exchange.seal.batch.columns import encode
+from exchange.seal.batch.container import SEED_SIZE
+from exchange.seal.batch.verify import verify_batch
+from exchange.seal.eseal.signature import Sealer
+from exchange.validate.seen import Seen
+from exchange.validate.validator import Checked, Validator, compile_resource
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """CPU microseconds per row of one stage, a median; ``spread`` is (least, most)."""
+
+    name: str
+    micros: float
+    spread: tuple[float, float]
+    rows: int
+
+
+class _Times:
+    """Seconds by stage, of several rounds over the same rows."""
+
+    def __init__(self) -> None:
+        self._taken: dict[str, list[tuple[float, int]]] = {}
+
+    def take(
+        self, name: str, rows: int, work: Callable[[], T], *, without: tuple[str, ...] = ()
+    ) -> T:
+        """Do the work and note what it took, less what this round's ``without`` took."""
+        started = time.process_time()
+        made = work()
+        seconds = time.process_time() - started
+        seconds -= sum(self._taken[other][-1][0] for other in without)
+        self._taken.setdefault(name, []).append((seconds, rows))
+        return made
+
+    def stages(self) -> Iterator[Stage]:
+        """Give each stage in the order of the flow."""
+        for name, taken in self._taken.items():
+            micros = [seconds * 1e6 / rows for seconds, rows in taken]
+            yield Stage(name, median(micros), (min(micros), max(micros)), taken[0][1])
+
+
+def stages(node: Node, source: str, rows: int, folder: Path, *, rounds: int = 3) -> list[Stage]:
+    """Measure every stage on a source of ``rows`` rows; ``folder`` takes logs of the rounds."""
+    times = _Times()
+    seals = {name: sealer for name, (sealer, _) in sealers(node.clock()).items()}
+    for number in range(rounds):
+        gc.collect()
+        log = EmbeddedLog(folder / f"stages-{number}.db", clock=node.clock)
+        try:
+            _round(node, source, rows, log=log, times=times, seals=seals)
+        finally:
+            log.close()
+    return list(times.stages())
+
+
+def _round(
+    node: Node,
+    source: str,
+    rows: int,
+    *,
+    log: EmbeddedLog,
+    times: _Times,
+    seals: Mapping[str, Sealer],
+) -> None:
+    resource = node.house.resource(node.source_settings(source).resource)
+    raw, sealed = raw_topic(resource.name), sealed_topic(resource.name)
+    log.ensure([Topic(raw), Topic(sealed)])
+    sealer = node.sealer(resource)
+    validator = compile_resource(resource, node.catalog.tables)
+    schema = parse_schema(schema_text(resource))
+
+    frames = times.take("read", rows, lambda: [one.frame for one in node.source(source).pull()])
+    values = times.take(
+        "raw: encode", rows, lambda: [data for f in frames for _, _, data in encode_slices(f)]
+    )
+    times.take("raw: append", rows, lambda: _append(log, raw, values))
+    frames = times.take("raw: decode", rows, lambda: [decode_frame(data) for data in values])
+    checked = times.take("validate", rows, lambda: _check(validator, frames))
+    good = sum(len(each.accepted_rows) for each in checked)
+    records = times.take("encode", good, lambda: [encode(e.accepted, schema) for e in checked])
+    packed = times.take("compress", good, lambda: [one for each in records for one in pack(each)])
+    seed = bytes(SEED_SIZE)
+    hashes = times.take("leaves", good, lambda: [_leaves(sealer, seed, one) for one in packed])
+    times.take("tree", good, lambda: [merkle.root(sealer.suite, each) for each in hashes])
+    facts = _facts(node, resource)
+    batches = times.take(
+        "sign, container",
+        good,
+        lambda: [build(one, facts, sealer=sealer, seed=seed).data for one in packed],
+        without=("leaves", "tree"),
+    )
+
+    def seal(other: Sealer) -> None:
+        for one in packed:
+            build(one, facts, sealer=other, seed=seed)
+
+    for name, other in seals.items():
+        times.take(f"seal: {name}", good, partial(seal, other))
+    times.take("append", good, lambda: _append(log, sealed, batches))
+    anchors = node.anchors(node.settings.trust)
+    found = times.take(
+        "verify", good, lambda: [verify_batch(each, anchors=anchors) for each in batches]
+    )
+    assert all(each.ok for each in found)  # noqa: S101 - else the figures mean nothing
+
+
+def _check(validator: Validator, frames: Sequence[pl.DataFrame]) -> list[Checked]:
+    """Check as the seal door does: several messages at once, keys of the pull kept."""
+    today, seen = datetime.now(UTC).date(), Seen()
+    done: list[Checked] = []
+    for start in range(0, len(frames), CHUNK_ENTRIES):
+        chunk = pl.concat(frames[start : start + CHUNK_ENTRIES], rechunk=True)
+        done.append(validator.check(chunk, today=today, seen=seen))
+        seen = done[-1].seen
+    return done
+
+
+def _leaves(sealer: Sealer, seed: bytes, packed: Packed) -> list[bytes]:
+    records = packed.records
+    salts = merkle.salts(sealer.suite, seed, records.rows)
+    return merkle.leaves(sealer.suite, bytes(records.data), records.offsets.tolist(), salts)
+
+
+def _append(log: EmbeddedLog, topic: str, values: Sequence[bytes]) -> None:
+    """Append in transactions of the size that the doors make."""
+    for start in range(0, len(values), CHUNK_ENTRIES):
+        with log.transaction("bench") as tx:
+            for value in values[start : start + CHUNK_ENTRIES]:
+                tx.append(Message(topic, value))
+
+
+def _facts(node: Node, resource: Resource) -> BatchFacts:
+    now = node.clock()
+    return BatchFacts(
+        department=resource.department.code,
+        resource=resource.name,
+        resource_code=resource.code,
+        catalog_version=node.catalog.version,
+        catalog_digest=node.catalog.digest,
+        batch_no=f"{now:%Y%m%d}00001",
+        lane=0,
+        previous="",
+        pulled_at=now,
+        sealed_at=now,
+        source="bench",
+        pull="bench",
+        accepted=0,
+        rejected=0,
+    )
+
+
+def doors(node: Node) -> dict[str, float]:
+    """Run one door after the other over everything; return CPU seconds by door."""
+    seconds = {}
+    for room in ROOMS:
+        started = time.process_time()
+        outcome = Runner(node, rooms=(room,)).once()
+        seconds[room] = time.process_time() - started
+        if error := outcome.error():
+            raise error
+    return seconds

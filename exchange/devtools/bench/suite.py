@@ -1,0 +1,493 @@
+"""The whole bench in its order, and what its figures are held against.
+
+:func:`measure` yields measurements as they are made, each a dict that goes out as one JSON
+line; :func:`figures` draws from them what the targets speak of.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from functools import partial
+from pathlib import Path
+from typing import Any, Final, TypeVar
+
+from psycopg import sql
+
+from exchange.catalog.avro import avro_schema
+from exchange.devtools.bench import floor, rowpath, stages
+from exchange.devtools.bench.cluster import publishing, rebalance, shared, whole
+from exchange.devtools.bench.evidence import audited, packaged
+from exchange.devtools.bench.measure import machine, median
+from exchange.devtools.bench.postgres import database
+from exchange.devtools.bench.run import (
+    MILLION,
+    TABLE_ROWS,
+    URL,
+    Feed,
+    Run,
+    csv_feed,
+    gateway,
+    help_seconds,
+    make_node,
+    many_feed,
+    run,
+    table_feed,
+)
+from exchange.devtools.bench.table import RESOURCE, load_postgres, write_csv
+from exchange.devtools.servers.postgres import Missing, Server, free_port, postgres
+from exchange.node.node import Node
+from exchange.settings import load as load_settings
+from exchange.text import Text
+
+SERVER: Final = "EXCHANGE_BENCH_POSTGRES"
+"""Environment variable that names a PostgreSQL to use instead of one of the bench's own."""
+PART_ROWS: Final = 200_000
+"""Rows that stages, doors and the row-at-a-time path are measured on."""
+MEGABYTE: Final = 1024 * 1024
+_PART: Final = "bench_part"
+_LARGE: Final = "bench_large"
+
+Measurement = Mapping[str, Any]
+Say = Callable[[Text], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """How much is measured; 0 leaves a part out."""
+
+    rows: int
+    times: int = 1
+    large: int = 0
+    tables: int = 0
+    rounds: int = 3
+    kafka: bool = False
+    entries: int = 100_000
+    """Of the evidence log that is audited."""
+
+
+def full_plan(rows: int) -> Plan:
+    """Return the full set, for ``make bench``."""
+    return Plan(rows, times=3, large=5 * rows, tables=200, rounds=5, kafka=True, entries=MILLION)
+
+
+def measure(plan: Plan, folder: Path, say: Say) -> Iterator[Measurement]:
+    """Measure everything; ``folder`` is empty and takes nodes, files and logs meanwhile.
+
+    Without a PostgreSQL only files are measured, and that is said.
+    """
+    here = asdict(machine())
+    yield {"kind": "machine", "at": datetime.now(UTC).isoformat(timespec="seconds"), **here}
+    yield {"kind": "help", "seconds": help_seconds()}
+    with ExitStack() as opened:
+        try:
+            server = opened.enter_context(postgres(SERVER))
+        except Missing as error:
+            say(error.what)
+            say(error.hint)
+        else:
+            yield from _with_postgres(plan, folder, server, say)
+    say(
+        Text(f"审计存证日志：{plan.entries:,} 条", f"auditing {plan.entries:,} entries of evidence")
+    )
+    for _ in range(plan.times):
+        done = audited(folder / "evidence", plan.entries, datetime.now(UTC))
+        yield {"kind": "audited", **asdict(done)}
+    drop = folder / "drop"
+    drop.mkdir()
+    say(Text(f"生成 CSV：{plan.rows:,} 行", f"writing CSV: {plan.rows:,} rows"))
+    write_csv(drop / "bench_person.csv", plan.rows)
+    for number in range(plan.times):
+        say(_running("CSV", number, plan.times))
+        yield _run(folder, csv_feed(drop), None)
+
+
+def _with_postgres(plan: Plan, folder: Path, server: Server, say: Say) -> Iterator[Measurement]:
+    say(Text(f"装入 PostgreSQL：{plan.rows:,} 行", f"filling PostgreSQL: {plan.rows:,} rows"))
+    load_postgres(server.url, plan.rows)
+    _copy(server.url, _PART, min(plan.rows, PART_ROWS))
+    for number in range(plan.times):
+        say(_running("PostgreSQL", number, plan.times))
+        yield _run(folder, table_feed(), server)
+        if plan.kafka:
+            yield {"kind": "run", **asdict(_emptied(folder, whole, server))}
+        base = floor.run(server.url)
+        yield {"kind": "floor", "rows": base.rows, "bytes": base.size, **asdict(base.usage)}
+        yield _row_path(folder, server)
+    if plan.kafka:
+        for number in range(plan.times):
+            say(_running("Kafka", number, plan.times))
+            for workers in (1, 2):
+                one = _emptied(folder, partial(shared, workers=workers), server)
+                yield {"kind": "shared", **asdict(one)}
+            done = _emptied(folder, publishing, server)
+            yield {"kind": "published", "records": done.records, **asdict(done.usage)}
+            yield {"kind": "rebalanced", **asdict(rebalance(folder))}
+    say(Text("逐段测量", "measuring stages"))
+    yield from _stages(plan, folder, server)
+    if plan.tables:
+        say(Text(f"{plan.tables} 个表", f"{plan.tables} tables"))
+        yield _run(folder, many_feed(server.url, plan.tables), server)
+    if plan.large:
+        say(Text(f"大表：{plan.large:,} 行", f"a large table: {plan.large:,} rows"))
+        load_postgres(server.url, plan.large, table=_LARGE)
+        yield _run(folder, table_feed(_LARGE), server)
+
+
+def _running(source: str, number: int, times: int) -> Text:
+    return Text(
+        f"{source} → 回执，第 {number + 1}/{times} 次",
+        f"{source} to receipts, {number + 1}/{times}",
+    )
+
+
+def _copy(conninfo: str, name: str, rows: int) -> None:
+    target = sql.Identifier(name)
+    with database(conninfo) as connection:
+        connection.execute(sql.SQL("DROP TABLE IF EXISTS {}").format(target))
+        connection.execute(
+            sql.SQL("CREATE UNLOGGED TABLE {} AS SELECT * FROM {} LIMIT {}").format(
+                target, sql.Identifier(RESOURCE), rows
+            )
+        )
+
+
+_Measured = TypeVar("_Measured")
+
+
+def _emptied(folder: Path, measured: Callable[..., _Measured], server: Server) -> _Measured:
+    """Measure with a log on Kafka, in a folder that is empty again afterwards."""
+    done = measured(folder / "node", table_feed(), conninfo=server.url)
+    shutil.rmtree(folder / "node")
+    return done
+
+
+def _run(folder: Path, feed: Feed, server: Server | None) -> Measurement:
+    place = folder / "node"
+    conninfo, pid = ("", None) if server is None else (server.url, server.pid)
+    done = run(place, feed, conninfo=conninfo, postgres=pid)
+    shutil.rmtree(place)
+    return {"kind": "run", **asdict(done)}
+
+
+def _row_path(folder: Path, server: Server) -> Measurement:
+    with _node(folder, server.url) as node:
+        resource = node.house.resource(RESOURCE)
+        done = rowpath.run(
+            server.url,
+            schema=avro_schema(resource),
+            sign=node.sealer(resource).signer.sign,
+            today=datetime.now(UTC).date(),
+            table=_PART,
+        )
+    shutil.rmtree(folder / "node")
+    return {
+        "kind": "row at a time",
+        "rows": done.rows,
+        "accepted": done.accepted,
+        **asdict(done.usage),
+    }
+
+
+def _stages(plan: Plan, folder: Path, server: Server) -> Iterator[Measurement]:
+    place = folder / "node"
+    with _node(folder, server.url) as node, gateway(place):
+        rows = min(plan.rows, PART_ROWS)
+        for stage in stages.stages(node, RESOURCE, rows, place, rounds=plan.rounds):
+            yield {"kind": "stage", **asdict(stage)}
+        for room, seconds in stages.doors(node).items():
+            yield {"kind": "door", "name": room, "micros": seconds * MILLION / rows, "rows": rows}
+        yield {"kind": "packaged", **asdict(packaged(node, RESOURCE))}
+    shutil.rmtree(place)
+
+
+def _node(folder: Path, conninfo: str) -> Node:
+    make_node(folder / "node", table_feed(_PART), port=free_port())
+    settings = load_settings(folder / "node" / "exchange.yaml")
+    return Node(settings, environ={URL: conninfo})
+
+
+# --- what the figures are held against ---------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Figure:
+    """One figure of the summary; ``target`` is None where there is none to reach."""
+
+    name: str
+    text: Text
+    value: float
+    unit: str
+    target: float | None = None
+    at_most: bool = True
+    least: float | None = None
+    most: float | None = None
+
+    @property
+    def ok(self) -> bool | None:
+        """Whether the target is reached."""
+        if self.target is None:
+            return None
+        return self.value <= self.target if self.at_most else self.value >= self.target
+
+
+def figures(measured: Sequence[Measurement]) -> list[Figure]:
+    """Draw the summary from all measurements; what was not measured is left out."""
+    return [*_of_runs(measured), *_of_cluster(measured), *_of_parts(measured)]
+
+
+def _runs(measured: Sequence[Measurement]) -> dict[str, list[Run]]:
+    """Group the runs by what they read, whatever its size."""
+    found: dict[str, list[Run]] = {}
+    for each in measured:
+        if each["kind"] == "run":
+            one = Run(**{name: value for name, value in each.items() if name != "kind"})
+            found.setdefault(one.source, []).append(one)
+    return found
+
+
+def _of_runs(measured: Sequence[Measurement]) -> Iterator[Figure]:
+    runs = _runs(measured)
+    for source, all_runs in runs.items():
+        least = min(one.rows for one in all_runs)
+        usual = [one for one in all_runs if one.rows == least]
+        if source.endswith(" tables"):
+            yield Figure(
+                source,
+                Text(f"{source}，每表 {TABLE_ROWS} 行", f"{source} of {TABLE_ROWS} rows"),
+                usual[0].wall,
+                "s",
+                60,
+            )
+            continue
+        yield from _of_source(source, usual)
+        yield Figure(
+            f"{source}.rss",
+            Text(f"{source}：节点内存峰值", f"{source}: the node's peak memory"),
+            max(one.node_rss for one in all_runs) / MEGABYTE,
+            "MB",
+            512,
+        )
+    yield from _ratios(measured, runs)
+
+
+def _of_source(source: str, runs: Sequence[Run]) -> Iterator[Figure]:
+    def figure(name: str, text: Text, unit: str, of: Callable[[Run], float], **more: Any) -> Figure:
+        found = [of(one) for one in runs]
+        return Figure(
+            f"{source}.{name}",
+            Text(f"{source}：{text.zh}", f"{source}: {text.en}"),
+            median(found),
+            unit,
+            least=min(found),
+            most=max(found),
+            **more,
+        )
+
+    per_million = "CPU s / 1,000,000"
+    # On fewer rows the start of the processes is most of what is measured.
+    judged = runs[0].rows >= MILLION
+    yield figure(
+        "node",
+        Text("节点", "the node"),
+        per_million,
+        lambda one: one.per_million(one.node_cpu),
+        target=6.5 if judged and source == "postgresql" else None,
+    )
+    yield figure(
+        "gateway",
+        Text("网关", "the gateway"),
+        per_million,
+        lambda one: one.per_million(one.gateway_cpu),
+        target=6 if judged else None,
+    )
+    if all(one.postgres_cpu is not None for one in runs):
+        yield figure(
+            "server",
+            Text("数据库", "PostgreSQL"),
+            per_million,
+            lambda one: one.per_million(one.postgres_cpu or 0),
+        )
+    yield figure(
+        "rate",
+        Text("从启动到全部回执", "from start to the last receipt"),
+        "rows/s",
+        lambda one: one.rate,
+        target=100_000 if judged and source == "postgresql" else None,
+        at_most=False,
+    )
+    yield figure(
+        "gateway_rss",
+        Text("网关内存峰值", "the gateway's peak memory"),
+        "MB",
+        lambda one: one.gateway_rss / MEGABYTE,
+    )
+    yield figure(
+        "wire",
+        Text("上行字节", "on the wire"),
+        "B/row",
+        lambda one: one.wire / max(one.accepted, 1),
+    )
+
+
+def _ratios(measured: Sequence[Measurement], runs: Mapping[str, list[Run]]) -> Iterator[Figure]:
+    """Compare with the floor and with the row-at-a-time path of the same run."""
+    ours = [one.per_million(one.node_cpu) for one in runs.get("postgresql", ())]
+    judged = all(one.rows >= MILLION for one in runs.get("postgresql", ()))
+    for kind, name, text, target in (
+        ("floor", "floor", Text("COPY 不解析（下限）", "COPY, unparsed: the floor"), None),
+        ("row at a time", "row_path", Text("逐行处理", "row at a time"), 7),
+    ):
+        found = [each["cpu"] * MILLION / each["rows"] for each in measured if each["kind"] == kind]
+        if not found or not ours:
+            continue
+        cpu = median(found)
+        yield Figure(name, text, cpu, "CPU s / 1,000,000", least=min(found), most=max(found))
+        if target is not None:
+            yield Figure(
+                f"{name}.ratio",
+                Text("逐行处理 ÷ 节点", "row at a time ÷ the node"),
+                cpu / median(ours),
+                "×",
+                target if judged else None,
+                at_most=False,
+            )
+
+
+def _of_cluster(measured: Sequence[Measurement]) -> Iterator[Figure]:
+    """Hold the log on Kafka against the embedded one, and several workers against one."""
+    runs = _runs(measured)
+    by_kind: dict[str, list[Measurement]] = {}
+    for each in measured:
+        by_kind.setdefault(each["kind"], []).append(each)
+
+    def figure(
+        name: str, text: Text, unit: str, found: Sequence[float], target: float, *, at_most: bool
+    ) -> Figure:
+        return Figure(
+            name, text, median(found), unit, target, at_most, least=min(found), most=max(found)
+        )
+
+    if "kafka" in runs:
+        embedded = [one.rate for one in runs["postgresql"] if one.rows == runs["kafka"][0].rows]
+        rates = [there.rate / here for there, here in zip(runs["kafka"], embedded, strict=True)]
+        yield figure(
+            "kafka.ratio",
+            Text("Kafka ÷ 内置日志，行/秒", "Kafka ÷ the embedded log, rows/s"),
+            "×",
+            rates,
+            0.7,
+            at_most=False,
+        )
+    if shares := by_kind.get("shared"):
+        one, two = ([each for each in shares if each["workers"] == count] for count in (1, 2))
+        for count, some in ((1, one), (2, two)):
+            yield Figure(
+                f"workers.{count}.rate",
+                Text(f"{count} 个工作者，核验至回执", f"{count} worker(s), checks to receipts"),
+                median(each["rows"] / each["wall"] for each in some),
+                "rows/s",
+            )
+            yield Figure(
+                f"workers.{count}.cpu",
+                Text(f"{count} 个工作者的 CPU", f"CPU of {count} worker(s)"),
+                median(each["cpu"] * MILLION / each["rows"] for each in some),
+                "CPU s / 1,000,000",
+            )
+        yield figure(
+            "workers.ratio",
+            Text("两个工作者 ÷ 一个", "two workers ÷ one"),
+            "×",
+            [a["wall"] / b["wall"] for a, b in zip(one, two, strict=True)],
+            1.6,
+            at_most=False,
+        )
+        yield figure(
+            "workers.rss",
+            Text("工作者内存峰值", "a worker's peak memory"),
+            "MB",
+            [each["rss"] / MEGABYTE for each in shares],
+            512,
+            at_most=True,
+        )
+    if published := by_kind.get("published"):
+        yield figure(
+            "published",
+            Text("逐条发布", "published record by record"),
+            "records/s",
+            [each["records"] / each["wall"] for each in published],
+            40_000,
+            at_most=False,
+        )
+    if times := by_kind.get("rebalanced"):
+        yield figure(
+            "rebalanced",
+            Text(
+                "64 个分区、8 个工作者，终止其一后接管",
+                "64 lanes, 8 workers, one killed: taken over",
+            ),
+            "s",
+            [each["seconds"] for each in times],
+            10,
+            at_most=True,
+        )
+
+
+_LIMITS: Final[Mapping[str, float]] = {"validate": 1.3, "encode": 2.0}
+
+
+def _of_parts(measured: Sequence[Measurement]) -> Iterator[Figure]:
+    parts = {each["name"]: each for each in measured if each["kind"] == "stage"}
+    for name, each in parts.items():
+        text = Text(f"分段：{name}", f"stage: {name}")
+        least, most = each["spread"]
+        yield Figure(
+            f"stage.{name}",
+            text,
+            each["micros"],
+            "µs/row",
+            _LIMITS.get(name),
+            least=least,
+            most=most,
+        )
+    for each in measured:
+        if each["kind"] == "door":
+            text = Text(f"门：{each['name']}", f"door: {each['name']}")
+            yield Figure(f"door.{each['name']}", text, each["micros"], "µs/row")
+        elif each["kind"] == "help":
+            text = Text("exchange --help", "exchange --help")
+            yield Figure("help", text, each["seconds"] * 1000, "ms", 300)
+    if found := [each for each in measured if each["kind"] == "audited"]:
+        seconds = [each["seconds"] for each in found]
+        entries = found[0]["entries"]
+        yield Figure(
+            "audit",
+            Text(f"审计 {entries:,} 条存证", f"audit of {entries:,} entries of evidence"),
+            median(seconds),
+            "s",
+            30,
+            least=min(seconds),
+            most=max(seconds),
+        )
+    for each in measured:
+        if each["kind"] == "packaged":
+            for name, text in (
+                (
+                    "bare",
+                    Text(
+                        "存证包，不计证书、印章、记录",
+                        "a package less certificates, seals, record",
+                    ),
+                ),
+                ("whole", Text("存证包文件", "an evidence package")),
+            ):
+                limit = 4096 if name == "bare" else None
+                yield Figure(f"package.{name}", text, each[name], "B", limit)
+    if "tree" in parts:
+        both = parts["leaves"]["micros"] + parts["tree"]["micros"]
+        yield Figure("hash", Text("叶 + 树（SM3）", "leaves + tree (SM3)"), both, "µs/row", 3)
+        rate = MILLION / parts["verify"]["micros"]
+        yield Figure("verify", Text("验证", "verify"), rate, "rows/s", 150_000, at_most=False)

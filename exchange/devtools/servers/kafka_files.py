@@ -1,0 +1,384 @@
+"""What a broker of one's own is made of: its program, its properties, its first data.
+
+The program is Java 17 with the project's artifacts, resolved once by Maven into the user's
+cache (46 files, 75 MB; beside them an archive of the classes that it loads, 48 MB), or a
+container where there is an engine. Raises Missing when there is neither, Transient when a tool
+fails.
+"""
+
+from __future__ import annotations
+
+import base64
+import fcntl
+import os
+import re
+import shutil
+import subprocess
+import tempfile
+import uuid
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from cryptography.hazmat.primitives import serialization
+
+from exchange.devtools.servers.postgres import Missing, failed
+from exchange.text import Text
+
+VERSION = "4.3.1"
+"""The newest release that has been out for some months; its brokers run on Java 17."""
+IMAGE = f"apache/kafka:{VERSION}"
+VARIABLE = "EXCHANGE_TEST_KAFKA"
+_JAVA = 17
+_RESOLVE_SECONDS = 900.0
+_TOOL_SECONDS = 120.0
+
+POM = f"""<project xmlns="http://maven.apache.org/POM/4.0.0">
+  <modelVersion>4.0.0</modelVersion>
+  <groupId>exchange</groupId><artifactId>broker</artifactId><version>1</version>
+  <packaging>pom</packaging>
+  <dependencies>
+    <dependency>
+      <groupId>org.apache.kafka</groupId><artifactId>kafka_2.13</artifactId>
+      <version>{VERSION}</version>
+    </dependency>
+    <dependency>
+      <groupId>org.slf4j</groupId><artifactId>slf4j-simple</artifactId><version>1.7.36</version>
+    </dependency>
+  </dependencies>
+</project>
+"""
+"""What Maven resolves: the broker, and a logger that writes to stderr."""
+
+QUICK = ("-Xmx256m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1")
+"""Java's options for a broker that starts within 2 s and leaves the cores to others."""
+
+_SILENT = ("-Xlog:disable", "-Xlog:all=error:stderr")
+"""Java's own warnings, such as which classes do not go into an archive."""
+
+_LOGGING = {
+    "defaultLogLevel": "warn",
+    "showDateTime": "true",
+    "dateTimeFormat": "HH:mm:ss.SSS",
+    "log.kafka.server.KafkaRaftServer": "info",
+    "log.kafka.authorizer.logger": "info",
+}
+"""Warnings, that it started, and what the authorizer refused."""
+
+_PROPERTIES: Mapping[str, object] = {
+    "process.roles": "broker,controller",
+    "controller.listener.names": "CONTROLLER",
+    "inter.broker.listener.name": "INTERNAL",
+    "auto.create.topics.enable": "false",
+    "background.threads": 2,
+    "broker.heartbeat.interval.ms": 500,
+    "broker.session.timeout.ms": 4000,
+    "group.initial.rebalance.delay.ms": 0,
+    "group.min.session.timeout.ms": 1000,
+    "log.cleaner.dedupe.buffer.size": 4 << 20,
+    "log.index.size.max.bytes": 1 << 20,
+    "num.io.threads": 4,
+    "num.network.threads": 2,
+    "offsets.retention.minutes": 2**31 - 1,
+    "offsets.topic.num.partitions": 4,
+    "replica.lag.time.max.ms": 6000,
+    "share.coordinator.state.topic.num.partitions": 1,
+    "transaction.abort.timed.out.transaction.cleanup.interval.ms": 1000,
+    "transaction.state.log.num.partitions": 4,
+}
+"""Small and quick; whatever decides about durability stays as Kafka has it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Security:
+    """What the brokers ask of clients: always TLS, and what is named here.
+
+    ``certificate``: PEM of the brokers' key and chain, valid for 127.0.0.1. ``users`` (name →
+    password): SASL/SCRAM, both mechanisms. ``clients``: PEM of the authorities of client
+    certificates (mutual TLS); without ``users`` the certificate's common name is the user.
+    ``authorizer``: StandardAuthorizer decides, and ``admin`` alone may do everything.
+    """
+
+    certificate: bytes = field(repr=False)
+    users: Mapping[str, str] = field(default_factory=dict, repr=False)
+    clients: bytes = b""
+    authorizer: bool = True
+    admin: str = "admin"
+
+
+@dataclass(frozen=True, slots=True)
+class Ports:
+    """The ports of one broker: for clients, among brokers, among controllers."""
+
+    client: int
+    internal: int
+    controller: int
+
+
+@dataclass(frozen=True, slots=True)
+class Machine:
+    """What runs Java: this machine, or a container of it (``docker`` is then the program)."""
+
+    classpath: str
+    java: str = "java"
+    docker: str = ""
+    archive: Path | None = None
+    """Where the classes that a broker loads lie as Java maps them; made when it is missing."""
+
+    def command(
+        self, name: str, folders: Sequence[Path], options: Sequence[str], *arguments: str
+    ) -> list[str]:
+        """Return the command of a Java program that may use these folders."""
+        program = [self.java]
+        if self.archive is not None and self.archive.exists():
+            # Made by another Java or of other files, it is left unused, and nothing is said.
+            options = [*options, f"-XX:SharedArchiveFile={self.archive}", *_SILENT]
+        if self.docker:
+            program = [self.docker, "run", "--rm", "--network", "host", "--name", name]
+            program += ["--user", f"{os.getuid()}:{os.getgid()}"]
+            for folder in folders:
+                program += ["--volume", f"{folder}:{folder}"]
+            program += ["--entrypoint", "java", IMAGE]
+        logging = [f"-Dorg.slf4j.simpleLogger.{key}={value}" for key, value in _LOGGING.items()]
+        return [*program, *options, *logging, "-cp", self.classpath, *arguments]
+
+
+def machine(environ: Mapping[str, str]) -> Machine:
+    """Find what runs brokers: Java and Maven's artifacts, or an engine of containers."""
+    java = shutil.which("java")
+    if java is not None and (version := _java_version(java))[0] >= _JAVA:
+        cache = Path(environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "gov-exchange"
+        if (libraries := _resolved(cache)) is not None:
+            archive = cache / f"kafka-{VERSION}-java-{'.'.join(map(str, version))}.jsa"
+            return Machine(f"{libraries}/*", java, archive=archive)
+    docker = shutil.which("docker")
+    if docker is not None:
+        # not tested here: no engine at hand
+        probe = subprocess.run(  # noqa: S603 - a program that we found
+            [docker, "info"], capture_output=True, check=False, timeout=_TOOL_SECONDS
+        )
+        if probe.returncode == 0:
+            return Machine("/opt/kafka/libs/*", docker=docker)
+    raise Missing(
+        Text(
+            f"没有可用的 Kafka：缺 Java {_JAVA} 与 Maven，也没有 Docker",
+            f"no Kafka can be had: Java {_JAVA} with Maven is missing, and so is Docker",
+        ),
+        hint=Text(
+            "apt-get install openjdk-17-jre-headless maven，"
+            f"或用环境变量 {VARIABLE} 指定 host:port",
+            "apt-get install openjdk-17-jre-headless maven, "
+            f"or name a broker's host:port in {VARIABLE}",
+        ),
+    )
+
+
+def _java_version(java: str) -> tuple[int, ...]:
+    told = subprocess.run(  # noqa: S603 - a program that we found
+        [java, "-version"], capture_output=True, text=True, check=False, timeout=_TOOL_SECONDS
+    )
+    found = re.search(r'version "([\d.]+)', told.stderr)
+    return tuple(map(int, found[1].split("."))) if found else (0,)
+
+
+def _resolved(cache: Path) -> Path | None:
+    """Return the folder of the artifacts, complete; None without Maven.
+
+    It appears under its name by one rename, and one process at a time resolves.
+    """
+    done = cache / f"kafka-{VERSION}"
+    if done.is_dir():
+        return done
+    maven = shutil.which("mvn")
+    if maven is None:
+        return None
+    cache.mkdir(parents=True, exist_ok=True)
+    with _alone(cache):
+        if done.is_dir():
+            return done
+        with tempfile.TemporaryDirectory(prefix="resolve-", dir=cache) as folder:
+            (Path(folder) / "pom.xml").write_text(POM)
+            command = [maven, "--batch-mode", "--quiet", "--strict-checksums"]
+            command += ["dependency:copy-dependencies", "-DincludeScope=runtime"]
+            command += ["-DoutputDirectory=libraries"]
+            run(command, cwd=folder, timeout=_RESOLVE_SECONDS)
+            (Path(folder) / "libraries").rename(done)
+    return done
+
+
+@contextmanager
+def _alone(cache: Path) -> Iterator[None]:
+    """Let one process at a time put something into the cache."""
+    with (cache / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+def archived(machine: Machine, load: Callable[[str], None]) -> None:
+    """Make the archive of the classes that a broker loads, unless it is there.
+
+    ``load`` runs a broker with one more option of Java's and ends it in order. With the archive a
+    broker starts with half the work (1.9 s of CPU for 3.6).
+    """
+    if machine.archive is None or machine.archive.exists():
+        return
+    with _alone(machine.archive.parent):
+        if machine.archive.exists():
+            return
+        part = machine.archive.with_suffix(".part")
+        part.unlink(missing_ok=True)
+        load(f"-XX:ArchiveClassesAtExit={part}")
+        if part.exists():  # else Java could not, and the brokers do without
+            part.rename(machine.archive)
+
+
+def run(command: Sequence[str], *, timeout: float, cwd: str | None = None) -> str:
+    """Run a tool to its end and return what it said; Transient when it fails."""
+    try:
+        told = subprocess.run(  # noqa: S603 - a program that we found
+            command, cwd=cwd, capture_output=True, check=True, timeout=timeout
+        )
+    except subprocess.CalledProcessError as error:
+        raise failed(command[0], error.stdout + error.stderr) from error
+    except subprocess.TimeoutExpired as error:
+        raise failed(command[0], b"it did not end") from error
+    return told.stdout.decode()
+
+
+def properties(ports: Sequence[Ports], security: Security | None, home: Path) -> dict[str, object]:
+    """Return what all brokers of a cluster have in common; writes its certificates to ``home``."""
+    copies, enough = min(3, len(ports)), min(2, len(ports))
+    voters = (f"{number}@127.0.0.1:{each.controller}" for number, each in enumerate(ports))
+    found = {
+        **_PROPERTIES,
+        "controller.quorum.voters": ",".join(voters),
+        "default.replication.factor": copies,
+        "min.insync.replicas": enough,
+        "offsets.topic.replication.factor": copies,
+        "transaction.state.log.replication.factor": copies,
+        "transaction.state.log.min.isr": enough,
+        "share.coordinator.state.topic.replication.factor": copies,
+        "share.coordinator.state.topic.min.isr": enough,
+    }
+    protocols = {"CLIENT": "PLAINTEXT", "INTERNAL": "PLAINTEXT", "CONTROLLER": "PLAINTEXT"}
+    if security is not None:
+        client = "SASL_SSL" if security.users else "SSL"
+        protocols = {"CLIENT": client, "INTERNAL": "SASL_PLAINTEXT", "CONTROLLER": "SASL_PLAINTEXT"}
+        found |= _secured(security, home)
+    listed = (f"{name}:{protocol}" for name, protocol in protocols.items())
+    return found | {"listener.security.protocol.map": ",".join(listed)}
+
+
+def _secured(security: Security, home: Path) -> dict[str, object]:
+    """Return the properties of a secured cluster; among themselves the brokers use a password."""
+    found: dict[str, object] = {
+        "listener.name.client.ssl.keystore.type": "PEM",
+        "listener.name.client.ssl.keystore.location": write(
+            home / "broker.pem", _as_pkcs8(security.certificate)
+        ),
+        "sasl.mechanism.inter.broker.protocol": "PLAIN",
+        "sasl.mechanism.controller.protocol": "PLAIN",
+        "super.users": f"User:broker;User:{security.admin}",
+    }
+    if security.clients:
+        found |= {
+            "listener.name.client.ssl.client.auth": "required",
+            "listener.name.client.ssl.truststore.type": "PEM",
+            "listener.name.client.ssl.truststore.location": write(
+                home / "clients.pem", security.clients
+            ),
+            "listener.name.client.ssl.principal.mapping.rules": r"RULE:^.*CN=([^,]+).*$/$1/",
+        }
+    if security.authorizer:
+        authorizer = "org.apache.kafka.metadata.authorizer.StandardAuthorizer"
+        found["authorizer.class.name"] = authorizer
+    secret = os.urandom(16).hex()
+    login = "org.apache.kafka.common.security.plain.PlainLoginModule required"
+    for name in ("internal", "controller"):
+        found[f"listener.name.{name}.sasl.enabled.mechanisms"] = "PLAIN"
+        found[f"listener.name.{name}.plain.sasl.jaas.config"] = (
+            f'{login} username="broker" password="{secret}" user_broker="{secret}";'
+        )
+    if security.users:
+        found["listener.name.client.sasl.enabled.mechanisms"] = "SCRAM-SHA-256,SCRAM-SHA-512"
+        for mechanism in ("256", "512"):
+            found[f"listener.name.client.scram-sha-{mechanism}.sasl.jaas.config"] = (
+                "org.apache.kafka.common.security.scram.ScramLoginModule required;"
+            )
+    return found
+
+
+def _as_pkcs8(pem: bytes) -> bytes:
+    """Return key and chain, in this order, as Kafka reads them: the key in PKCS #8."""
+    key = serialization.load_pem_private_key(pem, None).private_bytes(
+        serialization.Encoding.PEM,
+        serialization.PrivateFormat.PKCS8,
+        serialization.NoEncryption(),
+    )
+    chain = re.findall(
+        rb"-----BEGIN CERTIFICATE-----.*?-----END CERTIFICATE-----\n?", pem, re.DOTALL
+    )
+    return key + b"".join(chain)
+
+
+def own(number: int, ports: Ports, folder: Path) -> dict[str, object]:
+    """Return the properties of one broker alone."""
+    client, internal = (
+        f"CLIENT://127.0.0.1:{ports.client}",
+        f"INTERNAL://127.0.0.1:{ports.internal}",
+    )
+    return {
+        "node.id": number,
+        "log.dirs": folder,
+        "listeners": f"{client},{internal},CONTROLLER://127.0.0.1:{ports.controller}",
+        "advertised.listeners": f"{client},{internal}",
+    }
+
+
+def format_data(
+    machine: Machine,
+    file: Path,
+    folders: Mapping[int, Path],
+    cluster: str,
+    security: Security | None,
+) -> None:
+    """Make the empty data folders of brokers, by number, with the users that they start with.
+
+    ``file``: the properties of the first. Kafka's tool runs once; the other folders are like the
+    first but for who they are. The users stand in a file that Java reads: no password is an
+    argument that others see.
+    """
+    if not folders:
+        return
+    arguments = ["kafka.tools.StorageTool", "format", "-t", cluster, "-c", str(file)]
+    for name, password in (security.users if security else {}).items():
+        for mechanism in ("SCRAM-SHA-256", "SCRAM-SHA-512"):
+            arguments += ["--add-scram", f"{mechanism}=[name={name},password={password}]"]
+    said = file.with_suffix(".arguments")
+    write(said, "\n".join(f'"{argument}"' for argument in arguments).encode())
+    (_, first), *others = folders.items()
+    name = f"{file.parent.name}-{file.stem}"
+    command = machine.command(name, [file.parent, first], QUICK, f"@{said}")
+    run(command, timeout=_TOOL_SECONDS)
+    said.unlink()
+    for number, folder in others:
+        shutil.copytree(first, folder, dirs_exist_ok=True)
+        told = {"node.id": number, "directory.id": identity()}
+        meta = folder / "meta.properties"
+        lines = [line.partition("=") for line in meta.read_text().splitlines()]
+        text = "".join(f"{k}={told.get(k, v)}\n" for k, _, v in lines if not k.startswith("#"))
+        meta.write_text(text)
+
+
+def identity() -> str:
+    """Return a new name of a cluster or data folder, as Kafka writes it."""
+    # No dash at its beginning: the tool would take it for an option.
+    return base64.urlsafe_b64encode(b"\0" + uuid.uuid4().bytes[1:]).decode().rstrip("=")
+
+
+def write(path: Path, content: bytes) -> Path:
+    """Write a file that only we may read."""
+    path.touch(mode=0o600)
+    path.write_bytes(content)
+    return path

@@ -1,0 +1,1 @@
+"""HTTP: the one owner of ``requests``; deadlines, sizes, TLS and one map of errors."""

@@ -1,0 +1,1 @@
+"""The log on one machine: topics with transactions in one SQLite file."""

@@ -1,0 +1,126 @@
+"""What the doors work with: catalog, log, clock and chance; topics, lanes and states of them."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+from exchange.catalog.model import Catalog, Resource
+from exchange.errors import Misconfigured, Rejected, Transient
+from exchange.log import (
+    CURSORS,
+    Entry,
+    Log,
+    Message,
+    Topic,
+    quarantine_topic,
+    raw_topic,
+    sealed_topic,
+)
+from exchange.log.frames import Recent
+from exchange.pipeline.projection import NOBODY
+from exchange.seal.batch.statement import instant
+from exchange.text import Text
+from exchange.validate.quarantine import UNREADABLE
+
+CHUNK_ENTRIES = 8
+"""Raw messages checked at once: columns want 20,000 rows and more (D1)."""
+CHUNK_BYTES = 16 * 1024 * 1024
+FENCED_IN_A_ROW = 100
+"""How often in a row a worker may find that another was faster, or has the lane now."""
+
+
+@dataclass(frozen=True)
+class House:
+    """What the doors work with."""
+
+    catalog: Catalog
+    log: Log
+    clock: Callable[[], datetime]
+    entropy: Callable[[int], bytes]
+    at: Callable[[str], None] = lambda _door: None
+    """Called before and after each door with its name; a kill test strikes there."""
+    recent: Recent = field(default_factory=Recent)
+    partitions: Callable[[str], int] = lambda _resource: 1
+    """How many lanes a resource is meant to have; its topics may have more, never fewer."""
+    sleep: Callable[[float], None] = time.sleep
+
+    def resource(self, name: str) -> Resource:
+        """Return a resource of the catalog; raises Rejected naming the ones there are."""
+        return resource_of(self.catalog, name)
+
+    def ensure(self, resource: str) -> None:
+        """Create the topics of a resource, or give them more lanes."""
+        if self.partitions(resource) > 1 and self.resource(resource).unique:
+            raise Misconfigured(
+                Text(
+                    f"资源 {resource} 除主键外另有唯一性规则，只能有一个分区",
+                    f"{resource} has rules of uniqueness beside its key: it can have one lane only",
+                ),
+                hint=Text(
+                    "各分区只按主键分流，看不到彼此的记录；请在 log.partitions 中改为 1",
+                    "lanes share records out by the key and do not see each other's;"
+                    " set it to 1 in log.partitions",
+                ),
+            )
+        names = (raw_topic(resource), sealed_topic(resource), quarantine_topic(resource))
+        self.log.ensure([Topic(name, self.partitions(resource)) for name in names])
+
+    def lanes(self, resource: str) -> int:
+        """Count the lanes that a resource has in the log; its topics exist.
+
+        Raises Transient while a broker has not heard yet of topics that another has just made.
+        """
+        raw = raw_topic(resource)
+        found = [topic.partitions for topic in self.log.topics() if topic.name == raw]
+        if not found:
+            raise Transient(
+                Text(f"集群还不知道主题 {raw}", f"the log does not know topic {raw} yet"),
+                hint=Text("稍后自动重试", "it is tried again"),
+            )
+        return max(found)
+
+    def state(self, key: str) -> dict[str, Any]:
+        """Read the newest state with this key; empty when there is none."""
+        entry = self.log.latest(CURSORS, key)
+        return json.loads(entry.value) if entry is not None else {}
+
+
+def resource_of(catalog: Catalog, name: str) -> Resource:
+    """Return a resource of a catalog; raises Rejected naming the ones there are."""
+    if name in catalog.resources:
+        return catalog.resources[name]
+    known = ", ".join(sorted(catalog.resources))
+    raise Rejected(
+        Text(f"目录中没有资源 {name}", f"the catalog has no resource {name}"),
+        hint=Text(f"目录中的资源：{known}", f"resources: {known}"),
+    )
+
+
+def state_message(key: str, state: Mapping[str, Any]) -> Message:
+    """Make the message that replaces the state with this key."""
+    return Message(CURSORS, json.dumps(state, ensure_ascii=False).encode(), key)
+
+
+def unreadable(resource: str, entry: Entry, house: House) -> Message:
+    """Make the quarantine message of a foreign message: its very bytes, and where it stood."""
+    return Message(
+        quarantine_topic(resource),
+        entry.value,
+        headers={
+            "kind": "unreadable",
+            "source": NOBODY,
+            "pull": NOBODY,
+            "locator": f"{entry.topic}/{entry.partition}/{entry.offset}",
+            "at": instant(house.clock()),
+            "rows": "1",
+            "reasons": json.dumps({UNREADABLE: 1}),
+            "catalog": house.catalog.version,
+            "raw": f"{entry.partition}/{entry.offset}",
+        },
+        partition=entry.partition,
+    )

@@ -1,0 +1,299 @@
+"""The door sealed → province → receipt: one batch of a lane at a time, until it is settled."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+
+from exchange.cascade.delivery import (
+    Answered,
+    Delivery,
+    Due,
+    Event,
+    LeaseExpired,
+    Outcome,
+    Policy,
+    ReceiptRight,
+    ReceiptWrong,
+    Restarted,
+    Retry,
+    Send,
+    State,
+    decide,
+    is_due,
+)
+from exchange.cascade.profiles import Batch
+from exchange.catalog.model import Resource
+from exchange.log import MAX_VALUE_BYTES, RECEIPTS, Entry, Fenced, Message, sealed_topic
+from exchange.pipeline.context import FENCED_IN_A_ROW, House, state_message, unreadable
+from exchange.pipeline.projection import delivery_of, is_batch, moved, pending, receipt_row
+from exchange.receipt import Sent
+from exchange.receipt import check as check_receipt
+from exchange.seal.batch.build import open_statement
+from exchange.store.database import Store
+from exchange.store.rows import DeliveryRow
+from exchange.store.sql import Stale
+
+_OPEN = (State.PENDING, State.SENDING, State.CHECKING, State.WAITING)
+"""States of a delivery that still has to be sent."""
+_LOOK_EVERY = timedelta(seconds=5)
+"""How often a cascade door looks for batches that a person put back."""
+
+
+@dataclass
+class _Way:
+    """A batch under way; ``put_back`` by a person: it lies behind the lane's position."""
+
+    entry: Entry
+    put_back: bool
+    tries: int = 0
+
+
+@dataclass
+class CascadeDoor:
+    """Delivers a resource's batches: of each lane one at a time, in order.
+
+    The next one of a lane follows after a receipt or refusal; lanes do not wait for each other.
+    A refused batch that a person puts back (:func:`retry`) lies behind the position: it is read
+    again by its address, before the door goes on with the log.
+    """
+
+    house: House
+    resource: Resource
+    store: Store
+    send: Callable[[Batch], Outcome]
+    anchors: Sequence[bytes]
+    owner: str
+    policy: Policy = field(default_factory=Policy)
+
+    def __post_init__(self) -> None:
+        """Join the consumer group; nothing is read yet."""
+        self.house.ensure(self.resource.name)
+        self._topic = sealed_topic(self.resource.name)
+        self._consumer = self.house.log.consumer("cascade", [self._topic])
+        self._ways: dict[int, _Way] = {}
+        self._looked: dict[int, datetime] = {}
+        self._ours: set[int] = set()
+        """Lanes whose deliveries under way were begun by us, in this process."""
+        self._last = -1
+        self._fenced = 0
+        self.tries = 0
+        """How often this door has sent the batch that it returned last."""
+
+    def close(self) -> None:
+        """Leave the consumer group."""
+        self._consumer.close()
+
+    def step(self) -> Delivery | None:
+        """Bring the open batch of a lane one attempt further; None when there is none.
+
+        The delivery that comes back is settled, waits, or is halted. Lanes take turns; one that
+        waits is returned when no other can move.
+        """
+        self._look()
+        waiting: Delivery | None = None
+        tries = 0
+        for lane in sorted(self._ways, key=lambda lane: (lane <= self._last, lane)):
+            if lane not in self._ways:  # dropped meanwhile, with another
+                continue
+            self._last = lane
+            try:
+                delivery = self._turn(lane)
+            except Fenced:  # another worker has the lane, or we have it anew
+                self._fenced += 1
+                if self._fenced > FENCED_IN_A_ROW:
+                    raise
+                continue
+            self._fenced = 0
+            if delivery.settled or delivery.state is State.HALTED:
+                return delivery
+            if waiting is None:
+                waiting, tries = delivery, self.tries
+        self.tries = tries
+        return waiting
+
+    def _turn(self, lane: int) -> Delivery:
+        way = self._ways[lane]
+        try:
+            delivery = self._advance(lane, way)
+            if delivery.settled:
+                self._settle(delivery, lane, way)
+                del self._ways[lane]
+        except BaseException as error:
+            if not isinstance(error, Stale):  # it was ours, and its lease need not be waited for
+                self._ours.discard(lane)
+            self._drop(lane)
+            raise
+        self.tries = way.tries
+        return delivery
+
+    def _advance(self, lane: int, way: _Way) -> Delivery:
+        name = self.resource.name
+        if self.house.log.claim(cascade_owner(name, lane)):
+            self._ours.discard(lane)
+        row = self.store.deliveries.get(name, way.entry.key)
+        if row is None:
+            self.store.deliveries.add([pending(name, way.entry)])
+            row = self.store.deliveries.get(name, way.entry.key)
+            assert row is not None  # noqa: S101 - added one line above
+        return self._attempt(row, lane, way)
+
+    def _look(self) -> None:
+        """Take up the next batch of every lane of ours that has none under way."""
+        mine = {lane for _, lane in self._consumer.assigned()}
+        for lane in self._ways.keys() - mine:  # another worker has the lane now
+            self._drop(lane)
+        now = self.house.clock()
+        for lane in mine - self._ways.keys():
+            # Now and then for a batch that was put back, …
+            looked = self._looked.get(lane)
+            if looked is None or abs(now - looked) >= _LOOK_EVERY:
+                self._looked[lane] = now
+                if (entry := self._behind(lane)) is not None:
+                    self._ways[lane] = _Way(entry, put_back=True)
+        while len(self._ways) < len(mine):  # … else for the next one.
+            busy = {(self._topic, lane) for lane in self._ways}
+            entries = self._consumer.poll(max_entries=1, max_bytes=1, skip=busy)
+            if not entries:
+                return
+            if is_batch(entries[0]):
+                self._ways[entries[0].partition] = _Way(entries[0], put_back=False)
+            else:
+                self._foreign(entries[0])
+
+    def _foreign(self, entry: Entry) -> None:
+        """Keep a message that is none of ours in quarantine, and go on behind it."""
+        with self.house.log.transaction(cascade_owner(self.resource.name, entry.partition)) as tx:
+            tx.append(unreadable(self.resource.name, entry, self.house))
+            tx.commit(self._consumer, entry.topic, entry.partition, entry.offset + 1)
+
+    def _drop(self, lane: int) -> None:
+        """Forget a lane's batch under way: it is read again by whoever has the lane."""
+        self._ways.pop(lane, None)
+        self._looked.pop(lane, None)
+        for other in [other for other, way in self._ways.items() if not way.put_back]:
+            del self._ways[other]
+        self._consumer.rewind()
+
+    def _behind(self, lane: int) -> Entry | None:
+        """Find the oldest batch that was put back, and note in the log that it is under way.
+
+        The note stands in for the position, which has moved past: with it the receipt reaches
+        the log even when we are killed as soon as the store has it.
+        """
+        log, name = self.house.log, self.resource.name
+        key = again_key(name, lane)
+        offset = self.house.state(key).get("offset")
+        if offset is None:
+            # The position first: another worker may settle the batch while we look, and what is
+            # open after the position had moved past it was put back.
+            position = log.position("cascade", self._topic, lane)
+            row = self.store.deliveries.first(name, lane, _OPEN)
+            if row is None or row.offset >= position:
+                return None
+            offset = row.offset
+            with log.transaction(cascade_owner(name, lane)) as tx:
+                tx.append(state_message(key, {"offset": offset}))
+        return log.read(self._topic, lane, offset, max_entries=1)[0]
+
+    def _attempt(self, row: DeliveryRow, lane: int, way: _Way) -> Delivery:
+        """Feed the machine until it waits for time or for a person."""
+        house, delivery, entry = self.house, delivery_of(row), way.entry
+        batch = Batch(row.resource, row.batch_no, self.resource.department.code, entry.value)
+        receipt = b""
+        event = self._wake(delivery, lane)
+        while event is not None:
+            jitter = house.entropy(1)[0] / 256
+            delivery, actions = decide(delivery, event, house.clock(), self.policy, jitter=jitter)
+            if isinstance(event, Answered):
+                # Checked at once and here: the row need not say so in between. After a kill it
+                # is sent again, and the province answers with the same receipt.
+                receipt = event.receipt
+                event = self._checked(receipt, entry)
+                continue
+            if delivery.state is State.HALTED:
+                self._keep_wrong(delivery, lane, receipt)
+            done = delivery.state is State.RECEIPTED
+            house.at("receipt:before" if done else "delivery:before")
+            row = self.store.deliveries.save(
+                moved(row, delivery), receipt=receipt_row(receipt) if done else None
+            )
+            house.at("receipt:after" if done else "delivery:after")
+            event = None
+            if Send() in actions:
+                house.at("send:before")
+                way.tries += 1
+                event = self.send(batch)
+                house.at("send:after")
+        return delivery
+
+    def _wake(self, delivery: Delivery, lane: int) -> Event | None:
+        """Choose what to begin with; None when it is not ours to begin now.
+
+        What is under way in a lane that we have claimed anew was begun by a worker that is gone
+        or fenced: it need not be waited for. The province answers a repeat with the same receipt.
+        """
+        now, fresh = self.house.clock(), lane not in self._ours
+        self._ours.add(lane)
+        match delivery.state:
+            case State.PENDING | State.WAITING if is_due(delivery, now, self.policy):
+                return Due(self.owner)
+            case State.SENDING | State.CHECKING if fresh:
+                return Restarted(delivery.owner)
+            case State.SENDING | State.CHECKING if is_due(delivery, now, self.policy):
+                return LeaseExpired()
+        return None
+
+    def _checked(self, receipt: bytes, entry: Entry) -> ReceiptRight | ReceiptWrong:
+        sent = Sent.of(open_statement(entry.value))
+        verification = check_receipt(receipt, anchors=self.anchors, sent=sent)
+        if verification.ok:
+            return ReceiptRight(str(verification.facts["receipt_no"]))
+        return ReceiptWrong(tuple(check.name for check in verification.failed))
+
+    def _keep_wrong(self, delivery: Delivery, lane: int, receipt: bytes) -> None:
+        """Keep a receipt that does not verify: it is evidence for the person who decides.
+
+        Kept before the store knows, so that a halt always has its evidence; cut to a message.
+        """
+        with self.house.log.transaction(cascade_owner(delivery.resource, lane)) as tx:
+            key = f"{delivery.resource}/{delivery.batch_no}"
+            value = receipt[:MAX_VALUE_BYTES]
+            tx.append(Message(RECEIPTS, value, key, headers={"kind": "wrong"}))
+
+    def _settle(self, delivery: Delivery, lane: int, way: _Way) -> None:
+        """Write the receipt to the log and move on, in one transaction."""
+        house, name, entry = self.house, self.resource.name, way.entry
+        receipt = self.store.receipts.get(delivery.resource, delivery.batch_no)
+        house.at("settle:before")
+        if way.put_back:
+            self._looked.pop(lane, None)  # There may be more of them.
+        with house.log.transaction(cascade_owner(name, lane)) as tx:
+            if way.put_back and not house.state(again_key(name, lane)):
+                return  # Another worker has settled it.
+            if delivery.state is State.RECEIPTED and receipt is not None:
+                key = f"{delivery.resource}/{delivery.batch_no}"
+                headers = {"kind": "receipt", "lane": str(lane)}
+                tx.append(Message(RECEIPTS, receipt.content, key, headers=headers))
+            if way.put_back:
+                tx.append(state_message(again_key(name, lane), {}))
+            else:
+                tx.commit(self._consumer, entry.topic, entry.partition, entry.offset + 1)
+        house.at("settle:after")
+
+
+def cascade_owner(resource: str, lane: int) -> str:
+    """Name who writes a lane's receipts."""
+    return f"cascade/{resource}/{lane}"
+
+
+def again_key(resource: str, lane: int) -> str:
+    """Name the note of a batch that was put back and is under way, on the compacted topic."""
+    return f"again/{resource}/{lane}"
+
+
+def retry(store: Store, row: DeliveryRow, clock: Callable[[], datetime]) -> DeliveryRow:
+    """Put a refused or halted delivery back, as a person asked."""
+    delivery, _ = decide(delivery_of(row), Retry(), clock(), Policy())
+    return store.deliveries.save(moved(row, delivery))

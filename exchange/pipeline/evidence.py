@@ -1,0 +1,260 @@
+"""The corridor's door to the evidence log (存证日志): every statement and every receipt goes in.
+
+    EvidenceDoor   sealed, receipts ──► exchange.evidence ──► folder ──► checkpoint ──► witness
+
+A topic holds the entries in their order, and the folder of the evidence log is a view of it: a
+folder that was lost is made again, to the byte, and each machine may keep one. The folder may be
+behind the topic; entries that only the folder has (the log was restored from an older backup) go
+back to the topic. Of one folder one process is the keeper; the others leave it alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Self
+
+from exchange.cascade.witness import Cosigned, Seen
+from exchange.errors import Integrity
+from exchange.evidence.checkpoint import Note, Signers
+from exchange.evidence.entry import Entry, well_formed
+from exchange.evidence.log import EvidenceLog
+from exchange.log import EVIDENCE, RECEIPTS, Fenced, Message, sealed_topic
+from exchange.log import Entry as Found
+from exchange.pipeline.context import House, state_message
+from exchange.pipeline.projection import is_batch
+from exchange.seal.batch.build import open_statement
+from exchange.seal.crypto.suites import SM2_SM3
+from exchange.seal.eseal.signature import Sealer
+from exchange.seal.pki.trust import Trust
+from exchange.text import Text
+
+GROUP = "evidence"
+_STATE = "evidence"
+_ENTRIES = 64
+_BYTES = 16 * 1024 * 1024
+
+Ask = Callable[[Note, int, Sequence[bytes], Sequence[bytes]], Cosigned | Seen]
+"""Asks the witness: the note, what it saw last, the proof from there, the certificates."""
+
+
+@dataclass
+class EvidenceDoor:
+    """Keeps the evidence log of a node; open while this process has it."""
+
+    house: House
+    log: EvidenceLog
+    sealer: Callable[[], Sealer]
+    resources: Sequence[str]
+    ask: Ask | None = None
+    """None: nobody outside signs along."""
+    witnesses: Trust | None = None
+
+    @classmethod
+    def open(cls, house: House, folder: Path, origin: str, **options: object) -> Self:
+        """Open the evidence log to append; raises Transient when another process has it."""
+        folder.mkdir(parents=True, exist_ok=True)
+        return cls(house, EvidenceLog.open(folder, origin=origin), **options)  # type: ignore[arg-type]
+
+    def __post_init__(self) -> None:
+        """Join the consumer group; bring folder and topic to the same entries."""
+        with ExitStack() as undo:
+            undo.callback(self.log.close)
+            for resource in self.resources:
+                self.house.ensure(resource)
+            topics = [*map(sealed_topic, self.resources), RECEIPTS]
+            self._consumer = self.house.log.consumer(GROUP, topics)
+            undo.callback(self._consumer.close)
+            self._next, self._size = self._followed()
+            self._follow()
+            self._give_back()
+            undo.pop_all()
+
+    def close(self) -> None:
+        """Leave the group and give the evidence log free."""
+        self._consumer.close()
+        self.log.close()
+
+    def step(self) -> int | None:
+        """Append what the next messages hold; how many entries, None when there are none."""
+        messages = self._consumer.poll(max_entries=_ENTRIES, max_bytes=_BYTES)
+        if not messages:
+            return self._follow() or None  # what other keepers have found
+        last = messages[-1]
+        self.house.at("evidence:before")
+        try:
+            with self.house.log.transaction(f"evidence/{last.topic}/{last.partition}") as tx:
+                if entries := [entry for entry in map(entry_of, messages) if entry is not None]:
+                    tx.append(_message(entry.to_bytes() for entry in entries))
+                tx.append(state_message(_STATE, self._state()))
+                tx.commit(self._consumer, last.topic, last.partition, last.offset + 1)
+        except Fenced:
+            self._consumer.rewind()
+            return 0
+        except BaseException:
+            self._consumer.rewind()
+            raise
+        self.house.at("evidence:ordered")
+        count = self._follow()
+        self.house.at("evidence:after")
+        return count
+
+    def _follow(self) -> int:
+        """Append to the folder what the topic has; how many entries were new to the folder.
+
+        Raises Integrity where the folder has other entries, or in another order.
+        """
+        before = self.log.size
+        while page := self.house.log.read(EVIDENCE, 0, self._next, max_entries=_ENTRIES):
+            entries = dict.fromkeys(entry for message in page for entry in _entries(message))
+            fresh = [entry for entry in entries if not self._known(entry)]
+            self.log.append(fresh)
+            self._size += len(fresh)
+            self._next = page[-1].offset + 1
+        return self.log.size - before
+
+    def _known(self, entry: bytes) -> bool:
+        """Whether the folder has it, which is as the next one or, from before, further up."""
+        place = self.log.find(entry)
+        if (self.log.size if place is None else place) > self._size:
+            raise _another_history(self.log, self._size)
+        self._size += place == self._size
+        return place is not None
+
+    def _state(self) -> dict[str, int | str]:
+        root = self.log.root_of(self._size).hex()
+        return {"offset": self._next, "size": self._size, "root": root}
+
+    def _followed(self) -> tuple[int, int]:
+        """Return an offset of the topic, and how many of the folder's entries come before it.
+
+        From the last state that was noted, when the folder begins with it; else from the start.
+        """
+        noted = self.house.state(_STATE)
+        known = 0 < noted.get("size", 0) <= self.log.size
+        if known and self.log.root_of(noted["size"]).hex() == noted["root"]:
+            return noted["offset"], noted["size"]
+        return 0, 0
+
+    def _give_back(self) -> None:
+        """Put entries that only the folder has into the topic, in the folder's order."""
+        with self.house.log.transaction("evidence") as tx:
+            for first in range(self._size, self.log.size, _ENTRIES):
+                rest = range(first, min(first + _ENTRIES, self.log.size))
+                tx.append(_message(map(self.log.entry, rest)))
+
+    def checkpoint(self) -> Note:
+        """Sign the log as it is; the time of signing never runs backwards, whatever the clock."""
+        newest, now = self.log.newest(), self.house.clock()
+        return self.log.checkpoint(
+            self.sealer(), now if newest is None else max(now, newest.checkpoint.time)
+        )
+
+    def witness(self) -> Note | None:
+        """Have the newest state signed by node and witness; None when that is done already.
+
+        Raises Integrity when witness and log contradict each other.
+        """
+        seen = self.log.witnessed()
+        if self.ask is None or self.log.size == (seen.checkpoint.head.size if seen else 0):
+            return None
+        note = self.checkpoint()
+        self.house.at("witness:before")
+        old = 0 if seen is None else seen.checkpoint.head.size
+        answer = self._ask(note, old)
+        if isinstance(answer, Seen):  # it knows more than we have noted, or has forgotten
+            size = note.checkpoint.head.size
+            if answer.size > size:
+                self._follow()
+                if answer.size <= self.log.size:  # another keeper has shown what was new
+                    return None
+                raise Integrity(
+                    Text(
+                        f"上级已见证 {answer.size} 条存证，本地只有 {size} 条",
+                        f"the witness has seen {answer.size} entries, here are only {size}",
+                    ),
+                    hint=Text(
+                        "存证日志被截断或恢复了旧备份：请停止并核对",
+                        "the evidence log was cut, or an old backup restored: stop and compare",
+                    ),
+                )
+            answer = self._ask(note, answer.size)
+        if isinstance(answer, Seen):
+            raise Fenced(
+                Text("见证方的状态正在变化", "the witness's state is moving"),
+                hint=Text("稍后自动重试", "it is asked again by itself"),
+            )
+        self._trusted(note, answer)
+        whole = self.log.add_witness(note.checkpoint.head.size, answer.line, answer.certificates)
+        self.house.at("witness:after")
+        return whole
+
+    def _ask(self, note: Note, old: int) -> Cosigned | Seen:
+        assert self.ask is not None  # noqa: S101 - witness() has looked
+        proof = self.log.consistency(old, note.checkpoint.head.size) if old else []
+        sealer = self.sealer()
+        return self.ask(note, old, proof, (sealer.signer.certificate, *sealer.chain))
+
+    def _trusted(self, note: Note, answer: Cosigned) -> None:
+        """Believe a witness only whose certificate leads to the province's root."""
+        if self.witnesses is None:
+            return
+        signers = Signers(answer.certificates, trust=self.witnesses, witnesses=self.witnesses)
+        try:
+            failed = [one.name for one in signers.check_witness(note, answer.line) if not one.ok]
+        except ValueError as error:
+            failed = [str(error)]
+        if failed:
+            raise Integrity(
+                Text(
+                    f"见证签名不成立：{'、'.join(failed)}",
+                    f"the witness's signature does not hold: {', '.join(failed)}",
+                ),
+                hint=Text("请与省级平台核对", "settle it with the province"),
+            )
+
+
+def _message(entries: Iterable[bytes]) -> Message:
+    return Message(EVIDENCE, b"\n".join(entries))
+
+
+def _entries(message: Found) -> list[bytes]:
+    """Return the entries of a message of the topic; none of one that a stranger wrote."""
+    lines = message.value.split(b"\n")
+    return lines if len(lines) <= _ENTRIES and all(map(well_formed, lines)) else []
+
+
+def _another_history(log: EvidenceLog, place: int) -> Integrity:
+    return Integrity(
+        Text(
+            f"存证日志 {log.origin} 的第 {place} 条与主题 {EVIDENCE} 不一致",
+            f"entry {place} of the evidence log {log.origin} is not the one in {EVIDENCE}",
+        ),
+        hint=Text(
+            "日志目录或主题被替换：请保留两者并核对；移走目录后会按主题重建",
+            "one of them was replaced: keep both and compare; without the folder, it is made again"
+            " from the topic",
+        ),
+    )
+
+
+def entry_of(message: Found) -> Entry | None:
+    """Return what a message of the log is in the evidence log; None for what does not belong."""
+    if message.topic == RECEIPTS:
+        return _receipt(message.key, message.value, message.headers)
+    return Entry.of_statement(open_statement(message.value)) if is_batch(message) else None
+
+
+def _receipt(key: str, content: bytes, headers: Mapping[str, str]) -> Entry | None:
+    resource, _, batch_no = key.partition("/")
+    if headers.get("kind") != "receipt":
+        return None
+    return Entry(
+        type="receipt",
+        resource=resource,
+        lane=int(headers.get("lane", "0")),  # before there were lanes, all were the first
+        batch_no=batch_no,
+        digest=f"sm3:{SM2_SM3.digest(content).hex()}",
+    )

@@ -1,0 +1,208 @@
+"""The door connect → raw: what a source brings, cut into messages for the lanes of a resource."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+from zlib import crc32
+
+import polars as pl
+
+from exchange.catalog.model import Resource
+from exchange.connect import Pulled, Source
+from exchange.errors import ExchangeError
+from exchange.log import Entry, Message, quarantine_topic, raw_topic
+from exchange.log.frames import encode_frame, encode_slices, is_too_large
+from exchange.pipeline.context import House, state_message
+from exchange.seal.batch.statement import instant
+from exchange.validate.oversized import cut
+from exchange.validate.work import source_columns
+
+_NOTES = 500
+"""Notes in one message."""
+_RAW_HEADERS = frozenset({"source", "pull", "since", "locator", "at", "rows", "index"})
+
+
+@dataclass(frozen=True)
+class PullDoor:
+    """Pulls one source into the raw topic of its resource.
+
+    The pull (拉取) keeps its identity until it is done: a killed one goes on at its cursor, or,
+    for a connector without cursors, after the rows that are already there.
+    """
+
+    house: House
+    name: str
+    resource: str
+    source: Source
+
+    def run(
+        self, seen: Callable[[Mapping[str, Any]], None] = lambda _state: None
+    ) -> Generator[int, None, None]:
+        """Pull what is new; yield the number of rows each time some are durable.
+
+        ``seen`` is called with the state of the pull before, and with that of this one when it
+        is done: read later from the log, either may be that of another worker's next pull.
+        """
+        house, key = self.house, f"pull/{self.name}"
+        house.ensure(self.resource)
+        house.log.claim(key)  # before reading the state: from now on others are fenced
+        resumable = self.source.connector.resumable
+        state = house.state(key)
+        seen(state)
+        # Without a cursor to go on from, everything comes again: that is another pull.
+        again = resumable and not state.get("cursor")
+        if not state or state["done"] or again:
+            state = self._begin(state)
+        state = self._widen(state)
+        skip = 0 if resumable else state["rows"]
+        stream = self.source.pull(state["cursor"] if resumable else None)
+        waiting: list[Message] = []
+        ready = False
+        while True:
+            try:
+                pulled = next(stream, None)
+            except ExchangeError:
+                if ready:
+                    yield self._commit(key, waiting, state)
+                raise
+            if pulled is None:
+                break
+            if ready:
+                yield self._commit(key, waiting, state)
+                waiting = []
+            frame = pulled.frame[skip:] if skip else pulled.frame
+            skip = max(0, skip - pulled.frame.height)
+            waiting += self._messages(replace(pulled, frame=frame), state)
+            state["rows"] += frame.height
+            # Rows without a cursor behind them wait for one. All wait for the next frame: what
+            # comes with the last one is committed together with the pull's end, so that a
+            # cursor which starts from the beginning never stands in an open pull.
+            ready = pulled.cursor is not None or not resumable
+            state["cursor"] = pulled.cursor if ready else state["cursor"]
+        state["done"] = True
+        rows = self._commit(key, waiting, state)
+        seen(state)
+        yield rows
+
+    def _begin(self, before: Mapping[str, Any]) -> dict[str, Any]:
+        now = self.house.clock()
+        return {
+            "pull": f"{now:%Y%m%dT%H%M%S}-{self.house.entropy(4).hex()}",
+            "began": instant(now),
+            "cursor": before.get("cursor"),
+            "rows": 0,
+            "messages": [],
+            "since": [],
+            "done": False,
+        }
+
+    def _widen(self, state: dict[str, Any]) -> dict[str, Any]:
+        """Give the state a place for each lane: messages of this pull, and where it began."""
+        raw, lanes = raw_topic(self.resource), self.house.lanes(self.resource)
+        new = range(len(state["since"]), lanes)
+        ends = [self.house.log.bounds(raw, lane)[1] for lane in new]
+        return state | {
+            "since": state["since"] + ends,
+            "messages": state["messages"] + [0] * len(new),
+        }
+
+    def _commit(self, key: str, messages: Sequence[Message], state: dict[str, Any]) -> int:
+        house = self.house
+        house.at("pull:before")
+        with house.log.transaction(key) as tx:
+            for message in messages:
+                tx.append(message)
+            tx.append(state_message(key, state))
+        house.at("pull:after")
+        topic = raw_topic(self.resource)
+        return sum(int(m.headers["rows"]) for m in messages if m.topic == topic)
+
+    def _messages(self, pulled: Pulled, state: dict[str, Any]) -> Iterator[Message]:
+        headers = {
+            "source": self.name,
+            "pull": state["pull"],
+            "locator": pulled.locator,
+            "at": instant(self.house.clock()),
+        }
+        resource = self.house.resource(self.resource)
+        yield from raw_messages(self.house, resource, pulled.frame, headers, state)
+        for start in range(0, len(pulled.notes), _NOTES):
+            notes = pulled.notes[start : start + _NOTES]
+            yield Message(
+                quarantine_topic(self.resource),
+                json.dumps([asdict(note) for note in notes], ensure_ascii=False).encode(),
+                headers={**headers, "kind": "notes"},
+            )
+
+
+def raw_messages(
+    house: House,
+    resource: Resource,
+    frame: pl.DataFrame,
+    headers: Mapping[str, str],
+    state: Mapping[str, list[int]],
+) -> Iterator[Message]:
+    """Cut what a pull brought into raw messages, each for its lane.
+
+    ``state`` counts by lane: ``messages`` of the pull so far, which goes up here, and the offset
+    ``since`` which they stand.
+    """
+    for lane, some in spread(frame, resource, len(state["since"])):
+        for start, rows, value in encode_slices(some):
+            part = some[start : start + rows]
+            data = fitting(part, value)
+            if data is value:
+                house.recent.keep(data, part)
+            yield Message(
+                raw_topic(resource.name),
+                data,
+                headers={
+                    **headers,
+                    "rows": str(rows),
+                    "since": str(state["since"][lane]),
+                    "index": str(state["messages"][lane]),
+                },
+                partition=lane,
+            )
+            state["messages"][lane] += 1
+
+
+def pull_of(entry: Entry) -> str | None:
+    """Return the pull of a raw message; None for a message that no node of ours wrote."""
+    return entry.headers["pull"] if entry.headers.keys() >= _RAW_HEADERS else None
+
+
+def spread(
+    frame: pl.DataFrame, resource: Resource, lanes: int
+) -> Iterator[tuple[int, pl.DataFrame]]:
+    """Share the rows of a source out over the lanes of a resource, in their order.
+
+    The same key always comes to the same lane: so its changes keep their order, and a key that
+    comes twice in a pull is seen. Rows whose key cannot be told go to the first lane. The share
+    is the CRC-32 of the key's text, which no version of any library changes.
+    """
+    found = source_columns(resource, frame.columns)
+    if lanes == 1 or not found.keys() >= set(resource.key):
+        yield 0, frame
+        return
+    key = [found[name] for name in resource.key]
+    texts = frame.select(
+        pl.concat_str(
+            [pl.col(name).cast(pl.String).str.strip_chars() for name in key],
+            separator="\x1f",
+            ignore_nulls=True,
+        )
+    ).to_series()
+    share = pl.Series([crc32(text.encode()) % lanes for text in texts.to_list()], dtype=pl.Int32)
+    for lane in share.unique().sort().to_list():
+        yield lane, frame.filter(share == lane)
+
+
+def fitting(part: pl.DataFrame, data: bytes) -> bytes:
+    """Return the value of a message; a single record that is too large for one is cut."""
+    if part.height == 1 and is_too_large(part, data):
+        return encode_frame(cut(part, int(part.estimated_size())))
+    return data

@@ -1,0 +1,84 @@
+"""The store made again from the log, when it was deleted or restored from a backup (D6).
+
+Deliveries, receipts and the quarantine index come back as they stood. A batch that was settled
+without a receipt is shown as refused. What people did (audit, dismissals) lives in the store
+alone and comes from its backup only.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+
+from exchange.cascade.delivery import State
+from exchange.log import RECEIPTS, Entry, Log, quarantine_topic, sealed_topic
+from exchange.pipeline.context import House
+from exchange.pipeline.projection import is_batch, is_notes, pending, receipt_row, show
+from exchange.store.database import Store
+from exchange.store.rows import DeliveryRow
+
+_PAGE = 64
+_UNKNOWN = "settled without a receipt; the store was made again from the log"
+
+
+def catch_up(house: House, store: Store, resource: str) -> bool:
+    """Show what the store has lost of a resource; False when it has lost nothing.
+
+    It has when it lacks the last thing that was shown to it. Safe to be killed: what tells of
+    the loss comes back last.
+    """
+    house.ensure(resource)
+    topics = (quarantine_topic(resource), sealed_topic(resource))
+    lanes = [(topic, lane) for topic in topics for lane in range(house.lanes(resource))]
+    if all(_knows(house.log, store, resource, *lane) for lane in lanes):
+        return False
+    receipts = {
+        entry.key: entry.value
+        for entry in _entries(house.log, RECEIPTS, 0, house.log.bounds(RECEIPTS, 0)[1])
+        if entry.headers.get("kind") == "receipt" and entry.key.startswith(f"{resource}/")
+    }
+    for topic, lane in lanes:
+        settled = house.log.position("cascade", sealed_topic(resource), lane)
+        shown = house.log.position("store", topic, lane)
+        for entry in _entries(house.log, topic, lane, shown):
+            if topic == sealed_topic(resource) and is_batch(entry) and entry.offset < settled:
+                _settle(store, pending(resource, entry), receipts.get(f"{resource}/{entry.key}"))
+            else:
+                show(store, resource, [entry])
+    return True
+
+
+def _knows(log: Log, store: Store, resource: str, topic: str, lane: int) -> bool:
+    """Tell whether the store holds the last message of a lane that was shown to it."""
+    shown = log.position("store", topic, lane)
+    if shown == log.bounds(topic, lane)[0]:
+        return True
+    (entry,) = log.read(topic, lane, shown - 1, max_entries=1)
+    if topic == sealed_topic(resource):
+        return not is_batch(entry) or store.deliveries.get(resource, entry.key) is not None
+    if is_notes(entry):
+        return bool(store.pulls.notes(entry.headers["pull"], limit=1))
+    return store.quarantine.get(topic, lane, entry.offset) is not None
+
+
+def _settle(store: Store, row: DeliveryRow, content: bytes | None) -> None:
+    """Show a batch that was settled, with its receipt."""
+    done = replace(row, state=State.REFUSED, code="rebuilt", reason=_UNKNOWN)
+    receipt = receipt_row(content) if content is not None else None
+    if receipt is not None:
+        store.receipts.add(receipt)
+        done = replace(row, state=State.RECEIPTED, receipt_no=receipt.receipt_no)
+    store.deliveries.add([done])
+    known = store.deliveries.get(row.resource, row.batch_no)
+    if known is not None and known.state not in {State.RECEIPTED, State.REFUSED}:
+        moved = replace(
+            known, state=done.state, code=done.code, reason=done.reason, receipt_no=done.receipt_no
+        )
+        store.deliveries.save(replace(moved, owner="", due=None))
+
+
+def _entries(log: Log, topic: str, lane: int, end: int) -> Iterator[Entry]:
+    offset = log.bounds(topic, lane)[0]
+    while page := log.read(topic, lane, offset, max_entries=_PAGE) if offset < end else []:
+        yield from (entry for entry in page if entry.offset < end)
+        offset = page[-1].offset + 1

@@ -1,0 +1,157 @@
+"""What happens to a batch at the province, without HTTP: verify, keep, answer.
+
+The order is the promise. A receipt leaves only after the file and the row that holds this
+very receipt are durable, and whoever sends the batch again gets the row's receipt.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+
+from exchange.errors import ExchangeError, Misconfigured, Rejected
+from exchange.evidence.checkpoint import Checkpoint
+from exchange.receipt import Receipt, issue
+from exchange.receiver.folder import write_durably
+from exchange.seal.batch.container import Container
+from exchange.seal.batch.statement import Statement, instant
+from exchange.seal.batch.verify import verify_batch
+from exchange.seal.eseal.signature import Sealer
+from exchange.store.database import Store
+from exchange.store.rows import ReceivedRow
+
+_LOGGER = logging.getLogger(__name__)
+_MAX_NAMED = 10
+"""Failed checks that a refusal names."""
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """An answer's HTTP status and envelope; ``retry_after`` in seconds."""
+
+    status: int
+    message: str
+    data: Mapping[str, object] = field(default_factory=dict)
+    retry_after: int | None = None
+
+    @property
+    def envelope(self) -> dict[str, object]:
+        """Return ``{"code", "message", "data"}``, as the national platforms do."""
+        return {"code": str(self.status), "message": self.message, "data": dict(self.data)}
+
+
+BUSY = Reply(503, "网关暂时无法保存，请稍后重试", retry_after=30)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reception:
+    """Takes batches in; safe to use from several threads at once."""
+
+    folder: Path
+    province: str
+    anchors: Sequence[bytes] = field(repr=False)
+    store: Store
+    sealer: Sealer
+    clock: Callable[[], datetime]
+    entropy: Callable[[int], bytes]
+    at: Callable[[str], None] = lambda _door: None
+    """Called before and after each step that lasts, with its name; a kill test strikes there."""
+
+    def take(self, data: bytes, *, rid: str, claimed: Mapping[str, str]) -> Reply:
+        """Take one batch in; never raises for what the caller sent.
+
+        ``claimed`` are values that the request gave beside the file (``batch_no``,
+        ``resource``, ``department``), which have to be those of the statement.
+        """
+        try:
+            return self._take(data, rid, claimed)
+        except (OSError, ExchangeError) as error:
+            if isinstance(error, Rejected) and not isinstance(error, Misconfigured):
+                return Reply(422, error.what.zh)
+            # Ours to mend (disk, store, seal): nothing was promised, the caller comes again.
+            _LOGGER.error("cannot keep a batch: %s", error)  # noqa: TRY400 (one line will do)
+            return BUSY
+
+    def _take(self, data: bytes, rid: str, claimed: Mapping[str, str]) -> Reply:
+        verification = verify_batch(data, anchors=self.anchors)
+        if not verification.ok:
+            names = [check.name for check in verification.failed][:_MAX_NAMED]
+            self.store.audit.append(rid, "gateway.refused", "", ", ".join(names))
+            return Reply(422, f"批次未通过验证：{'、'.join(names)}", {"failed": names})
+        statement = Statement.from_bytes(Container.from_bytes(data).statement)
+        for name, value in claimed.items():
+            if value != getattr(statement, name):
+                return Reply(400, f"请求头中的 {name} 与批次声明不一致")
+        kept = self.store.received.get(
+            statement.department, statement.resource, statement.batch_no
+        ) or self._keep(data, statement, rid)
+        return self._answer(kept, statement, rid)
+
+    def _log(self, rid: str) -> str:
+        """Say what of the caller's evidence log was seen last; the receipt's seal covers it."""
+        for row in self.store.witnessed.of(rid)[:1]:
+            head = Checkpoint.from_bytes(row.note).head
+            return f"{head.origin} {head.size} {head.root.hex()}"
+        return ""
+
+    def _keep(self, data: bytes, statement: Statement, rid: str) -> ReceivedRow:
+        """Make the file durable, then the row; return the row that counts.
+
+        When one number comes twice at once, the row of whoever was first is returned.
+        """
+        digest = statement.digest
+        name = f"{statement.batch_no}-{digest[:16]}.avro"
+        path = self.folder / statement.department / statement.resource / name
+        self.at("file:before")
+        write_durably(path, data, token=self.entropy(8).hex())
+        self.at("file:after")
+        now = self.clock()
+        receipt = Receipt(
+            suite=self.sealer.suite.id,
+            receipt_no=f"R{now:%Y%m%d}-{self.entropy(8).hex()}",
+            batch_no=statement.batch_no,
+            resource=statement.resource,
+            resource_code=statement.resource_code,
+            statement=digest,
+            root=statement.root,
+            rows_sent=statement.rows,
+            rows_accepted=statement.rows,
+            rows_rejected=0,
+            message="接收成功",
+            received_at=instant(now),
+            province=self.province,
+            log=self._log(rid),
+        )
+        row = ReceivedRow(
+            sender=statement.department,
+            resource=statement.resource,
+            batch_no=statement.batch_no,
+            statement=digest,
+            rows=statement.rows,
+            path=str(path.relative_to(self.folder)),
+            receipt_no=receipt.receipt_no,
+            receipt=issue(receipt, self.sealer, now),
+            received_at=now,
+        )
+        self.at("row:before")
+        kept = self.store.received.add(row)
+        self.at("row:after")
+        return kept
+
+    def _answer(self, kept: ReceivedRow, statement: Statement, rid: str) -> Reply:
+        """Answer with the receipt that is kept, if it is for this batch."""
+        self.at("answer:before")
+        if kept.statement == statement.digest:
+            return Reply(200, "接收成功", {"receipt": kept.receipt.decode()})
+        subject = f"{statement.department}/{statement.resource}/{statement.batch_no}"
+        detail = f"kept {kept.statement}, refused {statement.digest}"
+        self.store.audit.append(rid, "gateway.conflict", subject, detail)
+        _LOGGER.warning("batch number used twice: %s, %s", subject, detail)
+        return Reply(
+            409,
+            f"批次号 {statement.batch_no} 已用于另一份内容，不予接收",
+            {"statement": kept.statement},
+        )

@@ -1,0 +1,158 @@
+"""Run a gateway with uvicorn: on a socket of our own, so that port 0 tells its number."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import signal
+import socket
+import threading
+from collections.abc import Callable, Generator, Iterator
+from datetime import datetime
+from typing import Any
+
+import uvicorn
+
+from exchange.errors import Misconfigured, Transient
+from exchange.receiver.app import create_app
+from exchange.receiver.folder import remove_parts
+from exchange.receiver.memory import keep_freed_memory
+from exchange.receiver.options import GatewaySettings, Tls
+from exchange.seal.eseal.signature import Sealer
+from exchange.store.database import open_store
+from exchange.text import Text
+
+_KEEP_ALIVE_SECONDS = 75
+"""Longer than the pauses between a node's batches, so that it seldom has to connect anew."""
+_GRACE_SECONDS = 30
+_STOPPING = (signal.SIGINT, signal.SIGTERM)
+
+
+def run_gateway(
+    settings: GatewaySettings,
+    *,
+    sealer: Sealer,
+    clock: Callable[[], datetime],
+    entropy: Callable[[int], bytes],
+    announce: Callable[[str], None],
+) -> None:
+    """Open the store, tidy up after a crash and serve until a signal; see :func:`serve`."""
+    keep_freed_memory()
+    with contextlib.closing(open_store(settings.store, clock=clock, migrate=True)) as store:
+        remove_parts(settings.folder)
+        app = create_app(settings, store=store, sealer=sealer, clock=clock, entropy=entropy)
+        serve(
+            app,
+            host=settings.host,
+            port=settings.port,
+            connections=settings.connections,
+            announce=announce,
+            tls=settings.tls,
+        )
+
+
+def serve(
+    app: Any,
+    *,
+    host: str,
+    port: int,
+    connections: int,
+    announce: Callable[[str], None],
+    tls: Tls | None = None,
+) -> None:
+    """Serve until SIGINT or SIGTERM, then finish what is under way.
+
+    ``announce`` gets one JSON line with the address as soon as it can be called. Raises
+    Transient when the port is taken, Misconfigured for an unusable certificate.
+    """
+    with _listen(host, port) as listener:
+        server = _server(app, connections, tls)
+        announce(json.dumps({"url": _url(host, listener, tls)}))
+        server.run(sockets=[listener])
+
+
+@contextlib.contextmanager
+def background(
+    app: Any, *, host: str = "127.0.0.1", connections: int = 64, tls: Tls | None = None
+) -> Iterator[str]:
+    """Serve from a thread of this process for as long as the block lasts; yields the address."""
+    with _listen(host, 0) as listener:
+        server = _server(app, connections, tls)
+        thread = threading.Thread(target=server.run, args=([listener],), name="gateway")
+        thread.start()
+        while not server.started and thread.is_alive():
+            thread.join(0.005)
+        try:
+            yield _url(host, listener, tls)
+        finally:
+            server.should_exit = True
+            thread.join()
+
+
+class _Server(uvicorn.Server):
+    """Stops on a signal and returns: uvicorn would raise the signal again and end the process."""
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Generator[None, None, None]:
+        if threading.current_thread() is not threading.main_thread():
+            yield
+            return
+        before = {each: signal.signal(each, self.handle_exit) for each in _STOPPING}
+        try:
+            yield
+        finally:
+            for each, handler in before.items():
+                signal.signal(each, handler)
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        listener = socket.create_server((host, port), family=family, backlog=128)
+    except OSError as error:
+        raise Transient(
+            Text(f"无法监听 {host}:{port}：{error.strerror}", f"cannot listen on {host}:{port}"),
+            hint=Text(
+                "端口可能已被占用，请更换 gateway.port 或停止占用它的程序",
+                "the port may be taken: change gateway.port, or stop whoever uses it",
+            ),
+        ) from error
+    # An answer is two small writes, head and body; without this the second one waits 40 ms for
+    # the first one to be acknowledged. asyncio sets it only on sockets of its own making.
+    listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    return listener
+
+
+def _server(app: Any, connections: int, tls: Tls | None) -> uvicorn.Server:
+    config = uvicorn.Config(
+        app,
+        loop="asyncio",
+        http="h11",
+        ws="none",
+        lifespan="off",
+        log_config=None,
+        access_log=False,
+        proxy_headers=False,
+        server_header=False,
+        limit_concurrency=connections,
+        timeout_keep_alive=_KEEP_ALIVE_SECONDS,
+        timeout_graceful_shutdown=_GRACE_SECONDS,
+        ssl_certfile=tls.certificate if tls else None,
+        ssl_keyfile=tls.key if tls else None,
+    )
+    try:
+        config.load()
+    except OSError as error:
+        raise Misconfigured(
+            Text(f"无法使用网关的 TLS 证书：{error}", f"cannot use the TLS certificate: {error}"),
+            hint=Text(
+                "请检查 gateway.certificate 与 gateway.key",
+                "check gateway.certificate and gateway.key",
+            ),
+        ) from error
+    return _Server(config)
+
+
+def _url(host: str, listener: socket.socket, tls: Tls | None) -> str:
+    name = f"[{host}]" if ":" in host else host
+    return f"{'https' if tls else 'http'}://{name}:{listener.getsockname()[1]}"

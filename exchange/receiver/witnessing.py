@@ -1,0 +1,123 @@
+"""The province as a witness of its callers' evidence logs: it signs along what continues.
+
+A checkpoint is signed along when its own signature leads to a certificate that the gateway
+trusts, and when it continues the last one seen of that log. The row is durable before the
+line leaves: whoever shows a caller's other history later contradicts it.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from base64 import b64decode, b64encode
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+
+from exchange.cascade.witness import FORMAT
+from exchange.errors import ExchangeError, Integrity
+from exchange.evidence.checkpoint import CLOCK_SKEW, Checkpoint, Note, Signers, cosign
+from exchange.receiver.reception import BUSY, Reply
+from exchange.seal.eseal.signature import Sealer
+from exchange.seal.pki.trust import Trust
+from exchange.store.database import Store
+from exchange.store.rows import WitnessedRow
+
+_LOGGER = logging.getLogger(__name__)
+_MAX_CERTIFICATES = 8
+_MAX_PROOF = 64
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """A request, read; raises ValueError for anything of another form."""
+
+    note: Note
+    old: int
+    proof: tuple[bytes, ...]
+    certificates: tuple[bytes, ...]
+
+    @classmethod
+    def of(cls, body: bytes) -> Asked:
+        """Read the request's body (:mod:`exchange.cascade.witness`)."""
+        try:
+            match json.loads(body):
+                case {
+                    "certificates": list(certificates),
+                    "format": str(form),
+                    "note": str(note),
+                    "old": int(old),
+                    "proof": list(proof),
+                    **rest,
+                } if form == FORMAT and not rest:
+                    if len(certificates) > _MAX_CERTIFICATES or len(proof) > _MAX_PROOF or old < 0:
+                        raise ValueError("too many")
+                    return cls(
+                        Note.from_bytes(note.encode()), old, _binary(proof), _binary(certificates)
+                    )
+        except (TypeError, RecursionError) as error:
+            raise ValueError(str(error)) from error
+        raise ValueError(f"not {FORMAT}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Witness:
+    """Signs checkpoints along; safe to use from several threads and processes at once."""
+
+    name: str
+    """Name in the witness's lines: printable ASCII without spaces and plus signs."""
+    anchors: Sequence[bytes] = field(repr=False)
+    store: Store
+    sealer: Sealer
+    clock: Callable[[], datetime]
+
+    def take(self, body: bytes, *, rid: str) -> Reply:
+        """Answer one request; never raises for what the caller sent."""
+        try:
+            asked = Asked.of(body)
+        except ValueError as error:
+            return Reply(400, f"见证请求无法识别：{error}"[:300])
+        try:
+            return self._take(asked, rid)
+        except Integrity as error:
+            origin = asked.note.checkpoint.head.origin
+            self.store.audit.append(rid, "witness.refused", origin, error.what.en)
+            _LOGGER.warning("evidence log %s of %s: %s", origin, rid, error.what.en)
+            return Reply(422, error.what.zh, {"history": origin})
+        except ExchangeError as error:
+            _LOGGER.error("cannot witness: %s", error)  # noqa: TRY400 (one line will do)
+            return BUSY
+
+    def _take(self, asked: Asked, rid: str) -> Reply:
+        note, now = asked.note, self.clock()
+        trust = Trust(tuple(self.anchors))
+        signers = Signers(asked.certificates, trust=trust, witnesses=trust)
+        failed = [one.name for one in signers.check_log(note) if not one.ok]
+        if failed:
+            return Reply(422, f"检查点未通过验证：{'、'.join(failed)}", {"failed": failed})
+        checkpoint = note.checkpoint
+        if checkpoint.time > now + CLOCK_SKEW:  # a clock that was wrong: time mends it
+            return Reply(425, f"检查点的时间 {checkpoint.at} 超前，请校准系统时间")
+        before = self.store.witnessed.get(rid, checkpoint.head.origin)
+        seen = 0 if before is None else before.size
+        if asked.old != seen:
+            return Reply(409, "上次见证的日志长度不同", {"size": seen})
+        previous = None if before is None else Checkpoint.from_bytes(before.note)
+        line = cosign(previous, checkpoint, asked.proof, sealer=self.sealer, name=self.name, at=now)
+        row = WitnessedRow(
+            rid, checkpoint.head.origin, checkpoint.head.size, checkpoint.to_bytes(), now
+        )
+        self.store.witnessed.move(before, row)
+        chain = (self.sealer.signer.certificate, *self.sealer.chain)
+        return Reply(
+            200,
+            "已见证",
+            {
+                "cosignature": line.decode(),
+                "certificates": [b64encode(one).decode() for one in chain],
+            },
+        )
+
+
+def _binary(values: Sequence[object]) -> tuple[bytes, ...]:
+    return tuple(b64decode(str(one), validate=True) for one in values)

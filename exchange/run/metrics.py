@@ -1,0 +1,388 @@
+"""What a running worker shows a monitor: ``/metrics`` for Prometheus, ``/healthz``, ``/readyz``.
+
+In: what the runner says as it goes, and a survey of log and store every few seconds. Out: text
+over HTTP, on loopback unless the settings say otherwise. No personal data: names of resources,
+sources and topics, and numbers. A scrape reads what is known and waits for nothing; a log or
+store that does not answer shows as ``exchange_up 0``, and takes the numbers that come from it
+along: none is better than an old one.
+"""
+
+from __future__ import annotations
+
+import logging
+import platform
+import threading
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from datetime import datetime
+from http import HTTPStatus
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from socketserver import ThreadingMixIn
+from typing import Any, NamedTuple, Protocol
+
+from prometheus_client import CollectorRegistry, ProcessCollector
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.exposition import choose_encoder
+from prometheus_client.registry import Collector
+
+from exchange import __version__
+from exchange.errors import ExchangeError, Misconfigured
+from exchange.run.status import Standing
+from exchange.text import Text
+
+SURVEY_SECONDS = 10.0
+"""Pause between two surveys; longer where a survey takes long, see ``_SURVEY_SHARE``."""
+_SURVEY_SHARE = 0.05
+"""Share of the time that surveys may take: many lanes on a cluster are many questions."""
+FRESH_SECONDS = 300.0
+"""A worker whose last good survey is older is not ready."""
+_REQUEST_SECONDS = 5.0
+_CONNECTIONS = 8
+_JOIN_SECONDS = 5.0
+
+_LOGGER = logging.getLogger(__name__)
+
+
+class Family(NamedTuple):
+    """One metric: its kind, what it says, and its labels."""
+
+    kind: type[CounterMetricFamily | GaugeMetricFamily]
+    text: str
+    labels: tuple[str, ...] = ()
+
+
+COUNTED = {
+    "pulled": "exchange_rows_pulled",
+    "accepted": "exchange_rows_accepted",
+    "quarantined": "exchange_rows_quarantined",
+    "batches": "exchange_batches_sealed",
+    "receipts": "exchange_receipts",
+}
+"""What the runner says, and the counter that it moves."""
+_LANE = ("group", "topic", "partition")
+FAMILIES = {
+    "exchange_build": Family(
+        GaugeMetricFamily, "always 1; what runs", ("version", "python", "driver", "worker")
+    ),
+    "exchange_up": Family(GaugeMetricFamily, "1: log and store answered the last survey"),
+    "exchange_rows_pulled": Family(CounterMetricFamily, "rows pulled by this worker"),
+    "exchange_rows_accepted": Family(CounterMetricFamily, "rows accepted and sealed by it"),
+    "exchange_rows_quarantined": Family(CounterMetricFamily, "rows put into quarantine by it"),
+    "exchange_batches_sealed": Family(CounterMetricFamily, "batches sealed by it"),
+    "exchange_receipts": Family(CounterMetricFamily, "verified receipts got by it"),
+    "exchange_errors": Family(
+        CounterMetricFamily, "errors, each once when it appears", ("room", "kind")
+    ),
+    "exchange_failing": Family(
+        GaugeMetricFamily, "1: this error stands now", ("room", "subject", "kind")
+    ),
+    "exchange_last_success_timestamp_seconds": Family(
+        GaugeMetricFamily, "when this worker last did so", ("what",)
+    ),
+    "exchange_lag_entries": Family(
+        GaugeMetricFamily, "log entries that wait for a group of readers", _LANE
+    ),
+    "exchange_lag_seconds": Family(
+        GaugeMetricFamily, "age of the oldest entry that waits; 0 when none does", _LANE
+    ),
+    "exchange_halted_lanes": Family(
+        GaugeMetricFamily, "lanes that stopped at their limits", ("resource",)
+    ),
+    "exchange_deliveries": Family(
+        GaugeMetricFamily, "sealed batches by state of delivery", ("resource", "state")
+    ),
+    "exchange_quarantine_rows": Family(
+        GaugeMetricFamily, "rows in quarantine that nobody settled", ("resource",)
+    ),
+}
+"""Every metric of ours, as in docs/operations.md; counters get ``_total`` when written."""
+
+
+class Ran(Protocol):
+    """What is read of a run's outcome."""
+
+    @property
+    def errors(self) -> Mapping[str, ExchangeError]:
+        """Errors that stand now, by room and subject: ``pull/companies``."""
+
+
+class Meter(Collector):
+    """The numbers of one worker; every method may be called from any thread."""
+
+    def __init__(
+        self,
+        survey: Callable[[], list[Standing]],
+        *,
+        driver: str,
+        worker: str,
+        clock: Callable[[], datetime],
+        monotonic: Callable[[], float],
+        stall: float,
+    ) -> None:
+        """Count from zero; ``stall``: seconds without a turn after which a worker counts as dead.
+
+        ``survey`` is called by :meth:`look` alone.
+        """
+        self._survey = survey
+        self._build = (__version__, platform.python_version(), driver, worker)
+        self._clock = clock
+        self._monotonic = monotonic
+        self._stall = stall
+        self._lock = threading.Lock()
+        self._counts: Counter[str] = Counter()
+        self._errors: Counter[tuple[str, ...]] = Counter()
+        self._last: dict[str, float] = {}
+        self._failing: set[tuple[str, str, str]] = set()
+        self._turn = monotonic()
+        self._turned = False
+        self._standings: list[Standing] = []
+        self._up = False
+        self._seen = monotonic()
+        self._registry = CollectorRegistry()
+        self._registry.register(self)
+        ProcessCollector(registry=self._registry)
+
+    # --- what the runner says -------------------------------------------------------------
+
+    def said(self, what: str, count: int) -> None:
+        """Count what happened; what has no counter is passed over."""
+        if count <= 0 or what not in COUNTED:
+            return
+        with self._lock:
+            self._counts[what] += count
+            self._last[what] = self._clock().timestamp()
+
+    def turned(self) -> None:
+        """Note that the main loop is alive."""
+        self._turn = self._monotonic()
+        self._turned = True
+
+    def failed(self, where: str, error: ExchangeError) -> None:
+        """Count an error that appeared."""
+        with self._lock:
+            self._errors[_place(where)[0], type(error).__name__] += 1
+
+    def outcome(self, ran: Ran) -> None:
+        """Take over which errors stand now."""
+        failing = {(*_place(where), type(error).__name__) for where, error in [*ran.errors.items()]}
+        with self._lock:
+            self._failing = failing
+
+    # --- what a monitor asks --------------------------------------------------------------
+
+    def look(self) -> None:
+        """Survey log and store; that they are away is a result."""
+        try:
+            standings, up = self._survey(), True
+        except ExchangeError as error:
+            _LOGGER.info("no survey: %s", error)
+            standings, up = [], False
+        except Exception:
+            _LOGGER.exception("defect in the survey")
+            standings, up = [], False
+        with self._lock:
+            self._standings, self._up = standings, up
+            if up:
+                self._seen = self._monotonic()
+
+    def ill(self) -> str:
+        """Say why the process does not work, empty when it does: the main loop must turn."""
+        still = self._monotonic() - self._turn
+        return "" if still <= self._stall else f"the main loop has not turned for {still:.0f} s"
+
+    def unready(self) -> str:
+        """Say why the worker cannot do its job now, empty when it can."""
+        if ill := self.ill():
+            return ill
+        if not self._turned:
+            return "starting"
+        with self._lock:
+            fresh = self._monotonic() - self._seen <= FRESH_SECONDS
+            return "" if self._up and fresh else "log or store do not answer"
+
+    def page(self, accept: str) -> tuple[bytes, str]:
+        """Write every metric; return the text and its content type."""
+        encoder, kind = choose_encoder(accept)
+        return encoder(self._registry), kind
+
+    def describe(self) -> list[Metric]:
+        """Name the families, so that registering asks for no numbers."""
+        return [family.kind(name, family.text) for name, family in FAMILIES.items()]
+
+    def collect(self) -> Iterator[Metric]:
+        """Give every family with its samples."""
+        now = self._clock().timestamp()
+        with self._lock:
+            samples = dict(self._own()) | dict(self._surveyed(now))
+        for name, family in FAMILIES.items():
+            made = family.kind(name, family.text, labels=family.labels)
+            for labels, value in samples[name].items():
+                made.add_metric([*labels], value)
+            yield made
+
+    def _own(self) -> Iterator[tuple[str, Mapping[tuple[str, ...], float]]]:
+        yield "exchange_build", {self._build: 1}
+        yield "exchange_up", {(): self._up}
+        for what, name in COUNTED.items():
+            yield name, {(): self._counts[what]}
+        yield "exchange_errors", dict(self._errors)
+        yield "exchange_failing", dict.fromkeys(self._failing, 1)
+        yield (
+            "exchange_last_success_timestamp_seconds",
+            {(what,): at for what, at in self._last.items()},
+        )
+
+    def _surveyed(self, now: float) -> Iterator[tuple[str, Mapping[tuple[str, ...], float]]]:
+        lags = {
+            (lag.group, lag.topic, str(lag.partition)): lag
+            for one in self._standings
+            for lag in one.lags
+        }
+        yield "exchange_lag_entries", {lane: lag.behind for lane, lag in lags.items()}
+        yield (
+            "exchange_lag_seconds",
+            {
+                lane: max(0.0, now - lag.since.timestamp()) if lag.since is not None else 0.0
+                for lane, lag in lags.items()
+            },
+        )
+        yield (
+            "exchange_halted_lanes",
+            {(one.resource,): len(one.halted) for one in self._standings},
+        )
+        yield (
+            "exchange_deliveries",
+            {
+                (one.resource, str(state)): count
+                for one in self._standings
+                for state, count in one.deliveries.items()
+            },
+        )
+        yield (
+            "exchange_quarantine_rows",
+            {(one.resource,): one.quarantine for one in self._standings},
+        )
+
+
+def _place(where: str) -> tuple[str, str]:
+    room, _, subject = where.partition("/")
+    return room, subject
+
+
+# --- over HTTP ------------------------------------------------------------------------------------
+
+
+class _Server(ThreadingMixIn, HTTPServer):
+    """A server that answers few at once: more are turned away, so that it stays small."""
+
+    daemon_threads = True
+    block_on_close = False
+    request_queue_size = 2 * _CONNECTIONS
+
+    def __init__(self, address: tuple[str, int], meter: Meter) -> None:
+        self.meter = meter
+        self._slots = threading.BoundedSemaphore(_CONNECTIONS)
+        super().__init__(address, _Handler)
+
+    def process_request(self, request: Any, client_address: Any) -> None:
+        """Answer in a thread of its own while there is a slot."""
+        if self._slots.acquire(blocking=False):
+            super().process_request(request, client_address)
+        else:
+            self.shutdown_request(request)
+
+    def process_request_thread(self, request: Any, client_address: Any) -> None:
+        """Answer, and give the slot back."""
+        try:
+            super().process_request_thread(request, client_address)
+        finally:
+            self._slots.release()
+
+    def handle_error(self, request: Any, client_address: Any) -> None:  # noqa: ARG002 - theirs
+        """Pass over clients that go away."""
+        _LOGGER.debug("a request for metrics failed", exc_info=True)  # noqa: LOG014 - it is one
+
+
+class _Handler(BaseHTTPRequestHandler):
+    server: _Server
+    server_version = "exchange"
+    sys_version = ""
+    timeout = _REQUEST_SECONDS
+
+    def do_GET(self) -> None:
+        """Answer one of three paths."""
+        meter = self.server.meter
+        match self.path.partition("?")[0]:
+            case "/metrics":
+                body, kind = meter.page(self.headers.get("Accept", ""))
+                self._answer(HTTPStatus.OK, body, kind)
+            case "/healthz":
+                self._judge(meter.ill())
+            case "/readyz":
+                self._judge(meter.unready())
+            case _:
+                self._answer(HTTPStatus.NOT_FOUND, b"/metrics /healthz /readyz\n")
+
+    def _judge(self, trouble: str) -> None:
+        status = HTTPStatus.SERVICE_UNAVAILABLE if trouble else HTTPStatus.OK
+        self._answer(status, (trouble or "ok").encode() + b"\n")
+
+    def _answer(
+        self, status: HTTPStatus, body: bytes, kind: str = "text/plain; charset=utf-8"
+    ) -> None:
+        self.send_response(status)
+        self.send_header("Content-Type", kind)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - theirs
+        """Keep no access log."""
+
+
+@contextmanager
+def serving(
+    meter: Meter,
+    host: str,
+    port: int,
+    *,
+    monotonic: Callable[[], float],
+    pause: float = SURVEY_SECONDS,
+) -> Iterator[int]:
+    """Survey and serve from threads of their own until the block ends; yields the port.
+
+    Raises Misconfigured when the port cannot be had.
+    """
+    try:
+        server = _Server((host, port), meter)
+    except OSError as error:
+        why = error.strerror or str(error)
+        raise Misconfigured(
+            Text(f"不能在 {host}:{port} 提供指标：{why}", f"no metrics at {host}:{port}: {why}"),
+            hint=Text(
+                "修改 metrics.port，或停止占用它的进程", "change metrics.port, or stop who has it"
+            ),
+        ) from error
+    done = threading.Event()
+
+    def survey() -> None:
+        while not done.is_set():
+            began = monotonic()
+            meter.look()
+            done.wait(max(pause, (monotonic() - began) / _SURVEY_SHARE))
+
+    threads = [
+        threading.Thread(target=survey, name="survey", daemon=True),
+        threading.Thread(target=server.serve_forever, name="metrics", daemon=True),
+    ]
+    for thread in threads:
+        thread.start()
+    try:
+        yield server.server_address[1]
+    finally:
+        done.set()
+        server.shutdown()
+        server.server_close()
+        for thread in threads:
+            thread.join(_JOIN_SECONDS)

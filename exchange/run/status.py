@@ -1,0 +1,153 @@
+"""Where each resource stands: how far its readers are behind, what waits, what is halted.
+
+Reads log and store and changes nothing, so that it may be asked beside running workers, by
+``exchange status`` and by the metrics of every worker.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterator, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+
+from exchange.cascade.delivery import State
+from exchange.log import (
+    Log,
+    publish_group,
+    quarantine_topic,
+    raw_topic,
+    records_topic,
+    sealed_topic,
+)
+from exchange.node.node import Node
+from exchange.pipeline.partition import lane_key
+from exchange.text import Text
+
+READERS: tuple[tuple[str, Callable[[str], str]], ...] = (
+    ("seal", raw_topic),
+    ("cascade", sealed_topic),
+    ("store", sealed_topic),
+    ("store", quarantine_topic),
+    ("evidence", sealed_topic),
+)
+"""Which group reads which topic of a resource, besides the one that publishes its records."""
+_SETTLED = frozenset({State.RECEIPTED, State.REFUSED})
+
+
+@dataclass(frozen=True, slots=True)
+class Lag:
+    """How far a group is behind on one partition (积压).
+
+    ``behind`` counts log entries, each of many rows; a driver that keeps marks of its own among
+    them counts those too, but 0 always means that nothing waits.
+    """
+
+    group: str
+    topic: str
+    partition: int
+    behind: int
+    since: datetime | None = None
+    """When the oldest entry that waits was written."""
+
+
+@dataclass(frozen=True)
+class Standing:
+    """One resource."""
+
+    resource: str
+    lags: tuple[Lag, ...]
+    deliveries: Mapping[State, int] = field(default_factory=dict)
+    quarantine: int = 0
+    """Records in quarantine that nobody replayed or dismissed."""
+    halted: Mapping[int, Text] = field(default_factory=dict)
+    """Why lanes wait for a person."""
+
+    def behind(self, group: str) -> int:
+        """Count the entries that wait for a group."""
+        return sum(lag.behind for lag in self.lags if lag.group == group)
+
+    def since(self, group: str) -> datetime | None:
+        """Return when the oldest entry that waits for a group was written."""
+        times = [lag.since for lag in self.lags if lag.group == group and lag.since is not None]
+        return min(times, default=None)
+
+    @property
+    def lanes(self) -> int:
+        """How many lanes the resource has."""
+        return sum(lag.group == "seal" for lag in self.lags)
+
+    @property
+    def batches(self) -> int:
+        """How many batches were sealed."""
+        return sum(self.deliveries.values())
+
+    @property
+    def waiting(self) -> int:
+        """How many batches wait for the province."""
+        return sum(count for state, count in self.deliveries.items() if state not in _SETTLED)
+
+
+def _readers(resource: str, topics: Collection[str]) -> Iterator[tuple[str, str]]:
+    """Tell which group reads which topic; records are published when there is a topic of them."""
+    for group, topic in READERS:
+        yield group, topic(resource)
+    if records_topic(resource) in topics:
+        yield publish_group(resource), sealed_topic(resource)
+
+
+class Survey:
+    """Looks at every resource; what cannot have changed since is not read again."""
+
+    def __init__(self, node: Node) -> None:
+        """Look at nothing yet."""
+        self._node = node
+        self._heads: dict[tuple[str, str, int], tuple[int, int, datetime | None]] = {}
+        """By group and lane: position, end, and when the entry at the position was written."""
+
+    def __call__(self) -> list[Standing]:
+        """Return how every resource stands, by name."""
+        node = self._node
+        log = node.log
+        partitions = {topic.name: topic.partitions for topic in log.topics()}
+        deliveries: dict[str, dict[State, int]] = {}
+        for (name, state), count in node.store.deliveries.counts().items():
+            deliveries.setdefault(name, {})[State(state)] = count
+        quarantine = node.store.quarantine.counts()
+        found = []
+        for resource in node.resources():
+            count, replayed, dismissed = quarantine.get(resource, (0, 0, 0))
+            found.append(
+                Standing(
+                    resource,
+                    tuple(
+                        self._lag(log, group, topic, partition)
+                        for group, topic in _readers(resource, partitions)
+                        for partition in range(partitions.get(topic, 0))
+                    ),
+                    deliveries.get(resource, {}),
+                    count - replayed - dismissed,
+                    self._halted(resource, partitions.get(raw_topic(resource), 0)),
+                )
+            )
+        return found
+
+    def _lag(self, log: Log, group: str, topic: str, partition: int) -> Lag:
+        first, end = log.bounds(topic, partition)
+        position = log.position(group, topic, partition)
+        if position >= end:
+            return Lag(group, topic, partition, 0)
+        key = (group, topic, partition)
+        known, upto, since = self._heads.get(key, (-1, -1, None))
+        if known != position or (since is None and upto != end):
+            since = None
+            # Below the first one there is nothing to read: its reader halts, and says why.
+            for entry in log.read(topic, partition, max(position, first), max_entries=1):
+                since = datetime.fromtimestamp(entry.time / 1000, UTC)
+            self._heads[key] = (position, end, since)
+        return Lag(group, topic, partition, 0 if since is None else end - position, since)
+
+    def _halted(self, resource: str, lanes: int) -> dict[int, Text]:
+        states = {lane: self._node.house.state(lane_key(resource, lane)) for lane in range(lanes)}
+        return {
+            lane: Text(**state["halted"]) for lane, state in states.items() if state.get("halted")
+        }

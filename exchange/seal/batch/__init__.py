@@ -1,0 +1,1 @@
+"""Sealed batches: Avro records, hash tree, statement, container, proofs, verification."""

@@ -1,0 +1,1 @@
+"""Ciphers and keys: suites, libcrypto, devices (PKCS#11), strict DER."""

@@ -1,0 +1,282 @@
+"""A seal's folder: key, certificate, seal, chain and root, and the keys that follow.
+
+============ ====================================================================
+key.pem      private key, PKCS#8, encrypted when there is a password; mode 0600
+cert.pem     certificate of that key (签章者证书)
+seal.esl     electronic seal (电子印章), DER SESeal
+chain.pem    certificates between them and the root; may be empty
+root.pem     trust anchor (信任根) for those who verify; the sealing side does not use it
+password.txt password of the key, mode 0600: pilots only
+keys.json    the keys that took over (换钥), each a folder like this one and a moment
+============ ====================================================================
+"""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Final
+
+from exchange.errors import Misconfigured
+from exchange.seal.crypto.der import from_pem, reading, to_pem
+from exchange.seal.crypto.keys import PrivateKey
+from exchange.seal.eseal.signature import Sealer
+from exchange.seal.pki.signers import Place, open_signer
+from exchange.text import Text
+
+KEY, CERTIFICATE, SEAL, CHAIN, ROOT = "key.pem", "cert.pem", "seal.esl", "chain.pem", "root.pem"
+PASSWORD, KEYS = "password.txt", "keys.json"
+_MAX_BYTES: Final = 1024 * 1024
+_MAX_KEYS: Final = 1000
+
+
+def write_seal_folder(
+    folder: Path,
+    *,
+    key: PrivateKey,
+    certificate: bytes,
+    eseal: bytes,
+    chain: Sequence[bytes],
+    root: bytes,
+    password: str | None,
+    keep_password: bool = False,
+) -> None:
+    """Write a folder that is new or empty, whole or not at all.
+
+    ``keep_password``: into the folder too, for the reference ``file:password.txt``. Raises
+    Misconfigured when there is something already, or the folder cannot be made.
+    """
+    pkcs8 = key.to_pkcs8(password.encode() if password else None)
+    label = "ENCRYPTED PRIVATE KEY" if password else "PRIVATE KEY"
+    files = {
+        CERTIFICATE: to_pem("CERTIFICATE", certificate),
+        SEAL: eseal,
+        CHAIN: b"".join(to_pem("CERTIFICATE", each) for each in chain),
+        ROOT: to_pem("CERTIFICATE", root),
+    }
+    secrets = {KEY: to_pem(label, pkcs8)}
+    if password and keep_password:
+        secrets[PASSWORD] = f"{password}\n".encode()
+    write_folder(folder, files, secrets)
+
+
+def write_folder(folder: Path, files: Mapping[str, bytes], secrets: Mapping[str, bytes]) -> None:
+    """Write a new or empty folder at once: after a kill it is there whole, or not at all.
+
+    ``secrets`` are never readable by others. Raises Misconfigured.
+    """
+    part = folder.with_name(f".{folder.name}.part")
+    try:
+        _check_free(folder)
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        shutil.rmtree(part, ignore_errors=True)  # of a run that was killed
+        part.mkdir()
+        for names, mode in ((files, 0o644), (secrets, 0o600)):
+            for name, data in names.items():
+                _write(part / name, data, mode)
+        _sync(part)
+        part.replace(folder)
+        _sync(folder.parent)
+    except OSError as error:
+        shutil.rmtree(part, ignore_errors=True)
+        raise _unwritable(folder, error) from error
+
+
+def check_free(folder: Path) -> None:
+    """Refuse a folder that has something in it already; raises Misconfigured."""
+    try:
+        _check_free(folder)
+    except OSError as error:
+        raise _unwritable(folder, error) from error
+
+
+def _check_free(folder: Path) -> None:
+    if folder.exists() and any(folder.iterdir()):
+        raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST))
+
+
+def _unwritable(folder: Path, error: OSError) -> Misconfigured:
+    return Misconfigured(
+        Text(
+            f"无法写入印章目录 {folder}：{error.strerror}",
+            f"cannot write the seal folder {folder}: {error.strerror}",
+        ),
+        hint=Text(
+            "已有的密钥不会被覆盖；请换一个目录，或检查权限",
+            "a key is never overwritten; name another folder, or check its permissions",
+        ),
+    )
+
+
+def _write(path: Path, data: bytes, mode: int) -> None:
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL
+    with os.fdopen(os.open(path, flags, mode), "wb") as stream:
+        stream.write(data)
+        stream.flush()
+        os.fsync(stream.fileno())
+
+
+def _sync(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+# --- the keys that follow -----------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Key:
+    """Which key seals from a moment on; ``folder`` as seen from the seal's own.
+
+    ``address`` and ``password`` are seen from ``folder``; empty: as the settings say.
+    """
+
+    folder: str = ""
+    since: datetime | None = None
+    address: str = ""
+    password: str = ""
+
+
+def read_keys(folder: Path) -> list[Key]:
+    """Read the keys of a seal, oldest first; raises Integrity when the list is broken."""
+    if not (folder / KEYS).exists():
+        return [Key()]
+    data = _read(folder / KEYS)
+    with reading(Text(f"{folder / KEYS} ", f"list {folder / KEYS}")):
+        found = [
+            Key(one["folder"], datetime.fromisoformat(one["since"]), one["key"], one["password"])
+            for one in json.loads(data)
+        ]
+        moments = [key.since for key in found if key.since is not None]
+        if any(at.tzinfo is None for at in moments) or moments != sorted(moments):
+            msg = "moments without zone, or out of order"
+            raise ValueError(msg)
+        return [Key(), *found]
+
+
+def key_at(keys: Sequence[Key], at: datetime) -> Key:
+    """Return the key that seals at a moment."""
+    return [key for key in keys if key.since is None or key.since <= at][-1]
+
+
+def check_last(keys: Sequence[Key], at: datetime) -> None:
+    """Refuse another key while the last one has not taken over ``at`` that time."""
+    last = keys[-1].since
+    if (last is not None and last >= at) or len(keys) > _MAX_KEYS:
+        raise Misconfigured(
+            Text(
+                f"已登记的密钥要到 {last} 才启用",
+                f"a key is noted already that takes over at {last}",
+            ),
+            hint=Text("请等它启用之后再换", "wait until it has, then change it again"),
+        )
+
+
+def add_key(folder: Path, key: Key) -> None:
+    """Let another key take over from its moment on; the list is replaced at once.
+
+    Raises Misconfigured as :func:`check_last` does, or when the list cannot be written.
+    """
+    keys = read_keys(folder)
+    if key.since is None:
+        msg = "a key that takes over has its moment"
+        raise ValueError(msg)
+    check_last(keys, key.since)
+    listed = [
+        {
+            "folder": each.folder,
+            "since": each.since.isoformat() if each.since else None,
+            "key": each.address,
+            "password": each.password,
+        }
+        for each in [*keys[1:], key]
+    ]
+    part = folder / f".{KEYS}.part"
+    try:
+        part.unlink(missing_ok=True)
+        _write(part, json.dumps(listed, indent=1).encode() + b"\n", 0o644)
+        part.replace(folder / KEYS)
+        _sync(folder)
+    except OSError as error:
+        raise Misconfigured(
+            Text(f"无法写入 {folder / KEYS}：{error.strerror}", f"cannot write {folder / KEYS}"),
+            hint=Text("请检查目录权限和磁盘", "check the folder's rights and the disk"),
+        ) from error
+
+
+# --- opening ------------------------------------------------------------------------------------
+
+
+def open_sealer(
+    folder: Path,
+    *,
+    key: str = f"file:{KEY}",
+    password: str | None = None,
+    environ: Mapping[str, str],
+) -> Sealer:
+    """Open the seal in ``folder``; ``password`` is a reference (``env:NAME``, ``file:path``).
+
+    Raises Misconfigured when a file is missing or key, certificate and seal do not belong
+    together, Integrity when one of them is broken.
+    """
+    from exchange.settings import read_secret  # the verifier installs without settings
+
+    certificates = read_certificates(folder / CERTIFICATE)
+    if len(certificates) != 1:
+        raise _unreadable(folder / CERTIFICATE, "one certificate is wanted")
+    return Sealer(
+        signer=open_signer(
+            key,
+            certificates[0],
+            place=Place(folder, environ),
+            password=read_secret(password, folder, environ) if password else None,
+        ),
+        eseal=read_eseal(folder),
+        chain=tuple(read_certificates(folder / CHAIN)),
+    )
+
+
+def read_eseal(folder: Path) -> bytes:
+    """Read the seal of a folder, without its key; raises Misconfigured."""
+    return _read(folder / SEAL)
+
+
+def read_certificates(path: Path) -> list[bytes]:
+    """Read the certificates of a PEM file (or one in DER) as DER; raises Misconfigured."""
+    data = _read(path)
+    if not data.strip():
+        return []
+    try:
+        return from_pem(data)
+    except ValueError as error:
+        raise _unreadable(path, "no PEM") from error
+
+
+def _read(path: Path) -> bytes:
+    try:
+        with path.open("rb") as stream:
+            data = stream.read(_MAX_BYTES + 1)
+    except OSError as error:
+        raise _unreadable(path, error.strerror or "cannot read") from error
+    if len(data) > _MAX_BYTES:
+        raise _unreadable(path, f"more than {_MAX_BYTES} bytes")
+    return data
+
+
+def _unreadable(path: Path, why: str) -> Misconfigured:
+    return Misconfigured(
+        Text(f"读不到 {path}：{why}", f"cannot read {path}: {why}"),
+        hint=Text(
+            "请检查印章目录，或用 exchange init 新建带测试印章的节点",
+            "check the seal's folder, or make a node with test seals: `exchange init`",
+        ),
+    )

@@ -1,0 +1,1 @@
+"""Certificates: X.509, revocation, time stamps, trust, signers by address."""
