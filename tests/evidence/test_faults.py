@@ -1,5 +1,6 @@
 """Every step of an append may be killed or fail: strace does it to each call, one by one.
 
+Each process is forked from one that has imported everything, and waits until strace watches it.
 A dry run lists the calls that change something in the log's folder. Then, for each of them, one
 process is killed as it enters the call, and one gets EIO or ENOSPC from it. After each, another
 process (this one) opens the log, appends again, and audits it completely.
@@ -8,14 +9,14 @@ process (this one) opens the log, appends again, and audits it completely.
 from __future__ import annotations
 
 import json
+import multiprocessing
 import re
 import shutil
 import subprocess
-import sys
 from base64 import b64encode
 from collections import Counter
-from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from itertools import cycle
@@ -26,16 +27,17 @@ import pytest
 from exchange.evidence.audit import audit
 from exchange.evidence.checkpoint import Head, cosign, sign
 from tests.evidence.samples import ORIGIN, digest, entries, mth, open_log, party, trust
-from tests.evidence.writer import END, START
+from tests.evidence.writer import END, START, append
 from tests.receipt.seals import NOW
 
-ROOT = Path(__file__).parents[2]
+CONTEXT = multiprocessing.get_context("forkserver")
+CONTEXT.set_forkserver_preload(["tests.evidence.writer"])
 CHANGING = (
     "openat,write,pwrite64,writev,fsync,fdatasync,rename,renameat,renameat2,link,linkat,"
     "mkdir,mkdirat,unlink,unlinkat,rmdir,ftruncate,truncate,flock"
 )
 HELP = (
-    "this test needs strace and the right to trace its own children: install it "
+    "this test needs strace and the right to trace processes of the same user: install it "
     "(tools/servers.py, or apt-get install strace), and in a container allow ptrace "
     "(docker run --cap-add=SYS_PTRACE); it is never skipped, because without it nobody "
     "knows whether an append survives a crash"
@@ -67,24 +69,34 @@ class Stage:
     given: Path
 
     def run(self, folder: Path, *, inject: str | None = None) -> Run:
+        """Append in a process forked from one that has imported everything."""
         shutil.copytree(self.log, folder / "log")
-        trace = folder / "trace"
-        strace = ["strace", "-qq", "-y", "-s", "0", "-o", str(trace)]
+        strace = ["strace", "-y", "-s", "0", "-o", str(folder / "trace")]
         strace += ["-e", f"trace={CHANGING}"]  # with --seccomp-bpf signals are not delivered
         if inject:
             strace += ["-e", f"inject={inject}"]
-        python = [sys.executable, "-B", "-m", "tests.evidence.writer"]
-        done = subprocess.run(
-            [*strace, *python, str(folder / "log"), str(self.given)],
-            cwd=ROOT,
-            check=False,
-            capture_output=True,
-            text=True,
-            timeout=120,
-        )
-        if not trace.exists() or "Operation not permitted" in done.stderr:
-            pytest.fail(f"{HELP}\n{done.stderr}")
-        return Run(done.stdout.split("\n")[:-1], trace.read_text(), done.returncode)
+        theirs, ours = CONTEXT.Pipe(duplex=False)
+        process = CONTEXT.Process(target=append, args=(folder, self.given, theirs))
+        process.start()
+        theirs.close()
+        with ours, attached([*strace, "-p", str(process.pid)]):
+            ours.send_bytes(b"begin")
+            process.join(120)
+        told, trace = ((folder / name).read_text() for name in ("told", "trace"))
+        assert process.exitcode is not None
+        return Run(told.split("\n")[:-1], trace, process.exitcode)
+
+
+@contextmanager
+def attached(strace: list[str]) -> Iterator[None]:
+    """Trace a process that waits; the trace is whole when this ends."""
+    with subprocess.Popen(strace, stderr=subprocess.PIPE, text=True) as tracer:
+        assert tracer.stderr is not None
+        first = tracer.stderr.readline()
+        if "attached" not in first:
+            pytest.fail(f"{HELP}\n{first}{tracer.stderr.read()}")
+        yield
+        tracer.communicate(timeout=120)
 
 
 @pytest.fixture(scope="module")
@@ -151,7 +163,7 @@ def check_after(run: Run, folder: Path) -> None:
 
 
 def test_every_step_of_an_append_survives_a_kill_and_an_io_error(
-    stage: Stage, tmp_path: Path
+    stage: Stage, tmp_path: Path, tell: Callable[[str], None]
 ) -> None:
     for name in ("warm", "dry"):
         (tmp_path / name).mkdir()
@@ -165,8 +177,7 @@ def test_every_step_of_an_append_survives_a_kill_and_an_io_error(
     errors = cycle(("EIO", "ENOSPC"))
     faults = [(call, fault) for call in calls for fault in ("signal=KILL", f"error={next(errors)}")]
 
-    def inject(number: int) -> None:
-        call, fault = faults[number]
+    for number, (call, fault) in enumerate(faults):
         folder = tmp_path / str(number)
         folder.mkdir()
         run = stage.run(folder, inject=f"{call.name}:{fault}:when={call.when}")
@@ -185,9 +196,8 @@ def test_every_step_of_an_append_survives_a_kill_and_an_io_error(
             raise AssertionError(where) from error
         shutil.rmtree(folder)
 
-    with ThreadPoolExecutor(2) as pool:
-        done = list(pool.map(inject, range(len(faults))))
-    sys.stdout.write(
-        f"{len(done)} injections at {len(calls)} calls: {Counter(c.name for c in calls)}\n"
+    tell(
+        f"append to the log: {len(faults)} faults at {len(calls)} calls survived:"
+        f" {dict(Counter(call.name for call in calls))}"
     )
-    assert len(done) >= 100
+    assert len(faults) >= 100
