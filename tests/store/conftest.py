@@ -1,14 +1,19 @@
-"""Each store test runs on SQLite and on PostgreSQL, in a database of its own."""
+"""Each store test runs on SQLite and on PostgreSQL, in a database of its own.
+
+The schema is migrated once on each; a test that opens a store begins with a copy of that.
+"""
 
 from __future__ import annotations
 
+import shutil
 import uuid
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
 import pytest
-from sqlalchemy import create_engine, event, make_url, text
+from sqlalchemy import URL, create_engine, event, make_url, text
 from sqlalchemy.engine import Engine
 
 from exchange.store.database import Store, open_store
@@ -42,20 +47,47 @@ def admin(postgres: Server) -> Iterator[Engine]:
     engine.dispose()
 
 
-@pytest.fixture(params=["sqlite", "postgresql"])
-def url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
-    if request.param == "sqlite":
-        yield f"sqlite:///{tmp_path / 'store.sqlite3'}"
-        return
-    admin: Engine = request.getfixturevalue("admin")
+@pytest.fixture(scope="session")
+def migrated_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A SQLite file with the schema and no rows."""
+    path = tmp_path_factory.mktemp("migrated") / "store.sqlite3"
+    open_store(f"sqlite:///{path}", clock=Clock(), migrate=True).close()
+    return path
+
+
+@contextmanager
+def database(admin: Engine, template: str = "template1") -> Iterator[URL]:
+    """Make a PostgreSQL database for a while."""
     name = f"store_{uuid.uuid4().hex[:12]}"
     with admin.connect() as connection:
-        connection.execute(text(f"CREATE DATABASE {name}"))
-    yield admin.url.set(drivername="postgresql", database=name).render_as_string(
-        hide_password=False
-    )
+        connection.execute(text(f"CREATE DATABASE {name} TEMPLATE {template}"))
+    yield admin.url.set(drivername="postgresql", database=name)
     with admin.connect() as connection:
         connection.execute(text(f"DROP DATABASE {name} WITH (FORCE)"))
+
+
+@pytest.fixture(scope="session")
+def migrated_database(admin: Engine) -> Iterator[str]:
+    """The name of a PostgreSQL database with the schema and no rows."""
+    with database(admin) as url:
+        address = url.render_as_string(hide_password=False)
+        open_store(address, clock=Clock(), migrate=True).close()
+        yield str(url.database)
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
+    """Where the store of a test is: migrated for those that open it by ``opener``, else empty."""
+    migrated = "opener" in request.fixturenames
+    if request.param == "sqlite":
+        path = tmp_path / "store.sqlite3"
+        if migrated:
+            shutil.copyfile(request.getfixturevalue("migrated_file"), path)
+        yield f"sqlite:///{path}"
+        return
+    template = request.getfixturevalue("migrated_database") if migrated else "template1"
+    with database(request.getfixturevalue("admin"), template) as address:
+        yield address.render_as_string(hide_password=False)
 
 
 @pytest.fixture
