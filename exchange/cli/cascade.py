@@ -40,7 +40,7 @@ def listing(talk: Talk, resource: str | None, state: str | None, limit: int) -> 
         )
     with open_node() as node:
         if resource is not None:
-            node.house.resource(resource)
+            node.context.resource(resource)
         states = None if state is None else [state]
         rows = node.store.deliveries.find(resource=resource, states=states, limit=limit)
     none = talk.t("没有批次", "no batches")
@@ -86,7 +86,7 @@ def retry(talk: Talk, resource: str, batch: str | None) -> int:
     from exchange.pipeline.deliver import retry as put_back
 
     with open_node() as node:
-        node.house.resource(resource)
+        node.context.resource(resource)
         if batch is None:
             rows = node.store.deliveries.find(resource=resource, states=BY_PERSON, limit=100_000)
         else:
@@ -121,7 +121,7 @@ def export(talk: Talk, resource: str, batch: str, to: Path) -> int:
     from exchange.cli.node import open_node
 
     with open_node() as node:
-        node.house.resource(resource)
+        node.context.resource(resource)
         row = _batch(node, resource, batch)
         data = _sealed(node, row)
         receipt = node.store.receipts.get(resource, batch)

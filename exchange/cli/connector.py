@@ -48,7 +48,7 @@ def preview(talk: Talk, source: str, rows: int) -> int:
     from exchange.validate.work import RESERVED, source_columns
 
     with open_node() as node:
-        resource = node.house.resource(node.source_settings(source).resource)
+        resource = node.context.resource(node.source_settings(source).resource)
         frame = node.source(source).preview(rows)
     if frame is None:
         talk.answer({"source": source, "resource": resource.name, "columns": [], "rows": []})

@@ -154,9 +154,9 @@ def _seal(node: Node, name: str, seal: SealSettings) -> Finding:
 
 def _register(node: Node) -> Text | Finding:
     """Name the seals that the register does not know: in production it should know all."""
-    from exchange.node.seal_administration import Custody
+    from exchange.node.seal_administration import SealAdministration
 
-    rows = Custody(node, "doctor").rows()
+    rows = SealAdministration(node, "doctor").rows()
     unknown = ", ".join(row.name for row in rows if not row.state)
     if not unknown:
         return Text(f"{len(rows)} 枚印章已登记", f"{len(rows)} seals are registered")

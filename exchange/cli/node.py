@@ -117,8 +117,8 @@ def release(talk: Talk, resource: str) -> int:
     from exchange.pipeline.seal import release as let_go
 
     with open_node() as node:
-        node.house.resource(resource)
-        if let_go(node.house, resource):
+        node.context.resource(resource)
+        if let_go(node.context, resource):
             node.store.audit.append(actor(), "lane.release", resource)
             talk.say(talk.t(f"{resource} 已恢复", f"{resource} goes on with the next run"))
         else:

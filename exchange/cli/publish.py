@@ -15,23 +15,23 @@ from exchange.cli.run import Stop
 from exchange.errors import ExchangeError, Misconfigured
 from exchange.log import records_topic
 from exchange.node.node import Node
-from exchange.publish.door import PublishDoor, check_readable
 from exchange.publish.publisher import Publisher
 from exchange.publish.registry import Registry, connect
+from exchange.publish.stage import PublishStage, check_readable
 from exchange.text import Text
 
 
 def publish(talk: Talk, resources: Sequence[str], *, once: bool) -> int:
     """Publish the records of resources, what is there or until SIGTERM or SIGINT."""
-    with open_node() as node, opened(node, list(dict.fromkeys(resources))) as doors:
-        progress, counts = Progress(talk, talk.t("发布", "published")), Counter(doors.keys())
-        counts.subtract(doors.keys())
+    with open_node() as node, opened(node, list(dict.fromkeys(resources))) as stages:
+        progress, counts = Progress(talk, talk.t("发布", "published")), Counter(stages.keys())
+        counts.subtract(stages.keys())
 
         def said(resource: str, records: int) -> None:
             counts[resource] += records
             progress.add(records)
 
-        publisher = Publisher(doors, said)
+        publisher = Publisher(stages, said)
         if not once:
             return _supervise(talk, publisher)
         outcome = publisher.once()
@@ -44,12 +44,12 @@ def publish(talk: Talk, resources: Sequence[str], *, once: bool) -> int:
             [talk.t("资源", "resource"), talk.t("主题", "topic"), talk.t("记录", "records")],
             [(name, records_topic(name), f"{count:,}") for name, count in counts.items()],
         )
-        for name, door in doors.items():
-            if door.foreign:
+        for name, stage in stages.items():
+            if stage.foreign:
                 talk.say(
                     talk.t(
-                        f"{name}：跳过 {door.foreign} 条外来消息（非封签批次）",
-                        f"{name}: passed over {door.foreign} messages that are no batches of ours",
+                        f"{name}：跳过 {stage.foreign} 条外来消息（非封签批次）",
+                        f"{name}: passed over {stage.foreign} messages that are no batches of ours",
                     )
                 )
         for name, error in outcome.errors.items():
@@ -60,7 +60,7 @@ def publish(talk: Talk, resources: Sequence[str], *, once: bool) -> int:
 
 
 @contextmanager
-def opened(node: Node, resources: Sequence[str]) -> Iterator[dict[str, PublishDoor]]:
+def opened(node: Node, resources: Sequence[str]) -> Iterator[dict[str, PublishStage]]:
     """Open the doors of resources; raises Misconfigured for what may not be published."""
     settings = node.settings
     if settings.log.driver != "kafka":
@@ -76,19 +76,19 @@ def opened(node: Node, resources: Sequence[str]) -> Iterator[dict[str, PublishDo
             Text("没有配置模式注册中心", "no schema registry is configured"),
             hint=Text("在 exchange.yaml 中填写 registry", "fill in registry: in exchange.yaml"),
         )
-    found = [node.house.resource(name) for name in resources]
+    found = [node.context.resource(name) for name in resources]
     for resource in found:
         check_readable(resource, settings.registry.readable)
     with ExitStack() as stack:
         registry: Registry = stack.enter_context(
             connect(settings, settings.registry, environ=node.environ, monotonic=time.monotonic)
         )
-        doors: dict[str, PublishDoor] = {}
+        stages: dict[str, PublishStage] = {}
         for resource in found:
-            door = PublishDoor(node.house, resource, registry)
-            stack.callback(door.close)
-            doors[resource.name] = door
-        yield doors
+            stage = PublishStage(node.context, resource, registry)
+            stack.callback(stage.close)
+            stages[resource.name] = stage
+        yield stages
 
 
 def told(error: ExchangeError) -> dict[str, object]:

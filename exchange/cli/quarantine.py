@@ -31,7 +31,7 @@ def listing(talk: Talk, resource: str | None) -> int:
 
     with open_node() as node:
         if resource is not None:
-            node.house.resource(resource)
+            node.context.resource(resource)
         rows = node.store.quarantine.find(resource=resource, waiting=True, limit=_LIMIT)
         notes = list(_notes(node, resource))
         resources = node.catalog.resources
@@ -100,7 +100,7 @@ def show(talk: Talk, named: str, rows: int) -> int:
 
     with open_node() as node:
         row = _find(node, named)
-        resource = node.house.resource(row.resource)
+        resource = node.context.resource(row.resource)
         entry = node.log.read(row.topic, row.partition, row.offset, max_entries=1)[0]
         touched = node.store.quarantine.touched(row.topic, row.partition, row.offset)
     titles = {field.name: field.title for field in resource.fields}
@@ -140,9 +140,9 @@ def export(talk: Talk, resource: str, to: Path) -> int:
     from exchange.validate.sheet import export as write
 
     with open_node() as node:
-        found = node.house.resource(resource)
+        found = node.context.resource(resource)
         rows = node.store.quarantine.find(resource=resource, waiting=True, limit=_LIMIT)
-        count = write(waiting(node.house, node.store, rows), found, to)
+        count = write(waiting(node.context, node.store, rows), found, to)
     talk.answer(
         {"resource": resource, "file": str(to), "rows": count},
         talk.t(f"{to}：{count:,} 条记录", f"{to}: {count:,} records"),
@@ -164,10 +164,10 @@ def replay(talk: Talk, resource: str, file: Path | None) -> int:
     from exchange.validate.sheet import read_corrections
 
     with open_node() as node:
-        found = node.house.resource(resource)
+        found = node.context.resource(resource)
         corrections = None if file is None else read_corrections(file)
         by = actor()
-        done = send_back(node.house, node.store, found, by=by, corrections=corrections)
+        done = send_back(node.context, node.store, found, by=by, corrections=corrections)
         numbers = {"rows": done.rows, "held": done.held, "unknown": done.unknown}
         if done.rows:
             detail = json.dumps(numbers | {"pull": done.pull, "file": file and file.name})

@@ -18,25 +18,25 @@ from exchange.text import Text
 
 if TYPE_CHECKING:
     from exchange.node.node import Node
-    from exchange.node.seal_administration import Custody
+    from exchange.node.seal_administration import SealAdministration
     from exchange.store.rows import SealRow
 
 
 @contextmanager
-def _custody() -> Iterator[Custody]:
+def _custody() -> Iterator[SealAdministration]:
     from exchange.cli.actor import actor
     from exchange.cli.node import open_node
-    from exchange.node.seal_administration import Custody
+    from exchange.node.seal_administration import SealAdministration
 
     with open_node() as node:
-        yield Custody(node, actor())
+        yield SealAdministration(node, actor())
 
 
 def listing(talk: Talk) -> int:
     """List the seals and their state."""
-    with _custody() as custody:
-        told = [_told(row) for row in custody.rows()]
-        away = _away(custody.node)
+    with _custody() as administration:
+        told = [_told(row) for row in administration.rows()]
+        away = _away(administration.node)
     talk.answer({"seals": told, **away})
     if away:
         talk.say(
@@ -83,9 +83,9 @@ def _away(node: Node) -> dict[str, Any]:
 
 def show(talk: Talk, name: str, picture: Path | None) -> int:
     """Show one seal with its history; write its picture when a file is named."""
-    with _custody() as custody:
-        row = custody.find(name)
-        told = _told(row) | {"history": custody.history(row)}
+    with _custody() as administration:
+        row = administration.find(name)
+        told = _told(row) | {"history": administration.history(row)}
     if picture is not None:
         _write_picture(row, picture)
     talk.answer(told, _lines(talk, told))
@@ -124,17 +124,17 @@ def _write(path: Path, data: bytes) -> None:
 
 def request(talk: Talk, name: str, reason: str, number: str) -> int:
     """Note that a department asks for a seal."""
-    with _custody() as custody:
-        return _done(talk, custody.request(name, reason, number))
+    with _custody() as administration:
+        return _done(talk, administration.request(name, reason, number))
 
 
 def make(talk: Talk, name: str, **options: Any) -> int:
     """Make a pilot's seal."""
     from exchange.seal.pki.signers import SOFTWARE_KEY_WARNING
 
-    with _custody() as custody:
-        row, folder = custody.make(name, **options)
-        settings = custody.node.settings
+    with _custody() as administration:
+        row, folder = administration.make(name, **options)
+        settings = administration.node.settings
         shown = os.path.relpath(folder, settings.folder)
         named = name in settings.seals
         root = os.path.relpath(folder.parent / "authority" / "cert.pem", settings.folder)
@@ -153,20 +153,20 @@ def make(talk: Talk, name: str, **options: Any) -> int:
 
 def file(talk: Talk, name: str, number: str, approval: str, police_code: str) -> int:
     """Note that a seal is filed."""
-    with _custody() as custody:
-        return _done(talk, custody.file(name, number, approval, police_code))
+    with _custody() as administration:
+        return _done(talk, administration.file(name, number, approval, police_code))
 
 
 def step(talk: Talk, name: str, what: str, reason: str = "") -> int:
     """Take one step: use, suspend, lose, resume, cancel."""
-    with _custody() as custody:
-        return _done(talk, custody.take(name, Step(what), reason))
+    with _custody() as administration:
+        return _done(talk, administration.take(name, Step(what), reason))
 
 
 def rotate(talk: Talk, name: str, *, at: str, **options: Any) -> int:
     """Let a new key take over."""
-    with _custody() as custody:
-        row, key = custody.rotate(name, at=_moment(at), **options)
+    with _custody() as administration:
+        row, key = administration.rotate(name, at=_moment(at), **options)
     assert key.since is not None  # noqa: S101 - a key that takes over has its moment
     talk.say(
         talk.t(
@@ -191,8 +191,8 @@ def _moment(text: str) -> datetime | None:
 
 def export(talk: Talk, to: Path) -> int:
     """Write the register as a CSV file, for a source of the resource eseal_registry."""
-    with _custody() as custody:
-        rows = custody.ledger()
+    with _custody() as administration:
+        rows = administration.ledger()
     text = io.StringIO(newline="")
     if rows:
         writer = csv.DictWriter(text, list(rows[0]))

@@ -41,7 +41,7 @@ from exchange.evidence.tiles import (
     split,
     tile_path,
 )
-from exchange.seal.batch import tree as merkle
+from exchange.seal.batch import tree
 from exchange.seal.checks import Check, Verification
 from exchange.seal.pki.trust import Trust
 from exchange.text import Text
@@ -190,7 +190,7 @@ class _Audit:
             if isinstance(level, str):
                 whole = pack(tiles.bundle(number)[:width])
             else:
-                whole = tiles.tile(level, number)[: width * merkle.HASH_SIZE]
+                whole = tiles.tile(level, number)[: width * tree.HASH_SIZE]
         except Integrity:
             return  # named by the check of that file
         if data != whole:
@@ -203,7 +203,7 @@ class _Audit:
             leaves = self._leaves(tiles, number)
             self._tile(tiles, 0, number, leaves)
             if len(leaves) == WIDTH:
-                hashes.append(merkle.root(SUITE, leaves))
+                hashes.append(tree.root(SUITE, leaves))
         level = 1
         while hashes:
             above: list[bytes] = []
@@ -211,7 +211,7 @@ class _Audit:
                 part = hashes[number * WIDTH : (number + 1) * WIDTH]
                 self._tile(tiles, level, number, part)
                 if len(part) == WIDTH:
-                    above.append(merkle.root(SUITE, part))
+                    above.append(tree.root(SUITE, part))
             hashes = above
             level += 1
 
@@ -224,7 +224,7 @@ class _Audit:
             try:
                 return split(tiles.tile(0, number))
             except Integrity:
-                return [bytes(merkle.HASH_SIZE)] * tiles.width(0, number)
+                return [bytes(tree.HASH_SIZE)] * tiles.width(0, number)
         for at, entry in enumerate(entries):
             if not well_formed(entry):
                 path = tile_path(ENTRIES, number, len(entries))

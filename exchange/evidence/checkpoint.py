@@ -30,7 +30,7 @@ from typing import Final, Literal, Self
 
 from exchange.errors import Integrity, Misconfigured
 from exchange.evidence.tiles import EMPTY, SUITE
-from exchange.seal.batch import tree as merkle
+from exchange.seal.batch import tree
 from exchange.seal.batch.jcs import MAX_INTEGER
 from exchange.seal.batch.statement import instant, moment
 from exchange.seal.checks import Check
@@ -71,7 +71,7 @@ class Head:
             raise ValueError(f"not a name: {self.origin[:140]!r}")
         if not 0 <= self.size <= MAX_INTEGER:
             raise ValueError(f"not a size: {self.size}")
-        if len(self.root) != merkle.HASH_SIZE:
+        if len(self.root) != tree.HASH_SIZE:
             raise ValueError(f"a root of {len(self.root)} bytes")
         if self.size == 0 and self.root.hex() != EMPTY:
             raise ValueError("an empty tree with a root of its own")
@@ -378,7 +378,7 @@ def consistent(old: Head, new: Head, proof: Sequence[bytes]) -> bool:
         return False
     if old.size == 0:
         return not proof  # everything continues the empty log
-    return merkle.verify_consistency(
+    return tree.verify_consistency(
         SUITE,
         first=old.size,
         first_root=old.root,

@@ -24,8 +24,7 @@ from exchange.evidence.checkpoint import CLOCK_SKEW, Note, Signers, binary, need
 from exchange.evidence.entry import Entry
 from exchange.evidence.log import Reader
 from exchange.evidence.tiles import SUITE, leaf_hash, split
-from exchange.seal.batch import jcs
-from exchange.seal.batch import tree as merkle
+from exchange.seal.batch import jcs, tree
 from exchange.seal.batch.prove import Proof
 from exchange.seal.batch.statement import Statement, instant, moment
 from exchange.seal.batch.verify import verify_proof
@@ -100,7 +99,7 @@ class Leaf:
         head = note.checkpoint.head
         leaf = leaf_hash(entry.to_bytes())
         path = self.path
-        return head.root == merkle.root_from_path(
+        return head.root == tree.root_from_path(
             SUITE, leaf, index=self.index, size=head.size, path=path
         )
 

@@ -19,7 +19,7 @@ from functools import lru_cache
 from typing import Final
 
 from exchange.errors import Integrity
-from exchange.seal.batch import tree as merkle
+from exchange.seal.batch import tree
 from exchange.seal.crypto.suites import SM2_SM3
 from exchange.text import Text
 
@@ -55,7 +55,7 @@ def tile_path(level: int | str, number: int, width: int = WIDTH) -> str:
 
 def leaf_hash(entry: bytes) -> bytes:
     """Hash one entry (RFC 6962 §2.1)."""
-    return SUITE.digest(merkle.LEAF + entry)
+    return SUITE.digest(tree.LEAF + entry)
 
 
 def pack(entries: Iterable[bytes]) -> bytes:
@@ -78,7 +78,7 @@ def unpack(data: bytes) -> list[bytes]:
 
 def split(data: bytes) -> list[bytes]:
     """Take concatenated hashes apart."""
-    size = merkle.HASH_SIZE
+    size = tree.HASH_SIZE
     return [data[at : at + size] for at in range(0, len(data), size)]
 
 
@@ -123,13 +123,13 @@ class Tiles:
         width = self.width(level, number)
         path, data = self._read(level, number, width)
         stored = WIDTH if path == tile_path(level, number) else width
-        if len(data) != stored * merkle.HASH_SIZE:
+        if len(data) != stored * tree.HASH_SIZE:
             why = Text(f"长度为 {len(data)} 字节", f"it has {len(data)} bytes")
             raise broken(path, why)
-        return data[: width * merkle.HASH_SIZE]
+        return data[: width * tree.HASH_SIZE]
 
     def _read_levels(self, level: int, number: int) -> list[list[bytes]]:
-        return merkle.levels(SUITE, split(self.tile(level, number)))
+        return tree.levels(SUITE, split(self.tile(level, number)))
 
     def _read_bundle(self, number: int) -> list[bytes]:
         width = self.width(0, number)
@@ -213,7 +213,7 @@ class Tiles:
         if right << level - 1 >= size:
             return self._hash(level - 1, left, size)  # handed up
         return SUITE.digest(
-            merkle.NODE + self._hash(level - 1, left, size) + self._hash(level - 1, right, size)
+            tree.NODE + self._hash(level - 1, left, size) + self._hash(level - 1, right, size)
         )
 
     def _node(self, level: int, index: int) -> bytes:
@@ -243,6 +243,6 @@ def extend(tiles: Tiles, entries: Sequence[bytes]) -> dict[str, bytes]:
             part = waiting[start : start + WIDTH]
             files[tile_path(level, number + start // WIDTH, len(part))] = b"".join(part)
             if len(part) == WIDTH:
-                hashes.append(merkle.root(SUITE, part))
+                hashes.append(tree.root(SUITE, part))
         level += 1
     return files

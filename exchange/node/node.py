@@ -36,12 +36,12 @@ from exchange.log import (
     raw_topic,
     sealed_topic,
 )
-from exchange.pipeline.context import House
-from exchange.pipeline.deliver import CascadeDoor
-from exchange.pipeline.evidence import Ask, EvidenceDoor
-from exchange.pipeline.project import ViewDoor
-from exchange.pipeline.pull import PullDoor
-from exchange.pipeline.seal import SealDoor
+from exchange.pipeline.context import PipelineContext
+from exchange.pipeline.deliver import DeliverStage
+from exchange.pipeline.evidence import Ask, EvidenceStage
+from exchange.pipeline.project import ProjectStage
+from exchange.pipeline.pull import PullStage
+from exchange.pipeline.seal import SealStage
 from exchange.seal.eseal.folder import Key, key_at, open_sealer, read_certificates, read_keys
 from exchange.seal.eseal.lifecycle import State, admit
 from exchange.seal.eseal.signature import Sealer
@@ -101,7 +101,7 @@ class Node:
     clock: Callable[[], datetime] = utc_now
     entropy: Callable[[int], bytes] = secrets.token_bytes
     environ: Mapping[str, str] = field(default_factory=lambda: os.environ, repr=False)
-    at: Callable[[str], None] = lambda _door: None
+    failpoint: Callable[[str], None] = lambda _name: None
     worker: str = ""
     """Name of this process among the workers of a cluster; the same after a restart."""
 
@@ -211,14 +211,14 @@ class Node:
         return store
 
     @cached_property
-    def house(self) -> House:
+    def context(self) -> PipelineContext:
         """What the doors work with."""
-        return House(
+        return PipelineContext(
             self.catalog,
             self.log,
             self.clock,
             self.entropy,
-            self.at,
+            self.failpoint,
             partitions=self.settings.log.lanes,
         )
 
@@ -417,30 +417,30 @@ class Node:
 
     # --- doors ----------------------------------------------------------------------------
 
-    def pull_door(self, name: str) -> PullDoor:
+    def pull_stage(self, name: str) -> PullStage:
         """Open the door of a source."""
-        resource = self.house.resource(self.source_settings(name).resource)
-        return PullDoor(self.house, name, resource.name, self.source(name))
+        resource = self.context.resource(self.source_settings(name).resource)
+        return PullStage(self.context, name, resource.name, self.source(name))
 
-    def seal_door(self, resource: str) -> SealDoor:
+    def seal_stage(self, resource: str) -> SealStage:
         """Open the door that checks and seals a resource."""
-        found = self.house.resource(resource)
+        found = self.context.resource(resource)
         self.sealer(found)  # what is missing is told now, not with the first records
-        return SealDoor(self.house, found, lambda: self.ready(found))
+        return SealStage(self.context, found, lambda: self.ready(found))
 
-    def view_door(self, resource: str) -> ViewDoor:
+    def project_stage(self, resource: str) -> ProjectStage:
         """Open the door to the store."""
-        return ViewDoor(self.house, resource, self.store)
+        return ProjectStage(self.context, resource, self.store)
 
-    def cascade_door(
+    def deliver_stage(
         self, resource: str, send: Callable[[Batch], Outcome], policy: Policy
-    ) -> CascadeDoor:
+    ) -> DeliverStage:
         """Open the door to the province."""
         upstream = self.settings.upstream
         trust = upstream.trust if upstream is not None else ()
-        return CascadeDoor(
-            self.house,
-            self.house.resource(resource),
+        return DeliverStage(
+            self.context,
+            self.context.resource(resource),
             self.store,
             send,
             self.anchors(trust),
@@ -448,12 +448,12 @@ class Node:
             policy,
         )
 
-    def evidence_door(self) -> EvidenceDoor:
+    def evidence_stage(self) -> EvidenceStage:
         """Open the door to the evidence log; raises Locked while another process has it."""
         settings, upstream = self.settings.evidence, self.settings.upstream
         witnessed = upstream is not None and upstream.witness is not None
-        return EvidenceDoor.open(
-            self.house,
+        return EvidenceStage.open(
+            self.context,
             self.settings.resolve(settings.folder),
             self.origin,
             sealer=self.evidence_sealer,

@@ -52,7 +52,7 @@ _ASIDE: Final = timedelta(seconds=2)
 
 
 @dataclass(frozen=True, slots=True)
-class Custody:
+class SealAdministration:
     """The seals of a node; ``actor`` is who acts, for the audit trail."""
 
     node: Node

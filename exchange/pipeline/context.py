@@ -35,14 +35,14 @@ FENCED_IN_A_ROW = 100
 
 
 @dataclass(frozen=True)
-class House:
+class PipelineContext:
     """What the doors work with."""
 
     catalog: Catalog
     log: Log
     clock: Callable[[], datetime]
     entropy: Callable[[int], bytes]
-    at: Callable[[str], None] = lambda _door: None
+    failpoint: Callable[[str], None] = lambda _name: None
     """Called before and after each door with its name; a kill test strikes there."""
     recent: Recent = field(default_factory=Recent)
     partitions: Callable[[str], int] = lambda _resource: 1
@@ -106,7 +106,7 @@ def state_message(key: str, state: Mapping[str, Any]) -> Message:
     return Message(CURSORS, json.dumps(state, ensure_ascii=False).encode(), key)
 
 
-def unreadable(resource: str, entry: Entry, house: House) -> Message:
+def unreadable(resource: str, entry: Entry, context: PipelineContext) -> Message:
     """Make the quarantine message of a foreign message: its very bytes, and where it stood."""
     return Message(
         quarantine_topic(resource),
@@ -116,10 +116,10 @@ def unreadable(resource: str, entry: Entry, house: House) -> Message:
             "source": NOBODY,
             "pull": NOBODY,
             "locator": f"{entry.topic}/{entry.partition}/{entry.offset}",
-            "at": instant(house.clock()),
+            "at": instant(context.clock()),
             "rows": "1",
             "reasons": json.dumps({UNREADABLE: 1}),
-            "catalog": house.catalog.version,
+            "catalog": context.catalog.version,
             "raw": f"{entry.partition}/{entry.offset}",
         },
         partition=entry.partition,

@@ -26,7 +26,7 @@ from exchange.cascade.delivery import (
 from exchange.cascade.profiles import Batch
 from exchange.catalog.model import Resource
 from exchange.log import MAX_VALUE_BYTES, RECEIPTS, Entry, Fenced, Message, sealed_topic
-from exchange.pipeline.context import FENCED_IN_A_ROW, House, state_message, unreadable
+from exchange.pipeline.context import FENCED_IN_A_ROW, PipelineContext, state_message, unreadable
 from exchange.pipeline.projection import delivery_of, is_batch, moved, pending, receipt_row
 from exchange.receipt import Sent
 from exchange.receipt import check as check_receipt
@@ -51,7 +51,7 @@ class _Way:
 
 
 @dataclass
-class CascadeDoor:
+class DeliverStage:
     """Delivers a resource's batches: of each lane one at a time, in order.
 
     The next one of a lane follows after a receipt or refusal; lanes do not wait for each other.
@@ -59,7 +59,7 @@ class CascadeDoor:
     again by its address, before the door goes on with the log.
     """
 
-    house: House
+    context: PipelineContext
     resource: Resource
     store: Store
     send: Callable[[Batch], Outcome]
@@ -69,9 +69,9 @@ class CascadeDoor:
 
     def __post_init__(self) -> None:
         """Join the consumer group; nothing is read yet."""
-        self.house.ensure(self.resource.name)
+        self.context.ensure(self.resource.name)
         self._topic = sealed_topic(self.resource.name)
-        self._consumer = self.house.log.consumer("cascade", [self._topic])
+        self._consumer = self.context.log.consumer("cascade", [self._topic])
         self._ways: dict[int, _Way] = {}
         self._looked: dict[int, datetime] = {}
         self._ours: set[int] = set()
@@ -130,7 +130,7 @@ class CascadeDoor:
 
     def _advance(self, lane: int, way: _Way) -> Delivery:
         name = self.resource.name
-        if self.house.log.claim(cascade_owner(name, lane)):
+        if self.context.log.claim(cascade_owner(name, lane)):
             self._ours.discard(lane)
         row = self.store.deliveries.get(name, way.entry.key)
         if row is None:
@@ -144,7 +144,7 @@ class CascadeDoor:
         mine = {lane for _, lane in self._consumer.assigned()}
         for lane in self._ways.keys() - mine:  # another worker has the lane now
             self._drop(lane)
-        now = self.house.clock()
+        now = self.context.clock()
         for lane in mine - self._ways.keys():
             # Now and then for a batch that was put back, …
             looked = self._looked.get(lane)
@@ -164,8 +164,8 @@ class CascadeDoor:
 
     def _foreign(self, entry: Entry) -> None:
         """Keep a message that is none of ours in quarantine, and go on behind it."""
-        with self.house.log.transaction(cascade_owner(self.resource.name, entry.partition)) as tx:
-            tx.append(unreadable(self.resource.name, entry, self.house))
+        with self.context.log.transaction(cascade_owner(self.resource.name, entry.partition)) as tx:
+            tx.append(unreadable(self.resource.name, entry, self.context))
             tx.commit(self._consumer, entry.topic, entry.partition, entry.offset + 1)
 
     def _drop(self, lane: int) -> None:
@@ -182,9 +182,9 @@ class CascadeDoor:
         The note stands in for the position, which has moved past: with it the receipt reaches
         the log even when we are killed as soon as the store has it.
         """
-        log, name = self.house.log, self.resource.name
+        log, name = self.context.log, self.resource.name
         key = again_key(name, lane)
-        offset = self.house.state(key).get("offset")
+        offset = self.context.state(key).get("offset")
         if offset is None:
             # The position first: another worker may settle the batch while we look, and what is
             # open after the position had moved past it was put back.
@@ -199,13 +199,13 @@ class CascadeDoor:
 
     def _attempt(self, row: DeliveryRow, lane: int, way: _Way) -> Delivery:
         """Feed the machine until it waits for time or for a person."""
-        house, delivery, entry = self.house, delivery_of(row), way.entry
+        context, delivery, entry = self.context, delivery_of(row), way.entry
         batch = Batch(row.resource, row.batch_no, self.resource.department.code, entry.value)
         receipt = b""
         event = self._wake(delivery, lane)
         while event is not None:
-            jitter = house.entropy(1)[0] / 256
-            delivery, actions = decide(delivery, event, house.clock(), self.policy, jitter=jitter)
+            jitter = context.entropy(1)[0] / 256
+            delivery, actions = decide(delivery, event, context.clock(), self.policy, jitter=jitter)
             if isinstance(event, Answered):
                 # Checked at once and here: the row need not say so in between. After a kill it
                 # is sent again, and the province answers with the same receipt.
@@ -215,17 +215,17 @@ class CascadeDoor:
             if delivery.state is State.HALTED:
                 self._keep_wrong(delivery, lane, receipt)
             done = delivery.state is State.RECEIPTED
-            house.at("receipt:before" if done else "delivery:before")
+            context.failpoint("receipt:before" if done else "delivery:before")
             row = self.store.deliveries.save(
                 moved(row, delivery), receipt=receipt_row(receipt) if done else None
             )
-            house.at("receipt:after" if done else "delivery:after")
+            context.failpoint("receipt:after" if done else "delivery:after")
             event = None
             if Send() in actions:
-                house.at("send:before")
+                context.failpoint("send:before")
                 way.tries += 1
                 event = self.send(batch)
-                house.at("send:after")
+                context.failpoint("send:after")
         return delivery
 
     def _wake(self, delivery: Delivery, lane: int) -> Event | None:
@@ -234,7 +234,7 @@ class CascadeDoor:
         What is under way in a lane that we have claimed anew was begun by a worker that is gone
         or fenced: it need not be waited for. The province answers a repeat with the same receipt.
         """
-        now, fresh = self.house.clock(), lane not in self._ours
+        now, fresh = self.context.clock(), lane not in self._ours
         self._ours.add(lane)
         match delivery.state:
             case State.PENDING | State.WAITING if is_due(delivery, now, self.policy):
@@ -257,20 +257,20 @@ class CascadeDoor:
 
         Kept before the store knows, so that a halt always has its evidence; cut to a message.
         """
-        with self.house.log.transaction(cascade_owner(delivery.resource, lane)) as tx:
+        with self.context.log.transaction(cascade_owner(delivery.resource, lane)) as tx:
             key = f"{delivery.resource}/{delivery.batch_no}"
             value = receipt[:MAX_VALUE_BYTES]
             tx.append(Message(RECEIPTS, value, key, headers={"kind": "wrong"}))
 
     def _settle(self, delivery: Delivery, lane: int, way: _Way) -> None:
         """Write the receipt to the log and move on, in one transaction."""
-        house, name, entry = self.house, self.resource.name, way.entry
+        context, name, entry = self.context, self.resource.name, way.entry
         receipt = self.store.receipts.get(delivery.resource, delivery.batch_no)
-        house.at("settle:before")
+        context.failpoint("settle:before")
         if way.put_back:
             self._looked.pop(lane, None)  # There may be more of them.
-        with house.log.transaction(cascade_owner(name, lane)) as tx:
-            if way.put_back and not house.state(again_key(name, lane)):
+        with context.log.transaction(cascade_owner(name, lane)) as tx:
+            if way.put_back and not context.state(again_key(name, lane)):
                 return  # Another worker has settled it.
             if delivery.state is State.RECEIPTED and receipt is not None:
                 key = f"{delivery.resource}/{delivery.batch_no}"
@@ -280,7 +280,7 @@ class CascadeDoor:
                 tx.append(state_message(again_key(name, lane), {}))
             else:
                 tx.commit(self._consumer, entry.topic, entry.partition, entry.offset + 1)
-        house.at("settle:after")
+        context.failpoint("settle:after")
 
 
 def cascade_owner(resource: str, lane: int) -> str:

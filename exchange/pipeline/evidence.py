@@ -23,7 +23,7 @@ from exchange.evidence.entry import Entry, well_formed
 from exchange.evidence.log import EvidenceLog
 from exchange.log import EVIDENCE, RECEIPTS, Fenced, Message, sealed_topic
 from exchange.log import Entry as Found
-from exchange.pipeline.context import House, state_message
+from exchange.pipeline.context import PipelineContext, state_message
 from exchange.pipeline.projection import is_batch
 from exchange.seal.batch.build import open_statement
 from exchange.seal.crypto.suites import SM2_SM3
@@ -41,10 +41,10 @@ Ask = Callable[[Note, int, Sequence[bytes], Sequence[bytes]], Cosigned | Seen]
 
 
 @dataclass
-class EvidenceDoor:
+class EvidenceStage:
     """Keeps the evidence log of a node; open while this process has it."""
 
-    house: House
+    context: PipelineContext
     log: EvidenceLog
     sealer: Callable[[], Sealer]
     resources: Sequence[str]
@@ -53,19 +53,19 @@ class EvidenceDoor:
     witnesses: Trust | None = None
 
     @classmethod
-    def open(cls, house: House, folder: Path, origin: str, **options: object) -> Self:
+    def open(cls, context: PipelineContext, folder: Path, origin: str, **options: object) -> Self:
         """Open the evidence log to append; raises Transient when another process has it."""
         folder.mkdir(parents=True, exist_ok=True)
-        return cls(house, EvidenceLog.open(folder, origin=origin), **options)  # type: ignore[arg-type]
+        return cls(context, EvidenceLog.open(folder, origin=origin), **options)  # type: ignore[arg-type]
 
     def __post_init__(self) -> None:
         """Join the consumer group; bring folder and topic to the same entries."""
         with ExitStack() as undo:
             undo.callback(self.log.close)
             for resource in self.resources:
-                self.house.ensure(resource)
+                self.context.ensure(resource)
             topics = [*map(sealed_topic, self.resources), RECEIPTS]
-            self._consumer = self.house.log.consumer(GROUP, topics)
+            self._consumer = self.context.log.consumer(GROUP, topics)
             undo.callback(self._consumer.close)
             self._next, self._size = self._followed()
             self._follow()
@@ -83,9 +83,9 @@ class EvidenceDoor:
         if not messages:
             return self._follow() or None  # what other keepers have found
         last = messages[-1]
-        self.house.at("evidence:before")
+        self.context.failpoint("evidence:before")
         try:
-            with self.house.log.transaction(f"evidence/{last.topic}/{last.partition}") as tx:
+            with self.context.log.transaction(f"evidence/{last.topic}/{last.partition}") as tx:
                 if entries := [entry for entry in map(entry_of, messages) if entry is not None]:
                     tx.append(_message(entry.to_bytes() for entry in entries))
                 tx.append(state_message(_STATE, self._state()))
@@ -96,9 +96,9 @@ class EvidenceDoor:
         except BaseException:
             self._consumer.rewind()
             raise
-        self.house.at("evidence:ordered")
+        self.context.failpoint("evidence:ordered")
         count = self._follow()
-        self.house.at("evidence:after")
+        self.context.failpoint("evidence:after")
         return count
 
     def _follow(self) -> int:
@@ -107,7 +107,7 @@ class EvidenceDoor:
         Raises Integrity where the folder has other entries, or in another order.
         """
         before = self.log.size
-        while page := self.house.log.read(EVIDENCE, 0, self._next, max_entries=_ENTRIES):
+        while page := self.context.log.read(EVIDENCE, 0, self._next, max_entries=_ENTRIES):
             entries = dict.fromkeys(entry for message in page for entry in _entries(message))
             fresh = [entry for entry in entries if not self._known(entry)]
             self.log.append(fresh)
@@ -132,7 +132,7 @@ class EvidenceDoor:
 
         From the last state that was noted, when the folder begins with it; else from the start.
         """
-        noted = self.house.state(_STATE)
+        noted = self.context.state(_STATE)
         known = 0 < noted.get("size", 0) <= self.log.size
         if known and self.log.root_of(noted["size"]).hex() == noted["root"]:
             return noted["offset"], noted["size"]
@@ -140,14 +140,14 @@ class EvidenceDoor:
 
     def _give_back(self) -> None:
         """Put entries that only the folder has into the topic, in the folder's order."""
-        with self.house.log.transaction("evidence") as tx:
+        with self.context.log.transaction("evidence") as tx:
             for first in range(self._size, self.log.size, _ENTRIES):
                 rest = range(first, min(first + _ENTRIES, self.log.size))
                 tx.append(_message(map(self.log.entry, rest)))
 
     def checkpoint(self) -> Note:
         """Sign the log as it is; the time of signing never runs backwards, whatever the clock."""
-        newest, now = self.log.newest(), self.house.clock()
+        newest, now = self.log.newest(), self.context.clock()
         return self.log.checkpoint(
             self.sealer(), now if newest is None else max(now, newest.checkpoint.time)
         )
@@ -161,7 +161,7 @@ class EvidenceDoor:
         if self.ask is None or self.log.size == (seen.checkpoint.head.size if seen else 0):
             return None
         note = self.checkpoint()
-        self.house.at("witness:before")
+        self.context.failpoint("witness:before")
         old = 0 if seen is None else seen.checkpoint.head.size
         answer = self._ask(note, old)
         if isinstance(answer, Seen):  # it knows more than we have noted, or has forgotten
@@ -188,7 +188,7 @@ class EvidenceDoor:
             )
         self._trusted(note, answer)
         whole = self.log.add_witness(note.checkpoint.head.size, answer.line, answer.certificates)
-        self.house.at("witness:after")
+        self.context.failpoint("witness:after")
         return whole
 
     def _ask(self, note: Note, old: int) -> Cosigned | Seen:

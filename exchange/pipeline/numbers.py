@@ -6,7 +6,7 @@ from contextlib import suppress
 from dataclasses import asdict
 
 from exchange.log import Fenced
-from exchange.pipeline.context import FENCED_IN_A_ROW, House, state_message
+from exchange.pipeline.context import FENCED_IN_A_ROW, PipelineContext, state_message
 from exchange.pipeline.partition import Lane, Numbers, lane_key, numbers_key
 from exchange.text import Text
 
@@ -14,7 +14,9 @@ _STEP_SECONDS, _LONGEST_STEP_SECONDS = 0.05, 1.0
 """How long a worker that was stopped waits: about as long as taking numbers takes, then longer."""
 
 
-def take_numbers(house: House, resource: str, number: int, lane: Lane, today: str) -> None:
+def take_numbers(
+    context: PipelineContext, resource: str, number: int, lane: Lane, today: str
+) -> None:
     """Take a block of batch numbers for a lane; lanes of other workers take theirs meanwhile.
 
     On a cluster each attempt stops those that are under way elsewhere, so whoever was stopped
@@ -23,11 +25,11 @@ def take_numbers(house: House, resource: str, number: int, lane: Lane, today: st
     for attempt in range(FENCED_IN_A_ROW):
         if attempt:
             longest = min(_STEP_SECONDS * 2**attempt, _LONGEST_STEP_SECONDS)
-            house.sleep(longest * house.entropy(1)[0] / 255)
-        with suppress(Fenced), house.log.transaction(numbers_key(resource)) as tx:
-            state = house.state(numbers_key(resource))
+            context.sleep(longest * context.entropy(1)[0] / 255)
+        with suppress(Fenced), context.log.transaction(numbers_key(resource)) as tx:
+            state = context.state(numbers_key(resource))
             if not state:  # before there were blocks, all batches were of the first lane
-                first = house.state(lane_key(resource, 0))
+                first = context.state(lane_key(resource, 0))
                 state = {"day": first.get("day", ""), "last": first.get("number", 0)}
             numbers = Numbers(**state)
             numbers.block(number, lane, today)

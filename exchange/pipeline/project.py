@@ -5,28 +5,28 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from exchange.log import Fenced, quarantine_topic, sealed_topic
-from exchange.pipeline.context import CHUNK_BYTES, House
+from exchange.pipeline.context import CHUNK_BYTES, PipelineContext
 from exchange.pipeline.projection import show
 from exchange.store.database import Store
 
 
 @dataclass
-class ViewDoor:
+class ProjectStage:
     """Shows in the store what stands in a resource's topics: deliveries, quarantine, notes.
 
     ``notes`` counts the rows shown that are no records: titles, group rows.
     """
 
-    house: House
+    context: PipelineContext
     resource: str
     store: Store
 
     def __post_init__(self) -> None:
         """Join the consumer group; nothing is read yet."""
-        self.house.ensure(self.resource)
+        self.context.ensure(self.resource)
         topics = [sealed_topic(self.resource), quarantine_topic(self.resource)]
         self.notes = 0
-        self._consumer = self.house.log.consumer("store", topics)
+        self._consumer = self.context.log.consumer("store", topics)
 
     def close(self) -> None:
         """Leave the consumer group."""
@@ -39,15 +39,15 @@ class ViewDoor:
             return False
         last = entries[-1]
         try:
-            self.house.at("view:before")
+            self.context.failpoint("view:before")
             self.notes += show(self.store, self.resource, entries)
-            self.house.at("view:shown")
-            with self.house.log.transaction(f"store/{last.topic}/{last.partition}") as tx:
+            self.context.failpoint("view:shown")
+            with self.context.log.transaction(f"store/{last.topic}/{last.partition}") as tx:
                 tx.commit(self._consumer, last.topic, last.partition, last.offset + 1)
         except Fenced:  # another worker shows them
             self._consumer.rewind()
         except BaseException:
             self._consumer.rewind()
             raise
-        self.house.at("view:after")
+        self.context.failpoint("view:after")
         return True

@@ -15,7 +15,7 @@ from exchange.connect import Pulled, Source
 from exchange.errors import ExchangeError
 from exchange.log import Entry, Message, quarantine_topic, raw_topic
 from exchange.log.frames import encode_frame, encode_slices, is_too_large
-from exchange.pipeline.context import House, state_message
+from exchange.pipeline.context import PipelineContext, state_message
 from exchange.seal.batch.statement import instant
 from exchange.validate.oversized import cut
 from exchange.validate.work import source_columns
@@ -26,14 +26,14 @@ _RAW_HEADERS = frozenset({"source", "pull", "since", "locator", "at", "rows", "i
 
 
 @dataclass(frozen=True)
-class PullDoor:
+class PullStage:
     """Pulls one source into the raw topic of its resource.
 
     The pull (拉取) keeps its identity until it is done: a killed one goes on at its cursor, or,
     for a connector without cursors, after the rows that are already there.
     """
 
-    house: House
+    context: PipelineContext
     name: str
     resource: str
     source: Source
@@ -46,11 +46,11 @@ class PullDoor:
         ``seen`` is called with the state of the pull before, and with that of this one when it
         is done: read later from the log, either may be that of another worker's next pull.
         """
-        house, key = self.house, f"pull/{self.name}"
-        house.ensure(self.resource)
-        house.log.claim(key)  # before reading the state: from now on others are fenced
+        context, key = self.context, f"pull/{self.name}"
+        context.ensure(self.resource)
+        context.log.claim(key)  # before reading the state: from now on others are fenced
         resumable = self.source.connector.resumable
-        state = house.state(key)
+        state = context.state(key)
         seen(state)
         # Without a cursor to go on from, everything comes again: that is another pull.
         again = resumable and not state.get("cursor")
@@ -88,9 +88,9 @@ class PullDoor:
         yield rows
 
     def _begin(self, before: Mapping[str, Any]) -> dict[str, Any]:
-        now = self.house.clock()
+        now = self.context.clock()
         return {
-            "pull": f"{now:%Y%m%dT%H%M%S}-{self.house.entropy(4).hex()}",
+            "pull": f"{now:%Y%m%dT%H%M%S}-{self.context.entropy(4).hex()}",
             "began": instant(now),
             "cursor": before.get("cursor"),
             "rows": 0,
@@ -101,22 +101,22 @@ class PullDoor:
 
     def _widen(self, state: dict[str, Any]) -> dict[str, Any]:
         """Give the state a place for each lane: messages of this pull, and where it began."""
-        raw, lanes = raw_topic(self.resource), self.house.lanes(self.resource)
+        raw, lanes = raw_topic(self.resource), self.context.lanes(self.resource)
         new = range(len(state["since"]), lanes)
-        ends = [self.house.log.bounds(raw, lane)[1] for lane in new]
+        ends = [self.context.log.bounds(raw, lane)[1] for lane in new]
         return state | {
             "since": state["since"] + ends,
             "messages": state["messages"] + [0] * len(new),
         }
 
     def _commit(self, key: str, messages: Sequence[Message], state: dict[str, Any]) -> int:
-        house = self.house
-        house.at("pull:before")
-        with house.log.transaction(key) as tx:
+        context = self.context
+        context.failpoint("pull:before")
+        with context.log.transaction(key) as tx:
             for message in messages:
                 tx.append(message)
             tx.append(state_message(key, state))
-        house.at("pull:after")
+        context.failpoint("pull:after")
         topic = raw_topic(self.resource)
         return sum(int(m.headers["rows"]) for m in messages if m.topic == topic)
 
@@ -125,10 +125,10 @@ class PullDoor:
             "source": self.name,
             "pull": state["pull"],
             "locator": pulled.locator,
-            "at": instant(self.house.clock()),
+            "at": instant(self.context.clock()),
         }
-        resource = self.house.resource(self.resource)
-        yield from raw_messages(self.house, resource, pulled.frame, headers, state)
+        resource = self.context.resource(self.resource)
+        yield from raw_messages(self.context, resource, pulled.frame, headers, state)
         for start in range(0, len(pulled.notes), _NOTES):
             notes = pulled.notes[start : start + _NOTES]
             yield Message(
@@ -139,7 +139,7 @@ class PullDoor:
 
 
 def raw_messages(
-    house: House,
+    context: PipelineContext,
     resource: Resource,
     frame: pl.DataFrame,
     headers: Mapping[str, str],
@@ -155,7 +155,7 @@ def raw_messages(
             part = some[start : start + rows]
             data = fitting(part, value)
             if data is value:
-                house.recent.keep(data, part)
+                context.recent.keep(data, part)
             yield Message(
                 raw_topic(resource.name),
                 data,

@@ -12,7 +12,7 @@ from dataclasses import replace
 
 from exchange.cascade.delivery import State
 from exchange.log import RECEIPTS, Entry, Log, quarantine_topic, sealed_topic
-from exchange.pipeline.context import House
+from exchange.pipeline.context import PipelineContext
 from exchange.pipeline.projection import is_batch, is_notes, pending, receipt_row, show
 from exchange.store.database import Store
 from exchange.store.rows import DeliveryRow
@@ -21,26 +21,26 @@ _PAGE = 64
 _UNKNOWN = "settled without a receipt; the store was made again from the log"
 
 
-def catch_up(house: House, store: Store, resource: str) -> bool:
+def catch_up(context: PipelineContext, store: Store, resource: str) -> bool:
     """Show what the store has lost of a resource; False when it has lost nothing.
 
     It has when it lacks the last thing that was shown to it. Safe to be killed: what tells of
     the loss comes back last.
     """
-    house.ensure(resource)
+    context.ensure(resource)
     topics = (quarantine_topic(resource), sealed_topic(resource))
-    lanes = [(topic, lane) for topic in topics for lane in range(house.lanes(resource))]
-    if all(_knows(house.log, store, resource, *lane) for lane in lanes):
+    lanes = [(topic, lane) for topic in topics for lane in range(context.lanes(resource))]
+    if all(_knows(context.log, store, resource, *lane) for lane in lanes):
         return False
     receipts = {
         entry.key: entry.value
-        for entry in _entries(house.log, RECEIPTS, 0, house.log.bounds(RECEIPTS, 0)[1])
+        for entry in _entries(context.log, RECEIPTS, 0, context.log.bounds(RECEIPTS, 0)[1])
         if entry.headers.get("kind") == "receipt" and entry.key.startswith(f"{resource}/")
     }
     for topic, lane in lanes:
-        settled = house.log.position("cascade", sealed_topic(resource), lane)
-        shown = house.log.position("store", topic, lane)
-        for entry in _entries(house.log, topic, lane, shown):
+        settled = context.log.position("cascade", sealed_topic(resource), lane)
+        shown = context.log.position("store", topic, lane)
+        for entry in _entries(context.log, topic, lane, shown):
             if topic == sealed_topic(resource) and is_batch(entry) and entry.offset < settled:
                 _settle(store, pending(resource, entry), receipts.get(f"{resource}/{entry.key}"))
             else:

@@ -16,7 +16,7 @@ from exchange.catalog.model import Resource
 from exchange.errors import Rejected
 from exchange.log import Entry, Message, quarantine_topic, raw_topic
 from exchange.log.frames import decode_frame
-from exchange.pipeline.context import House, state_message
+from exchange.pipeline.context import PipelineContext, state_message
 from exchange.pipeline.projection import is_refused
 from exchange.pipeline.pull import raw_messages
 from exchange.seal.batch.statement import instant
@@ -53,7 +53,7 @@ class Replayed:
 
 
 def replay(
-    house: House,
+    context: PipelineContext,
     store: Store,
     resource: Resource,
     *,
@@ -65,13 +65,13 @@ def replay(
     Raises Rejected for corrections that belong to another resource. Records that somebody
     replayed or dismissed before are left alone.
     """
-    house.ensure(resource.name)
-    moment = house.clock().strftime("%Y%m%dT%H%M%S")
-    done = Replayed(f"replay-{moment}-{house.entropy(4).hex()}")
-    lanes = range(house.lanes(resource.name))
-    ends = [house.log.bounds(raw_topic(resource.name), lane)[1] for lane in lanes]
+    context.ensure(resource.name)
+    moment = context.clock().strftime("%Y%m%dT%H%M%S")
+    done = Replayed(f"replay-{moment}-{context.entropy(4).hex()}")
+    lanes = range(context.lanes(resource.name))
+    ends = [context.log.bounds(raw_topic(resource.name), lane)[1] for lane in lanes]
     counts = {"since": ends, "messages": [0] * len(ends)}
-    work = _Work(house, store, resource, by, counts, done)
+    work = _Work(context, store, resource, by, counts, done)
     if corrections is None:
         rows = store.quarantine.find(resource=resource.name, waiting=True, limit=MAX_MESSAGES)
         wanted: dict[Place, dict[int, str] | None] = {(r.partition, r.offset): None for r in rows}
@@ -119,7 +119,7 @@ def _groups(entries: Iterable[Entry]) -> Iterator[list[Entry]]:
 class _Work:
     """One replay under way."""
 
-    house: House
+    context: PipelineContext
     store: Store
     resource: Resource
     by: str
@@ -144,7 +144,7 @@ class _Work:
         """Read the quarantine messages."""
         topic = quarantine_topic(self.resource.name)
         for partition, offset in places:
-            yield self.house.log.read(topic, partition, offset, max_entries=1)[0]
+            yield self.context.log.read(topic, partition, offset, max_entries=1)[0]
 
     def take(
         self,
@@ -154,9 +154,9 @@ class _Work:
     ) -> None:
         """Send records of these messages back in one transaction; then tell the store."""
         went: dict[Place, list[int]] = {}
-        house, name = self.house, self.resource.name
-        house.at("replay:before")
-        with house.log.transaction(f"replay/{name}") as tx:
+        context, name = self.context, self.resource.name
+        context.failpoint("replay:before")
+        with context.log.transaction(f"replay/{name}") as tx:
             for entry in entries:
                 place = (entry.partition, entry.offset)
                 before = self._replayed(place)
@@ -169,7 +169,7 @@ class _Work:
                         tx.append(message)
                     state = {"pull": self.done.pull, "rows": went[place]}
                     tx.append(state_message(_key(name, place), state))
-        house.at("replay:after")
+        context.failpoint("replay:after")
         for (partition, offset), rows in went.items():
             # Those of before too: the store may have missed them.
             self.store.quarantine.touch(
@@ -178,7 +178,7 @@ class _Work:
 
     def _replayed(self, place: Place) -> set[int]:
         """Return the records of a message that the log knows as replayed."""
-        return set(self.house.state(_key(self.resource.name, place)).get("rows", ()))
+        return set(self.context.state(_key(self.resource.name, place)).get("rows", ()))
 
     def _choose(
         self, refused: Refused, place: Place, named: dict[int, str] | None, before: set[int]
@@ -221,9 +221,9 @@ class _Work:
             "source": entry.headers["source"],
             "pull": self.done.pull,
             "locator": entry.headers["locator"],
-            "at": instant(self.house.clock()),
+            "at": instant(self.context.clock()),
         }
-        for message in raw_messages(self.house, self.resource, frame, headers, self.counts):
+        for message in raw_messages(self.context, self.resource, frame, headers, self.counts):
             self.done.messages += 1
             yield message
         self.done.rows += frame.height
@@ -244,11 +244,13 @@ def refused_of(entry: Entry) -> Refused:
     )
 
 
-def waiting(house: House, store: Store, rows: Iterable[QuarantineRow]) -> Iterator[Refused]:
+def waiting(
+    context: PipelineContext, store: Store, rows: Iterable[QuarantineRow]
+) -> Iterator[Refused]:
     """Read what nobody has decided about of quarantine messages, one message at a time."""
     for row in rows:
         place = (row.topic, row.partition, row.offset)
-        refused = refused_of(house.log.read(*place, max_entries=1)[0])
+        refused = refused_of(context.log.read(*place, max_entries=1)[0])
         touched = store.quarantine.touched(*place)
         yield refused.only([one for one in range(refused.frame.height) if one not in touched])
 

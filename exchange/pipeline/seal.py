@@ -23,7 +23,7 @@ from exchange.pipeline.context import (
     CHUNK_BYTES,
     CHUNK_ENTRIES,
     FENCED_IN_A_ROW,
-    House,
+    PipelineContext,
     state_message,
     unreadable,
 )
@@ -69,7 +69,7 @@ class _Work:
 
 
 @dataclass
-class SealDoor:
+class SealStage:
     """Checks and seals the lanes of a resource; the statements of a lane form a chain.
 
     ``sealer`` is asked once a step: keys are changed, and seals suspended, while the door is
@@ -77,18 +77,18 @@ class SealDoor:
     instants of a field were finer than a millisecond, which is what is kept.
     """
 
-    house: House
+    context: PipelineContext
     resource: Resource
     sealer: Callable[[], Sealer]
 
     def __post_init__(self) -> None:
         """Compile the checks and join the consumer group; nothing is read yet."""
-        house, name = self.house, self.resource.name
-        house.ensure(name)
+        context, name = self.context, self.resource.name
+        context.ensure(name)
         self._topic = raw_topic(name)
-        self._validator = compile_resource(self.resource, house.catalog.tables)
+        self._validator = compile_resource(self.resource, context.catalog.tables)
         self._schema = parse_schema(schema_text(self.resource))
-        self._consumer = house.log.consumer("seal", [self._topic])
+        self._consumer = context.log.consumer("seal", [self._topic])
         self.ignored: set[str] = set()
         self.coarsened: Counter[str] = Counter()
         self._works: dict[int, _Work] = {}
@@ -137,7 +137,7 @@ class SealDoor:
             del self._works[lost]
         for number in mine:
             if number not in self._works or self._works[number].lane.halted:
-                state = self.house.state(lane_key(self.resource.name, number))
+                state = self.context.state(lane_key(self.resource.name, number))
                 self._works[number] = _Work(Lane(**state))
         return {
             number: Text(**work.lane.halted)
@@ -153,14 +153,14 @@ class SealDoor:
     def _work(self, lane: int) -> _Work:
         """Return what we know of a lane; read it when somebody else may have written it."""
         name = self.resource.name
-        if self.house.log.claim(seal_owner(name, lane)) or lane not in self._works:
-            state = self.house.state(lane_key(name, lane))
+        if self.context.log.claim(seal_owner(name, lane)) or lane not in self._works:
+            state = self.context.state(lane_key(name, lane))
             self._works[lane] = _Work(Lane(**state))
         return self._works[lane]
 
     def _take(self, entries: Sequence[Entry]) -> Sealed:
-        house, number, taken = self.house, entries[0].partition, 0
-        house.at("seal:before")
+        context, number, taken = self.context, entries[0].partition, 0
+        context.failpoint("seal:before")
         work = self._work(number)
         if work.lane.halted:
             self._consumer.rewind()
@@ -168,7 +168,7 @@ class SealDoor:
         self._held = True
         self._sealer = self.sealer()
         self._held = False
-        with house.log.transaction(seal_owner(self.resource.name, number)) as tx:
+        with context.log.transaction(seal_owner(self.resource.name, number)) as tx:
             messages: list[Message] = []
             done = Sealed()
             for pull, group in groupby(entries, key=pull_of):
@@ -187,12 +187,12 @@ class SealDoor:
             tx.commit(self._consumer, last.topic, last.partition, last.offset + 1)
         if taken < len(entries):
             self._consumer.rewind()
-        house.at("seal:after")
+        context.failpoint("seal:after")
         return done
 
     def _foreign(self, entries: list[Entry], messages: list[Message], done: Sealed) -> Sealed:
         """Keep messages that are none of ours, with their bytes: nobody else would."""
-        messages += [unreadable(self.resource.name, entry, self.house) for entry in entries]
+        messages += [unreadable(self.resource.name, entry, self.context) for entry in entries]
         return replace(done, quarantined=done.quarantined + len(entries))
 
     def _chunk(
@@ -206,7 +206,7 @@ class SealDoor:
         return done
 
     def _frame(self, value: bytes) -> pl.DataFrame:
-        frame = self.house.recent.take(value)
+        frame = self.context.recent.take(value)
         return decode_frame(value) if frame is None else frame
 
     def _run(
@@ -217,7 +217,7 @@ class SealDoor:
         messages: list[Message],
         done: Sealed,
     ) -> Sealed:
-        now, lane = self.house.clock(), work.lane
+        now, lane = self.context.clock(), work.lane
         lane.begin(pull)
         frame = pl.concat([frame for _, frame in pairs], rechunk=True)
         known = self._known(work, pull, pairs[0][0])
@@ -255,16 +255,16 @@ class SealDoor:
         )
 
     def _batch(self, packed: Packed, entry: Entry, lane: Lane, now: datetime) -> Message:
-        house, resource = self.house, self.resource
+        context, resource = self.context, self.resource
         today = f"{now.astimezone(LOCAL):%Y%m%d}"
         if not lane.has_number(today):
-            take_numbers(house, resource.name, entry.partition, lane, today)
+            take_numbers(context, resource.name, entry.partition, lane, today)
         facts = BatchFacts(
             department=resource.department.code,
             resource=resource.name,
             resource_code=resource.code,
-            catalog_version=house.catalog.version,
-            catalog_digest=house.catalog.digest,
+            catalog_version=context.catalog.version,
+            catalog_digest=context.catalog.digest,
             batch_no=lane.next_number(),
             lane=entry.partition,
             previous=lane.statement,
@@ -275,7 +275,7 @@ class SealDoor:
             accepted=lane.accepted,
             rejected=lane.rejected,
         )
-        batch = build(packed, facts, sealer=self._sealer, seed=house.entropy(16))
+        batch = build(packed, facts, sealer=self._sealer, seed=context.entropy(16))
         lane.statement = batch.digest
         return Message(
             sealed_topic(resource.name),
@@ -306,23 +306,23 @@ class SealDoor:
                     "at": instant(now),
                     "rows": str(rows),
                     "reasons": json.dumps(histogram(part)),
-                    "catalog": self.house.catalog.version,
+                    "catalog": self.context.catalog.version,
                     "raw": f"{entry.partition}/{entry.offset}",
                 },
                 partition=entry.partition,
             )
 
     def _today(self) -> date:
-        return self.house.clock().astimezone(LOCAL).date()
+        return self.context.clock().astimezone(LOCAL).date()
 
     def _known(self, work: _Work, pull: str, first: Entry) -> Seen:
         """Return the keys that this pull has brought; read them again after a restart."""
         if work.pull == pull or int(first.headers["index"]) == 0:
             return work.seen if work.pull == pull else Seen()
         seen, offset = Seen(), int(first.headers["since"])
-        offset = max(offset, self.house.log.bounds(first.topic, first.partition)[0])
+        offset = max(offset, self.context.log.bounds(first.topic, first.partition)[0])
         while offset < first.offset:
-            entries = self.house.log.read(
+            entries = self.context.log.read(
                 first.topic, first.partition, offset, max_entries=CHUNK_ENTRIES
             )
             for entry in entries:
@@ -339,14 +339,14 @@ def seal_owner(resource: str, lane: int) -> str:
     return f"seal/{resource}/{lane}"
 
 
-def release(house: House, resource: str) -> bool:
+def release(context: PipelineContext, resource: str) -> bool:
     """Let halted lanes go on with what they have; their present pull is not judged again."""
     released = False
-    for lane in range(house.lanes(resource)):
-        if not house.state(lane_key(resource, lane)).get("halted"):
+    for lane in range(context.lanes(resource)):
+        if not context.state(lane_key(resource, lane)).get("halted"):
             continue
-        with house.log.transaction(seal_owner(resource, lane)) as tx:
-            state = house.state(lane_key(resource, lane))
+        with context.log.transaction(seal_owner(resource, lane)) as tx:
+            state = context.state(lane_key(resource, lane))
             if state.get("halted"):
                 changed = state | {"halted": None, "waived": state["pull"], "recent": []}
                 tx.append(state_message(lane_key(resource, lane), changed))

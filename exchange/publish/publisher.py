@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from exchange.errors import ExchangeError, Transient
-from exchange.publish.door import PublishDoor
+from exchange.publish.stage import PublishStage
 from exchange.run.runner import Outcome
 
 _IDLE_SECONDS = 0.5
@@ -27,19 +27,19 @@ class Publisher:
     ``said`` is called with a resource and how many of its records were published.
     """
 
-    doors: Mapping[str, PublishDoor]
+    stages: Mapping[str, PublishStage]
     said: Callable[[str, int], None] = lambda _resource, _records: None
     sleep: Callable[[float], None] = time.sleep
 
     def once(self) -> Outcome:
         """Publish what is there; errors are by ``publish/<resource>``."""
         outcome = Outcome()
-        for name, door in self.doors.items():
+        for name, stage in self.stages.items():
             more = True
             while more:
                 with outcome.keep(f"publish/{name}"):
                     more = False
-                    more = self._step(name, door)
+                    more = self._step(name, stage)
         return outcome
 
     def forever(
@@ -50,15 +50,15 @@ class Publisher:
     ) -> None:
         """Publish until ``stop`` is set; what fails is reported and tried again."""
         outcome = Outcome()
-        due = dict.fromkeys(self.doors, 0.0)
+        due = dict.fromkeys(self.stages, 0.0)
         while not stop.is_set():
             busy = False
-            for name, door in self.doors.items():
+            for name, stage in self.stages.items():
                 if stop.is_set() or monotonic() < due[name]:
                     continue
                 where = f"publish/{name}"
                 with outcome.keep(where):
-                    busy |= self._step(name, door)
+                    busy |= self._step(name, stage)
                 error = outcome.errors.pop(where, None)
                 if error is not None:
                     report(where, error)
@@ -67,8 +67,8 @@ class Publisher:
             if not busy:
                 stop.wait(_IDLE_SECONDS)
 
-    def _step(self, name: str, door: PublishDoor) -> bool:
-        count = door.step()
+    def _step(self, name: str, stage: PublishStage) -> bool:
+        count = stage.step()
         if count:
             self.said(name, count)
         elif count == 0:

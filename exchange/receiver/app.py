@@ -41,7 +41,7 @@ def create_app(
     sealer: Sealer,
     clock: Callable[[], datetime],
     entropy: Callable[[int], bytes],
-    at: Callable[[str], None] = lambda _door: None,
+    failpoint: Callable[[str], None] = lambda _name: None,
 ) -> FastAPI:
     """Build the application; nothing is opened or written before the first request."""
     reception = Reception(
@@ -52,7 +52,7 @@ def create_app(
         sealer=sealer,
         clock=clock,
         entropy=entropy,
-        at=at,
+        failpoint=failpoint,
     )
     witness = Witness(
         name=settings.witness_name,

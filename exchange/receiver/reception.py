@@ -57,7 +57,7 @@ class Reception:
     sealer: Sealer
     clock: Callable[[], datetime]
     entropy: Callable[[int], bytes]
-    at: Callable[[str], None] = lambda _door: None
+    failpoint: Callable[[str], None] = lambda _name: None
     """Called before and after each step that lasts, with its name; a kill test strikes there."""
 
     def take(self, data: bytes, *, rid: str, claimed: Mapping[str, str]) -> Reply:
@@ -105,9 +105,9 @@ class Reception:
         digest = statement.digest
         name = f"{statement.batch_no}-{digest[:16]}.avro"
         path = self.folder / statement.department / statement.resource / name
-        self.at("file:before")
+        self.failpoint("file:before")
         write_durably(path, data, token=self.entropy(8).hex())
-        self.at("file:after")
+        self.failpoint("file:after")
         now = self.clock()
         receipt = Receipt(
             suite=self.sealer.suite.id,
@@ -136,14 +136,14 @@ class Reception:
             receipt=issue(receipt, self.sealer, now),
             received_at=now,
         )
-        self.at("row:before")
+        self.failpoint("row:before")
         kept = self.store.received.add(row)
-        self.at("row:after")
+        self.failpoint("row:after")
         return kept
 
     def _answer(self, kept: ReceivedRow, statement: Statement, rid: str) -> Reply:
         """Answer with the receipt that is kept, if it is for this batch."""
-        self.at("answer:before")
+        self.failpoint("answer:before")
         if kept.statement == statement.digest:
             return Reply(200, "接收成功", {"receipt": kept.receipt.decode()})
         subject = f"{statement.department}/{statement.resource}/{statement.batch_no}"

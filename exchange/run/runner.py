@@ -27,11 +27,11 @@ from exchange.errors import Denied, ExchangeError, Integrity, Misconfigured, Rej
 from exchange.evidence.log import Locked
 from exchange.log import Fenced
 from exchange.node.node import Node, Turns
-from exchange.pipeline.deliver import CascadeDoor
-from exchange.pipeline.evidence import EvidenceDoor
-from exchange.pipeline.project import ViewDoor
+from exchange.pipeline.deliver import DeliverStage
+from exchange.pipeline.evidence import EvidenceStage
+from exchange.pipeline.project import ProjectStage
 from exchange.pipeline.rebuild import catch_up
-from exchange.pipeline.seal import LOCAL, SealDoor, Sealed
+from exchange.pipeline.seal import LOCAL, Sealed, SealStage
 from exchange.store.rows import PullRow
 from exchange.text import Text
 
@@ -138,7 +138,7 @@ class Courier:
     def __post_init__(self) -> None:
         """Start nothing yet."""
         self._wanted: set[str] = set()
-        self._doors: dict[str, CascadeDoor] = {}
+        self._stages: dict[str, DeliverStage] = {}
         self._left: dict[str, datetime] = {}
         """Resources that are left alone, and since when."""
         self._failed: Counter[str] = Counter()
@@ -182,8 +182,8 @@ class Courier:
         except BaseException as error:  # noqa: BLE001 - raised again in the thread that waits
             self._failure = error
         finally:
-            for door in self._doors.values():
-                door.close()
+            for stage in self._stages.values():
+                stage.close()
 
     def _deliver(self, send: Callable[[Batch], Answer]) -> None:
         while not self._stop.is_set():
@@ -222,9 +222,9 @@ class Courier:
         where = f"cascade/{resource}"
         delivery: Delivery | None = None
         with self.outcome.keep(where):
-            if resource not in self._doors:
-                self._doors[resource] = self.node.cascade_door(resource, send, self.policy)
-            delivery = self._doors[resource].step()
+            if resource not in self._stages:
+                self._stages[resource] = self.node.deliver_stage(resource, send, self.policy)
+            delivery = self._stages[resource].step()
         error = self.outcome.errors.get(where)
         if error is None:
             self._failed[resource] = 0
@@ -258,7 +258,7 @@ class Courier:
         """Tell whether this run leaves a batch to the next one."""
         if self.attempts is None:
             return False
-        tries = self._doors[delivery.resource].tries
+        tries = self._stages[delivery.resource].tries
         far = delivery.due is not None and delivery.due - self.node.clock() > _PATIENCE
         ours = delivery.code in {"settings", "401", "403"}
         return far or (ours and tries > 0) or tries >= self.attempts
@@ -422,7 +422,7 @@ class Runner:
         """Tell of resources that are gone from the catalog, but not from the log."""
         for resource in self.node.dropped():
             with outcome.keep(f"catalog/{resource}"):
-                self.node.house.resource(resource)
+                self.node.context.resource(resource)
 
     def _seal(self, resource: str, seals: _Seals, courier: Courier | None) -> None:
         if "seal" in self.rooms:
@@ -450,7 +450,7 @@ class Runner:
         try:
             with outcome.keep(where, beside=Fenced):
                 self._check_backlog(resource)
-                with closing(self.node.pull_door(name).run(seen)) as pulling:
+                with closing(self.node.pull_stage(name).run(seen)) as pulling:
                     for chunk, rows in enumerate(pulling, start=1):
                         outcome.pulled += rows
                         self.said("pulled", rows)
@@ -463,7 +463,7 @@ class Runner:
         except Fenced:
             return False
         with outcome.keep("store"):
-            state = self.node.house.state(f"pull/{name}")
+            state = self.node.context.state(f"pull/{name}")
             self._record(name, state, outcome.errors.get(where))
         return True
 
@@ -526,13 +526,13 @@ class _Seals:
         self._said = said
         self._courier = courier
         self._stop = stop
-        self._doors: dict[str, tuple[SealDoor, ViewDoor]] = {}
+        self._stages: dict[str, tuple[SealStage, ProjectStage]] = {}
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
-        for seal, view in self._doors.values():
+        for seal, view in self._stages.values():
             seal.close()
             view.close()
 
@@ -540,11 +540,11 @@ class _Seals:
         """Check and seal everything that waits; an error stays with its resource."""
         where = f"seal/{resource}"
         with self._outcome.keep(where):
-            if resource not in self._doors:
+            if resource not in self._stages:
                 node = self._node
-                catch_up(node.house, node.store, resource)
-                self._doors[resource] = (node.seal_door(resource), node.view_door(resource))
-            seal, view = self._doors[resource]
+                catch_up(node.context, node.store, resource)
+                self._stages[resource] = (node.seal_stage(resource), node.project_stage(resource))
+            seal, view = self._stages[resource]
             self._show(view, resource)
             self._outcome.halted.discard(where)
             while (self._stop is None or not self._stop.is_set()) and (done := seal.step()):
@@ -567,7 +567,7 @@ class _Seals:
         self._said("quarantined", done.quarantined)
         self._said("batches", done.batches)
 
-    def _show(self, view: ViewDoor, resource: str) -> None:
+    def _show(self, view: ProjectStage, resource: str) -> None:
         before = view.notes
         while view.step():
             pass
@@ -587,16 +587,16 @@ class _Keeper:
         self._node = node
         self._outcome = outcome
         self._stop = stop
-        self._door: EvidenceDoor | None = None
+        self._stage: EvidenceStage | None = None
         self._resources: list[str] = []
         self._shown: datetime | None = None
         """When the witness was asked last."""
 
     def close(self) -> None:
         """Give the evidence log free."""
-        if self._door is not None:
-            self._door.close()
-            self._door = None
+        if self._stage is not None:
+            self._stage.close()
+            self._stage = None
 
     def turn(self) -> None:
         """Append what is new; then have it witnessed when that is due."""
@@ -606,19 +606,19 @@ class _Keeper:
             except Locked:
                 return
         away = any(where.startswith("cascade") for where in list(self._outcome.errors))
-        if self._door is not None and self._due() and not away:
+        if self._stage is not None and self._due() and not away:
             with self._outcome.keep("evidence/witness"):
                 self._shown = self._node.clock()
-                self._door.witness()
+                self._stage.witness()
 
     def _append(self) -> None:
         resources = self._node.resources()
         if resources != self._resources:  # a new one may have come: its topics are read too
             self.close()
-        if self._door is None:
-            self._door, self._resources = self._node.evidence_door(), resources
+        if self._stage is None:
+            self._stage, self._resources = self._node.evidence_stage(), resources
         while self._stop is None or not self._stop.is_set():
-            if (new := self._door.step()) is None:
+            if (new := self._stage.step()) is None:
                 break
             self._outcome.kept += new
 
@@ -648,7 +648,7 @@ class Schedule:
     _RETRY = timedelta(minutes=1)
 
     def __init__(self, node: Node) -> None:
-        self._house = node.house
+        self._context = node.context
         self._settings = {
             name: source
             for name, source in node.settings.sources.items()
@@ -663,7 +663,7 @@ class Schedule:
         for name in self._settings:
             if name not in names or name in self._next:
                 continue
-            last = self._house.state(f"pull/{name}")
+            last = self._context.state(f"pull/{name}")
             if last.get("done"):
                 self._next[name] = self._planned(name, datetime.fromisoformat(last["began"]))
             else:  # it never ran, or was left in the middle

@@ -147,7 +147,7 @@ class Survey:
         return Lag(group, topic, partition, 0 if since is None else end - position, since)
 
     def _halted(self, resource: str, lanes: int) -> dict[int, Text]:
-        states = {lane: self._node.house.state(lane_key(resource, lane)) for lane in range(lanes)}
+        states = {lane: self._node.context.state(lane_key(resource, lane)) for lane in range(lanes)}
         return {
             lane: Text(**state["halted"]) for lane, state in states.items() if state.get("halted")
         }

@@ -19,7 +19,7 @@ from exchange.cli import main
 from exchange.cli import node as nodes
 from exchange.log import Consumer, Log, Message
 from exchange.node.node import Node
-from exchange.pipeline.context import House
+from exchange.pipeline.context import PipelineContext
 
 FILE = "planted.txt"
 
@@ -76,9 +76,9 @@ class Planted(Node):
     """A node with that log."""
 
     @cached_property
-    def house(self) -> House:
-        house = super().house
-        return replace(house, log=CommitsFirst(house.log, self.settings.folder / FILE))
+    def context(self) -> PipelineContext:
+        context = super().context
+        return replace(context, log=CommitsFirst(context.log, self.settings.folder / FILE))
 
 
 if __name__ == "__main__":

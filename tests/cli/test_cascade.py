@@ -68,25 +68,25 @@ def test_a_refused_batch_is_sent_again_as_it_was(folder: Path, run: Run, refused
 
 
 @pytest.mark.parametrize(
-    "door",
+    "failpoint",
     [
-        f"{door}:{when}"
-        for door in ("delivery", "send", "receipt", "settle")
+        f"{stage}:{when}"
+        for stage in ("delivery", "send", "receipt", "settle")
         for when in ("before", "after")
     ],
 )
 def test_a_kill_while_it_is_sent_again_loses_nothing(
-    folder: Path, run: Run, refused: str, door: str
+    folder: Path, run: Run, refused: str, failpoint: str
 ) -> None:
     assert run("cascade", "retry", "companies", refused).code == 0
 
     def strike(place: str) -> None:
-        if place == door:
+        if place == failpoint:
             raise Struck
 
     with serving(folder):
         with open_node() as node:
-            node.at = strike
+            node.failpoint = strike
             with pytest.raises(Struck):
                 Runner(node, rooms=("cascade",)).once()
         assert run("run", "--once", "--only", "cascade").code == 0

@@ -100,7 +100,7 @@ def test_a_node_without_upstream_or_trust(folder: Path, run: Run) -> None:
 def test_a_clock_that_was_moved_back(run: Run) -> None:
     with open_node() as node:
         node.clock = lambda: datetime.now(UTC) + timedelta(hours=2)
-        node.house.ensure("companies")
+        node.context.ensure("companies")
         with node.log.transaction("test") as tx:
             tx.append(state_message("x", {}))
     assert grades(run("doctor", "--json"))["clock"] == "warn"

@@ -172,25 +172,25 @@ def test_repeats_stay_unless_they_are_named(folder: Path, run: Run) -> None:
     assert run("run", "--once", "--only", "seal", "--json").json["accepted"] == 1
 
 
-@pytest.mark.parametrize("door", ["replay:before", "replay:after"])
+@pytest.mark.parametrize("failpoint", ["replay:before", "replay:after"])
 @pytest.mark.parametrize("with_file", [False, True])
-def test_a_kill_replays_nothing_twice(held: Path, run: Run, door: str, with_file: Any) -> None:
+def test_a_kill_replays_nothing_twice(held: Path, run: Run, failpoint: str, with_file: Any) -> None:
     path = corrected(held, run, lambda _cells: None)
     corrections = read_corrections(path) if with_file else None
 
     def strike(place: str) -> None:
-        if place == door:
+        if place == failpoint:
             raise Struck
 
     with open_node() as node:
-        node.at = strike
-        resource = node.house.resource("companies")
+        node.failpoint = strike
+        resource = node.context.resource("companies")
         with pytest.raises(Struck):
-            replay(node.house, node.store, resource, by="test", corrections=corrections)
+            replay(node.context, node.store, resource, by="test", corrections=corrections)
     assert waiting(run) == 2
     file = ("--file", path) if with_file else ()
     back = run("quarantine", "replay", "companies", *file, "--json").json
-    assert back["rows"] == (2 if door == "replay:before" else 0)
+    assert back["rows"] == (2 if failpoint == "replay:before" else 0)
     assert waiting(run) == 0
     assert run("run", "--once", "--only", "seal", "--json").json["quarantined"] == 2
 

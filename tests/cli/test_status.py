@@ -102,10 +102,10 @@ def test_a_survey_changes_nothing_and_sees_what_moved(place: Place) -> None:
         assert written is not None
         assert abs((node.clock() - written).total_seconds()) < 300
         assert (firms.behind("seal"), firms.since("seal")) == (0, None)
-        door = node.seal_door("cases")
-        while door.step():
+        stage = node.seal_stage("cases")
+        while stage.step():
             pass
-        door.close()
+        stage.close()
         cases, _ = survey()
         assert (cases.behind("seal"), cases.since("seal")) == (0, None)
         assert cases.behind("cascade") == 1
@@ -113,4 +113,4 @@ def test_a_survey_changes_nothing_and_sees_what_moved(place: Place) -> None:
 
 
 def _pull(node: Node, name: str) -> None:
-    assert sum(node.pull_door(name).run())
+    assert sum(node.pull_stage(name).run())

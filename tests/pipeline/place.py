@@ -242,16 +242,16 @@ class Doors:
 class Striker:
     """Counts the doors; kills its own process at one of them."""
 
-    def __init__(self, door: str = "", number: int = 0) -> None:
+    def __init__(self, stage: str = "", number: int = 0) -> None:
         self.names: list[str] = []
-        self._door = door
+        self._stage = stage
         self._number = number
         self._lock = threading.Lock()
 
     def __call__(self, name: str) -> None:
         with self._lock:
             self.names.append(name)
-            if name == self._door and self.names.count(name) == self._number:
+            if name == self._stage and self.names.count(name) == self._number:
                 os.kill(os.getpid(), signal.SIGKILL)
 
 
@@ -290,15 +290,15 @@ def finish(process: ForkServerProcess, seconds: float = 60) -> int:
 
 def run_once(
     folder: Path,
-    door: str = "",
+    stage: str = "",
     number: int = 0,
     rooms: Sequence[str] = ROOMS,
     names: Sequence[str] | None = None,
 ) -> None:
     """Run the node once, to be killed at a door; exits as the command does."""
-    strike = Striker(door, number)
+    strike = Striker(stage, number)
     try:
-        with Place(folder).node(at=strike) as node:
+        with Place(folder).node(failpoint=strike) as node:
             outcome = Runner(node, policy=EAGER, rooms=rooms).once(names)
     except ExchangeError as error:
         (folder / "outcome.json").write_text(json.dumps({"error": str(error)}))
@@ -313,9 +313,9 @@ def run_once(
     sys.exit(worst.exit_code if worst is not None else 0)
 
 
-def run_province(folder: Path, port: int, door: str = "", number: int = 0) -> None:
+def run_province(folder: Path, port: int, stage: str = "", number: int = 0) -> None:
     """Serve the province until SIGTERM, or until it is killed at a door."""
-    strike = Striker(door, number)
+    strike = Striker(stage, number)
     place = Place(folder)
     settings = gateway_settings(place.province, port=port)
     assert place.province.gateway is not None
@@ -323,7 +323,7 @@ def run_province(folder: Path, port: int, door: str = "", number: int = 0) -> No
     with contextlib.closing(open_store(settings.store, clock=now, migrate=True)) as store:
         remove_parts(settings.folder)
         app = create_app(
-            settings, store=store, sealer=sealer, clock=now, entropy=os.urandom, at=strike
+            settings, store=store, sealer=sealer, clock=now, entropy=os.urandom, failpoint=strike
         )
         serve(app, host="127.0.0.1", port=port, connections=16, announce=lambda _: None)
     (folder / "province-doors.json").write_text(json.dumps(strike.names))

@@ -23,7 +23,7 @@ from exchange.errors import Denied, Integrity, Misconfigured, Rejected, Transien
 from exchange.log import Message, quarantine_topic, raw_topic, sealed_topic
 from exchange.log.frames import decode_frame
 from exchange.node.node import Node
-from exchange.pipeline.pull import PullDoor
+from exchange.pipeline.pull import PullStage
 from exchange.pipeline.seal import release
 from exchange.run.runner import ROOMS, Outcome, Runner
 from exchange.seal.batch.build import open_batch
@@ -172,15 +172,15 @@ class Overtaken(Node):
 
     other: Iterator[int] = iter(())
 
-    def pull_door(self, name: str) -> PullDoor:
+    def pull_stage(self, name: str) -> PullStage:
         assert list(self.other), "the other's pull was not at its end before"
-        return super().pull_door(name)
+        return super().pull_stage(name)
 
 
 def test_a_pull_whose_end_only_the_next_one_saw_is_shown(tmp_path: Path) -> None:
     place = make(tmp_path / "node", {"cases": records(300)})
     with place.gateway(), place.node() as dying:
-        pulling = dying.pull_door("cases").run()
+        pulling = dying.pull_stage("cases").run()
         next(pulling)
         with Overtaken(place.settings) as node:
             node.other = pulling
@@ -355,7 +355,7 @@ def test_a_connector_that_fails_fails_alone(tmp_path: Path) -> None:
             assert kinds == {**EXPECTED, "pull/gone": Misconfigured}
             assert done.receipts == done.batches
     with place.node() as node:
-        assert node.house.state("pull/empty")["done"]
+        assert node.context.state("pull/empty")["done"]
         assert [e.rows for e in node.store.deliveries.find(resource="raises")] == [1]
         assert len(node.store.deliveries.find(resource="cases")) == 1
 
@@ -413,8 +413,8 @@ def test_many_large_records_that_compress_well_do_not_fill_the_memory(tmp_path: 
 
 
 def test_a_message_that_cannot_be_read_stops_its_resource_only(place: Place) -> None:
-    with place.node() as node, node.house.log.transaction("intruder") as tx:
-        node.house.ensure("cases")
+    with place.node() as node, node.context.log.transaction("intruder") as tx:
+        node.context.ensure("cases")
         headers = dict.fromkeys(("source", "pull", "locator", "at"), "x")
         headers |= {"rows": "1", "index": "0", "since": "0"}
         tx.append(Message(raw_topic("cases"), b"not a frame", headers=headers))
@@ -449,8 +449,8 @@ def test_a_source_gone_bad_halts_until_a_person_releases_it(limit: str, tmp_path
             assert {r.state for r in node.store.deliveries.find(resource="firms")} == {"receipted"}
             sealed = sum(r.rows for r in node.store.deliveries.find(resource="cases"))
             assert sealed < 200
-            assert release(node.house, "cases")
-            assert not release(node.house, "cases")
+            assert release(node.context, "cases")
+            assert not release(node.context, "cases")
         settle(place)
     counted = audit(place)
     assert counted.refused == 100 + sum(row.issued == "2026-13-01" for row in records(200)) + 2
@@ -478,8 +478,8 @@ def test_a_key_is_unique_within_its_pull_even_when_that_was_killed(
     place = make(folder, {"cases": rows}) if cursor else listed_place(folder, rows)
     place.whole = frozenset() if cursor else frozenset({"cases"})
     with place.gateway():
-        for door in ("seal:after", "pull:after", "seal:before"):
-            assert finish(start(run_once, place.folder, door, 1)) == -signal.SIGKILL
+        for stage in ("seal:after", "pull:after", "seal:before"):
+            assert finish(start(run_once, place.folder, stage, 1)) == -signal.SIGKILL
         assert finish(start(run_once, place.folder)) == 0
     audit(place)
     with place.node() as node:
@@ -548,13 +548,13 @@ def test_a_column_that_is_gone_is_told_and_its_data_waits(place: Place) -> None:
 class Stumble:
     """Raises once, the first or the second time that one door is passed."""
 
-    def __init__(self, door: str, number: int, error: Exception) -> None:
+    def __init__(self, stage: str, number: int, error: Exception) -> None:
         self.left = number
-        self.door = door
+        self.stage = stage
         self.error = error
 
-    def __call__(self, door: str) -> None:
-        if door == self.door:
+    def __call__(self, stage: str) -> None:
+        if stage == self.stage:
             self.left -= 1
             if self.left == 0:
                 raise self.error
@@ -569,13 +569,13 @@ STEPS = [
 ]
 
 
-@pytest.mark.parametrize("door", STEPS)
+@pytest.mark.parametrize("failpoint", STEPS)
 @pytest.mark.parametrize("error", [AWAY, RuntimeError("a defect")], ids=["transient", "defect"])
 def test_an_error_in_any_door_is_told_and_the_open_doors_go_on(
-    door: str, error: Exception, place: Place
+    failpoint: str, error: Exception, place: Place
 ) -> None:
-    stumble = Stumble(door, 2, error)
-    with place.gateway(), place.node(at=stumble) as node:
+    stumble = Stumble(failpoint, 2, error)
+    with place.gateway(), place.node(failpoint=stumble) as node:
         runner = Runner(node, policy=EAGER)
         first = runner.once()
         assert stumble.left <= 0

@@ -12,7 +12,7 @@ from threading import Barrier
 from exchange.devtools.servers.kafka import Cluster
 from exchange.errors import Transient
 from exchange.log import Fenced
-from exchange.pipeline.context import House
+from exchange.pipeline.context import PipelineContext
 from exchange.pipeline.numbers import take_numbers
 from exchange.pipeline.partition import BLOCK, Lane
 from tests.publish.conftest import kafka_log
@@ -23,7 +23,7 @@ TURNS = 5
 DAY = "20261123"
 
 
-def numbered(house: House, resource: str, number: int, lane: Lane) -> Lane:
+def numbered(context: PipelineContext, resource: str, number: int, lane: Lane) -> Lane:
     """Take numbers as the seal door does, which forgets what failed and tries again.
 
     A broker that ends a transaction while another worker claims its owner may know no better
@@ -32,7 +32,7 @@ def numbered(house: House, resource: str, number: int, lane: Lane) -> Lane:
     for _ in range(WORKERS * TURNS):
         tried = replace(lane)
         try:
-            take_numbers(house, resource, number, tried, DAY)
+            take_numbers(context, resource, number, tried, DAY)
         except Fenced:
             raise
         except Transient:
@@ -50,7 +50,7 @@ def test_workers_that_take_numbers_at_once_do_not_keep_each_other_from_it(
 
     with ExitStack() as stack:
         houses = [
-            House(
+            PipelineContext(
                 catalog(resource),
                 stack.enter_context(kafka_log(kafka_broker.bootstrap)),
                 lambda: datetime.now(UTC),

@@ -138,9 +138,9 @@ def operate(opened: Node) -> None:
     wider = Topic(scratch, known.get(scratch, 0) + 1)
     assert opened.cluster.repair([*opened.topics(), new, wider]) == []
     Survey(opened)()
-    release(opened.house, "cases")
-    resource = opened.house.resource("cases")
-    assert replay(opened.house, opened.store, resource, by="me").rows
+    release(opened.context, "cases")
+    resource = opened.context.resource("cases")
+    assert replay(opened.context, opened.store, resource, by="me").rows
 
 
 def test_every_room_and_the_operator_do_their_work_with_the_rights_listed(

@@ -12,7 +12,7 @@ from exchange.errors import Integrity
 from exchange.evidence.entry import Entry
 from exchange.evidence.log import EvidenceLog, Reader
 from exchange.log import EVIDENCE, Message
-from exchange.pipeline.evidence import EvidenceDoor
+from exchange.pipeline.evidence import EvidenceStage
 from exchange.run.runner import Runner
 from tests.pipeline.place import EAGER, Place, audit, records
 from tests.support.nodes import add, make
@@ -36,10 +36,10 @@ def state(place: Place) -> tuple[int, bytes]:
     return log.size, log.root
 
 
-def door(stack: ExitStack, place: Place, folder: str = FOLDER) -> EvidenceDoor:
+def stage(stack: ExitStack, place: Place, folder: str = FOLDER) -> EvidenceStage:
     node = stack.enter_context(place.node())
-    opened = EvidenceDoor.open(
-        node.house,
+    opened = EvidenceStage.open(
+        node.context,
         place.folder / folder,
         node.origin,
         sealer=node.evidence_sealer,
@@ -49,8 +49,8 @@ def door(stack: ExitStack, place: Place, folder: str = FOLDER) -> EvidenceDoor:
     return stack.enter_context(closing(opened))
 
 
-def drain(door: EvidenceDoor) -> None:
-    while door.step() is not None:
+def drain(stage: EvidenceStage) -> None:
+    while stage.step() is not None:
         pass
 
 
@@ -103,8 +103,8 @@ def test_what_only_the_folder_has_goes_back_to_the_topic(place: Place) -> None:
         log.append([stranger(number) for number in range(1, 101)])
         ahead = log.size, log.root
     with ExitStack() as stack:
-        drain(door(stack, place))
-        again = door(stack, place, "other")
+        drain(stage(stack, place))
+        again = stage(stack, place, "other")
         drain(again)
         assert (again.log.size, again.log.root) == ahead == state(place)
 
@@ -113,7 +113,7 @@ def test_two_machines_keep_the_same_log(place: Place) -> None:
     """Each takes a share of the work, both write everything, and whoever is first shows it."""
     with place.gateway(), ExitStack() as stack:
         assert run(place, "pull", "seal", "cascade") == {}
-        one, two = door(stack, place, "one"), door(stack, place, "two")
+        one, two = stage(stack, place, "one"), stage(stack, place, "two")
         assert None not in [one.step(), two.step()], "one worked while the other did"
         drain(one)
         seen = one.witness()
@@ -132,7 +132,7 @@ def test_a_replaced_folder_is_not_continued(place: Place) -> None:
         log.append([stranger()])
         kept = log.size, log.root
     with ExitStack() as stack, pytest.raises(Integrity, match="entry 0"):
-        door(stack, place)
+        stage(stack, place)
     assert state(place) == kept, "nothing is changed"
 
 

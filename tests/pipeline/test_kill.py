@@ -91,10 +91,10 @@ def copy(template: Place, folder: Path) -> Place:
 def test_the_node_is_killed_at_every_door(
     template: Place, tmp_path: Path, tell: Callable[[str], None]
 ) -> None:
-    def strike(door: str, number: int) -> Counted:
-        place = copy(template, tmp_path / f"{door}-{number}".replace(":", "-"))
+    def strike(stage: str, number: int) -> Counted:
+        place = copy(template, tmp_path / f"{stage}-{number}".replace(":", "-"))
         with place.gateway():
-            assert finish(start(run_once, place.folder, door, number)) == -signal.SIGKILL
+            assert finish(start(run_once, place.folder, stage, number)) == -signal.SIGKILL
             settle(place)
         counted = audit(place)
         shutil.rmtree(place.folder)
@@ -104,19 +104,19 @@ def test_the_node_is_killed_at_every_door(
     with dry.gateway():
         assert finish(start(run_once, dry.folder)) == 0
     audit(dry)
-    doors = Doors(json.loads((dry.folder / "doors.json").read_text()))
-    assert {name.partition(":")[0] for name in doors.names} == DOORS
-    tell(summary("node", doors, strike))
+    stages = Doors(json.loads((dry.folder / "doors.json").read_text()))
+    assert {name.partition(":")[0] for name in stages.names} == DOORS
+    tell(summary("node", stages, strike))
 
 
 def test_the_province_is_killed_at_every_door(
     template: Place, tmp_path: Path, tell: Callable[[str], None]
 ) -> None:
-    def strike(door: str, number: int) -> Counted:
-        place = copy(template, tmp_path / f"{door}-{number}".replace(":", "-"))
+    def strike(stage: str, number: int) -> Counted:
+        place = copy(template, tmp_path / f"{stage}-{number}".replace(":", "-"))
         port = free_port()
         place.call(f"http://127.0.0.1:{port}")
-        province = start(run_province, place.folder, port, door, number)
+        province = start(run_province, place.folder, port, stage, number)
         assert finish(start(run_once, place.folder)) == 4, "the province is away: try again later"
         assert finish(province) == -signal.SIGKILL
         province = start(run_province, place.folder, port)
@@ -131,9 +131,9 @@ def test_the_province_is_killed_at_every_door(
     settle(dry)
     end(province)
     audit(dry)
-    doors = Doors(json.loads((dry.folder / "province-doors.json").read_text()))
-    assert {name.partition(":")[0] for name in doors.names} == PROVINCE_DOORS
-    tell(summary("province", doors, strike))
+    stages = Doors(json.loads((dry.folder / "province-doors.json").read_text()))
+    assert {name.partition(":")[0] for name in stages.names} == PROVINCE_DOORS
+    tell(summary("province", stages, strike))
 
 
 def end(process: object) -> None:
@@ -141,9 +141,9 @@ def end(process: object) -> None:
     assert finish(process) == 0  # type: ignore[arg-type]
 
 
-def summary(who: str, doors: Doors, strike: Callable[[str, int], Counted]) -> str:
+def summary(who: str, stages: Doors, strike: Callable[[str, int], Counted]) -> str:
     started = time.monotonic()
-    strikes = doors.strikes()
+    strikes = stages.strikes()
     with ThreadPoolExecutor(2) as pool:
         counts = list(pool.map(lambda one: strike(*one), strikes))
     rows, sealed, refused, batches, receipts = (
@@ -151,7 +151,7 @@ def summary(who: str, doors: Doors, strike: Callable[[str, int], Counted]) -> st
         for name in ("rows", "sealed", "refused", "batches", "receipts")
     )
     return (
-        f"kill -9 of the {who}: {len(strikes)} kills at {len(set(doors.names))} doors in "
+        f"kill -9 of the {who}: {len(strikes)} kills at {len(set(stages.names))} doors in "
         f"{time.monotonic() - started:.0f} s: {rows:,} source rows = {sealed:,} sealed + "
         f"{refused:,} quarantined, {batches:,} batches = {receipts:,} receipts"
     )

@@ -49,7 +49,7 @@ def test_the_same_key_comes_to_the_same_lane_in_order(
     place: Place, keys: list[str | None], count: int
 ) -> None:
     with place.node() as node:
-        resource = node.house.resource("cases")
+        resource = node.context.resource("cases")
     frame = pl.DataFrame({"no": pl.Series(keys, dtype=pl.String), "row": range(len(keys))})
     parts = dict(spread(frame, resource, count))
     assert set(parts) <= set(range(count))
@@ -66,7 +66,7 @@ def test_the_same_key_comes_to_the_same_lane_in_order(
 def test_the_share_of_a_key_never_changes(place: Place) -> None:
     """A key that moved to another lane could overtake itself: these values are for ever."""
     with place.node() as node:
-        resource = node.house.resource("cases")
+        resource = node.context.resource("cases")
     frame = pl.DataFrame({"no": ["1", "n1", "名称", "232700"]})
     assert {lane: part["no"].to_list() for lane, part in spread(frame, resource, 8)} == {
         3: ["名称", "232700"],
@@ -158,7 +158,7 @@ def test_several_processes_share_the_work_and_seal_nothing_twice(tmp_path: Path)
     widen(place, 3)
     with place.gateway(), place.node() as node:
         assert node.store
-        node.house.ensure("cases")
+        node.context.ensure("cases")
         codes = {finish(one) for one in [start(run_once, place.folder) for _ in range(3)]}
         assert codes <= {0, 4}
         settle(place)
@@ -205,7 +205,7 @@ def test_a_foreign_message_is_kept_and_stops_nobody(tmp_path: Path) -> None:
     place = make(tmp_path / "node", {"cases": records(300), "firms": records(100)})
     topics = [name("cases") for name in (raw_topic, sealed_topic, quarantine_topic)]
     with place.node() as node:
-        node.house.ensure("cases")
+        node.context.ensure("cases")
         with node.log.transaction("intruder") as tx:
             for topic in topics:
                 tx.append(Message(topic, f"我不是你们的 {topic}".encode()))
@@ -219,8 +219,8 @@ def test_a_foreign_message_is_kept_and_stops_nobody(tmp_path: Path) -> None:
         assert {row.locator for row in foreign} == {
             f"{topic}/0/{offset}" for topic in topics for offset in (0, 1)
         }
-        kept = waiting(node.house, node.store, foreign)
-        resource = node.house.resource("cases")
+        kept = waiting(node.context, node.store, foreign)
+        resource = node.context.resource("cases")
         shown = [record for refused in kept for record in show(refused, resource)]
         assert {reason["rule"] for record in shown for reason in record.reasons} == {UNREADABLE}
         assert (
@@ -231,7 +231,7 @@ def test_a_foreign_message_is_kept_and_stops_nobody(tmp_path: Path) -> None:
             )
             == 3
         )
-        done = replay(node.house, node.store, resource, by="test")
+        done = replay(node.context, node.store, resource, by="test")
         assert done.held >= 6, "it cannot be replayed, only dismissed"
     with place.gateway():
         assert run(place).errors == {}
@@ -246,7 +246,7 @@ def test_a_batch_that_another_worker_settles_meanwhile_was_not_put_back(tmp_path
     with place.node() as node:
         Runner(node, policy=EAGER, rooms=("pull", "seal")).once()
     with place.gateway(), place.node() as node, place.node() as other:
-        faster = other.cascade_door("cases", other.sender(), EAGER)
+        faster = other.deliver_stage("cases", other.sender(), EAGER)
         first = node.store.deliveries.first
 
         def slow(resource: str, lane: int, states: Collection[str]) -> DeliveryRow | None:
@@ -255,11 +255,11 @@ def test_a_batch_that_another_worker_settles_meanwhile_was_not_put_back(tmp_path
             return row
 
         vars(node.store.deliveries)["first"] = slow
-        door = node.cascade_door("cases", node.sender(), EAGER)
-        assert door.step() is None
-        assert door.step() is None
+        stage = node.deliver_stage("cases", node.sender(), EAGER)
+        assert stage.step() is None
+        assert stage.step() is None
         faster.close()
-        door.close()
+        stage.close()
         receipts = list(entries(node.log, RECEIPTS))
         assert [entry.headers["kind"] for entry in receipts] == ["receipt"]
     settle_all(place)
@@ -280,15 +280,15 @@ def test_the_waits_of_one_lane_delay_no_other(tmp_path: Path) -> None:
         later = node.clock() + timedelta(minutes=5)
         node.store.deliveries.save(replace(slow, state="waiting", due=later))
     with place.gateway(), place.node() as node:
-        door = node.cascade_door("cases", node.sender(), EAGER)
+        stage = node.deliver_stage("cases", node.sender(), EAGER)
         for _ in range(200):
-            delivery = door.step()
+            delivery = stage.step()
             if delivery is not None and delivery.state == "waiting":
                 break
         states = Counter(
             (row.lane, str(row.state)) for row in node.store.deliveries.find(resource="cases")
         )
-        door.close()
+        stage.close()
     assert all(state == "receipted" for lane, state in states if lane != slow.lane), states
     assert (slow.lane, "receipted") not in states
     with place.node() as node:

@@ -159,7 +159,7 @@ def raw_end(place: Place) -> int:
     if not (place.folder / "data" / "log.db").exists():
         return 0
     with place.node() as node:
-        node.house.ensure("cases")
+        node.context.ensure("cases")
         return node.log.bounds(raw_topic("cases"), 0)[1]
 
 
@@ -250,7 +250,7 @@ def test_a_supervised_run_outlives_a_log_that_does_not_answer(tmp_path: Path) ->
 def test_lanes_that_the_log_does_not_know_yet_are_asked_for_again(tmp_path: Path) -> None:
     place = scheduled(tmp_path / "node", 1)
     with place.node() as node, pytest.raises(Transient):
-        node.house.lanes("cases")
+        node.context.lanes("cases")
 
 
 def test_a_supervised_run_pulls_on_after_a_release(tmp_path: Path) -> None:
@@ -272,7 +272,7 @@ def test_a_supervised_run_pulls_on_after_a_release(tmp_path: Path) -> None:
             wait_for(lambda: told)
             assert isinstance(told[0], Rejected)
             with place.node() as node:
-                assert release(node.house, "cases")
+                assert release(node.context, "cases")
             wait_for(lambda: raw_rows(place) == 400)
         finally:
             stop.set()
@@ -283,7 +283,7 @@ def test_a_supervised_run_pulls_on_after_a_release(tmp_path: Path) -> None:
 
 def raw_rows(place: Place) -> int:
     with place.node() as node:
-        return int(node.house.state("pull/cases")["rows"])
+        return int(node.context.state("pull/cases")["rows"])
 
 
 def receipts(place: Place) -> dict[str, int]:

@@ -16,7 +16,7 @@ import pytest
 from exchange.errors import Denied, ExchangeError
 from exchange.log import sealed_topic
 from exchange.node.node import Node
-from exchange.node.seal_administration import Custody
+from exchange.node.seal_administration import SealAdministration
 from exchange.run.runner import Runner
 from exchange.seal.batch.build import open_batch
 from exchange.seal.batch.container import Container
@@ -81,9 +81,9 @@ class Running:
 
 
 @contextmanager
-def keeping(place: Place) -> Iterator[Custody]:
+def keeping(place: Place) -> Iterator[SealAdministration]:
     with place.node() as node:
-        yield Custody(node, "test")
+        yield SealAdministration(node, "test")
 
 
 def until(what: Callable[[], bool]) -> None:
@@ -115,16 +115,16 @@ def passed(node: Node, key: Key) -> bool:
 
 
 def test_a_running_node_stops_with_its_seal_and_goes_on_with_it(place: Place) -> None:
-    with place.gateway(), Running(place) as running, keeping(place) as custody:
+    with place.gateway(), Running(place) as running, keeping(place) as administration:
         until(lambda: delivered(place))
-        custody.take("data", Step.SUSPEND, "机构调整")
-        before = sealed(custody.node)
+        administration.take("data", Step.SUSPEND, "机构调整")
+        before = sealed(administration.node)
         feed(place, 300)
         until(lambda: "seal/cases" in denied(running))
-        log = custody.node.log
+        log = administration.node.log
         until(lambda: log.bounds("exchange.raw.cases", 0)[1] >= 8)  # pulled, and waits
-        assert sealed(custody.node) == before == 200
-        custody.take("data", Step.RESUME)
+        assert sealed(administration.node) == before == 200
+        administration.take("data", Step.RESUME)
         until(lambda: delivered(place))
     with place.gateway():
         settle(place)  # the last receipts' way into the evidence log
@@ -135,12 +135,12 @@ def test_a_running_node_stops_with_its_seal_and_goes_on_with_it(place: Place) ->
 
 def test_a_seal_stopped_between_two_batches_signs_no_more(place: Place) -> None:
     """The register is asked before every signature, not only when the seal was opened."""
-    with place.node() as node, keeping(place) as custody:
-        resource = node.house.resource("cases")
+    with place.node() as node, keeping(place) as administration:
+        resource = node.context.resource("cases")
         sealer = node.ready(resource)
         at = node.clock()
         assert sealer.seal(b"one", property_info="urn:test", at=at)
-        custody.take("data", Step.CANCEL, "单位撤销")
+        administration.take("data", Step.CANCEL, "单位撤销")
         with pytest.raises(Denied, match="cancelled"):
             sealer.seal(b"two", property_info="urn:test", at=at)
         with pytest.raises(Denied, match="request a new seal"):
@@ -149,30 +149,32 @@ def test_a_seal_stopped_between_two_batches_signs_no_more(place: Place) -> None:
 
 def test_while_it_waits_nothing_is_read_for_nothing(place: Place) -> None:
     passed: list[str] = []
-    with place.node(at=passed.append) as node, keeping(place) as custody:
-        list(node.pull_door("cases").run())
-        with closing(node.seal_door("cases")) as door:
-            custody.take("data", Step.SUSPEND, "机构调整")
+    with place.node(failpoint=passed.append) as node, keeping(place) as administration:
+        list(node.pull_stage("cases").run())
+        with closing(node.seal_stage("cases")) as stage:
+            administration.take("data", Step.SUSPEND, "机构调整")
             for _ in range(3):
                 with pytest.raises(Denied, match="suspended"):
-                    door.step()
+                    stage.step()
             assert passed.count("seal:before") == 1
-            custody.take("data", Step.RESUME)
-            while door.step():
+            administration.take("data", Step.RESUME)
+            while stage.step():
                 pass
         assert sealed(node) == 200
 
 
 def test_keys_change_under_load_without_a_gap(place: Place) -> None:
     """Two changes while rows keep coming: nothing lost or doubled, every batch verifies."""
-    with place.gateway(), Running(place) as running, keeping(place) as custody:
+    with place.gateway(), Running(place) as running, keeping(place) as administration:
         folders = [place.folder / "seals" / "data"]
         for _ in range(2):
             feed(place, 200)
-            _, key = custody.rotate("data", at=custody.node.clock() + timedelta(seconds=1))
+            _, key = administration.rotate(
+                "data", at=administration.node.clock() + timedelta(seconds=1)
+            )
             folders.append(folders[0] / key.folder)
             feed(place, 200)
-            until(partial(passed, custody.node, key))
+            until(partial(passed, administration.node, key))
             feed(place, 200)
             until(lambda: delivered(place))
     assert running.errors == []

@@ -13,9 +13,9 @@ from exchange.catalog.model import Catalog, Resource
 from exchange.devtools.servers.kafka import Cluster
 from exchange.log import CURSORS, Topic, records_topic
 from exchange.log.kafka import KafkaLog
-from exchange.pipeline.context import House
-from exchange.publish.door import PublishDoor
+from exchange.pipeline.context import PipelineContext
 from exchange.publish.registry import Registry, connect
+from exchange.publish.stage import PublishStage
 from exchange.settings import KafkaSettings, NodeIdentity, RegistrySettings, Settings
 from tests.publish import place
 from tests.publish import registry as served
@@ -47,7 +47,7 @@ def client(url: str, monotonic: Callable[[], float]) -> Iterator[Registry]:
 
 
 @dataclass
-class Stage:
+class Setup:
     """A resource of its own on the broker, and a registry."""
 
     name: str
@@ -71,15 +71,19 @@ class Stage:
     def topic(self) -> str:
         return records_topic(self.name)
 
-    def house(self, log: KafkaLog | None = None) -> House:
-        house = place.house(self.catalog, log or self.log)
-        return House(
-            house.catalog, house.log, house.clock, house.entropy, partitions=lambda _: self.lanes
+    def context(self, log: KafkaLog | None = None) -> PipelineContext:
+        context = place.context(self.catalog, log or self.log)
+        return PipelineContext(
+            context.catalog,
+            context.log,
+            context.clock,
+            context.entropy,
+            partitions=lambda _: self.lanes,
         )
 
     def seal(self, *batches: list[place.Change], lane: int = 0) -> None:
         """Seal changes, a batch for each list."""
-        self.house().ensure(self.name)
+        self.context().ensure(self.name)
         messages = []
         for rows in batches:
             self._number += 1
@@ -88,11 +92,11 @@ class Stage:
             )
         place.append(self.log, messages)
 
-    def door(self, log: KafkaLog | None = None) -> PublishDoor:
+    def stage(self, log: KafkaLog | None = None) -> PublishStage:
         registry = self.opened.enter_context(client(self.server.url, lambda: self.now))
-        door = PublishDoor(self.house(log), self.resource, registry)
-        self.opened.callback(door.close)
-        return door
+        stage = PublishStage(self.context(log), self.resource, registry)
+        self.opened.callback(stage.close)
+        return stage
 
     def read(self) -> list[place.Seen]:
         return place.read(self.bootstrap, self.topic)
@@ -103,8 +107,8 @@ class Stage:
 
 
 @pytest.fixture
-def stage(kafka_broker: Cluster, server: served.Running) -> Iterator[Stage]:
+def setup(kafka_broker: Cluster, server: served.Running) -> Iterator[Setup]:
     with kafka_log(kafka_broker.bootstrap) as log:
-        made = Stage(f"t{uuid.uuid4().hex[:12]}", kafka_broker.bootstrap, server, log)
+        made = Setup(f"t{uuid.uuid4().hex[:12]}", kafka_broker.bootstrap, server, log)
         with made.opened:
             yield made

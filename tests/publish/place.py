@@ -18,8 +18,8 @@ from exchange.catalog.avro import schema_text
 from exchange.catalog.loader import loads
 from exchange.catalog.model import Catalog, Resource
 from exchange.log import Log, Message, sealed_topic
-from exchange.pipeline.context import House
-from exchange.publish.door import PublishDoor
+from exchange.pipeline.context import PipelineContext
+from exchange.publish.stage import PublishStage
 from exchange.seal.batch.avro import parse_schema
 from exchange.seal.batch.build import BatchFacts, build, pack
 from exchange.seal.batch.columns import encode, frame_schema
@@ -60,8 +60,10 @@ def catalog(
     )
 
 
-def house(found: Catalog, log: Log, at: Callable[[str], None] = lambda _: None) -> House:
-    return House(found, log, lambda: datetime.now(UTC), os.urandom, at)
+def context(
+    found: Catalog, log: Log, at: Callable[[str], None] = lambda _: None
+) -> PipelineContext:
+    return PipelineContext(found, log, lambda: datetime.now(UTC), os.urandom, at)
 
 
 @dataclass(frozen=True)
@@ -198,7 +200,7 @@ def lines(text: bytes) -> Iterator[Any]:
     return (json.loads(line) for line in text.splitlines())
 
 
-def drain(door: PublishDoor) -> int:
+def drain(stage: PublishStage) -> int:
     """Publish what is there; return how many records."""
-    counts = iter(door.step, None)
+    counts = iter(stage.step, None)
     return sum(counts)

@@ -9,11 +9,11 @@ from typing import Any
 import pytest
 
 from exchange.log.kafka.producers import _Producer
-from exchange.pipeline.context import House
-from exchange.publish.door import PublishDoor
+from exchange.pipeline.context import PipelineContext
+from exchange.publish.stage import PublishStage
 from tests.pipeline.place import Striker, finish, start
 from tests.publish import place
-from tests.publish.conftest import Stage, client, kafka_log
+from tests.publish.conftest import Setup, client, kafka_log
 
 BATCHES, ROWS = 30, 40
 MADE = place.changes(BATCHES * ROWS, keys=60)
@@ -33,9 +33,11 @@ def publish(
 
     _Producer._await = awaiting  # type: ignore[method-assign]
     with kafka_log(bootstrap, "w") as log, client(registry, lambda: 0.0) as schemas:
-        plain = place.house(catalog, log, strike)
-        house = House(plain.catalog, plain.log, plain.clock, plain.entropy, strike, partitions=two)
-        opened = PublishDoor(house, catalog.resources[name], schemas)
+        plain = place.context(catalog, log, strike)
+        context = PipelineContext(
+            plain.catalog, plain.log, plain.clock, plain.entropy, strike, partitions=two
+        )
+        opened = PublishStage(context, catalog.resources[name], schemas)
         count = sum(iter(opened.step, None))
         opened.close()
     told.write_text(json.dumps({"count": count, "doors": strike.names}))
@@ -46,7 +48,7 @@ def two(_resource: str) -> int:
 
 
 @pytest.mark.parametrize(
-    ("door", "number"),
+    ("failpoint", "number"),
     [
         ("publish:before", 1),
         ("committing", 1),  # the records stand on the topic, the position is not sent
@@ -56,15 +58,17 @@ def two(_resource: str) -> int:
         ("publish:after", 3),
     ],
 )
-def test_killed_and_started_again(stage: Stage, tmp_path: Path, door: str, number: int) -> None:
-    stage.lanes = 2
+def test_killed_and_started_again(
+    setup: Setup, tmp_path: Path, failpoint: str, number: int
+) -> None:
+    setup.lanes = 2
     parts = [[one for one in MADE if int(one.no[1:]) % 2 == lane] for lane in range(2)]
     for lane, part in enumerate(parts):
-        stage.seal(*(part[at : at + ROWS] for at in range(0, len(part), ROWS)), lane=lane)
+        setup.seal(*(part[at : at + ROWS] for at in range(0, len(part), ROWS)), lane=lane)
     told = tmp_path / "told.json"
-    given = (stage.name, stage.bootstrap, stage.server.url, told)
-    assert finish(start(publish, *given, (door, number))) == -9
+    given = (setup.name, setup.bootstrap, setup.server.url, told)
+    assert finish(start(publish, *given, (failpoint, number))) == -9
     assert finish(start(publish, *given, ("", 0))) == 0
     rest = json.loads(told.read_text())
     assert 0 < rest["count"] <= len(MADE)
-    assert place.by_key(stage.read(), stage.decode) == place.expected(MADE)
+    assert place.by_key(setup.read(), setup.decode) == place.expected(MADE)

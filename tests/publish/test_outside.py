@@ -6,24 +6,24 @@ import re
 import subprocess
 from pathlib import Path
 
-from tests.publish.conftest import Stage
+from tests.publish.conftest import Setup
 from tests.publish.place import Change, Decoder, Seen, by_key, changes, drain, expected
 
 PAGE = Path(__file__).parents[2] / "docs" / "publish.md"
 MADE = [*changes(60, keys=7), Change("I", "n\n9", "换行\n与制表\t")]
 
 
-def published(stage: Stage) -> None:
-    stage.lanes = 3
-    stage.seal(MADE)
-    assert drain(stage.door()) == len(MADE)
+def published(setup: Setup) -> None:
+    setup.lanes = 3
+    setup.seal(MADE)
+    assert drain(setup.stage()) == len(MADE)
 
 
-def kcat(stage: Stage) -> list[Seen]:
+def kcat(setup: Setup) -> list[Seen]:
     """Consume with kcat; sizes stand before the bytes."""
     done = subprocess.run(
         [
-            *("kcat", "-C", "-b", ",".join(stage.bootstrap), "-t", stage.topic),
+            *("kcat", "-C", "-b", ",".join(setup.bootstrap), "-t", setup.topic),
             *("-o", "beginning", "-e", "-q", "-f", "%p %o %K %S\n%k%s\n"),
         ],
         check=True,
@@ -40,21 +40,21 @@ def kcat(stage: Stage) -> list[Seen]:
     return sorted(found, key=lambda one: (one.partition, one.offset))
 
 
-def test_kcat_reads_keys_values_and_tombstones(stage: Stage) -> None:
-    published(stage)
-    seen = kcat(stage)
-    assert seen == stage.read()
-    assert by_key(seen, Decoder(stage.server.schema)) == expected(MADE)
+def test_kcat_reads_keys_values_and_tombstones(setup: Setup) -> None:
+    published(setup)
+    seen = kcat(setup)
+    assert seen == setup.read()
+    assert by_key(seen, Decoder(setup.server.schema)) == expected(MADE)
 
 
-def test_the_example_of_the_page_reads_every_record(stage: Stage) -> None:
-    published(stage)
+def test_the_example_of_the_page_reads_every_record(setup: Setup) -> None:
+    published(setup)
     (example,) = re.findall(r"^```python\n(.*?)^```", PAGE.read_text(), re.MULTILINE | re.DOTALL)
     printed: list[tuple[dict[str, str], dict[str, str] | None]] = []
     names = {
-        "registry": stage.server.url,
-        "topic": stage.topic,
-        "bootstrap": list(stage.bootstrap),
+        "registry": setup.server.url,
+        "topic": setup.topic,
+        "bootstrap": list(setup.bootstrap),
         "print": lambda key, record: printed.append((key, record)),
     }
     exec(compile(example, str(PAGE), "exec"), names)  # noqa: S102 - our own page

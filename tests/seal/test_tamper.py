@@ -20,7 +20,7 @@ from exchange.seal.batch.prove import Proof, prove
 from exchange.seal.batch.statement import Statement
 from exchange.seal.batch.verify import verify_batch, verify_proof
 from exchange.seal.crypto.suites import SUITES
-from exchange.seal.eseal import signature as ses
+from exchange.seal.eseal import signature
 from tests.seal.samples import FACTS, SEED, packed, sealed, sealers
 
 TINY = """{"type":"record","name":"tiny","fields":[
@@ -31,7 +31,7 @@ TINY = """{"type":"record","name":"tiny","fields":[
 @pytest.fixture(autouse=True)
 def _remember_signatures(monkeypatch: pytest.MonkeyPatch) -> None:
     """Check an unchanged seal over an unchanged statement once, not for each of the bits."""
-    monkeypatch.setattr(verify, "check_signature", cache(ses.check_signature))
+    monkeypatch.setattr(verify, "check_signature", cache(signature.check_signature))
 
 
 def flips(data: bytes, bits: Iterator[int]) -> Iterator[tuple[int, bytes]]:

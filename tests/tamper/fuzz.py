@@ -32,8 +32,7 @@ from exchange.evidence.package import MAX_PACKAGE, Package, unwrap, verify_packa
 from exchange.evidence.tiles import WIDTH, Tiles, pack, unpack
 from exchange.evidence.tiles import split as hashes_of
 from exchange.receiver.witnessing import Asked
-from exchange.seal.batch import jcs
-from exchange.seal.batch import tree as merkle
+from exchange.seal.batch import jcs, tree
 from exchange.seal.batch.container import MAX_COUNT, MAX_RECORDS, Container, compress, decompress
 from exchange.seal.batch.statement import Statement
 from exchange.seal.batch.verify import verify_batch, verify_proof
@@ -437,7 +436,7 @@ ROOT_OF_256: Final = bytes.fromhex(
 def take_tile(data: bytes) -> bool:
     """Read a full tile of a log: it has the root that the leaves make, or another."""
     hashes = Tiles(lambda _: data, WIDTH).tile(0, 0)
-    return merkle.root(SM2_SM3, hashes_of(hashes)) == ROOT_OF_256
+    return tree.root(SM2_SM3, hashes_of(hashes)) == ROOT_OF_256
 
 
 def take_any(data: bytes) -> bool:

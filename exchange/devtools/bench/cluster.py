@@ -79,7 +79,7 @@ def publishing(folder: Path, feed: Feed, *, conninfo: str) -> Published:
         on_kafka = replace(feed, name="kafka", more=_section(cluster.bootstrap))
         run(folder, on_kafka, conninfo=conninfo)
         with Node(load_settings(folder / "exchange.yaml")) as node:
-            return publish_rate(node.house, RESOURCE)
+            return publish_rate(node.context, RESOURCE)
 
 
 def shared(folder: Path, feed: Feed, *, workers: int, conninfo: str) -> Shared:

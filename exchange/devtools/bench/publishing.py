@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from exchange.devtools.bench.measure import Stopwatch, Usage
-from exchange.pipeline.context import House
-from exchange.publish.door import PublishDoor
+from exchange.pipeline.context import PipelineContext
+from exchange.publish.stage import PublishStage
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,16 +39,16 @@ class Numbered:
         return self._numbers.setdefault(schema, len(self._numbers) + 1)
 
 
-def publish_rate(house: House, resource: str) -> Published:
+def publish_rate(context: PipelineContext, resource: str) -> Published:
     """Publish everything that is sealed of a resource and not published yet.
 
     ``house`` is one on Kafka; joining the group is not counted.
     """
-    door = PublishDoor(house, house.resource(resource), Numbered())
+    stage = PublishStage(context, context.resource(resource), Numbered())
     try:
         watch, records = Stopwatch(), 0
-        while (count := door.step()) is not None:
+        while (count := stage.step()) is not None:
             records += count
         return Published(records, watch.usage())
     finally:
-        door.close()
+        stage.close()

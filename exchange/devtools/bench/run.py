@@ -161,7 +161,7 @@ def make_node(folder: Path, feed: Feed, *, port: int) -> None:
     settings = folder / "exchange.yaml"
     settings.write_text(settings.read_text(encoding="utf-8") + feed.more, encoding="utf-8")
     with Node(load_settings(settings)) as node:
-        node.house.ensure(next(iter(node.catalog.resources)))
+        node.context.ensure(next(iter(node.catalog.resources)))
         node.store.deliveries.counts()
 
 

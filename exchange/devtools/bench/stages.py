@@ -28,7 +28,7 @@ from exchange.log.frames import decode_frame, encode_slices
 from exchange.node.node import Node
 from exchange.pipeline.context import CHUNK_ENTRIES
 from exchange.run.runner import ROOMS, Runner
-from exchange.seal.batch import tree as merkle
+from exchange.seal.batch import tree
 from exchange.seal.batch.avro import parse_schema
 from exchange.seal.batch.build import BatchFacts, Packed, build, pack
 from exchange.seal.batch.columns import encode
@@ -98,7 +98,7 @@ def _round(
     times: _Times,
     seals: Mapping[str, Sealer],
 ) -> None:
-    resource = node.house.resource(node.source_settings(source).resource)
+    resource = node.context.resource(node.source_settings(source).resource)
     raw, sealed = raw_topic(resource.name), sealed_topic(resource.name)
     log.ensure([Topic(raw), Topic(sealed)])
     sealer = node.sealer(resource)
@@ -117,7 +117,7 @@ def _round(
     packed = times.take("compress", good, lambda: [one for each in records for one in pack(each)])
     seed = bytes(SEED_SIZE)
     hashes = times.take("leaves", good, lambda: [_leaves(sealer, seed, one) for one in packed])
-    times.take("tree", good, lambda: [merkle.root(sealer.suite, each) for each in hashes])
+    times.take("tree", good, lambda: [tree.root(sealer.suite, each) for each in hashes])
     facts = _facts(node, resource)
     batches = times.take(
         "sign, container",
@@ -153,8 +153,8 @@ def _check(validator: Validator, frames: Sequence[pl.DataFrame]) -> list[Checked
 
 def _leaves(sealer: Sealer, seed: bytes, packed: Packed) -> list[bytes]:
     records = packed.records
-    salts = merkle.salts(sealer.suite, seed, records.rows)
-    return merkle.leaves(sealer.suite, bytes(records.data), records.offsets.tolist(), salts)
+    salts = tree.salts(sealer.suite, seed, records.rows)
+    return tree.leaves(sealer.suite, bytes(records.data), records.offsets.tolist(), salts)
 
 
 def _append(log: EmbeddedLog, topic: str, values: Sequence[bytes]) -> None:
@@ -185,7 +185,7 @@ def _facts(node: Node, resource: Resource) -> BatchFacts:
     )
 
 
-def doors(node: Node) -> dict[str, float]:
+def loading_times(node: Node) -> dict[str, float]:
     """Run one door after the other over everything; return CPU seconds by door."""
     seconds = {}
     for room in ROOMS:

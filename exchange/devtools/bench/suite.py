@@ -175,7 +175,7 @@ def _run(folder: Path, feed: Feed, server: Server | None) -> Measurement:
 
 def _row_path(folder: Path, server: Server) -> Measurement:
     with _node(folder, server.url) as node:
-        resource = node.house.resource(RESOURCE)
+        resource = node.context.resource(RESOURCE)
         done = rowpath.run(
             server.url,
             schema=avro_schema(resource),
@@ -198,7 +198,7 @@ def _stages(plan: Plan, folder: Path, server: Server) -> Iterator[Measurement]:
         rows = min(plan.rows, PART_ROWS)
         for stage in stages.stages(node, RESOURCE, rows, place, rounds=plan.rounds):
             yield {"kind": "stage", **asdict(stage)}
-        for room, seconds in stages.doors(node).items():
+        for room, seconds in stages.loading_times(node).items():
             yield {"kind": "door", "name": room, "micros": seconds * MILLION / rows, "rows": rows}
         yield {"kind": "packaged", **asdict(packaged(node, RESOURCE))}
     shutil.rmtree(place)

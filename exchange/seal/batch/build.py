@@ -12,7 +12,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Protocol
 
 from exchange.errors import Integrity, Rejected
-from exchange.seal.batch import tree as merkle
+from exchange.seal.batch import tree
 from exchange.seal.batch.container import (
     MAX_LENGTH,
     MAX_RECORDS,
@@ -152,8 +152,8 @@ def build(packed: Packed, facts: BatchFacts, *, sealer: Sealer, seed: bytes) -> 
     """
     records, in_use = packed.records, sealer.suite
     offsets = records.offsets.tolist()
-    salts = merkle.salts(in_use, seed, records.rows)
-    root = merkle.root(in_use, merkle.leaves(in_use, bytes(records.data), offsets, salts))
+    salts = tree.salts(in_use, seed, records.rows)
+    root = tree.root(in_use, tree.leaves(in_use, bytes(records.data), offsets, salts))
     inserts, updates, deletes = records.operations
     try:
         statement = Statement(

@@ -17,7 +17,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, TypeVar
 
-from exchange.seal.batch import tree as merkle
+from exchange.seal.batch import tree
 from exchange.seal.batch.container import (
     SYNC_SIZE,
     Container,
@@ -237,8 +237,8 @@ def _printed(counts: Sequence[int]) -> str:
 def _root(suite: Suite, seed: bytes, records: bytes, offsets: Ints) -> str:
     if len(offsets) == 1:
         return "no records"
-    salts = merkle.salts(suite, seed, len(offsets) - 1)
-    return merkle.root(suite, merkle.leaves(suite, records, offsets.tolist(), salts)).hex()
+    salts = tree.salts(suite, seed, len(offsets) - 1)
+    return tree.root(suite, tree.leaves(suite, records, offsets.tolist(), salts)).hex()
 
 
 def _facts(statement: Statement | None) -> dict[str, object]:

@@ -25,7 +25,7 @@ from exchange.log import (
     records_topic,
     sealed_topic,
 )
-from exchange.pipeline.context import FENCED_IN_A_ROW, House
+from exchange.pipeline.context import FENCED_IN_A_ROW, PipelineContext
 from exchange.pipeline.projection import is_batch
 from exchange.publish.records import Records, cut, key_schema
 from exchange.publish.registry import Schemas
@@ -77,23 +77,23 @@ class RecordsLog(Log, Protocol):
 
 
 @dataclass
-class PublishDoor:
+class PublishStage:
     """Publishes the lanes of a resource that this worker reads.
 
     ``foreign`` counts messages of others in the sealed topic; they are passed over, and the door
     to the province keeps them in quarantine.
     """
 
-    house: House
+    context: PipelineContext
     resource: Resource
     schemas: Schemas
 
     def __post_init__(self) -> None:
         """Join the consumer group; nothing is read yet."""
-        self._log = cast("RecordsLog", self.house.log)
+        self._log = cast("RecordsLog", self.context.log)
         self._topic = records_topic(self.resource.name)
-        self.house.ensure(self.resource.name)
-        self._log.ensure([Topic(self._topic, self.house.lanes(self.resource.name))])
+        self.context.ensure(self.resource.name)
+        self._log.ensure([Topic(self._topic, self.context.lanes(self.resource.name))])
         self._consumer = self._log.consumer(
             publish_group(self.resource.name), [sealed_topic(self.resource.name)]
         )
@@ -155,13 +155,13 @@ class PublishDoor:
             if size >= _RECORD_BYTES:
                 break
         assert last is not None  # noqa: S101 - there is an entry, and it did not raise
-        self.house.at("publish:before")
+        self.context.failpoint("publish:before")
         with self._log.transaction(f"publish/{self.resource.name}/{last.partition}") as tx:
             for records in made:
                 for key, value in zip(records.keys, records.values, strict=True):
                     tx.put(self._topic, key, value)
             tx.commit(self._consumer, last.topic, last.partition, last.offset + 1)
-        self.house.at("publish:after")
+        self.context.failpoint("publish:after")
         if last is not entries[-1]:
             self._consumer.rewind()
         self.foreign += foreign
