@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import re
 import subprocess
 from collections.abc import Iterator
@@ -280,3 +281,39 @@ def test_no_tracked_file_names_a_machine_or_a_registry() -> None:
             if name.startswith("requirements/"):
                 found += [f"{name}: {hit[0]}" for hit in ADDRESS.finditer(text)]
     assert found == []
+
+
+def _docstrings(path: Path) -> Iterator[str]:
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef):
+            yield ast.get_docstring(node) or ""
+
+
+def test_the_glossary_has_each_term_once_and_all_that_the_code_defines() -> None:
+    page = (DOCS / "glossary.md").read_text()
+    rows = re.findall(r"^\| ([^|]+) \| ([^|]+) \| [^|]+ \|$", page, re.MULTILINE)
+    terms = [pair for pair in rows if pair != ("term", "Chinese")]
+    english = [term for pair in terms for term in pair[0].split(", ")]
+    chinese = [term for pair in terms for term in pair[1].split(", ")]
+    assert sorted(set(english)) == sorted(english)
+    assert sorted(set(chinese)) == sorted(chinese)
+    defined = {
+        term
+        for path in (ROOT / "exchange").rglob("*.py")
+        for text in _docstrings(path)
+        for term in re.findall(r"\(([\u4e00-\u9fff]{2,12})(?:, [^)]*)?\)", text)
+    }
+    assert defined <= set(chinese)
+
+
+def test_modules_that_a_page_names_in_passing_are_there() -> None:
+    """Decisions keep the names of their day; all other pages name what there is."""
+    modules = {
+        path.name
+        for folder in ("exchange", "connectors", "tests", "tools")
+        for path in (ROOT / folder).rglob("*.py")
+    }
+    for page in PAGES:
+        if page.parent.name != "adr":
+            named = set(re.findall(r"`(\w+\.py)`", page.read_text()))
+            assert named <= modules, page.name

@@ -69,7 +69,7 @@ _TURNS = 64
 
 @dataclass(frozen=True)
 class Turns:
-    """The turns (值班) of sources: each belongs to one partition of a topic, which stays empty.
+    """The assignment of sources to workers (数据源分派): each belongs to one partition of a topic, which stays empty.
 
     The consumer group gives every partition to one worker: that worker runs the source.
     """

@@ -1,4 +1,4 @@
-"""The gateway (接收网关): the province's side of the cascade, real or simulated.
+"""The receiver (接收端): the province's side of the cascade, real or simulated.
 
 In: sealed batches by HTTP, signed by a known caller. Out: a receipt under the province's seal,
 if and only if the batch passed every check and is durable here; the same receipt, byte for
