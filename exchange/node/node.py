@@ -69,7 +69,7 @@ _TURNS = 64
 
 @dataclass(frozen=True)
 class Turns:
-    """The assignment of sources to workers (数据源分派): each belongs to one partition of a topic, which stays empty.
+    """Which worker pulls which source (数据源分派), by the partitions of a topic without messages.
 
     The consumer group gives every partition to one worker: that worker runs the source.
     """
