@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from exchange.devtools.servers.kafka import Cluster
+    from tests.support.security import Guarded
 
 HEAVY = {"bench", "chaos", "cli", "demo", "gateway", "log", "pipeline", "publish"}
 """Rooms whose tests start processes that share the machine's cores."""
@@ -45,8 +46,56 @@ def mariadb() -> Iterator[servers.Server]:
 
 @pytest.fixture(scope="session")
 def kafka_broker() -> Iterator[Cluster]:
+    """A broker for everybody; topics have names of their own."""
     with brokers() as cluster:
         yield cluster
+
+
+@pytest.fixture
+def empty_broker(kafka_broker: Cluster) -> Cluster:
+    """The same broker without topics and groups, for a node that names its own."""
+    from tests.support.clusters import empty
+
+    empty(kafka_broker)
+    return kafka_broker
+
+
+@pytest.fixture(scope="session")
+def _mortal() -> Iterator[Cluster]:
+    quick = {"transaction.abort.timed.out.transaction.cleanup.interval.ms": 200}
+    week = {"offsets.retention.minutes": 7 * 24 * 60}
+    with brokers(properties=quick | week) as cluster:
+        yield cluster
+
+
+@pytest.fixture
+def mortal_broker(_mortal: Cluster) -> Iterator[Cluster]:
+    """A broker to pause and kill; it runs again afterwards. It forgets positions after a week."""
+    yield _mortal
+    _mortal.start(0)
+
+
+@pytest.fixture(scope="session")
+def _three() -> Iterator[Cluster]:
+    with brokers(3) as cluster:
+        yield cluster
+
+
+@pytest.fixture
+def three_brokers(_three: Cluster) -> Iterator[Cluster]:
+    """Three brokers to kill; they run again afterwards."""
+    yield _three
+    for number in range(3):
+        _three.start(number)
+
+
+@pytest.fixture(scope="session")
+def guarded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Guarded]:
+    """A broker that asks for credentials."""
+    from tests.support import security
+
+    with security.guarded(tmp_path_factory.mktemp("guarded")) as broker:
+        yield broker
 
 
 @pytest.fixture

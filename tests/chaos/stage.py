@@ -11,9 +11,7 @@ import ctypes
 import errno
 import json
 import os
-import random
 import signal
-import socket
 import sqlite3
 import subprocess
 import sys
@@ -31,6 +29,7 @@ from kafka.errors import KafkaError
 
 from exchange.devtools.servers.kafka import Cluster, brokers
 from exchange.devtools.servers.kafka_files import Ports, own
+from exchange.devtools.servers.ports import taken_port
 from tests.chaos.plan import FAR, GONE, LANES, WORKERS, Event, What
 from tests.chaos.province import FILE as FAULT
 from tests.chaos.relay import Relay, relaying
@@ -51,8 +50,6 @@ DISK_BYTES = 160 << 20
 """A broker's disk when it is to be filled."""
 FULL = 2
 """The broker that has this disk."""
-_PORTS = range(12_000, 20_000)
-"""Below those that the kernel gives to connections, apart from the brokers'."""
 _ASK_MS = 3000
 _STOP_SECONDS = 60.0
 _FIRST_ROWS = {"cases": 400, "firms": 60, "listed": 60}
@@ -84,19 +81,6 @@ log:
     request_seconds: 10
   partitions: {{{lanes}}}
 """
-
-
-def own_port() -> int:
-    """Find a port of loopback that stays ours while nobody listens on it."""
-    for port in random.sample(_PORTS, len(_PORTS)):
-        with socket.socket() as probe:
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            try:
-                probe.bind(("127.0.0.1", port))
-            except OSError:
-                continue
-            return port
-    raise AssertionError("no port is free")
 
 
 # --- processes ----------------------------------------------------------------------------------
@@ -403,7 +387,7 @@ def stage(folder: Path, worker: Sequence[str] = ("exchange",)) -> Iterator[Stage
     """
     with ExitStack() as stack:
         disk = stack.enter_context(small_disk())
-        bound = [own_port() for _ in range(3)]
+        bound = [stack.enter_context(taken_port()) for _ in range(3)]
         lines = [Relay(port) for port in bound]
         relays = [stack.enter_context(relaying(line)) for line in lines]
 
@@ -426,7 +410,7 @@ def stage(folder: Path, worker: Sequence[str] = ("exchange",)) -> Iterator[Stage
         place = Place.make(folder / "node", catalog(*LANES), SOURCES)
         place.whole = frozenset({"firms", "listed"})
         (place.folder / "listed.py").write_text(LISTED)
-        port = own_port()
+        port = stack.enter_context(taken_port())
         front = Relay(port)
         place.call(f"http://127.0.0.1:{stack.enter_context(relaying(front))}")
         path = place.folder / "exchange.yaml"

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import os
 import signal
-import socket
 from pathlib import Path
 from typing import Any
 
-from exchange.devtools.servers.kafka import brokers
-from exchange.devtools.servers.postgres import free_port
+from exchange.devtools.servers.kafka import Cluster, brokers
 from tests.pipeline.place import Place, audit, records, settle
 from tests.support.nodes import add, command
 from tests.support.processes import Parent, alive, delivered, running, scheduled, wait_for
+from tests.support.servers import free_port
 from tests.support.web import ask
 
 LOG = """
@@ -42,19 +41,6 @@ def started(parent: Parent, count: int) -> None:
     wait_for(lambda: len(parent.pids()) == count)
 
 
-def free_pair() -> int:
-    """Find two neighbours below the ports that outgoing connections take by themselves."""
-    for port in range(20_000 + os.getpid() % 10_000, 32_000, 2):
-        with socket.socket() as one, socket.socket() as two:
-            try:
-                one.bind(("127.0.0.1", port))
-                two.bind(("127.0.0.1", port + 1))
-            except OSError:
-                continue
-            return port
-    raise AssertionError("no two free ports")
-
-
 def ready(port: int) -> bool:
     try:
         return ask(port, "/readyz")[0] == 200
@@ -62,10 +48,12 @@ def ready(port: int) -> bool:
         return False
 
 
-def test_two_workers_share_the_work_through_kills_and_restarts(tmp_path: Path) -> None:
-    place, port = scheduled(tmp_path / "node", 400), free_pair()
-    with brokers() as cluster, place.gateway():
-        use(place, ", ".join(cluster.bootstrap), f"\nmetrics: {{port: {port}}}\n")
+def test_two_workers_share_the_work_through_kills_and_restarts(
+    tmp_path: Path, empty_broker: Cluster
+) -> None:
+    place, port = scheduled(tmp_path / "node", 400), free_port(2)
+    with place.gateway():
+        use(place, ", ".join(empty_broker.bootstrap), f"\nmetrics: {{port: {port}}}\n")
         with running(place.folder, "--workers", 2, "--name", "w") as parent:
             wait_for(lambda: delivered(place) == 400, PATIENCE)
             started(parent, 2)

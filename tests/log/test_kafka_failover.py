@@ -7,34 +7,36 @@ from pathlib import Path
 
 import pytest
 
-from exchange.devtools.servers.kafka import brokers
+from exchange.devtools.servers.kafka import Cluster
 from exchange.log import Message, Topic
 from exchange.log.kafka import KafkaLog
 from exchange.settings import KafkaSettings
-from tests.log.security import wait_for
+from tests.log.contract import fresh
+from tests.support.security import wait_for
 
 LANES = 6
 """With three brokers each leads some lanes and coordinates some of the transactional ids."""
 
 
 @pytest.mark.parametrize("end", ["stop", "kill"])
-def test_every_lane_is_written_on_while_brokers_go_and_come(end: str) -> None:
-    topic = Topic("exchange.raw.lanes", LANES)
-    with brokers(3) as cluster:
-        settings = KafkaSettings(bootstrap=cluster.bootstrap, transaction_seconds=30)
-        with closing(KafkaLog(settings, secret=str, base=Path())) as log:
-            log.ensure([topic])
-            written: list[bytes] = []
-            for number in range(3):
-                write(log, topic, b"before", written)
-                getattr(cluster, end)(number)
-                write(log, topic, b"without", written)
-                wait_for(lambda: seen(log, topic) == (2, LANES, 0))
-                cluster.start(number)
-                wait_for(lambda: seen(log, topic) == (3, 0, 0))
-            for lane in range(LANES):
-                entries = log.read(topic.name, lane, 0, max_entries=100)
-                assert [entry.value for entry in entries] == written
+def test_every_lane_is_written_on_while_brokers_go_and_come(
+    end: str, three_brokers: Cluster
+) -> None:
+    cluster, topic = three_brokers, Topic(fresh("raw"), LANES)
+    settings = KafkaSettings(bootstrap=cluster.bootstrap, transaction_seconds=30)
+    with closing(KafkaLog(settings, secret=str, base=Path())) as log:
+        log.ensure([topic])
+        written: list[bytes] = []
+        for number in range(3):
+            write(log, topic, b"before", written)
+            getattr(cluster, end)(number)
+            write(log, topic, b"without", written)
+            wait_for(lambda: seen(log, topic) == (2, LANES, 0))
+            cluster.start(number)
+            wait_for(lambda: seen(log, topic) == (3, 0, 0))
+        for lane in range(LANES):
+            entries = log.read(topic.name, lane, 0, max_entries=100)
+            assert [entry.value for entry in entries] == written
 
 
 def seen(log: KafkaLog, topic: Topic) -> tuple[int, int, int]:

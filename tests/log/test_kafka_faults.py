@@ -1,4 +1,4 @@
-"""What a cluster does to us, each caused on a broker of its own."""
+"""What a cluster does to us, each caused on brokers that may be killed."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ import pytest
 from kafka import KafkaProducer
 from kafka.admin import ConfigResource, ConfigResourceType
 
-from exchange.devtools.servers.kafka import Cluster, brokers
+from exchange.devtools.servers.kafka import Cluster
 from exchange.errors import Integrity, Misconfigured, Rejected, Transient
 from exchange.log import CURSORS, Fenced, Message, Topic
 from exchange.log.kafka import KafkaLog
@@ -29,18 +29,11 @@ from tests.support.sockets import listening
 Opening = Callable[..., KafkaLog]
 
 
-@pytest.fixture(scope="module")
-def own() -> Iterator[Cluster]:
-    quick = {"transaction.abort.timed.out.transaction.cleanup.interval.ms": 200}
-    with brokers(properties=quick) as cluster:
-        yield cluster
-
-
 @pytest.fixture
-def opening(own: Cluster) -> Iterator[Opening]:
+def opening(mortal_broker: Cluster) -> Iterator[Opening]:
     opened: list[KafkaLog] = []
     settings = KafkaSettings(
-        bootstrap=own.bootstrap,
+        bootstrap=mortal_broker.bootstrap,
         replication=1,
         min_insync=1,
         request_seconds=10,
@@ -93,14 +86,14 @@ def test_a_listener_that_closes_at_once_is_away(tls: bool) -> None:  # noqa: FBT
 
 
 def test_a_silent_broker_is_transient_and_work_goes_on_after_it(
-    own: Cluster, opening: Opening, topic: str
+    mortal_broker: Cluster, opening: Opening, topic: str
 ) -> None:
     log = opening()
     hasty = opening(request_seconds=2, transaction_seconds=2)
     put(hasty, topic, b"before")
     consumer = log.consumer("group", [topic])
     take(consumer, 1)
-    own.pause(0)
+    mortal_broker.pause(0)
     try:
         with pytest.raises(Transient) as caught:
             put(hasty, topic, b"lost")
@@ -108,7 +101,7 @@ def test_a_silent_broker_is_transient_and_work_goes_on_after_it(
         with pytest.raises(Transient):
             hasty.bounds(topic, 0)
     finally:
-        own.resume(0)
+        mortal_broker.resume(0)
     put(log, topic, b"after")
     assert values(log.read(topic, 0, 0, max_entries=9)) == [b"before", b"after"]
     consumer.rewind()
@@ -122,14 +115,14 @@ def test_a_silent_broker_is_transient_and_work_goes_on_after_it(
 
 
 def test_work_goes_on_after_a_broker_was_killed_and_started(
-    own: Cluster, opening: Opening, topic: str
+    mortal_broker: Cluster, opening: Opening, topic: str
 ) -> None:
     log = opening(request_seconds=20, transaction_seconds=20)
     put(log, topic, b"1")
     consumer = log.consumer("group", [topic])
     (entry,) = take(consumer, 1)
-    own.kill(0)
-    own.start(0)
+    mortal_broker.kill(0)
+    mortal_broker.start(0)
     try:
         with log.transaction("worker") as transaction:
             transaction.append(Message(topic, b"2"))
@@ -142,31 +135,30 @@ def test_work_goes_on_after_a_broker_was_killed_and_started(
     assert set(values(take(consumer, len(left)))) == left
 
 
-def test_too_few_replicas_wait_and_say_so() -> None:
-    soon = {"broker.session.timeout.ms": 3000, "broker.heartbeat.interval.ms": 500}
-    with brokers(3, properties=soon) as three:
-        settings = KafkaSettings(bootstrap=three.bootstrap, transaction_seconds=15)
-        log = KafkaLog(settings, secret=str, base=Path())
-        strict = KafkaLog(settings.model_copy(update={"min_insync": 3}), secret=str, base=Path())
-        two, all_three = fresh("raw"), fresh("raw")
-        log.ensure([Topic(two, partitions=3)])
-        strict.ensure([Topic(all_three)])
-        put(strict, all_three, b"1", owner="strict")
-        three.kill(0)
-        with pytest.raises(Transient, match=f"NotEnoughReplicasError.*{all_three}/0"):
+def test_too_few_replicas_wait_and_say_so(three_brokers: Cluster) -> None:
+    three = three_brokers
+    settings = KafkaSettings(bootstrap=three.bootstrap, transaction_seconds=15)
+    log = KafkaLog(settings, secret=str, base=Path())
+    strict = KafkaLog(settings.model_copy(update={"min_insync": 3}), secret=str, base=Path())
+    two, all_three = fresh("raw"), fresh("raw")
+    log.ensure([Topic(two, partitions=3)])
+    strict.ensure([Topic(all_three)])
+    put(strict, all_three, b"1", owner="strict")
+    three.kill(0)
+    with pytest.raises(Transient, match=f"NotEnoughReplicasError.*{all_three}/0"):
+        put(strict, all_three, b"2", owner="strict")
+    for partition in range(3):  # one of them was led by the broker that is gone
+        put(log, two, b"goes on", partition=partition)
+    three.start(0)
+    while True:
+        try:
             put(strict, all_three, b"2", owner="strict")
-        for partition in range(3):  # one of them was led by the broker that is gone
-            put(log, two, b"goes on", partition=partition)
-        three.start(0)
-        while True:
-            try:
-                put(strict, all_three, b"2", owner="strict")
-            except Transient:
-                continue
-            break
-        assert values(log.read(all_three, 0, 0, max_entries=9)) == [b"1", b"2"]
-        log.close()
-        strict.close()
+        except Transient:
+            continue
+        break
+    assert values(log.read(all_three, 0, 0, max_entries=9)) == [b"1", b"2"]
+    log.close()
+    strict.close()
 
 
 # transactions
@@ -238,8 +230,12 @@ def test_the_least_recently_used_owners_are_closed(opening: Opening, topic: str)
 # what others write into our topics
 
 
-def test_foreign_messages_come_through(own: Cluster, opening: Opening, topic: str) -> None:
-    foreign = KafkaProducer(bootstrap_servers=list(own.bootstrap), compression_type="gzip")
+def test_foreign_messages_come_through(
+    mortal_broker: Cluster, opening: Opening, topic: str
+) -> None:
+    foreign = KafkaProducer(
+        bootstrap_servers=list(mortal_broker.bootstrap), compression_type="gzip"
+    )
     foreign.send(topic, b"value", None, [("h", b"\xff\xfe"), ("i", b"")])
     foreign.send(topic, None, b"\xff key")
     foreign.send(topic, b"plain", b"k")
@@ -253,11 +249,13 @@ def test_foreign_messages_come_through(own: Cluster, opening: Opening, topic: st
     assert dict(entries[0].headers) == {"h": "\N{REPLACEMENT CHARACTER}" * 2, "i": ""}
 
 
-def test_a_flipped_bit_on_the_brokers_disk(own: Cluster, opening: Opening, topic: str) -> None:
+def test_a_flipped_bit_on_the_brokers_disk(
+    mortal_broker: Cluster, opening: Opening, topic: str
+) -> None:
     log = opening()
     put(log, topic, b"the bytes that were sealed")
     put(log, topic, b"others")
-    (segment,) = (own.folder(0) / f"{topic}-0").glob("*.log")
+    (segment,) = (mortal_broker.folder(0) / f"{topic}-0").glob("*.log")
     data = bytearray(segment.read_bytes())
     data[data.index(b"sealed")] ^= 1
     with segment.open("r+b") as file:
@@ -333,12 +331,12 @@ def test_a_client_that_is_not_installed(tmp_path: Path) -> None:
     assert "[node,kafka]" in done.stdout
 
 
-def test_a_node_opens_its_cluster(own: Cluster, tmp_path: Path) -> None:
+def test_a_node_opens_its_cluster(mortal_broker: Cluster, tmp_path: Path) -> None:
     file = tmp_path / "exchange.yaml"
     file.write_text(
         "node: {code: '230600', name: a}\n"
         "log:\n  driver: kafka\n"
-        f"  kafka: {{bootstrap: ['{own.bootstrap[0]}'], replication: 1, min_insync: 1}}\n"
+        f"  kafka: {{bootstrap: ['{mortal_broker.bootstrap[0]}'], replication: 1, min_insync: 1}}\n"
     )
     with Node(load(file), worker="w:1") as node:
         assert isinstance(node.log, KafkaLog)

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import pytest
-import trustme
 from kafka.admin import (
     ACL,
     ACLOperation,
@@ -18,30 +17,18 @@ from kafka.admin import (
     ResourceType,
 )
 
-from exchange.devtools.servers.kafka import Cluster, Security, brokers
+from exchange.devtools.servers.kafka import Cluster
 from exchange.errors import Denied, ExchangeError, Misconfigured
 from exchange.log import Message, Topic
 from exchange.log.kafka import KafkaLog
 from exchange.settings import KafkaSettings
 from tests.log.contract import fresh, put, take, values
-from tests.log.security import ADMIN, Guarded, certificate, grant, secret, security
-
-USER = "clerk"
-AUTHORITY, STRANGER = trustme.CA(), trustme.CA()
-
-
-@pytest.fixture(scope="module")
-def guarded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Guarded]:
-    folder = tmp_path_factory.mktemp("guarded")
-    AUTHORITY.cert_pem.write_to_path(str(folder / "ca.pem"))
-    STRANGER.cert_pem.write_to_path(str(folder / "other.pem"))
-    with brokers(security=security(AUTHORITY, USER)) as cluster:
-        yield Guarded(cluster, folder)
+from tests.support.security import ADMIN, USER, Guarded, grant, secret
 
 
 def works(settings: KafkaSettings, base: Path) -> None:
     """Do everything once that a driver does."""
-    raw, cursors = fresh("raw"), fresh("cursors")
+    raw, cursors = fresh("ours"), fresh("cursors")
     with closing(KafkaLog(settings, secret=secret, base=base)) as log:
         log.ensure([Topic(raw), Topic(cursors, compacted=True)])
         with log.transaction("writer") as transaction:
@@ -99,59 +86,39 @@ def test_wrong_credentials_say_what_is_wrong(
     assert "wrong" not in str(error), "no password is told"
 
 
-def test_a_broker_under_another_name_is_not_talked_to(tmp_path: Path) -> None:
-    AUTHORITY.cert_pem.write_to_path(str(tmp_path / "ca.pem"))
-    with brokers(security=Security(certificate(AUTHORITY, "kafka-1"), authorizer=False)) as cluster:
-        error = refused(Guarded(cluster, tmp_path).settings(), tmp_path)
+def test_a_broker_under_another_name_is_not_talked_to(guarded: Guarded) -> None:
+    error = refused(guarded.settings(bootstrap=guarded.misnamed), guarded.folder)
     assert isinstance(error, Misconfigured)
     assert "IP address mismatch" in error.what.en
 
 
 def test_settings_that_are_too_strong_for_a_plain_broker(
-    kafka_broker: Cluster, tmp_path: Path
+    kafka_broker: Cluster, guarded: Guarded
 ) -> None:
-    AUTHORITY.cert_pem.write_to_path(str(tmp_path / "ca.pem"))
-    plain = Guarded(kafka_broker, tmp_path)
-    error = refused(plain.settings(), tmp_path)
+    plain = Guarded(kafka_broker, guarded.folder)
+    error = refused(plain.settings(), plain.folder)
     assert isinstance(error, Misconfigured)
     assert "does not speak TLS" in error.what.en
-    error = refused(plain.settings(ADMIN, tls=False, ca=None), tmp_path)
+    error = refused(plain.settings(ADMIN, tls=False, ca=None), plain.folder)
     assert isinstance(error, Misconfigured)
     assert "does not ask for user and password" in error.what.en
 
 
-@pytest.fixture(scope="module")
-def mutual(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Guarded]:
-    """A broker that asks for client certificates; their common name is the user."""
-    folder = tmp_path_factory.mktemp("mutual")
-    AUTHORITY.cert_pem.write_to_path(str(folder / "ca.pem"))
-    for file, authority, name in (
-        ("admin", AUTHORITY, ADMIN),
-        (USER, AUTHORITY, USER),
-        ("stranger", STRANGER, ADMIN),
-    ):
-        made = authority.issue_cert(f"{name}@example.gov.cn", common_name=name)
-        made.private_key_pem.write_to_path(str(folder / f"{file}.key"))
-        (folder / f"{file}.crt").write_bytes(b"".join(pem.bytes() for pem in made.cert_chain_pems))
-    asks = Security(certificate(AUTHORITY), clients=AUTHORITY.cert_pem.bytes())
-    with brokers(security=asks) as cluster:
-        yield Guarded(cluster, folder)
+def by_certificate(guarded: Guarded, name: str | None) -> KafkaSettings:
+    mine = {"certificate": f"{name}.crt", "key": f"{name}.key"} if name else {}
+    return guarded.settings(bootstrap=guarded.certified, **mine)
 
 
-def by_certificate(mutual: Guarded, name: str) -> KafkaSettings:
-    return mutual.settings(certificate=Path(f"{name}.crt"), key=Path(f"{name}.key"))
+def test_a_certificate_is_as_good_as_a_password(guarded: Guarded) -> None:
+    works(by_certificate(guarded, ADMIN), guarded.folder)
 
 
-def test_a_certificate_is_as_good_as_a_password(mutual: Guarded) -> None:
-    works(by_certificate(mutual, "admin"), mutual.folder)
-
-
-def test_a_certificate_of_a_stranger_or_none_is_refused(mutual: Guarded) -> None:
-    for settings in (by_certificate(mutual, "stranger"), mutual.settings()):
-        error = refused(settings, mutual.folder)
-        assert type(error) is Denied
-        assert "refuses our certificate" in error.what.en
-        assert "certificate and key under log.kafka" in error.hint.en
+@pytest.mark.parametrize("name", ["stranger", None])
+def test_a_certificate_of_a_stranger_or_none_is_refused(guarded: Guarded, name: str | None) -> None:
+    error = refused(by_certificate(guarded, name), guarded.folder)
+    assert type(error) is Denied
+    assert "refuses our certificate" in error.what.en
+    assert "certificate and key under log.kafka" in error.hint.en
 
 
 # --- rights ---------------------------------------------------------------------------------
@@ -168,7 +135,7 @@ def acl(kind: ResourceType, name: str, *operations: ACLOperation) -> list[ACL]:
 
 @pytest.fixture
 def topic(guarded: Guarded) -> str:
-    name = fresh("raw")
+    name = fresh("ours")
     with closing(KafkaLog(guarded.settings(ADMIN), secret=secret, base=guarded.folder)) as log:
         log.ensure([Topic(name)])
         put(log, name, b"there")

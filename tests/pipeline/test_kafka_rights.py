@@ -13,9 +13,7 @@ from contextlib import ExitStack, closing
 from itertools import count
 
 import pytest
-import trustme
 
-from exchange.devtools.servers.kafka import brokers
 from exchange.errors import Denied, ExchangeError
 from exchange.log import Message, Topic, sealed_topic
 from exchange.log.kafka import KafkaLog
@@ -25,8 +23,8 @@ from exchange.pipeline.seal import release
 from exchange.run.runner import Runner
 from exchange.run.status import Survey
 from exchange.settings import load
-from tests.log.security import ADMIN, Guarded, documented, grant, revoke, secret, security
 from tests.pipeline.place import EAGER, Place, catalog, records, source, write_csv
+from tests.support.security import ADMIN, Guarded, documented, grant, revoke, secret
 
 ROOMS = ("pull", "seal", "cascade", "evidence")
 OPERATOR = "operator"
@@ -35,16 +33,12 @@ _numbers = count(1, 1000)
 
 
 @pytest.fixture(scope="module")
-def broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Guarded]:
-    folder = tmp_path_factory.mktemp("rights")
-    authority = trustme.CA()
-    authority.cert_pem.write_to_path(str(folder / "ca.pem"))
-    with brokers(security=security(authority, *ROOMS, OPERATOR)) as cluster:
-        guarded = Guarded(cluster, folder)
-        with closing(guarded.admin()) as admin:
-            for acls in LINES.values():
-                grant(admin, acls)
-        yield guarded
+def broker(guarded: Guarded) -> Guarded:
+    """The guarded broker, with the rights of the page."""
+    with closing(guarded.admin()) as admin:
+        for acls in LINES.values():
+            grant(admin, acls)
+    return guarded
 
 
 @pytest.fixture(scope="module")

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
+import sqlite3
 import subprocess
 import sys
 import threading
@@ -89,6 +91,11 @@ def scheduled(folder: Path, rows: int, extra: str = "", *, name: str = "cases") 
 
 
 def delivered(place: Place) -> int:
-    """Count the rows that the province has confirmed."""
-    with place.node() as node:
-        return sum(row.rows for row in node.store.deliveries.find(states=["receipted"]))
+    """Count the rows that the province has confirmed; by SQL, for it is asked again and again."""
+    store = f"file:{place.folder / 'data' / 'store.db'}?mode=ro"
+    question = "SELECT coalesce(sum(rows), 0) FROM deliveries WHERE state = 'receipted'"
+    try:
+        with contextlib.closing(sqlite3.connect(store, uri=True)) as database:
+            return int(database.execute(question).fetchone()[0])
+    except sqlite3.OperationalError:  # there is no store yet
+        return 0

@@ -9,24 +9,35 @@ from __future__ import annotations
 
 import os
 import shutil
-from contextlib import contextmanager
+import socket
+from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING
 
-from exchange.devtools.servers.postgres import (
-    Missing,
-    Server,
-    free_port,
-    missing,
-    run_tool,
-    server_folder,
-)
+from exchange.devtools.servers.ports import taken_port
+from exchange.devtools.servers.postgres import Missing, Server, missing, run_tool, server_folder
 from exchange.devtools.servers.postgres import postgres as any_postgres
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from contextlib import AbstractContextManager
 
-__all__ = ["Missing", "Server", "free_port", "mariadb", "postgres"]
+__all__ = ["Missing", "Server", "free_port", "mariadb", "nobody", "postgres", "taken_port"]
+
+_KEPT = ExitStack()
+"""Ports that were given out: nobody else takes them while this process runs."""
+
+
+def free_port(count: int = 1) -> int:
+    """Return a port, or the first of some neighbours, for servers that start later."""
+    return _KEPT.enter_context(taken_port(count))
+
+
+@contextmanager
+def nobody() -> Iterator[str]:
+    """Yield ``host:port`` where every connection is refused: the port is held, and not served."""
+    with socket.socket() as held:
+        held.bind(("127.0.0.1", 0))
+        yield f"127.0.0.1:{held.getsockname()[1]}"
 
 
 def postgres() -> AbstractContextManager[Server]:
@@ -43,7 +54,7 @@ def mariadb() -> Iterator[Server]:
         return
     daemon = _program("mariadbd", "mariadb-server", extra=("/usr/sbin", "/usr/libexec"))
     install = _program("mariadb-install-db", "mariadb-server")
-    with server_folder("mysql") as (folder, user):
+    with server_folder("mysql") as (folder, user), taken_port() as port:
         data = folder / "data"
         run_tool(
             [
@@ -60,7 +71,6 @@ def mariadb() -> Iterator[Server]:
             "GRANT ALL ON *.* TO exchange@'127.0.0.1';\n"
         )
         start.chmod(0o644)
-        port = free_port()
         command = [daemon, "--no-defaults", f"--datadir={data}", f"--port={port}"]
         command += ["--bind-address=127.0.0.1", f"--socket={folder / 's'}"]
         command += [f"--init-file={start}", "--innodb-flush-log-at-trx-commit=0"]

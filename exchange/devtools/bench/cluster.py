@@ -24,7 +24,7 @@ from exchange.devtools.bench.publishing import Published, publish_rate
 from exchange.devtools.bench.run import ONE_CORE, URL, Feed, Run, command, gateway, make_node, run
 from exchange.devtools.bench.table import RESOURCE
 from exchange.devtools.servers.kafka import brokers
-from exchange.devtools.servers.postgres import free_port
+from exchange.devtools.servers.ports import free_port
 from exchange.errors import Transient
 from exchange.log import Lane, Topic
 from exchange.log.kafka import KafkaLog

@@ -26,7 +26,7 @@ from psycopg import sql
 from exchange.devtools.bench.measure import cpu_seconds, median, peak_rss, tree_cpu_seconds
 from exchange.devtools.bench.postgres import database
 from exchange.devtools.bench.table import RESOURCE
-from exchange.devtools.servers.postgres import free_port
+from exchange.devtools.servers.ports import free_port
 from exchange.errors import Misconfigured, Transient
 from exchange.node.node import Node
 from exchange.node.scaffold import new_node

@@ -38,7 +38,8 @@ from exchange.devtools.bench.run import (
     table_feed,
 )
 from exchange.devtools.bench.table import RESOURCE, load_postgres, write_csv
-from exchange.devtools.servers.postgres import Missing, Server, free_port, postgres
+from exchange.devtools.servers.ports import free_port
+from exchange.devtools.servers.postgres import Missing, Server, postgres
 from exchange.node.node import Node
 from exchange.settings import load as load_settings
 from exchange.text import Text

@@ -8,28 +8,20 @@ says how to get one, never a silent skip. Every process is ended by its own id.
 from __future__ import annotations
 
 import os
-import random
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 
 from exchange.devtools.servers import kafka_files as files
-from exchange.devtools.servers.kafka_files import (
-    QUICK,
-    VARIABLE,
-    VERSION,
-    Machine,
-    Ports,
-    Security,
-)
+from exchange.devtools.servers.kafka_files import QUICK, VARIABLE, VERSION, Machine, Ports, Security
+from exchange.devtools.servers.ports import is_free, taken_port
 from exchange.devtools.servers.postgres import failed
 from exchange.errors import ExchangeError, Misconfigured
 from exchange.text import Text
@@ -38,8 +30,6 @@ __all__ = ["QUICK", "VARIABLE", "VERSION", "Cluster", "Security", "brokers"]
 
 _Properties = Mapping[str, object] | Callable[[int, Ports], Mapping[str, object]] | None
 
-PORTS = range(20000, 32000)
-"""Below those that the kernel gives to connections, so that a broker that is down keeps its own."""
 PORT = 9092
 """Where ``make kafka`` listens when it can."""
 _STARTED = b"Kafka Server started"
@@ -218,7 +208,11 @@ def _running(
     with ExitStack() as stack:
         home = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="exchange-kafka-")))
         places = folders or [home / str(number) for number in range(count)]
-        ports = _ports(count, port)
+        ports = [
+            Ports(*(stack.enter_context(taken_port()) for _ in range(3))) for _ in range(count)
+        ]
+        if port is not None:
+            ports[0] = replace(ports[0], client=port)
         common = files.properties(ports, security, home)
         made = []
         for number, (own, folder) in enumerate(zip(ports, places, strict=True)):
@@ -245,29 +239,10 @@ def _running(
         yield Cluster(tuple(f"127.0.0.1:{own.client}" for own in ports), made)
 
 
-def _ports(count: int, first: int | None) -> list[Ports]:
-    """Choose ports of loopback that nobody listens on, all different."""
-    free = (number for number in random.sample(PORTS, len(PORTS)) if _free(number))
-    found = [Ports(next(free), next(free), next(free)) for _ in range(count)]
-    if first is not None:
-        found[0] = Ports(first, found[0].internal, found[0].controller)
-    return found
-
-
-def _free(port: int) -> bool:
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind(("127.0.0.1", port))
-        except OSError:
-            return False
-    return True
-
-
 def main() -> int:
     """Run one broker in the foreground until Ctrl-C; its data stays in ``.kafka``."""
     signal.signal(signal.SIGTERM, signal.default_int_handler)
-    port = next(number for number in range(PORT, 1 << 16) if _free(number))
+    port = next(number for number in range(PORT, 1 << 16) if is_free(number))
     folder = Path(".kafka").absolute()
     folder.mkdir(exist_ok=True)
     (folder / ".gitignore").write_text("*\n")

@@ -90,20 +90,24 @@ _PROPERTIES: Mapping[str, object] = {
 """Small and quick; whatever decides about durability stays as Kafka has it."""
 
 
+SECURED: Mapping[str, str] = {
+    "CLIENT": "SASL_SSL",
+    "INTERNAL": "SASL_PLAINTEXT",
+    "CONTROLLER": "SASL_PLAINTEXT",
+}
+"""What is spoken by the listeners of a secured cluster."""
+
+
 @dataclass(frozen=True, slots=True)
 class Security:
-    """What the brokers ask of clients: always TLS, and what is named here.
+    """What the brokers ask of clients: TLS, user and password; StandardAuthorizer decides.
 
     ``certificate``: PEM of the brokers' key and chain, valid for 127.0.0.1. ``users`` (name →
-    password): SASL/SCRAM, both mechanisms. ``clients``: PEM of the authorities of client
-    certificates (mutual TLS); without ``users`` the certificate's common name is the user.
-    ``authorizer``: StandardAuthorizer decides, and ``admin`` alone may do everything.
+    password): SASL/SCRAM, both mechanisms. ``admin`` alone may do everything.
     """
 
     certificate: bytes = field(repr=False)
-    users: Mapping[str, str] = field(default_factory=dict, repr=False)
-    clients: bytes = b""
-    authorizer: bool = True
+    users: Mapping[str, str] = field(repr=False)
     admin: str = "admin"
 
 
@@ -261,38 +265,32 @@ def properties(ports: Sequence[Ports], security: Security | None, home: Path) ->
         "share.coordinator.state.topic.replication.factor": copies,
         "share.coordinator.state.topic.min.isr": enough,
     }
-    protocols = {"CLIENT": "PLAINTEXT", "INTERNAL": "PLAINTEXT", "CONTROLLER": "PLAINTEXT"}
+    protocols: Mapping[str, str] = {
+        "CLIENT": "PLAINTEXT",
+        "INTERNAL": "PLAINTEXT",
+        "CONTROLLER": "PLAINTEXT",
+    }
     if security is not None:
-        client = "SASL_SSL" if security.users else "SSL"
-        protocols = {"CLIENT": client, "INTERNAL": "SASL_PLAINTEXT", "CONTROLLER": "SASL_PLAINTEXT"}
+        protocols = SECURED
         found |= _secured(security, home)
-    listed = (f"{name}:{protocol}" for name, protocol in protocols.items())
-    return found | {"listener.security.protocol.map": ",".join(listed)}
+    return found | {"listener.security.protocol.map": mapped(protocols)}
+
+
+def mapped(protocols: Mapping[str, str]) -> str:
+    """Write the protocols of listeners as Kafka reads them."""
+    return ",".join(f"{name}:{protocol}" for name, protocol in protocols.items())
 
 
 def _secured(security: Security, home: Path) -> dict[str, object]:
     """Return the properties of a secured cluster; among themselves the brokers use a password."""
     found: dict[str, object] = {
-        "listener.name.client.ssl.keystore.type": "PEM",
-        "listener.name.client.ssl.keystore.location": write(
-            home / "broker.pem", _as_pkcs8(security.certificate)
-        ),
+        **tls("client", security.certificate, home),
+        "authorizer.class.name": "org.apache.kafka.metadata.authorizer.StandardAuthorizer",
         "sasl.mechanism.inter.broker.protocol": "PLAIN",
         "sasl.mechanism.controller.protocol": "PLAIN",
         "super.users": f"User:broker;User:{security.admin}",
+        "listener.name.client.sasl.enabled.mechanisms": "SCRAM-SHA-256,SCRAM-SHA-512",
     }
-    if security.clients:
-        found |= {
-            "listener.name.client.ssl.client.auth": "required",
-            "listener.name.client.ssl.truststore.type": "PEM",
-            "listener.name.client.ssl.truststore.location": write(
-                home / "clients.pem", security.clients
-            ),
-            "listener.name.client.ssl.principal.mapping.rules": r"RULE:^.*CN=([^,]+).*$/$1/",
-        }
-    if security.authorizer:
-        authorizer = "org.apache.kafka.metadata.authorizer.StandardAuthorizer"
-        found["authorizer.class.name"] = authorizer
     secret = os.urandom(16).hex()
     login = "org.apache.kafka.common.security.plain.PlainLoginModule required"
     for name in ("internal", "controller"):
@@ -300,13 +298,31 @@ def _secured(security: Security, home: Path) -> dict[str, object]:
         found[f"listener.name.{name}.plain.sasl.jaas.config"] = (
             f'{login} username="broker" password="{secret}" user_broker="{secret}";'
         )
-    if security.users:
-        found["listener.name.client.sasl.enabled.mechanisms"] = "SCRAM-SHA-256,SCRAM-SHA-512"
-        for mechanism in ("256", "512"):
-            found[f"listener.name.client.scram-sha-{mechanism}.sasl.jaas.config"] = (
-                "org.apache.kafka.common.security.scram.ScramLoginModule required;"
-            )
+    for mechanism in ("256", "512"):
+        found[f"listener.name.client.scram-sha-{mechanism}.sasl.jaas.config"] = (
+            "org.apache.kafka.common.security.scram.ScramLoginModule required;"
+        )
     return found
+
+
+def tls(listener: str, certificate: bytes, home: Path, clients: bytes = b"") -> dict[str, object]:
+    """Return the properties of a listener that speaks TLS; writes its certificates to ``home``.
+
+    ``certificate``: PEM of key and chain. ``clients``: PEM of the authorities whose certificates
+    clients must have (mutual TLS); without SASL a certificate's common name is the user.
+    """
+    given: dict[str, object] = {
+        "keystore.type": "PEM",
+        "keystore.location": write(home / f"{listener}.pem", _as_pkcs8(certificate)),
+    }
+    if clients:
+        given |= {
+            "client.auth": "required",
+            "truststore.type": "PEM",
+            "truststore.location": write(home / f"{listener}-clients.pem", clients),
+            "principal.mapping.rules": r"RULE:^.*CN=([^,]+).*$/$1/",
+        }
+    return {f"listener.name.{listener}.ssl.{name}": value for name, value in given.items()}
 
 
 def _as_pkcs8(pem: bytes) -> bytes:

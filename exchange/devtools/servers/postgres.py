@@ -19,6 +19,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from exchange.devtools.servers.ports import taken_port
 from exchange.errors import Misconfigured, Transient
 from exchange.text import Text
 
@@ -113,7 +114,7 @@ def postgres(variable: str) -> Iterator[Server]:
         yield Server(given)
         return
     binaries = _postgres_binaries(variable)
-    with server_folder("postgres") as (folder, user):
+    with server_folder("postgres") as (folder, user), taken_port() as port:
         data = folder / "data"
         secret = folder / "password"
         secret.write_text("p@ss:w/rd")
@@ -126,7 +127,6 @@ def postgres(variable: str) -> Iterator[Server]:
             user,
             folder,
         )
-        port = free_port()
         settings = {
             "listen_addresses": "127.0.0.1",
             "port": port,
@@ -147,13 +147,6 @@ def postgres(variable: str) -> Iterator[Server]:
             yield server
         finally:
             server.stop()
-
-
-def free_port() -> int:
-    """Return a port of loopback that nobody listens on."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 @contextmanager

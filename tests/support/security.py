@@ -5,7 +5,8 @@ from __future__ import annotations
 import argparse
 import shlex
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
@@ -24,25 +25,29 @@ from kafka.admin import (
     ResourceType,
 )
 
-from exchange.devtools.servers.kafka import Cluster, Security
+from exchange.devtools.servers.kafka import Cluster, Security, brokers
+from exchange.devtools.servers.kafka_files import SECURED, Ports, mapped, own, tls
 from exchange.settings import KafkaSettings
+from tests.support.servers import free_port
 
-ADMIN = "admin"
+ADMIN, USER = "admin", "clerk"
+USERS = (ADMIN, USER, "pull", "seal", "cascade", "evidence", "operator")
+"""A user's password is its name reversed."""
 PAGE = Path(__file__).parents[2] / "docs" / "kafka.md"
-
-
-def certificate(authority: trustme.CA, name: str = "127.0.0.1") -> bytes:
-    """Return PEM of a broker's key and chain."""
-    return authority.issue_cert(name).private_key_and_cert_chain_pem.bytes()
 
 
 @dataclass(frozen=True)
 class Guarded:
-    """A broker with SCRAM, TLS and StandardAuthorizer; a user's password is its name reversed."""
+    """A broker with TLS, SCRAM and StandardAuthorizer."""
 
     cluster: Cluster
     folder: Path
-    """Where ``ca.pem`` lies."""
+    """What clients need: ``ca.pem``, and that of an authority that signed nothing of the broker,
+    ``other.pem``; certificates and keys of ``admin``, ``clerk``, and of a ``stranger``."""
+    certified: tuple[str, ...] = ()
+    """Where it asks for certificates in place of user and password."""
+    misnamed: tuple[str, ...] = ()
+    """Where it has a certificate for another name."""
 
     def settings(self, login: str | None = None, **changes: Any) -> KafkaSettings:
         """Make settings that are right for this broker, but for the changes."""
@@ -64,13 +69,49 @@ class Guarded:
         )
 
 
+def _certificate(authority: trustme.CA, name: str = "127.0.0.1") -> bytes:
+    """Return PEM of a broker's key and chain."""
+    return authority.issue_cert(name).private_key_and_cert_chain_pem.bytes()
+
+
 def secret(reference: str) -> str:
     """Read a password as the tests write references: ``env:PASSWORD``."""
     return reference.removeprefix("env:")
 
 
-def security(authority: trustme.CA, *users: str) -> Security:
-    return Security(certificate(authority), {user: user[::-1] for user in (ADMIN, *users)})
+@contextmanager
+def guarded(folder: Path) -> Iterator[Guarded]:
+    """Run the broker; its files lie in an empty folder."""
+    authority, stranger = trustme.CA(), trustme.CA()
+    authority.cert_pem.write_to_path(str(folder / "ca.pem"))
+    stranger.cert_pem.write_to_path(str(folder / "other.pem"))
+    for file, by, name in (
+        (ADMIN, authority, ADMIN),
+        (USER, authority, USER),
+        ("stranger", stranger, ADMIN),
+    ):
+        made = by.issue_cert(f"{name}@example.gov.cn", common_name=name)
+        made.private_key_pem.write_to_path(str(folder / f"{file}.key"))
+        (folder / f"{file}.crt").write_bytes(b"".join(pem.bytes() for pem in made.cert_chain_pems))
+    right, wrong = _certificate(authority), _certificate(authority, "kafka-1")
+    certified, misnamed = free_port(), free_port()
+
+    def listeners(number: int, ports: Ports) -> Mapping[str, object]:
+        given = own(number, ports, Path())
+        more = f"CERTIFIED://127.0.0.1:{certified},MISNAMED://127.0.0.1:{misnamed}"
+        return {
+            "listeners": f"{given['listeners']},{more}",
+            "advertised.listeners": f"{given['advertised.listeners']},{more}",
+            "listener.security.protocol.map": mapped(
+                {**SECURED, "CERTIFIED": "SSL", "MISNAMED": "SSL"}
+            ),
+            **tls("certified", right, folder, authority.cert_pem.bytes()),
+            **tls("misnamed", wrong, folder),
+        }
+
+    security = Security(right, {user: user[::-1] for user in USERS}, ADMIN)
+    with brokers(security=security, properties=listeners) as cluster:
+        yield Guarded(cluster, folder, (f"127.0.0.1:{certified}",), (f"127.0.0.1:{misnamed}",))
 
 
 # --- ACLs ---------------------------------------------------------------------------------
