@@ -24,6 +24,7 @@ from exchange.log.kafka.producers import Record
 from exchange.node.node import Node
 from exchange.settings import KafkaSettings, load
 from tests.log.contract import fresh, put, take, values
+from tests.support.security import wait_for
 from tests.support.sockets import listening
 
 Opening = Callable[..., KafkaLog]
@@ -136,27 +137,27 @@ def test_work_goes_on_after_a_broker_was_killed_and_started(
 
 
 def test_too_few_replicas_wait_and_say_so(three_brokers: Cluster) -> None:
-    three = three_brokers
-    settings = KafkaSettings(bootstrap=three.bootstrap, transaction_seconds=15)
+    settings = KafkaSettings(bootstrap=three_brokers.bootstrap, transaction_seconds=8)
     log = KafkaLog(settings, secret=str, base=Path())
     strict = KafkaLog(settings.model_copy(update={"min_insync": 3}), secret=str, base=Path())
-    two, all_three = fresh("raw"), fresh("raw")
-    log.ensure([Topic(two, partitions=3)])
-    strict.ensure([Topic(all_three)])
-    put(strict, all_three, b"1", owner="strict")
-    three.kill(0)
-    with pytest.raises(Transient, match=f"NotEnoughReplicasError.*{all_three}/0"):
-        put(strict, all_three, b"2", owner="strict")
+    two, all_three = Topic(fresh("raw"), partitions=3), Topic(fresh("raw"))
+    log.ensure([two])
+    strict.ensure([all_three])
+    put(strict, all_three.name, b"1", owner="strict")
+    three_brokers.kill(0)
+    wait_for(lambda: log.health([all_three]).behind)
+    with pytest.raises(Transient, match=f"NotEnoughReplicasError.*{all_three.name}/0"):
+        put(strict, all_three.name, b"2", owner="strict")
     for partition in range(3):  # one of them was led by the broker that is gone
-        put(log, two, b"goes on", partition=partition)
-    three.start(0)
-    while True:
-        try:
-            put(strict, all_three, b"2", owner="strict")
-        except Transient:
-            continue
-        break
-    assert values(log.read(all_three, 0, 0, max_entries=9)) == [b"1", b"2"]
+        put(log, two.name, b"goes on", partition=partition)
+    three_brokers.start(0)
+
+    def written() -> bool:
+        put(strict, all_three.name, b"2", owner="strict")
+        return True
+
+    wait_for(written)
+    assert values(log.read(all_three.name, 0, 0, max_entries=9)) == [b"1", b"2"]
     log.close()
     strict.close()
 

@@ -6,7 +6,7 @@ import argparse
 import shlex
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
@@ -27,6 +27,7 @@ from kafka.admin import (
 
 from exchange.devtools.servers.kafka import Cluster, Security, brokers
 from exchange.devtools.servers.kafka_files import SECURED, Ports, mapped, own, tls
+from exchange.errors import Transient
 from exchange.settings import KafkaSettings
 from tests.support.servers import free_port
 
@@ -193,8 +194,12 @@ def known(admin: KafkaAdminClient) -> set[ACL]:
     return set(admin.describe_acls(anything)[0])
 
 
-def wait_for(there: Callable[[], bool]) -> None:
-    end = time.monotonic() + 30
-    while not there():
+def wait_for(there: Callable[[], object]) -> None:
+    """Wait until it is so; a cluster that has no answer now is asked again."""
+    end = time.monotonic() + 120
+    while True:
+        with suppress(Transient):
+            if there():
+                return
         assert time.monotonic() < end, "it did not come"
-        time.sleep(0.02)
+        time.sleep(0.1)
