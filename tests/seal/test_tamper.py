@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from functools import cache
 
@@ -22,6 +22,7 @@ from exchange.seal.batch.verify import verify_batch, verify_proof
 from exchange.seal.crypto.suites import SUITES
 from exchange.seal.eseal import signature
 from tests.seal.samples import FACTS, SEED, packed, sealed, sealers
+from tests.support.soak import BITS_OF_A_BATCH, BITS_OF_A_PROOF, bits
 
 TINY = """{"type":"record","name":"tiny","fields":[
 {"name":"cd_operation","type":{"type":"enum","name":"Operation","symbols":["I","U","D"]}},
@@ -34,51 +35,53 @@ def _remember_signatures(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(verify, "check_signature", cache(signature.check_signature))
 
 
-def flips(data: bytes, bits: Iterator[int]) -> Iterator[tuple[int, bytes]]:
+def flips(data: bytes, places: Iterable[int]) -> Iterator[tuple[int, bytes]]:
     changed = bytearray(data)
-    for bit in bits:
+    for bit in places:
         changed[bit // 8] ^= 1 << bit % 8
         yield bit, bytes(changed)
         changed[bit // 8] ^= 1 << bit % 8
 
 
-def sweep(data: bytes, suite: str, bits: Iterator[int]) -> Counter[str]:
+def sweep(data: bytes, suite: str, places: Iterable[int]) -> Counter[str]:
     anchors = (sealers(suite)[1],)
     assert verify_batch(data, anchors=anchors).ok
     first_failed: Counter[str] = Counter()
-    for bit, changed in flips(data, bits):
+    for bit, changed in flips(data, places):
         verification = verify_batch(changed, anchors=anchors)
         assert not verification.ok, f"bit {bit} may be flipped"
         first_failed[verification.failed[0].name] += 1
     return first_failed
 
 
-def test_every_bit_of_a_sealed_file_is_bound(tell: Callable[[str], None]) -> None:
+@pytest.mark.soak
+def test_every_byte_of_a_sealed_file_is_bound(tell: Callable[[str], None]) -> None:
     schema = parse_schema(TINY)
     frame = pl.DataFrame({"cd_operation": ["I", "D"], "n": ["一", "b"]})
     (piece,) = pack(encode(frame, schema))
     data = build(piece, FACTS, sealer=sealers("ecdsa-p256-sha256")[0], seed=SEED).data
-    counts = sweep(data, "ecdsa-p256-sha256", iter(range(8 * len(data))))
-    assert counts.total() == 8 * len(data)
+    counts = sweep(data, "ecdsa-p256-sha256", bits(range(len(data)), BITS_OF_A_BATCH))
+    assert counts.total() == len(data) * BITS_OF_A_BATCH.now
     tell(f"tamper: {counts.total()} single-bit flips refused, first by {dict(counts)}")
 
 
 def test_sampled_bits_of_a_file_sealed_with_sm2_are_bound() -> None:
     data = sealed(3).data
-    assert sweep(data, "sm2-sm3", iter(range(0, 8 * len(data), 37))).total() > len(data) // 5
+    assert sweep(data, "sm2-sm3", range(0, 8 * len(data), 37)).total() > len(data) // 5
 
 
 def test_sampled_bits_of_a_large_file_are_bound() -> None:
     batch = build(packed(8192), FACTS, sealer=sealers("ecdsa-p256-sha256")[0], seed=SEED)
-    bits = range(5, 8 * len(batch.data), len(batch.data) // 5 + 1)
-    assert sweep(batch.data, "ecdsa-p256-sha256", iter(bits)).total() == 40
+    places = range(5, 8 * len(batch.data), len(batch.data) // 5 + 1)
+    assert sweep(batch.data, "ecdsa-p256-sha256", places).total() == 40
 
 
+@pytest.mark.soak
 def test_every_byte_of_a_proof_is_bound() -> None:
     proof = prove(sealed(5, "ecdsa-p256-sha256").data, row=2)
     anchors = (sealers("ecdsa-p256-sha256")[1],)
     assert verify_proof(proof, anchors=anchors).ok
-    for bit, changed in flips(proof, (8 * at + at % 8 for at in range(len(proof)))):
+    for bit, changed in flips(proof, bits(range(len(proof)), BITS_OF_A_PROOF)):
         assert not verify_proof(changed, anchors=anchors).ok, f"bit {bit} may be flipped"
 
 

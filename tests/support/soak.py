@@ -1,0 +1,40 @@
+"""How much is done of what could be done without end: a part in `make test`, all in `make soak`.
+
+The one place that reads ``EXCHANGE_SOAK``. docs/testing.md states every amount, and why the part
+is enough.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import Final
+
+SOAK: Final = os.environ.get("EXCHANGE_SOAK") == "1"
+
+
+@dataclass(frozen=True)
+class Amount:
+    what: str
+    test: int
+    soak: int
+
+    @property
+    def now(self) -> int:
+        return self.soak if SOAK else self.test
+
+
+BITS_OF_A_BATCH: Final = Amount("bits of each byte of a sealed file", 1, 8)
+BITS_OF_A_PROOF: Final = Amount("bits of each byte of a proof", 1, 8)
+BITS_OF_A_SEAL: Final = Amount("bits of each byte of a signature, in every format", 1, 8)
+INPUTS: Final = Amount("spoilt inputs for each parser, times the table of the parsers", 1, 50)
+
+AMOUNTS: Final = (BITS_OF_A_BATCH, BITS_OF_A_PROOF, BITS_OF_A_SEAL, INPUTS)
+
+
+def bits(places: Iterable[int], amount: Amount) -> Iterator[int]:
+    """Number so many bits of each byte; which is the first differs from byte to byte."""
+    for at in places:
+        for turn in range(amount.now):
+            yield 8 * at + (at + turn) % 8
