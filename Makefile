@@ -1,19 +1,26 @@
-# Short recipes; every one does its own set-up.   make demo · test · lint · bench · kafka · chaos · fuzz
+# Short recipes; every one does its own set-up.   make demo · check · test · soak · lint · bench · kafka
 PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
 
 SEEDS  ?= 20
+RUN    := -n auto --maxprocesses 4 --durations=25 --durations-min=1
 
-.PHONY: demo test lint bench kafka chaos fuzz format lock clean
+.PHONY: demo check test soak lint bench kafka chaos fuzz format lock clean
 
 demo: $(READY)          ## the main job on a temporary node: pull, validate, seal, cascade, receipt
 	$(BIN)/exchange demo
 
+check: lint             ## while you work: lint, and every test that needs no server (3 minutes)
+	$(BIN)/pytest -m "not server" $(RUN)
+
 test: $(READY)          ## every test; starts its own PostgreSQL, MariaDB and Kafka on loopback
 	$(PYTHON) tools/servers.py
-	$(BIN)/pytest -n auto --maxprocesses 4
+	$(BIN)/pytest $(RUN)
+
+soak: $(READY) chaos    ## what `make test` does a part of, whole: docs/testing.md (two hours)
+	EXCHANGE_SOAK=1 $(BIN)/pytest -m soak $(RUN)
 
 lint: $(READY)          ## ruff, formatting, mypy strict, direction of imports
 	$(BIN)/ruff check .
@@ -36,7 +43,7 @@ chaos: $(READY)         ## break brokers, workers and the province by a seeded p
 	$(BIN)/python -m tests.chaos --seeds $(SEEDS)
 
 fuzz: $(READY)          ## fifty times the spoilt inputs of `make test` for every parser: docs/threat-model.md (20 minutes)
-	EXCHANGE_FUZZ=50 $(BIN)/pytest tests/tamper/test_fuzz.py
+	EXCHANGE_SOAK=1 $(BIN)/pytest tests/tamper/test_fuzz.py $(RUN)
 
 lock:                   ## resolve the pinned, hashed requirements again (needs uv)
 	uv pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url \

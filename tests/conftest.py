@@ -15,7 +15,13 @@ from hypothesis import settings
 from xdist.scheduler import LoadScopeScheduling
 
 from exchange.devtools.servers.kafka import brokers
-from tests.support import servers
+from tests.support import selection, servers
+from tests.support.selection import (
+    pytest_addoption,
+    pytest_collection_modifyitems,
+    pytest_configure,
+    pytest_report_header,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -23,8 +29,12 @@ if TYPE_CHECKING:
     from exchange.devtools.servers.kafka import Cluster
     from tests.support.security import Guarded
 
-HEAVY = {"bench", "chaos", "cli", "demo", "gateway", "log", "pipeline", "publish"}
-"""Rooms whose tests start processes that share the machine's cores."""
+__all__ = [
+    "pytest_addoption",
+    "pytest_collection_modifyitems",
+    "pytest_configure",
+    "pytest_report_header",
+]
 _COUNTED = "counted"
 
 # How long an example takes depends on what else the machine does.
@@ -109,10 +119,10 @@ class _ByFile(LoadScopeScheduling):  # type: ignore[misc]  # the library has no 
 
     def _split_scope(self, nodeid: str) -> str:
         file, _, _ = nodeid.partition("::")
-        _, room, *_ = file.split("/")
-        return "heavy" if room in HEAVY else file
+        return "heavy" if selection.folder_of(file) in selection.HEAVY else file
 
 
+@pytest.hookimpl(optionalhook=True)  # there is none with -p no:xdist
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> _ByFile:
     return _ByFile(config, log)
 

@@ -75,7 +75,7 @@ def migrated_database(admin: Engine) -> Iterator[str]:
         yield str(url.database)
 
 
-@pytest.fixture(params=["sqlite", "postgresql"])
+@pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.server)])
 def url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
     """Where the store of a test is: migrated for those that open it by ``opener``, else empty."""
     migrated = "opener" in request.fixturenames

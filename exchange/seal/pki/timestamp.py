@@ -17,6 +17,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
+from functools import lru_cache
 from types import MappingProxyType
 from typing import Any, Final
 
@@ -27,7 +28,7 @@ from exchange.seal.checks import Check, equal
 from exchange.seal.crypto import der
 from exchange.seal.crypto.suites import Suite
 from exchange.seal.pki.trust import Judged, Links, Trust
-from exchange.seal.pki.x509 import Certificate, read_certificate, verify_with
+from exchange.seal.pki.x509 import Certificate, read_certificate, verify_lasting
 from exchange.text import Text
 
 MAX_TOKEN_BYTES: Final = 64 * 1024
@@ -106,8 +107,12 @@ class Attributes:
     certificate: bytes
 
 
+@lru_cache(maxsize=16)
 def read_token(data: bytes) -> Token:
-    """Read a token; raises Integrity."""
+    """Read a token; raises Integrity.
+
+    Remembered, as a stream of batches brings the stamp of the same seal every time.
+    """
     with der.reading(_WHAT):
         der.check_der(data, MAX_TOKEN_BYTES)
         kind, wrapped = _split(data, _SEQUENCE)
@@ -315,7 +320,7 @@ def _verified(token: Token, signer: Certificate) -> bool:
     algorithm = token.algorithm
     if by_hash is not None:
         algorithm = by_hash.get(HASHES.get(token.digest, ""), "")
-    return verify_with(signer, algorithm, token.attributes, token.value)
+    return verify_lasting(signer, algorithm, token.attributes, token.value)
 
 
 # Asking for a stamp

@@ -1,0 +1,62 @@
+"""Which tests need a server, and the order of a run: hooks that tests/conftest.py takes over."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from pathlib import Path
+from random import Random, SystemRandom
+from typing import Final
+
+import pytest
+
+HEAVY: Final = frozenset({"bench", "chaos", "cli", "demo", "gateway", "log", "pipeline", "publish"})
+"""Folders whose tests start processes that share the machine's cores."""
+SERVERS: Final = frozenset({"postgres", "mariadb", "kafka_broker"})
+"""Fixtures that start a server; what starts one without them has the marker ``server``."""
+_OPTION: Final = "random_order_seed"
+
+
+def folder_of(path: str) -> str:
+    """Return the first folder under tests/ of a path there, or the file's own name."""
+    return Path(path).parts[1]
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--random-order-seed",
+        metavar="NUMBER|new",
+        help="shuffle files, and the tests of each; `new` draws a number and prints it",
+    )
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    if config.getoption(_OPTION) == "new":  # before workers are started: all get the same
+        setattr(config.option, _OPTION, str(SystemRandom().randrange(10**6)))
+
+
+def pytest_report_header(config: pytest.Config) -> list[str]:
+    seed = config.getoption(_OPTION)
+    return [f"order: --random-order-seed={seed}"] if seed else []
+
+
+@pytest.hookimpl(tryfirst=True)  # before -m selects
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    for item in items:
+        fixtures = getattr(item, "fixturenames", ())
+        if folder_of(item.nodeid) in HEAVY or SERVERS & set(fixtures):
+            item.add_marker(pytest.mark.server)
+    seed = config.getoption(_OPTION)
+    if seed:
+        items[:] = shuffled(items, Random(seed))  # noqa: S311 - to be repeated
+
+
+def shuffled(items: list[pytest.Item], random: Random) -> list[pytest.Item]:
+    """Shuffle files and the tests of each; a file's tests share what they made."""
+    files: dict[Path, list[pytest.Item]] = defaultdict(list)
+    for item in items:
+        files[item.path].append(item)
+    groups = list(files.values())
+    random.shuffle(groups)
+    for group in groups:
+        random.shuffle(group)
+    return [item for group in groups for item in group]
