@@ -104,7 +104,7 @@ def test_what_the_runner_says_is_counted(world: World) -> None:
 
 
 def test_every_word_of_the_runner_has_its_counter() -> None:
-    text = (DOCS.parent / "exchange" / "runner.py").read_text(encoding="utf-8")
+    text = (DOCS.parent / "exchange" / "run" / "runner.py").read_text(encoding="utf-8")
     assert set(re.findall(r'said\("(\w+)"', text)) == set(COUNTED)
 
 
@@ -138,7 +138,7 @@ def test_what_was_surveyed_is_shown_and_left_out_while_the_log_is_away(world: Wo
     assert numbers["exchange_lag_entries", "seal", raw, "1"] == 0
     assert numbers["exchange_lag_seconds", "seal", raw, "1"] == 0
     assert numbers["exchange_lag_seconds", "cascade", sealed, "0"] == 0, "clocks differ"
-    assert numbers["exchange_halted_lanes", "companies"] == 1
+    assert numbers["exchange_halted_partitions", "companies"] == 1
     assert numbers["exchange_deliveries", "companies", "halted"] == 1
     assert numbers["exchange_quarantine_rows", "companies"] == 3
     for error in (AWAY, ZeroDivisionError("a defect")):

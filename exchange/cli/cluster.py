@@ -65,7 +65,7 @@ def told(one: Drift) -> Text:
     if one.setting == "partitions":
         return Text(
             f"{change}，键会换到其他分区：请在该资源处理完后进行",
-            f"{change}; keys move to other lanes: do it while the resource is drained",
+            f"{change}; keys move to other partitions: do it while the resource is drained",
         )
     return Text(change, change)
 
@@ -96,11 +96,13 @@ def _copies(health: Health) -> Finding:
     hint = Text("恢复停止的代理，核对其磁盘", "bring the stopped brokers back; look at their disks")
     if health.stuck:
         names = _some(health.stuck)
-        text = Text(f"这些分区不接受写入：{names}", f"these lanes take no writes: {names}")
+        text = Text(f"这些分区不接受写入：{names}", f"these partitions take no writes: {names}")
         return Finding("replicas", Grade.FAIL, text, hint, Transient.exit_code)
     if health.behind:
         names = _some(health.behind)
-        text = Text(f"这些分区缺少同步副本：{names}", f"copies of these lanes are behind: {names}")
+        text = Text(
+            f"这些分区缺少同步副本：{names}", f"copies of these partitions are behind: {names}"
+        )
         return Finding("replicas", Grade.WARN, text, hint)
     return Finding("replicas", Grade.OK, Text("全部同步", "all in sync"))
 
@@ -174,8 +176,8 @@ def _lacking(health: Health, needs: Mapping[str, frozenset[str]]) -> Iterator[st
                 yield from (f"{name} {topic}" for name in operations - rights)
 
 
-def _some(lanes: Iterable[tuple[str, int | None]]) -> str:
+def _some(partitions: Iterable[tuple[str, int | None]]) -> str:
     """Name a few of them."""
-    names = [name if number is None else f"{name}/{number}" for name, number in lanes]
+    names = [name if number is None else f"{name}/{number}" for name, number in partitions]
     more = f" … ({len(names)})" if len(names) > _MANY else ""
     return ", ".join(names[:_MANY]) + more

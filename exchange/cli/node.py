@@ -119,7 +119,7 @@ def release(talk: Talk, resource: str) -> int:
     with open_node() as node:
         node.context.resource(resource)
         if let_go(node.context, resource):
-            node.store.audit.append(actor(), "lane.release", resource)
+            node.store.audit.append(actor(), "partition.release", resource)
             talk.say(talk.t(f"{resource} 已恢复", f"{resource} goes on with the next run"))
         else:
             talk.say(talk.t(f"{resource} 并未停止", f"{resource} is not halted"))

@@ -47,8 +47,8 @@ def _attention(
 ) -> Iterator[dict[str, Any]]:
     """Name what goes on only when a person acts, and the command for it."""
     for one in standings:
-        for lane, why in one.halted.items():
-            yield _item(f"{one.resource}/{lane}", why, f"exchange release {one.resource}")
+        for partition, why in one.halted.items():
+            yield _item(f"{one.resource}/{partition}", why, f"exchange release {one.resource}")
         if wrong := one.deliveries.get(State.HALTED, 0):
             yield _item(
                 one.resource,
@@ -89,7 +89,7 @@ def _row(one: Standing, pulls: Mapping[str, PullRow], now: datetime) -> dict[str
         "refused": one.deliveries.get(State.REFUSED, 0),
         "halted": halted._asdict() if halted is not None else None,
         "last_pull": max(ended).isoformat(timespec="seconds") if ended else None,
-        "lanes": one.lanes,
+        "partitions": one.partitions,
         "lag": {reader: _lag(one, group, now) for reader, group in _groups(one).items()},
     }
 
@@ -106,7 +106,7 @@ def _lag(one: Standing, group: str, now: datetime) -> dict[str, Any]:
     return {
         "behind": one.behind(group),
         "seconds": max(0, int((now - since).total_seconds())) if since is not None else 0,
-        "lanes": sum(lag.behind > 0 for lag in one.lags if lag.group == group),
+        "partitions": sum(lag.behind > 0 for lag in one.lags if lag.group == group),
     }
 
 
@@ -144,7 +144,7 @@ def _lags(talk: Talk, rows: Sequence[Mapping[str, Any]]) -> None:
             groups[group],
             lag["behind"],
             talk.t(f"{lag['seconds']} 秒", f"{lag['seconds']} s"),
-            f"{lag['lanes']}/{row['lanes']}",
+            f"{lag['partitions']}/{row['partitions']}",
         )
         for row in rows
         for group, lag in row["lag"].items()
@@ -156,6 +156,6 @@ def _lags(talk: Talk, rows: Sequence[Mapping[str, Any]]) -> None:
             talk.t("环节", "reader"),
             talk.t("积压（消息）", "entries behind"),
             talk.t("最久", "oldest"),
-            talk.t("分区", "lanes"),
+            talk.t("分区", "partitions"),
         ]
         talk.table(talk.t("积压", "lag"), heads, behind)

@@ -55,13 +55,13 @@ def records_topic(resource: str) -> str:
 def publish_group(resource: str) -> str:
     """Name the consumer group that publishes the records of ``resource``: one per resource.
 
-    A group shares all sealed lanes out among its members; a member that publishes other
-    resources would be given lanes that it does not read.
+    A group shares all sealed partitions out among its members; a member that publishes other
+    resources would be given partitions that it does not read.
     """
     return f"publish.{resource}"
 
 
-Lane = tuple[str, int]
+Partition = tuple[str, int]
 """A topic and one of its partitions (分区)."""
 
 
@@ -153,17 +153,17 @@ class Consumer(Protocol):
         max_entries: int,
         max_bytes: int,
         timeout: float = 0.0,
-        skip: Collection[Lane] = (),
+        skip: Collection[Partition] = (),
     ) -> list[Entry]:
         """Return the next entries of ONE partition, oldest first; ``[]`` after ``timeout`` s.
 
         At least one entry is returned when there is one, even when it exceeds ``max_bytes``
-        (bytes of values). Lanes in ``skip`` are left alone this time. The read position moves
+        (bytes of values). Partitions in ``skip`` are left alone this time. The read position moves
         on; the committed position does not.
         """
 
-    def assigned(self) -> frozenset[Lane]:
-        """Return the lanes of its topics that this member reads now; others read the rest."""
+    def assigned(self) -> frozenset[Partition]:
+        """Return the partitions of its topics that this member reads now; others read the rest."""
 
     def rewind(self) -> None:
         """Return to the committed positions; duty of the caller after any failed transaction."""
@@ -198,7 +198,7 @@ class Log(Protocol):
     def transaction(self, owner: str) -> AbstractContextManager[Transaction]:
         """Open a transaction; it commits when the block ends and rolls back on an exception.
 
-        ``owner`` names the worker lane (one thread at a time). The first transaction of an
+        ``owner`` names the worker (one thread at a time). The first transaction of an
         owner in a process registers it; from then on every other process that used the same
         owner gets :class:`Fenced`, once, and registers anew with its next transaction. Read
         what the transaction builds on inside the block, so that a stale read is fenced.

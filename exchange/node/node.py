@@ -80,7 +80,7 @@ class Turns:
 
     def sources(self) -> set[str]:
         """Return the sources that are this worker's now."""
-        mine = {lane for _, lane in self.consumer.assigned()}
+        mine = {partition for _, partition in self.consumer.assigned()}
         return {name for name in self.names if crc32(name.encode()) % self.partitions in mine}
 
     def close(self) -> None:
@@ -191,12 +191,12 @@ class Node:
         ]
 
     def topics(self) -> list[Topic]:
-        """List the topics that the node's work needs, with the lanes that each should have."""
+        """List the topics that the node's work needs, with the partitions that each should have."""
         named = (raw_topic, sealed_topic, quarantine_topic)
         return [
             *self._common(),
             *(
-                Topic(topic(resource), self.settings.log.lanes(resource))
+                Topic(topic(resource), self.settings.log.partitions_of(resource))
                 for resource in sorted({one.resource for one in self.settings.sources.values()})
                 for topic in named
             ),
@@ -219,7 +219,7 @@ class Node:
             self.clock,
             self.entropy,
             self.failpoint,
-            partitions=self.settings.log.lanes,
+            partitions_of=self.settings.log.partitions_of,
         )
 
     @property
@@ -245,8 +245,9 @@ class Node:
                 for group, named in readers
                 for topic in self.log.topics()
                 if topic.name == named(name)
-                for lane in range(topic.partitions)
-                if self.log.position(group, topic.name, lane) < self.log.bounds(topic.name, lane)[1]
+                for partition in range(topic.partitions)
+                if self.log.position(group, topic.name, partition)
+                < self.log.bounds(topic.name, partition)[1]
             }
         )
 
@@ -406,13 +407,13 @@ class Node:
         )
 
     def backlog(self, resource: str) -> int:
-        """Count the messages that wait for the province in a resource's lanes."""
+        """Count the messages that wait for the province in a resource's partitions."""
         sealed = sealed_topic(resource)
         return sum(
-            self.log.bounds(sealed, lane)[1] - self.log.position("cascade", sealed, lane)
+            self.log.bounds(sealed, partition)[1] - self.log.position("cascade", sealed, partition)
             for topic in self.log.topics()
             if topic.name == sealed
-            for lane in range(topic.partitions)
+            for partition in range(topic.partitions)
         )
 
     # --- doors ----------------------------------------------------------------------------

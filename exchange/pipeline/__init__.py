@@ -1,13 +1,14 @@
-"""The corridor: the one package that opens doors between rooms. Read this first.
+"""The pipeline: the one package that connects the others. Read this first.
 
-Doors, each a transaction of the log, each safe to be killed before and after. Each serves
-the lanes (分区) of a resource that the log assigns to this worker; order holds within a lane::
+A stage is a transaction of the log, and may be killed before and after it. Each serves the
+partitions (分区) of a resource that the log assigns to this worker; order holds in a partition::
 
-    pulling     PullDoor     connect ──► raw                  messages + cursor
-    sealing     SealDoor     raw ──► sealed, quarantine       messages + lane + position
-    delivering  CascadeDoor  sealed ──► province ──► receipt  the store first, then both
-    showing     ViewDoor     sealed, quarantine ──► store     a view of the log
+    pull     PullStage      connect ──► raw                  messages + cursor
+    seal     SealStage      raw ──► sealed, quarantine       messages + state + position
+    deliver  DeliverStage   sealed ──► province ──► receipt  the store first, then both
+    project  ProjectStage   sealed, quarantine ──► store     a projection of the log
+    record   EvidenceStage  sealed, receipts ──► evidence    entries + position
 
-``house.House`` holds what the doors work with. Time, chance and the kill points (``at``) come in
-as arguments.
+:class:`~exchange.pipeline.context.PipelineContext` holds what the stages work with. Time, entropy
+and failpoints come in as arguments.
 """

@@ -1,4 +1,4 @@
-"""What the doors work with: catalog, log, clock and chance; topics, lanes and states of them."""
+"""What the stages work with: catalog, log, clock, entropy; topics, partitions and their states."""
 
 from __future__ import annotations
 
@@ -31,22 +31,22 @@ CHUNK_ENTRIES = 8
 """Raw messages checked at once: columns want 20,000 rows and more (D1)."""
 CHUNK_BYTES = 16 * 1024 * 1024
 FENCED_IN_A_ROW = 100
-"""How often in a row a worker may find that another was faster, or has the lane now."""
+"""How often in a row a worker may find that another was faster, or has the partition now."""
 
 
 @dataclass(frozen=True)
 class PipelineContext:
-    """What the doors work with."""
+    """What the stages work with."""
 
     catalog: Catalog
     log: Log
     clock: Callable[[], datetime]
     entropy: Callable[[int], bytes]
     failpoint: Callable[[str], None] = lambda _name: None
-    """Called before and after each door with its name; a kill test strikes there."""
+    """Called before and after each stage with its name; a kill test strikes there."""
     recent: Recent = field(default_factory=Recent)
-    partitions: Callable[[str], int] = lambda _resource: 1
-    """How many lanes a resource is meant to have; its topics may have more, never fewer."""
+    partitions_of: Callable[[str], int] = lambda _resource: 1
+    """How many partitions a resource is meant to have; its topics may have more, never fewer."""
     sleep: Callable[[float], None] = time.sleep
 
     def resource(self, name: str) -> Resource:
@@ -54,24 +54,24 @@ class PipelineContext:
         return resource_of(self.catalog, name)
 
     def ensure(self, resource: str) -> None:
-        """Create the topics of a resource, or give them more lanes."""
-        if self.partitions(resource) > 1 and self.resource(resource).unique:
+        """Create the topics of a resource, or give them more partitions."""
+        if self.partitions_of(resource) > 1 and self.resource(resource).unique:
             raise Misconfigured(
                 Text(
                     f"资源 {resource} 除主键外另有唯一性规则，只能有一个分区",
-                    f"{resource} has rules of uniqueness beside its key: it can have one lane only",
+                    f"{resource} has uniqueness rules beside its key: it can have one partition",
                 ),
                 hint=Text(
                     "各分区只按主键分流，看不到彼此的记录；请在 log.partitions 中改为 1",
-                    "lanes share records out by the key and do not see each other's;"
+                    "partitions share records out by the key and do not see each other's;"
                     " set it to 1 in log.partitions",
                 ),
             )
         names = (raw_topic(resource), sealed_topic(resource), quarantine_topic(resource))
-        self.log.ensure([Topic(name, self.partitions(resource)) for name in names])
+        self.log.ensure([Topic(name, self.partitions_of(resource)) for name in names])
 
-    def lanes(self, resource: str) -> int:
-        """Count the lanes that a resource has in the log; its topics exist.
+    def partitions(self, resource: str) -> int:
+        """Count the partitions that a resource has in the log; its topics exist.
 
         Raises Transient while a broker has not heard yet of topics that another has just made.
         """

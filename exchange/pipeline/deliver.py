@@ -1,4 +1,4 @@
-"""The door sealed → province → receipt: one batch of a lane at a time, until it is settled."""
+"""The door sealed → province → receipt: one batch of a partition at a time, until it is settled."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ _LOOK_EVERY = timedelta(seconds=5)
 
 @dataclass
 class _Way:
-    """A batch under way; ``put_back`` by a person: it lies behind the lane's position."""
+    """A batch under way; ``put_back`` by a person: it lies behind the partition's position."""
 
     entry: Entry
     put_back: bool
@@ -52,9 +52,9 @@ class _Way:
 
 @dataclass
 class DeliverStage:
-    """Delivers a resource's batches: of each lane one at a time, in order.
+    """Delivers a resource's batches: of each partition one at a time, in order.
 
-    The next one of a lane follows after a receipt or refusal; lanes do not wait for each other.
+    The next one of a partition follows after a receipt or refusal; no partition waits for another.
     A refused batch that a person puts back (:func:`retry`) lies behind the position: it is read
     again by its address, before the door goes on with the log.
     """
@@ -75,7 +75,7 @@ class DeliverStage:
         self._ways: dict[int, _Way] = {}
         self._looked: dict[int, datetime] = {}
         self._ours: set[int] = set()
-        """Lanes whose deliveries under way were begun by us, in this process."""
+        """Partitions whose deliveries under way were begun by us, in this process."""
         self._last = -1
         self._fenced = 0
         self.tries = 0
@@ -86,21 +86,23 @@ class DeliverStage:
         self._consumer.close()
 
     def step(self) -> Delivery | None:
-        """Bring the open batch of a lane one attempt further; None when there is none.
+        """Bring the open batch of a partition one attempt further; None when there is none.
 
-        The delivery that comes back is settled, waits, or is halted. Lanes take turns; one that
-        waits is returned when no other can move.
+        The delivery that comes back is settled, waits, or is halted. Partitions take turns; one
+        that waits is returned when no other can move.
         """
         self._look()
         waiting: Delivery | None = None
         tries = 0
-        for lane in sorted(self._ways, key=lambda lane: (lane <= self._last, lane)):
-            if lane not in self._ways:  # dropped meanwhile, with another
+        for partition in sorted(
+            self._ways, key=lambda partition: (partition <= self._last, partition)
+        ):
+            if partition not in self._ways:  # dropped meanwhile, with another
                 continue
-            self._last = lane
+            self._last = partition
             try:
-                delivery = self._turn(lane)
-            except Fenced:  # another worker has the lane, or we have it anew
+                delivery = self._turn(partition)
+            except Fenced:  # another worker has the partition, or we have it anew
                 self._fenced += 1
                 if self._fenced > FENCED_IN_A_ROW:
                     raise
@@ -113,47 +115,47 @@ class DeliverStage:
         self.tries = tries
         return waiting
 
-    def _turn(self, lane: int) -> Delivery:
-        way = self._ways[lane]
+    def _turn(self, partition: int) -> Delivery:
+        way = self._ways[partition]
         try:
-            delivery = self._advance(lane, way)
+            delivery = self._advance(partition, way)
             if delivery.settled:
-                self._settle(delivery, lane, way)
-                del self._ways[lane]
+                self._settle(delivery, partition, way)
+                del self._ways[partition]
         except BaseException as error:
             if not isinstance(error, Stale):  # it was ours, and its lease need not be waited for
-                self._ours.discard(lane)
-            self._drop(lane)
+                self._ours.discard(partition)
+            self._drop(partition)
             raise
         self.tries = way.tries
         return delivery
 
-    def _advance(self, lane: int, way: _Way) -> Delivery:
+    def _advance(self, partition: int, way: _Way) -> Delivery:
         name = self.resource.name
-        if self.context.log.claim(cascade_owner(name, lane)):
-            self._ours.discard(lane)
+        if self.context.log.claim(cascade_owner(name, partition)):
+            self._ours.discard(partition)
         row = self.store.deliveries.get(name, way.entry.key)
         if row is None:
             self.store.deliveries.add([pending(name, way.entry)])
             row = self.store.deliveries.get(name, way.entry.key)
             assert row is not None  # noqa: S101 - added one line above
-        return self._attempt(row, lane, way)
+        return self._attempt(row, partition, way)
 
     def _look(self) -> None:
-        """Take up the next batch of every lane of ours that has none under way."""
-        mine = {lane for _, lane in self._consumer.assigned()}
-        for lane in self._ways.keys() - mine:  # another worker has the lane now
-            self._drop(lane)
+        """Take up the next batch of every partition of ours that has none under way."""
+        mine = {partition for _, partition in self._consumer.assigned()}
+        for partition in self._ways.keys() - mine:  # another worker has the partition now
+            self._drop(partition)
         now = self.context.clock()
-        for lane in mine - self._ways.keys():
+        for partition in mine - self._ways.keys():
             # Now and then for a batch that was put back, …
-            looked = self._looked.get(lane)
+            looked = self._looked.get(partition)
             if looked is None or abs(now - looked) >= _LOOK_EVERY:
-                self._looked[lane] = now
-                if (entry := self._behind(lane)) is not None:
-                    self._ways[lane] = _Way(entry, put_back=True)
+                self._looked[partition] = now
+                if (entry := self._behind(partition)) is not None:
+                    self._ways[partition] = _Way(entry, put_back=True)
         while len(self._ways) < len(mine):  # … else for the next one.
-            busy = {(self._topic, lane) for lane in self._ways}
+            busy = {(self._topic, partition) for partition in self._ways}
             entries = self._consumer.poll(max_entries=1, max_bytes=1, skip=busy)
             if not entries:
                 return
@@ -168,41 +170,41 @@ class DeliverStage:
             tx.append(unreadable(self.resource.name, entry, self.context))
             tx.commit(self._consumer, entry.topic, entry.partition, entry.offset + 1)
 
-    def _drop(self, lane: int) -> None:
-        """Forget a lane's batch under way: it is read again by whoever has the lane."""
-        self._ways.pop(lane, None)
-        self._looked.pop(lane, None)
+    def _drop(self, partition: int) -> None:
+        """Forget a partition's batch under way: it is read again by whoever has the partition."""
+        self._ways.pop(partition, None)
+        self._looked.pop(partition, None)
         for other in [other for other, way in self._ways.items() if not way.put_back]:
             del self._ways[other]
         self._consumer.rewind()
 
-    def _behind(self, lane: int) -> Entry | None:
+    def _behind(self, partition: int) -> Entry | None:
         """Find the oldest batch that was put back, and note in the log that it is under way.
 
         The note stands in for the position, which has moved past: with it the receipt reaches
         the log even when we are killed as soon as the store has it.
         """
         log, name = self.context.log, self.resource.name
-        key = again_key(name, lane)
+        key = again_key(name, partition)
         offset = self.context.state(key).get("offset")
         if offset is None:
             # The position first: another worker may settle the batch while we look, and what is
             # open after the position had moved past it was put back.
-            position = log.position("cascade", self._topic, lane)
-            row = self.store.deliveries.first(name, lane, _OPEN)
+            position = log.position("cascade", self._topic, partition)
+            row = self.store.deliveries.first(name, partition, _OPEN)
             if row is None or row.offset >= position:
                 return None
             offset = row.offset
-            with log.transaction(cascade_owner(name, lane)) as tx:
+            with log.transaction(cascade_owner(name, partition)) as tx:
                 tx.append(state_message(key, {"offset": offset}))
-        return log.read(self._topic, lane, offset, max_entries=1)[0]
+        return log.read(self._topic, partition, offset, max_entries=1)[0]
 
-    def _attempt(self, row: DeliveryRow, lane: int, way: _Way) -> Delivery:
+    def _attempt(self, row: DeliveryRow, partition: int, way: _Way) -> Delivery:
         """Feed the machine until it waits for time or for a person."""
         context, delivery, entry = self.context, delivery_of(row), way.entry
         batch = Batch(row.resource, row.batch_no, self.resource.department.code, entry.value)
         receipt = b""
-        event = self._wake(delivery, lane)
+        event = self._wake(delivery, partition)
         while event is not None:
             jitter = context.entropy(1)[0] / 256
             delivery, actions = decide(delivery, event, context.clock(), self.policy, jitter=jitter)
@@ -213,7 +215,7 @@ class DeliverStage:
                 event = self._checked(receipt, entry)
                 continue
             if delivery.state is State.HALTED:
-                self._keep_wrong(delivery, lane, receipt)
+                self._keep_wrong(delivery, partition, receipt)
             done = delivery.state is State.RECEIPTED
             context.failpoint("receipt:before" if done else "delivery:before")
             row = self.store.deliveries.save(
@@ -228,14 +230,14 @@ class DeliverStage:
                 context.failpoint("send:after")
         return delivery
 
-    def _wake(self, delivery: Delivery, lane: int) -> Event | None:
+    def _wake(self, delivery: Delivery, partition: int) -> Event | None:
         """Choose what to begin with; None when it is not ours to begin now.
 
-        What is under way in a lane that we have claimed anew was begun by a worker that is gone
-        or fenced: it need not be waited for. The province answers a repeat with the same receipt.
+        What is under way in a partition that we have claimed anew was begun by a worker that is
+        gone or fenced: do not wait for it. The province answers a repeat with the same receipt.
         """
-        now, fresh = self.context.clock(), lane not in self._ours
-        self._ours.add(lane)
+        now, fresh = self.context.clock(), partition not in self._ours
+        self._ours.add(partition)
         match delivery.state:
             case State.PENDING | State.WAITING if is_due(delivery, now, self.policy):
                 return Due(self.owner)
@@ -252,45 +254,45 @@ class DeliverStage:
             return ReceiptRight(str(verification.facts["receipt_no"]))
         return ReceiptWrong(tuple(check.name for check in verification.failed))
 
-    def _keep_wrong(self, delivery: Delivery, lane: int, receipt: bytes) -> None:
+    def _keep_wrong(self, delivery: Delivery, partition: int, receipt: bytes) -> None:
         """Keep a receipt that does not verify: it is evidence for the person who decides.
 
         Kept before the store knows, so that a halt always has its evidence; cut to a message.
         """
-        with self.context.log.transaction(cascade_owner(delivery.resource, lane)) as tx:
+        with self.context.log.transaction(cascade_owner(delivery.resource, partition)) as tx:
             key = f"{delivery.resource}/{delivery.batch_no}"
             value = receipt[:MAX_VALUE_BYTES]
             tx.append(Message(RECEIPTS, value, key, headers={"kind": "wrong"}))
 
-    def _settle(self, delivery: Delivery, lane: int, way: _Way) -> None:
+    def _settle(self, delivery: Delivery, partition: int, way: _Way) -> None:
         """Write the receipt to the log and move on, in one transaction."""
         context, name, entry = self.context, self.resource.name, way.entry
         receipt = self.store.receipts.get(delivery.resource, delivery.batch_no)
         context.failpoint("settle:before")
         if way.put_back:
-            self._looked.pop(lane, None)  # There may be more of them.
-        with context.log.transaction(cascade_owner(name, lane)) as tx:
-            if way.put_back and not context.state(again_key(name, lane)):
+            self._looked.pop(partition, None)  # There may be more of them.
+        with context.log.transaction(cascade_owner(name, partition)) as tx:
+            if way.put_back and not context.state(again_key(name, partition)):
                 return  # Another worker has settled it.
             if delivery.state is State.RECEIPTED and receipt is not None:
                 key = f"{delivery.resource}/{delivery.batch_no}"
-                headers = {"kind": "receipt", "lane": str(lane)}
+                headers = {"kind": "receipt", "lane": str(partition)}
                 tx.append(Message(RECEIPTS, receipt.content, key, headers=headers))
             if way.put_back:
-                tx.append(state_message(again_key(name, lane), {}))
+                tx.append(state_message(again_key(name, partition), {}))
             else:
                 tx.commit(self._consumer, entry.topic, entry.partition, entry.offset + 1)
         context.failpoint("settle:after")
 
 
-def cascade_owner(resource: str, lane: int) -> str:
-    """Name who writes a lane's receipts."""
-    return f"cascade/{resource}/{lane}"
+def cascade_owner(resource: str, partition: int) -> str:
+    """Name who writes a partition's receipts."""
+    return f"cascade/{resource}/{partition}"
 
 
-def again_key(resource: str, lane: int) -> str:
+def again_key(resource: str, partition: int) -> str:
     """Name the note of a batch that was put back and is under way, on the compacted topic."""
-    return f"again/{resource}/{lane}"
+    return f"again/{resource}/{partition}"
 
 
 def retry(store: Store, row: DeliveryRow, clock: Callable[[], datetime]) -> DeliveryRow:

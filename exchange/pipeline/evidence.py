@@ -254,7 +254,7 @@ def _receipt(key: str, content: bytes, headers: Mapping[str, str]) -> Entry | No
     return Entry(
         type="receipt",
         resource=resource,
-        lane=int(headers.get("lane", "0")),  # before there were lanes, all were the first
+        lane=int(headers.get("lane", "0")),  # of the former version: one partition only
         batch_no=batch_no,
         digest=f"sm3:{SM2_SM3.digest(content).hex()}",
     )

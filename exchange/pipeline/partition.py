@@ -1,8 +1,8 @@
-"""The state of a lane: a partition of a resource, whose statements form a chain.
+"""The state of a partition of a resource; the statements of a partition form a chain.
 
-It is the newest message under :func:`lane_key` on the compacted topic, read and replaced inside
-the transaction that seals: numbers and chain can neither be lost nor given out twice. Lanes of
-one resource take their batch numbers in blocks from :class:`Numbers`, which all of them share.
+It is the newest message under :func:`partition_key` on the compacted topic, read and replaced
+inside the transaction that seals: numbers and chain can neither be lost nor given out twice.
+Partitions of one resource take their batch numbers in blocks from one :class:`Numbers`.
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ from exchange.validate.limits import Tally
 
 _LAST_NUMBER = 99_999
 BLOCK = 64
-"""Batch numbers that a lane takes at once."""
+"""Batch numbers that a partition takes at once."""
 
 
-def lane_key(resource: str, lane: int) -> str:
-    """Name the state of a lane on the compacted topic."""
-    return f"lane/{resource}/{lane}"
+def partition_key(resource: str, partition: int) -> str:
+    """Name the state of a partition on the compacted topic."""
+    return f"lane/{resource}/{partition}"
 
 
 def numbers_key(resource: str) -> str:
@@ -31,16 +31,16 @@ def numbers_key(resource: str) -> str:
 
 @dataclass
 class Numbers:
-    """Which batch numbers (批次号) of a resource's day are given out, and to which lane."""
+    """Which batch numbers (批次号) of a resource's day are given out, and to which partition."""
 
     day: str = ""
     """Local date, YYYYMMDD; never goes back, whatever the clock does."""
     last: int = 0
     blocks: dict[str, tuple[int, int]] = field(default_factory=dict)
-    """The block that each lane took last: first and last number."""
+    """The block that each partition took last: first and last number."""
 
-    def block(self, lane: int, state: Lane, today: str) -> None:
-        """Give a lane its next block; the same one again when nothing of it was used.
+    def block(self, partition: int, state: PartitionState, today: str) -> None:
+        """Give a partition its next block; the same one again when nothing of it was used.
 
         Raises Transient when the day has no numbers left.
         """
@@ -48,7 +48,7 @@ class Numbers:
         if day != self.day:
             self.day, self.last, self.blocks = day, 0, {}
         number = state.number if state.day == day else 0
-        first, last = self.blocks.get(str(lane), (0, 0))
+        first, last = self.blocks.get(str(partition), (0, 0))
         if last <= number:
             first, last = self.last + 1, min(self.last + BLOCK, _LAST_NUMBER)
             if first > last:
@@ -58,19 +58,19 @@ class Numbers:
                         "明天自动继续，数据留在日志中", "it goes on tomorrow; the log keeps all"
                     ),
                 )
-            self.last, self.blocks[str(lane)] = last, (first, last)
+            self.last, self.blocks[str(partition)] = last, (first, last)
         state.day, state.number, state.upto = day, max(number, first - 1), last
 
 
 @dataclass
-class Lane:
-    """What a lane goes on from."""
+class PartitionState:
+    """What a partition goes on from."""
 
     day: str = ""
     """Local date of the last batch number, YYYYMMDD; never goes back, whatever the clock does."""
     number: int = 0
     upto: int = 0
-    """Last number of the block that this lane has taken."""
+    """Last number of the block that this partition has taken."""
     statement: str = ""
     """Hash of the last statement."""
     pull: str = ""
@@ -87,7 +87,7 @@ class Lane:
             self.pull, self.accepted, self.rejected, self.recent = pull, 0, 0, []
 
     def has_number(self, today: str) -> bool:
-        """Tell whether the lane's block has a number for a batch of ``today``."""
+        """Tell whether the partition's block has a number for a batch of ``today``."""
         return self.day >= today and self.number < self.upto
 
     def next_number(self) -> str:
@@ -96,7 +96,7 @@ class Lane:
         return f"{self.day}{self.number:05d}"
 
     def judge(self, limits: Limits, accepted: int, rejected: int) -> Text | None:
-        """Count a chunk against the limits; halts the lane when the source has gone bad."""
+        """Count a chunk against the limits; halts the partition when the source has gone bad."""
         tally = Tally(limits, recent=self.recent, rejected=self.rejected - rejected)
         tally.add(accepted, rejected)
         self.recent = tally.recent

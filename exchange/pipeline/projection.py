@@ -55,7 +55,6 @@ def pending(resource: str, entry: Entry) -> DeliveryRow:
     return DeliveryRow(
         resource=resource,
         batch_no=entry.key,
-        lane=entry.partition,
         topic=entry.topic,
         partition=entry.partition,
         offset=entry.offset,

@@ -1,4 +1,4 @@
-"""The door connect → raw: what a source brings, cut into messages for the lanes of a resource."""
+"""The stage connect → raw: rows of a source become messages for the partitions of a resource."""
 
 from __future__ import annotations
 
@@ -100,10 +100,10 @@ class PullStage:
         }
 
     def _widen(self, state: dict[str, Any]) -> dict[str, Any]:
-        """Give the state a place for each lane: messages of this pull, and where it began."""
-        raw, lanes = raw_topic(self.resource), self.context.lanes(self.resource)
-        new = range(len(state["since"]), lanes)
-        ends = [self.context.log.bounds(raw, lane)[1] for lane in new]
+        """Give the state a place for each partition: messages of this pull, and where it began."""
+        raw, partitions = raw_topic(self.resource), self.context.partitions(self.resource)
+        new = range(len(state["since"]), partitions)
+        ends = [self.context.log.bounds(raw, partition)[1] for partition in new]
         return state | {
             "since": state["since"] + ends,
             "messages": state["messages"] + [0] * len(new),
@@ -145,12 +145,12 @@ def raw_messages(
     headers: Mapping[str, str],
     state: Mapping[str, list[int]],
 ) -> Iterator[Message]:
-    """Cut what a pull brought into raw messages, each for its lane.
+    """Cut what a pull brought into raw messages, each for its partition.
 
-    ``state`` counts by lane: ``messages`` of the pull so far, which goes up here, and the offset
-    ``since`` which they stand.
+    ``state`` counts by partition: ``messages`` of the pull so far, which goes up here, and the
+    offset ``since`` which they stand.
     """
-    for lane, some in spread(frame, resource, len(state["since"])):
+    for partition, some in spread(frame, resource, len(state["since"])):
         for start, rows, value in encode_slices(some):
             part = some[start : start + rows]
             data = fitting(part, value)
@@ -162,12 +162,12 @@ def raw_messages(
                 headers={
                     **headers,
                     "rows": str(rows),
-                    "since": str(state["since"][lane]),
-                    "index": str(state["messages"][lane]),
+                    "since": str(state["since"][partition]),
+                    "index": str(state["messages"][partition]),
                 },
-                partition=lane,
+                partition=partition,
             )
-            state["messages"][lane] += 1
+            state["messages"][partition] += 1
 
 
 def pull_of(entry: Entry) -> str | None:
@@ -176,16 +176,16 @@ def pull_of(entry: Entry) -> str | None:
 
 
 def spread(
-    frame: pl.DataFrame, resource: Resource, lanes: int
+    frame: pl.DataFrame, resource: Resource, partitions: int
 ) -> Iterator[tuple[int, pl.DataFrame]]:
-    """Share the rows of a source out over the lanes of a resource, in their order.
+    """Share the rows of a source out over the partitions of a resource, in their order.
 
-    The same key always comes to the same lane: so its changes keep their order, and a key that
-    comes twice in a pull is seen. Rows whose key cannot be told go to the first lane. The share
-    is the CRC-32 of the key's text, which no version of any library changes.
+    The same key always comes to the same partition: so its changes keep their order, and a key
+    that comes twice in a pull is seen. Rows whose key is unclear go to the first partition. The
+    share is the CRC-32 of the key's text, which no version of any library changes.
     """
     found = source_columns(resource, frame.columns)
-    if lanes == 1 or not found.keys() >= set(resource.key):
+    if partitions == 1 or not found.keys() >= set(resource.key):
         yield 0, frame
         return
     key = [found[name] for name in resource.key]
@@ -196,9 +196,11 @@ def spread(
             ignore_nulls=True,
         )
     ).to_series()
-    share = pl.Series([crc32(text.encode()) % lanes for text in texts.to_list()], dtype=pl.Int32)
-    for lane in share.unique().sort().to_list():
-        yield lane, frame.filter(share == lane)
+    share = pl.Series(
+        [crc32(text.encode()) % partitions for text in texts.to_list()], dtype=pl.Int32
+    )
+    for partition in share.unique().sort().to_list():
+        yield partition, frame.filter(share == partition)
 
 
 def fitting(part: pl.DataFrame, data: bytes) -> bytes:

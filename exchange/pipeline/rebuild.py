@@ -29,18 +29,20 @@ def catch_up(context: PipelineContext, store: Store, resource: str) -> bool:
     """
     context.ensure(resource)
     topics = (quarantine_topic(resource), sealed_topic(resource))
-    lanes = [(topic, lane) for topic in topics for lane in range(context.lanes(resource))]
-    if all(_knows(context.log, store, resource, *lane) for lane in lanes):
+    partitions = [
+        (topic, partition) for topic in topics for partition in range(context.partitions(resource))
+    ]
+    if all(_knows(context.log, store, resource, *partition) for partition in partitions):
         return False
     receipts = {
         entry.key: entry.value
         for entry in _entries(context.log, RECEIPTS, 0, context.log.bounds(RECEIPTS, 0)[1])
         if entry.headers.get("kind") == "receipt" and entry.key.startswith(f"{resource}/")
     }
-    for topic, lane in lanes:
-        settled = context.log.position("cascade", sealed_topic(resource), lane)
-        shown = context.log.position("store", topic, lane)
-        for entry in _entries(context.log, topic, lane, shown):
+    for topic, partition in partitions:
+        settled = context.log.position("cascade", sealed_topic(resource), partition)
+        shown = context.log.position("store", topic, partition)
+        for entry in _entries(context.log, topic, partition, shown):
             if topic == sealed_topic(resource) and is_batch(entry) and entry.offset < settled:
                 _settle(store, pending(resource, entry), receipts.get(f"{resource}/{entry.key}"))
             else:
@@ -48,17 +50,17 @@ def catch_up(context: PipelineContext, store: Store, resource: str) -> bool:
     return True
 
 
-def _knows(log: Log, store: Store, resource: str, topic: str, lane: int) -> bool:
-    """Tell whether the store holds the last message of a lane that was shown to it."""
-    shown = log.position("store", topic, lane)
-    if shown == log.bounds(topic, lane)[0]:
+def _knows(log: Log, store: Store, resource: str, topic: str, partition: int) -> bool:
+    """Tell whether the store holds the last message of a partition that was shown to it."""
+    shown = log.position("store", topic, partition)
+    if shown == log.bounds(topic, partition)[0]:
         return True
-    (entry,) = log.read(topic, lane, shown - 1, max_entries=1)
+    (entry,) = log.read(topic, partition, shown - 1, max_entries=1)
     if topic == sealed_topic(resource):
         return not is_batch(entry) or store.deliveries.get(resource, entry.key) is not None
     if is_notes(entry):
         return bool(store.pulls.notes(entry.headers["pull"], limit=1))
-    return store.quarantine.get(topic, lane, entry.offset) is not None
+    return store.quarantine.get(topic, partition, entry.offset) is not None
 
 
 def _settle(store: Store, row: DeliveryRow, content: bytes | None) -> None:
@@ -77,8 +79,8 @@ def _settle(store: Store, row: DeliveryRow, content: bytes | None) -> None:
         store.deliveries.save(replace(moved, owner="", due=None))
 
 
-def _entries(log: Log, topic: str, lane: int, end: int) -> Iterator[Entry]:
-    offset = log.bounds(topic, lane)[0]
-    while page := log.read(topic, lane, offset, max_entries=_PAGE) if offset < end else []:
+def _entries(log: Log, topic: str, partition: int, end: int) -> Iterator[Entry]:
+    offset = log.bounds(topic, partition)[0]
+    while page := log.read(topic, partition, offset, max_entries=_PAGE) if offset < end else []:
         yield from (entry for entry in page if entry.offset < end)
         offset = page[-1].offset + 1

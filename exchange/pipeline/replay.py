@@ -68,8 +68,8 @@ def replay(
     context.ensure(resource.name)
     moment = context.clock().strftime("%Y%m%dT%H%M%S")
     done = Replayed(f"replay-{moment}-{context.entropy(4).hex()}")
-    lanes = range(context.lanes(resource.name))
-    ends = [context.log.bounds(raw_topic(resource.name), lane)[1] for lane in lanes]
+    partitions = range(context.partitions(resource.name))
+    ends = [context.log.bounds(raw_topic(resource.name), partition)[1] for partition in partitions]
     counts = {"since": ends, "messages": [0] * len(ends)}
     work = _Work(context, store, resource, by, counts, done)
     if corrections is None:
@@ -124,7 +124,7 @@ class _Work:
     resource: Resource
     by: str
     counts: Mapping[str, list[int]]
-    """By lane: where the raw topic ended when it began, and messages written since."""
+    """By partition: where the raw topic ended when it began, and messages written since."""
     done: Replayed
 
     def named(self, corrections: Corrections) -> Iterator[tuple[Place, dict[int, str]]]:

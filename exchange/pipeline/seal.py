@@ -28,7 +28,7 @@ from exchange.pipeline.context import (
     unreadable,
 )
 from exchange.pipeline.numbers import take_numbers
-from exchange.pipeline.partition import Lane, lane_key
+from exchange.pipeline.partition import PartitionState, partition_key
 from exchange.pipeline.pull import fitting, pull_of
 from exchange.seal.batch.avro import parse_schema
 from exchange.seal.batch.build import BatchFacts, Packed, build, pack
@@ -60,9 +60,9 @@ class Sealed:
 
 @dataclass
 class _Work:
-    """What the seal door knows of a lane between two steps; guarded by its claim."""
+    """What the seal door knows of a partition between two steps; guarded by its claim."""
 
-    lane: Lane
+    state: PartitionState
     pull: str = ""
     seen: Seen = field(default_factory=Seen)
     """The keys that ``pull`` has brought so far."""
@@ -70,7 +70,7 @@ class _Work:
 
 @dataclass
 class SealStage:
-    """Checks and seals the lanes of a resource; the statements of a lane form a chain.
+    """Checks and seals the partitions of a resource; the statements of a partition form a chain.
 
     ``sealer`` is asked once a step: keys are changed, and seals suspended, while the door is
     open. ``ignored``: columns of the source that the catalog does not name; ``coarsened``: how many
@@ -100,9 +100,9 @@ class SealStage:
         self._consumer.close()
 
     def step(self) -> Sealed | None:
-        """Take the next raw messages of a lane through; None when there are none.
+        """Take the next raw messages of a partition through; None when there are none.
 
-        A lane that is halted stays so until a person releases it: it is not read then.
+        A partition that is halted stays so until a person releases it: it is not read then.
         """
         if self._held:
             self.sealer()  # while it must not seal, nothing is read for nothing
@@ -111,14 +111,14 @@ class SealStage:
         entries = self._consumer.poll(
             max_entries=CHUNK_ENTRIES,
             max_bytes=CHUNK_BYTES,
-            skip={(self._topic, lane) for lane in halted},
+            skip={(self._topic, partition) for partition in halted},
         )
         if not entries:
             return Sealed(halted=next(iter(halted.values()))) if halted else None
         try:
             done = self._take(entries)
         except Fenced:
-            # Another worker has the lane now: what it has sealed is not ours to seal.
+            # Another worker has the partition now: what it has sealed is not ours to seal.
             self._drop(entries[0].partition)
             self._fenced += 1
             if self._fenced > FENCED_IN_A_ROW:
@@ -131,38 +131,38 @@ class SealStage:
         return done
 
     def _halted(self) -> dict[int, Text]:
-        """Tell which lanes of ours wait for a person, and why; a person may have released one."""
-        mine = {lane for _, lane in self._consumer.assigned()}
+        """Return our partitions that wait for a person, and why; somebody may have released one."""
+        mine = {partition for _, partition in self._consumer.assigned()}
         for lost in self._works.keys() - mine:
             del self._works[lost]
         for number in mine:
-            if number not in self._works or self._works[number].lane.halted:
-                state = self.context.state(lane_key(self.resource.name, number))
-                self._works[number] = _Work(Lane(**state))
+            if number not in self._works or self._works[number].state.halted:
+                state = self.context.state(partition_key(self.resource.name, number))
+                self._works[number] = _Work(PartitionState(**state))
         return {
-            number: Text(**work.lane.halted)
+            number: Text(**work.state.halted)
             for number, work in self._works.items()
-            if work.lane.halted
+            if work.state.halted
         }
 
-    def _drop(self, lane: int) -> None:
+    def _drop(self, partition: int) -> None:
         """Forget what was read and known: it is read again."""
         self._consumer.rewind()
-        self._works.pop(lane, None)
+        self._works.pop(partition, None)
 
-    def _work(self, lane: int) -> _Work:
-        """Return what we know of a lane; read it when somebody else may have written it."""
+    def _work(self, partition: int) -> _Work:
+        """Return what we know of a partition; read it when somebody else may have written it."""
         name = self.resource.name
-        if self.context.log.claim(seal_owner(name, lane)) or lane not in self._works:
-            state = self.context.state(lane_key(name, lane))
-            self._works[lane] = _Work(Lane(**state))
-        return self._works[lane]
+        if self.context.log.claim(seal_owner(name, partition)) or partition not in self._works:
+            state = self.context.state(partition_key(name, partition))
+            self._works[partition] = _Work(PartitionState(**state))
+        return self._works[partition]
 
     def _take(self, entries: Sequence[Entry]) -> Sealed:
         context, number, taken = self.context, entries[0].partition, 0
         context.failpoint("seal:before")
         work = self._work(number)
-        if work.lane.halted:
+        if work.state.halted:
             self._consumer.rewind()
             return Sealed()
         self._held = True
@@ -183,7 +183,7 @@ class SealStage:
             last = entries[taken - 1]
             for message in messages:
                 tx.append(message)
-            tx.append(state_message(lane_key(self.resource.name, number), asdict(work.lane)))
+            tx.append(state_message(partition_key(self.resource.name, number), asdict(work.state)))
             tx.commit(self._consumer, last.topic, last.partition, last.offset + 1)
         if taken < len(entries):
             self._consumer.rewind()
@@ -217,8 +217,8 @@ class SealStage:
         messages: list[Message],
         done: Sealed,
     ) -> Sealed:
-        now, lane = self.context.clock(), work.lane
-        lane.begin(pull)
+        now, state = self.context.clock(), work.state
+        state.begin(pull)
         frame = pl.concat([frame for _, frame in pairs], rechunk=True)
         known = self._known(work, pull, pairs[0][0])
         checked = self._validator.check(frame, today=self._today(), seen=known)
@@ -236,15 +236,15 @@ class SealStage:
             refused = span(checked.rejected_rows, start, end)
             if refused[1] > refused[0]:
                 bad = checked.rejected[refused[0] : refused[1]]
-                lane.rejected += bad.height
+                state.rejected += bad.height
                 messages += self._refused(bad, entry, now)
             good = span(checked.accepted_rows, start, end)
             for packed in pack(encoded.slice(*good)) if good[1] > good[0] else ():
-                lane.accepted += packed.records.rows
-                messages.append(self._batch(packed, entry, lane, now))
+                state.accepted += packed.records.rows
+                messages.append(self._batch(packed, entry, state, now))
                 batches += 1
             start = end
-        halted = lane.judge(
+        halted = state.judge(
             self.resource.limits, len(checked.accepted_rows), len(checked.rejected_rows)
         )
         return Sealed(
@@ -254,29 +254,29 @@ class SealStage:
             halted or done.halted,
         )
 
-    def _batch(self, packed: Packed, entry: Entry, lane: Lane, now: datetime) -> Message:
+    def _batch(self, packed: Packed, entry: Entry, state: PartitionState, now: datetime) -> Message:
         context, resource = self.context, self.resource
         today = f"{now.astimezone(LOCAL):%Y%m%d}"
-        if not lane.has_number(today):
-            take_numbers(context, resource.name, entry.partition, lane, today)
+        if not state.has_number(today):
+            take_numbers(context, resource.name, entry.partition, state, today)
         facts = BatchFacts(
             department=resource.department.code,
             resource=resource.name,
             resource_code=resource.code,
             catalog_version=context.catalog.version,
             catalog_digest=context.catalog.digest,
-            batch_no=lane.next_number(),
+            batch_no=state.next_number(),
             lane=entry.partition,
-            previous=lane.statement,
+            previous=state.statement,
             pulled_at=datetime.fromisoformat(entry.headers["at"]),
             sealed_at=now,
             source=entry.headers["source"],
             pull=entry.headers["pull"],
-            accepted=lane.accepted,
-            rejected=lane.rejected,
+            accepted=state.accepted,
+            rejected=state.rejected,
         )
         batch = build(packed, facts, sealer=self._sealer, seed=context.entropy(16))
-        lane.statement = batch.digest
+        state.statement = batch.digest
         return Message(
             sealed_topic(resource.name),
             batch.data,
@@ -334,22 +334,22 @@ class SealStage:
         return seen
 
 
-def seal_owner(resource: str, lane: int) -> str:
-    """Name who writes a lane's sealed batches and state."""
-    return f"seal/{resource}/{lane}"
+def seal_owner(resource: str, partition: int) -> str:
+    """Name who writes a partition's sealed batches and state."""
+    return f"seal/{resource}/{partition}"
 
 
 def release(context: PipelineContext, resource: str) -> bool:
-    """Let halted lanes go on with what they have; their present pull is not judged again."""
+    """Let halted partitions go on with what they have; their present pull is not judged again."""
     released = False
-    for lane in range(context.lanes(resource)):
-        if not context.state(lane_key(resource, lane)).get("halted"):
+    for partition in range(context.partitions(resource)):
+        if not context.state(partition_key(resource, partition)).get("halted"):
             continue
-        with context.log.transaction(seal_owner(resource, lane)) as tx:
-            state = context.state(lane_key(resource, lane))
+        with context.log.transaction(seal_owner(resource, partition)) as tx:
+            state = context.state(partition_key(resource, partition))
             if state.get("halted"):
                 changed = state | {"halted": None, "waived": state["pull"], "recent": []}
-                tx.append(state_message(lane_key(resource, lane), changed))
+                tx.append(state_message(partition_key(resource, partition), changed))
                 released = True
     return released
 

@@ -13,7 +13,7 @@ from exchange.run.runner import Outcome
 
 _IDLE_SECONDS = 0.5
 _MOMENT_SECONDS = 0.2
-"""A pause after a step that published nothing: lanes are moving between workers."""
+"""A pause after a step that published nothing: partitions are moving between workers."""
 _AGAIN_SECONDS = 5.0
 """How long a resource is left alone whose log or registry is away."""
 _REST_SECONDS = 60.0

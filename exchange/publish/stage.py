@@ -1,7 +1,7 @@
 """The door sealed → records: one more way out of the log, beside the province's.
 
 Exactly once: the messages and the group's position are one transaction of the log.
-A lane (分区) is published in its order, and every record of one key comes through one lane to
+A partition (分区) is published in its order, and every record of a key goes from one partition to
 one partition: so the newest message of a key is its newest state.
 """
 
@@ -17,8 +17,8 @@ from exchange.errors import ExchangeError, Integrity, Misconfigured, Rejected
 from exchange.log import (
     Entry,
     Fenced,
-    Lane,
     Log,
+    Partition,
     Topic,
     Transaction,
     publish_group,
@@ -78,7 +78,7 @@ class RecordsLog(Log, Protocol):
 
 @dataclass
 class PublishStage:
-    """Publishes the lanes of a resource that this worker reads.
+    """Publishes the partitions of a resource that this worker reads.
 
     ``foreign`` counts messages of others in the sealed topic; they are passed over, and the door
     to the province keeps them in quarantine.
@@ -93,22 +93,22 @@ class PublishStage:
         self._log = cast("RecordsLog", self.context.log)
         self._topic = records_topic(self.resource.name)
         self.context.ensure(self.resource.name)
-        self._log.ensure([Topic(self._topic, self.context.lanes(self.resource.name))])
+        self._log.ensure([Topic(self._topic, self.context.partitions(self.resource.name))])
         self._consumer = self._log.consumer(
             publish_group(self.resource.name), [sealed_topic(self.resource.name)]
         )
         self.foreign = 0
         self._fenced = 0
-        self._stuck: set[Lane] = set()
+        self._stuck: set[Partition] = set()
 
     def close(self) -> None:
         """Leave the consumer group."""
         self._consumer.close()
 
     def step(self) -> int | None:
-        """Publish the next batches of a lane; return how many records, None without a batch.
+        """Publish the next batches of a partition; return how many records, None without a batch.
 
-        After 0 there may be more in a moment: lanes are moving between workers. A lane that
+        After 0 there may be more in a moment: partitions move between workers. A partition that
         cannot go on raises why, once: then the others go on without it, until :meth:`retry`.
         """
         entries = self._consumer.poll(max_entries=_ENTRIES, max_bytes=_BYTES, skip=self._stuck)
@@ -117,7 +117,7 @@ class PublishStage:
         try:
             count = self._take(entries)
         except Fenced:
-            # Another worker has the lane now, and publishes what we read.
+            # Another worker has the partition now, and publishes what we read.
             self._consumer.rewind()
             self._fenced += 1
             if self._fenced > FENCED_IN_A_ROW:
@@ -132,7 +132,7 @@ class PublishStage:
         return count
 
     def retry(self) -> None:
-        """Try the lanes again that could not go on."""
+        """Try the partitions again that could not go on."""
         self._stuck.clear()
 
     def _take(self, entries: Sequence[Entry]) -> int:
@@ -201,6 +201,6 @@ def _foreign(entry: Entry, why: Text) -> Integrity:
         Text(f"{where} 不是本资源的封签批次：{why.zh}", f"{where} is no batch of ours: {why.en}"),
         hint=Text(
             "该分区停止发布，其他资源不受影响；请查明是谁写入了该主题",
-            "this lane is published no further, others go on; find out who wrote to the topic",
+            "this partition is published no further, others go on; find out who wrote to the topic",
         ),
     )

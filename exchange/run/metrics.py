@@ -34,7 +34,7 @@ from exchange.text import Text
 SURVEY_SECONDS = 10.0
 """Pause between two surveys; longer where a survey takes long, see ``_SURVEY_SHARE``."""
 _SURVEY_SHARE = 0.05
-"""Share of the time that surveys may take: many lanes on a cluster are many questions."""
+"""Share of the time that surveys may take: many partitions on a cluster are many questions."""
 FRESH_SECONDS = 300.0
 """A worker whose last good survey is older is not ready."""
 _REQUEST_SECONDS = 5.0
@@ -60,7 +60,7 @@ COUNTED = {
     "receipts": "exchange_receipts",
 }
 """What the runner says, and the counter that it moves."""
-_LANE = ("group", "topic", "partition")
+_PARTITION = ("group", "topic", "partition")
 FAMILIES = {
     "exchange_build": Family(
         GaugeMetricFamily, "always 1; what runs", ("version", "python", "driver", "worker")
@@ -81,13 +81,13 @@ FAMILIES = {
         GaugeMetricFamily, "when this worker last did so", ("what",)
     ),
     "exchange_lag_entries": Family(
-        GaugeMetricFamily, "log entries that wait for a group of readers", _LANE
+        GaugeMetricFamily, "log entries that wait for a group of readers", _PARTITION
     ),
     "exchange_lag_seconds": Family(
-        GaugeMetricFamily, "age of the oldest entry that waits; 0 when none does", _LANE
+        GaugeMetricFamily, "age of the oldest entry that waits; 0 when none does", _PARTITION
     ),
-    "exchange_halted_lanes": Family(
-        GaugeMetricFamily, "lanes that stopped at their limits", ("resource",)
+    "exchange_halted_partitions": Family(
+        GaugeMetricFamily, "partitions that stopped at their limits", ("resource",)
     ),
     "exchange_deliveries": Family(
         GaugeMetricFamily, "sealed batches by state of delivery", ("resource", "state")
@@ -239,16 +239,16 @@ class Meter(Collector):
             for one in self._standings
             for lag in one.lags
         }
-        yield "exchange_lag_entries", {lane: lag.behind for lane, lag in lags.items()}
+        yield "exchange_lag_entries", {partition: lag.behind for partition, lag in lags.items()}
         yield (
             "exchange_lag_seconds",
             {
-                lane: max(0.0, now - lag.since.timestamp()) if lag.since is not None else 0.0
-                for lane, lag in lags.items()
+                partition: max(0.0, now - lag.since.timestamp()) if lag.since is not None else 0.0
+                for partition, lag in lags.items()
             },
         )
         yield (
-            "exchange_halted_lanes",
+            "exchange_halted_partitions",
             {(one.resource,): len(one.halted) for one in self._standings},
         )
         yield (

@@ -1,7 +1,7 @@
 """Runs the doors: once, or supervised until a person stops it.
 
-Workers (工作者) are processes that run the same doors: the log shares the lanes of resources out
-among them, and the turns of sources, so that a schedule fires once however many there are.
+Workers (工作者) are processes that run the same stages: the log shares the partitions of resources
+out among them, and the turns of sources, so that a schedule fires once however many there are.
 
 The main thread pulls, checks and seals; a courier thread delivers at the same time, so that
 the province's answer is never waited for. One source or resource that fails never stops the

@@ -20,7 +20,7 @@ from exchange.log import (
     sealed_topic,
 )
 from exchange.node.node import Node
-from exchange.pipeline.partition import lane_key
+from exchange.pipeline.partition import partition_key
 from exchange.text import Text
 
 READERS: tuple[tuple[str, Callable[[str], str]], ...] = (
@@ -60,7 +60,7 @@ class Standing:
     quarantine: int = 0
     """Records in quarantine that nobody replayed or dismissed."""
     halted: Mapping[int, Text] = field(default_factory=dict)
-    """Why lanes wait for a person."""
+    """Why partitions wait for a person."""
 
     def behind(self, group: str) -> int:
         """Count the entries that wait for a group."""
@@ -72,8 +72,8 @@ class Standing:
         return min(times, default=None)
 
     @property
-    def lanes(self) -> int:
-        """How many lanes the resource has."""
+    def partitions(self) -> int:
+        """How many partitions the resource has."""
         return sum(lag.group == "seal" for lag in self.lags)
 
     @property
@@ -102,7 +102,7 @@ class Survey:
         """Look at nothing yet."""
         self._node = node
         self._heads: dict[tuple[str, str, int], tuple[int, int, datetime | None]] = {}
-        """By group and lane: position, end, and when the entry at the position was written."""
+        """By group and partition: position, end, and when the entry at the position was written."""
 
     def __call__(self) -> list[Standing]:
         """Return how every resource stands, by name."""
@@ -146,8 +146,13 @@ class Survey:
             self._heads[key] = (position, end, since)
         return Lag(group, topic, partition, 0 if since is None else end - position, since)
 
-    def _halted(self, resource: str, lanes: int) -> dict[int, Text]:
-        states = {lane: self._node.context.state(lane_key(resource, lane)) for lane in range(lanes)}
+    def _halted(self, resource: str, partitions: int) -> dict[int, Text]:
+        states = {
+            partition: self._node.context.state(partition_key(resource, partition))
+            for partition in range(partitions)
+        }
         return {
-            lane: Text(**state["halted"]) for lane, state in states.items() if state.get("halted")
+            partition: Text(**state["halted"])
+            for partition, state in states.items()
+            if state.get("halted")
         }

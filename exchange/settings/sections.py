@@ -178,7 +178,7 @@ class KafkaSettings(_Frozen):
 
 
 class LogSettings(_Frozen):
-    """The log driver (D4), its address, and the lanes (partitions, 分区) of resources.
+    """The log driver (D4), its address, and the partitions (分区) of resources.
 
     ``partitions`` by resource; ``default`` for those that are not named.
     """
@@ -194,8 +194,8 @@ class LogSettings(_Frozen):
             raise ValueError("driver kafka needs log.kafka.bootstrap")
         return self
 
-    def lanes(self, resource: str) -> int:
-        """Return how many lanes a resource has."""
+    def partitions_of(self, resource: str) -> int:
+        """Return how many partitions a resource has."""
         return self.partitions.get(resource, self.partitions.get("default", 1))
 
 

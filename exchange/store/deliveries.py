@@ -33,7 +33,6 @@ KEY = ("resource_name", "batch_no")
 NAMES = {
     "resource": "resource_name",
     "batch_no": "batch_no",
-    "lane": "lane_no",
     "topic": "log_topic",
     "partition": "log_part",
     "offset": "log_offset",
@@ -57,7 +56,7 @@ MOVING = (
     *("updated_at", "version"),
 )
 """Fields that a save changes; the others say what was sealed and never change."""
-SEALED = ("lane", "topic", "partition", "offset", "statement", "root", "rows", "pull")
+SEALED = ("topic", "partition", "offset", "statement", "root", "rows", "pull")
 
 _BY_KEY = select(*columns(table, NAMES)).where(keyed(table, KEY))
 _SAVE = (
@@ -112,12 +111,12 @@ class Deliveries:
             found = connection.execute(_BY_KEY, at(KEY, (resource, batch_no))).one_or_none()
         return None if found is None else made(DeliveryRow, found)
 
-    def first(self, resource: str, lane: int, states: Collection[str]) -> DeliveryRow | None:
-        """Find the first delivery of a resource's lane among ``states``."""
+    def first(self, resource: str, partition: int, states: Collection[str]) -> DeliveryRow | None:
+        """Find the first delivery of a resource's partition among ``states``."""
         query = (
             select(func.min(table.c.batch_no))
             .where(table.c.resource_name == resource)
-            .where(table.c.lane_no == lane)
+            .where(table.c.log_part == partition)
             .where(table.c.delivery_state.in_(states))
         )
         with self._lender.read() as connection:

@@ -17,7 +17,6 @@ class DeliveryRow:
     resource: str
     batch_no: str
     """批次号: unique per resource; as text, later batches sort behind earlier ones."""
-    lane: int
     topic: str
     partition: int
     offset: int

@@ -120,7 +120,6 @@ deliveries = Table(
     metadata,
     Column("resource_name", Name(64), primary_key=True),
     Column("batch_no", Name(32), primary_key=True),
-    Column("lane_no", Integer, nullable=False),
     Column("log_topic", Name(249), nullable=False),
     Column("log_part", Integer, nullable=False),
     Column("log_offset", BigInteger, nullable=False),

@@ -80,22 +80,24 @@ class Found:
 
 
 def read(bootstrap: Sequence[str], topic: str) -> list[Any]:
-    """Read all committed messages of a topic, lane by lane, in order.
+    """Read all committed messages of a topic, partition by partition, in order.
 
     Waits until no transaction is open: what stands behind one is committed, but nobody sees it.
     """
     options = {"bootstrap_servers": list(bootstrap), "enable_auto_commit": False}
     committed = KafkaConsumer(isolation_level="read_committed", check_crcs=True, **options)
     with closing(committed), closing(KafkaConsumer(**options)) as everything:
-        lanes = [TopicPartition(topic, n) for n in sorted(committed.partitions_for_topic(topic))]
+        partitions = [
+            TopicPartition(topic, n) for n in sorted(committed.partitions_for_topic(topic))
+        ]
         deadline = time.monotonic() + _READ_SECONDS
-        while (ends := committed.end_offsets(lanes)) != everything.end_offsets(lanes):
+        while (ends := committed.end_offsets(partitions)) != everything.end_offsets(partitions):
             assert time.monotonic() < deadline, f"a transaction on {topic} stays open"
             time.sleep(_LOOK_SECONDS)
-        committed.assign(lanes)
+        committed.assign(partitions)
         committed.seek_to_beginning()
         found: list[Any] = []
-        while any(committed.position(lane) < ends[lane] for lane in lanes):
+        while any(committed.position(partition) < ends[partition] for partition in partitions):
             for part in committed.poll(timeout_ms=200).values():
                 found += part
             assert time.monotonic() < deadline, f"{topic} cannot be read to its end"
@@ -167,7 +169,7 @@ def _sealed(node: Node, bootstrap: Sequence[str], resource: str, findings: Findi
         if statement.previous != previous or not statement.batch_no == number > last:
             findings.unverifiable.append(f"{where}: the chain, behind {last}")
         if statement.lane != one.partition:
-            findings.unverifiable.append(f"{where}: the lane {statement.lane}")
+            findings.unverifiable.append(f"{where}: the partition {statement.lane}")
         if number in found.batches:
             findings.duplicated.append(f"{where}: the number")
         ends[one.partition] = (statement.digest, number)

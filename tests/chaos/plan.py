@@ -18,7 +18,7 @@ from tests.gateway.faults import Fault
 WORKERS = ("w-0", "w-1", "w-2")
 FAR = "w-2"
 """The worker whose way to the brokers leads through relays that can be cut."""
-LANES = {"cases": 4, "firms": 1, "listed": 2}
+PARTITIONS = {"cases": 4, "firms": 1, "listed": 2}
 
 
 class What(StrEnum):
@@ -114,13 +114,13 @@ def _worker(name: str, chance: Random) -> Iterable[Event]:
 
 
 def _roles(chance: Random) -> list[str]:
-    resource = chance.choice(list(LANES))
-    lane = chance.randrange(LANES[resource])
+    resource = chance.choice(list(PARTITIONS))
+    partition = chance.randrange(PARTITIONS[resource])
     return [
-        f"leader exchange.raw.{resource} {lane}",
-        f"leader exchange.sealed.{resource} {lane}",
+        f"leader exchange.raw.{resource} {partition}",
+        f"leader exchange.sealed.{resource} {partition}",
         "leader exchange.cursors 0",
-        f"transactions exchange.seal/{resource}/{lane}",
+        f"transactions exchange.seal/{resource}/{partition}",
         "group exchange.seal",
         "group exchange.cascade",
         "controller",
@@ -151,6 +151,6 @@ def _province(chance: Random) -> Iterable[Event]:
 
 def _sources(chance: Random) -> Iterable[Event]:
     while True:
-        (resource,) = chance.choices(list(LANES), [6, 1, 1])
+        (resource,) = chance.choices(list(PARTITIONS), [6, 1, 1])
         most = 200 if resource == "cases" else 12
         yield Event(What.APPEND, chance.uniform(0.1, 1.2), 0, resource, chance.randint(1, most))

@@ -23,7 +23,7 @@ from exchange.log import CURSORS, sealed_topic
 from exchange.node.node import Node
 from exchange.run.status import Survey
 from tests.chaos.audit import Findings, audit
-from tests.chaos.plan import LANES, Track, What, plan
+from tests.chaos.plan import PARTITIONS, Track, What, plan
 from tests.chaos.stage import ROOT, Stage, stage, told
 
 _BEGIN_SECONDS = 60.0
@@ -135,8 +135,12 @@ def _play(made: Stage, seed: int, seconds: float) -> list[str]:
         # Everything is alive again. Every source is pulled to its end once more …
         end = time.monotonic() + _DRAIN_SECONDS
         rest = max(at for rows in made.appended.values() for _, at in rows)
-        if not _until(lambda: all(_pulled(node, name, rest) for name in LANES), made, _left(end)):
-            wrong += [f"{name} is not pulled" for name in LANES if not _pulled(node, name, rest)]
+        if not _until(
+            lambda: all(_pulled(node, name, rest) for name in PARTITIONS), made, _left(end)
+        ):
+            wrong += [
+                f"{name} is not pulled" for name in PARTITIONS if not _pulled(node, name, rest)
+            ]
         # … the workers stop in order …
         for name, worker in made.workers.items():
             code = worker.end(signal.SIGTERM)
@@ -196,10 +200,10 @@ def _left(end: float) -> float:
 
 def _sealed(node: Node) -> bool:
     return any(
-        node.log.bounds(topic.name, lane)[1] > 0
+        node.log.bounds(topic.name, partition)[1] > 0
         for topic in node.log.topics()
         if topic.name == sealed_topic("cases")
-        for lane in range(topic.partitions)
+        for partition in range(topic.partitions)
     )
 
 
@@ -211,7 +215,7 @@ def _pulled(node: Node, source: str, since: datetime) -> bool:
 
 
 def _waiting(node: Node) -> list[str]:
-    """List the lanes that wait to be sealed, delivered or shown."""
+    """List the partitions that wait to be sealed, delivered or shown."""
     return [
         f"{lag.group} {lag.topic}/{lag.partition}: {lag.behind} since {lag.since}"
         for one in Survey(node)()

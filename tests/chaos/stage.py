@@ -30,7 +30,7 @@ from kafka.errors import KafkaError
 from exchange.devtools.servers.kafka import Cluster, brokers
 from exchange.devtools.servers.kafka_files import Ports, own
 from exchange.devtools.servers.ports import taken_port
-from tests.chaos.plan import FAR, GONE, LANES, WORKERS, Event, What
+from tests.chaos.plan import FAR, GONE, PARTITIONS, WORKERS, Event, What
 from tests.chaos.province import FILE as FAULT
 from tests.chaos.relay import Relay, relaying
 from tests.pipeline.place import (
@@ -79,7 +79,7 @@ log:
     session_seconds: 6
     transaction_seconds: 10
     request_seconds: 10
-  partitions: {{{lanes}}}
+  partitions: {{{partitions}}}
 """
 
 
@@ -407,7 +407,7 @@ def stage(folder: Path, worker: Sequence[str] = ("exchange",)) -> Iterator[Stage
             folders[FULL] = disk / "data"
         cluster = stack.enter_context(brokers(3, properties=listeners, folders=folders))
 
-        place = Place.make(folder / "node", catalog(*LANES), SOURCES)
+        place = Place.make(folder / "node", catalog(*PARTITIONS), SOURCES)
         place.whole = frozenset({"firms", "listed"})
         (place.folder / "listed.py").write_text(LISTED)
         port = stack.enter_context(taken_port())
@@ -421,7 +421,7 @@ def stage(folder: Path, worker: Sequence[str] = ("exchange",)) -> Iterator[Stage
         for file, addresses in ways.items():
             section = SETTINGS.format(
                 bootstrap=", ".join(addresses),
-                lanes=", ".join(f"{name}: {count}" for name, count in LANES.items()),
+                partitions=", ".join(f"{name}: {count}" for name, count in PARTITIONS.items()),
             )
             file.write_text(text + section, encoding="utf-8")
 

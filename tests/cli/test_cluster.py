@@ -79,7 +79,7 @@ def test_topics_are_planned_made_and_mended(folder: Path, cluster: Cluster, run:
     assert set(planned.out.splitlines()) == {
         "~ exchange.raw.companies: retention.ms: 86400000 → 172800000",
         *(
-            f"~ exchange.{kind}.companies: partitions: 2 → 4; keys move to other lanes: "
+            f"~ exchange.{kind}.companies: partitions: 2 → 4; keys move to other partitions: "
             "do it while the resource is drained"
             for kind in ("raw", "sealed", "quarantine")
         ),
@@ -98,13 +98,15 @@ def test_what_cannot_be_altered_stays_and_is_told(folder: Path, cluster: Cluster
     assert "! exchange.turns: replication: 1 → 3" in done.err
 
 
-def test_lanes_without_enough_copies_fail(folder: Path, cluster: Cluster, run: Run) -> None:
+def test_partitions_without_enough_copies_fail(folder: Path, cluster: Cluster, run: Run) -> None:
     assert run("catalog", "apply").code == 0
     use(folder, cluster, **{"replication: 1, min_insync: 1": "replication: 2, min_insync: 2"})
     told = run("doctor", "--json")
     assert told.code == 4
     assert grades(told)["replicas"] == "fail"
-    assert text(told, "replicas").startswith("these lanes take no writes: exchange.cursors/0, ")
+    assert text(told, "replicas").startswith(
+        "these partitions take no writes: exchange.cursors/0, "
+    )
 
 
 def test_a_cluster_that_is_away(folder: Path, run: Run) -> None:

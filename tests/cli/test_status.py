@@ -24,9 +24,9 @@ def test_nothing_to_do_says_nothing(delivered: Path, run: Run) -> None:
     (row,) = told.json["resources"]
     assert row["resource"] == "companies"
     assert (row["quarantine"], row["receipts"], row["waiting"]) == (2, 1, 0)
-    none = {"behind": 0, "seconds": 0, "lanes": 0}
+    none = {"behind": 0, "seconds": 0, "partitions": 0}
     assert row["lag"] == {"seal": none, "cascade": none, "store": none, "evidence": none}
-    assert row["lanes"] == 1
+    assert row["partitions"] == 1
     assert row["last_pull"]
     human = run("status")
     assert "companies" in human.out
@@ -38,7 +38,7 @@ def test_it_says_who_is_behind_and_for_how_long(folder: Path, run: Run) -> None:
     run("run", "--once", "--only", "pull")
     (row,) = run("status", "--json").json["resources"]
     assert row["unchecked"] == row["lag"]["seal"]["behind"] > 0
-    assert row["lag"]["seal"]["lanes"] == 1
+    assert row["lag"]["seal"]["partitions"] == 1
     assert 0 <= row["lag"]["seal"]["seconds"] < 300
     run("run", "--once", "--only", "seal")
     (row,) = run("status", "--json").json["resources"]
@@ -90,7 +90,7 @@ def test_a_survey_changes_nothing_and_sees_what_moved(place: Place) -> None:
     with place.node() as node:
         survey = Survey(node)
         before = [topic.name for topic in node.log.topics()]
-        assert [(one.resource, one.lanes, one.lags) for one in survey()] == [
+        assert [(one.resource, one.partitions, one.lags) for one in survey()] == [
             ("cases", 0, ()),
             ("firms", 0, ()),
         ]

@@ -1,4 +1,4 @@
-"""Several workers on a real broker: they share the lanes, and lose and double nothing."""
+"""Several workers on a real broker: they share the partitions, and lose and double nothing."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ log:
   partitions: {{default: 4}}
 """
 PATIENCE = 180
-"""Seconds: a resource that erred while lanes moved is left alone for a minute."""
+"""Seconds: a resource that erred while partitions moved is left alone for a minute."""
 
 
 def use(place: Place, cluster: str, extra: str = "") -> None:
@@ -79,7 +79,7 @@ def test_two_workers_share_the_work_through_kills_and_restarts(
         audit(place)
         told: Any = command(place, "status")
         (row,) = told["resources"]
-        assert (row["lanes"], row["waiting"]) == (4, 0)
+        assert (row["partitions"], row["waiting"]) == (4, 0)
         assert {lag["behind"] for lag in row["lag"].values()} == {0}
 
 

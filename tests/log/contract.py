@@ -233,7 +233,9 @@ class LogContract:
         assert again.position("group", topic, 0) == entries[-1].offset + 1
         assert again.consumer("group", [topic]).poll(max_entries=1, max_bytes=1) == []
 
-    def test_one_transaction_moves_each_group_by_its_own_lanes(self, log: Log, topic: str) -> None:
+    def test_one_transaction_moves_each_group_by_its_own_partitions(
+        self, log: Log, topic: str
+    ) -> None:
         other = fresh("other")
         log.ensure([Topic(other)])
         put(log, topic, b"1", b"2", b"3")
@@ -313,7 +315,7 @@ class LogContract:
 
     # consumers
 
-    def test_a_lane_can_be_left_alone(self, log: Log) -> None:
+    def test_a_partition_can_be_left_alone(self, log: Log) -> None:
         topic = fresh("raw")
         log.ensure([Topic(topic, partitions=2)])
         for partition in range(2):

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from exchange.errors import Integrity, Misconfigured, Rejected
-from exchange.log import Consumer, Entry, Fenced, Lane, Message, Topic
+from exchange.log import Consumer, Entry, Fenced, Message, Partition, Topic
 from exchange.text import Text
 
 if TYPE_CHECKING:
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from datetime import datetime
 
 WHAT = Text("模型", "model")
-Place = Lane
+Place = Partition
 
 
 @dataclass
@@ -188,18 +188,18 @@ class MemoryConsumer:
         max_entries: int,
         max_bytes: int,
         timeout: float = 0.0,
-        skip: Collection[Lane] = (),
+        skip: Collection[Partition] = (),
     ) -> list[Entry]:
         end = time.monotonic() + timeout
         while not (entries := self._poll(max_entries, max_bytes, skip)) and time.monotonic() < end:
             time.sleep(0.005)
         return entries
 
-    def assigned(self) -> frozenset[Lane]:
+    def assigned(self) -> frozenset[Partition]:
         with self.medium.lock:
             return frozenset(place for place in self.medium.entries if place[0] in self.topics)
 
-    def _poll(self, max_entries: int, max_bytes: int, skip: Collection[Lane]) -> list[Entry]:
+    def _poll(self, max_entries: int, max_bytes: int, skip: Collection[Partition]) -> list[Entry]:
         with self.medium.lock:
             places = list(self.medium.entries)
             for (group, place), position in self.medium.positions.items():

@@ -14,15 +14,15 @@ from exchange.settings import KafkaSettings
 from tests.log.contract import fresh
 from tests.support.security import wait_for
 
-LANES = 6
-"""With three brokers each leads some lanes and coordinates some of the transactional ids."""
+PARTITIONS = 6
+"""With three brokers each leads some partitions and coordinates some of the transactional ids."""
 
 
 @pytest.mark.parametrize("end", ["stop", "kill"])
-def test_every_lane_is_written_on_while_brokers_go_and_come(
+def test_every_partition_is_written_on_while_brokers_go_and_come(
     end: str, three_brokers: Cluster
 ) -> None:
-    cluster, topic = three_brokers, Topic(fresh("raw"), LANES)
+    cluster, topic = three_brokers, Topic(fresh("raw"), PARTITIONS)
     settings = KafkaSettings(bootstrap=cluster.bootstrap, transaction_seconds=30)
     with closing(KafkaLog(settings, secret=str, base=Path())) as log:
         log.ensure([topic])
@@ -31,22 +31,22 @@ def test_every_lane_is_written_on_while_brokers_go_and_come(
             write(log, topic, b"before", written)
             getattr(cluster, end)(number)
             write(log, topic, b"without", written)
-            wait_for(lambda: seen(log, topic) == (2, LANES, 0))
+            wait_for(lambda: seen(log, topic) == (2, PARTITIONS, 0))
             cluster.start(number)
             wait_for(lambda: seen(log, topic) == (3, 0, 0))
-        for lane in range(LANES):
-            entries = log.read(topic.name, lane, 0, max_entries=100)
+        for partition in range(PARTITIONS):
+            entries = log.read(topic.name, partition, 0, max_entries=100)
             assert [entry.value for entry in entries] == written
 
 
 def seen(log: KafkaLog, topic: Topic) -> tuple[int, int, int]:
-    """Return how many brokers there are, lanes whose copies are behind, and lanes that wait."""
+    """Count brokers, partitions with copies behind, and partitions that wait."""
     health = log.health([topic])
     return health.brokers, len(health.behind), len(health.stuck)
 
 
 def write(log: KafkaLog, topic: Topic, value: bytes, written: list[bytes]) -> None:
-    for lane in range(LANES):
-        with log.transaction(f"lane/{lane}") as transaction:
-            transaction.append(Message(topic.name, value, partition=lane))
+    for partition in range(PARTITIONS):
+        with log.transaction(f"partition/{partition}") as transaction:
+            transaction.append(Message(topic.name, value, partition=partition))
     written.append(value)

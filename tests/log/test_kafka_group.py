@@ -1,4 +1,4 @@
-"""Lanes move between processes: at once when one leaves, in time when one dies, never silently."""
+"""Partitions move between processes: at once when one leaves, in time when one dies."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ import pytest
 from kafka import KafkaProducer
 
 from exchange.errors import Integrity, Misconfigured, Rejected, Transient
-from exchange.log import Fenced, Lane, Message, Topic
+from exchange.log import Fenced, Message, Partition, Topic
 from exchange.log.kafka import KafkaLog
 from exchange.log.kafka.group import _Membership, kinds
 from exchange.log.kafka.reader import KafkaConsumer
@@ -25,7 +25,7 @@ from exchange.settings import KafkaSettings
 from tests.log.contract import PATIENCE, fresh, put, take, values
 
 Opening = Callable[..., KafkaLog]
-LANES = 8
+PARTITIONS = 8
 PATIENT = 30.0
 """Seconds after which something does not happen any more; none of it is measured here."""
 
@@ -47,7 +47,7 @@ def opening(settings: KafkaSettings) -> Iterator[Opening]:
 @pytest.fixture
 def topic(opening: Opening) -> str:
     name = fresh(f"kind{os.urandom(4).hex()}")  # a group subscribes to all topics of a kind
-    opening().ensure([Topic(name, partitions=LANES)])
+    opening().ensure([Topic(name, partitions=PARTITIONS)])
     return name
 
 
@@ -60,8 +60,8 @@ def closing(consumer: _Membership, **limit: float) -> Iterator[None]:
         consumer.close(**limit)
 
 
-def all_lanes(topic: str) -> set[Lane]:
-    return {(topic, number) for number in range(LANES)}
+def all_partitions(topic: str) -> set[Partition]:
+    return {(topic, number) for number in range(PARTITIONS)}
 
 
 def until(holds: Callable[[], bool], seconds: float = PATIENT) -> None:
@@ -72,17 +72,17 @@ def until(holds: Callable[[], bool], seconds: float = PATIENT) -> None:
 
 
 def shared(topic: str, *consumers: KafkaConsumer) -> bool:
-    """Tell whether the lanes are spread evenly, each held once."""
-    held = [lane for consumer in consumers for lane in consumer.assigned()]
-    even = {len(consumer.assigned()) for consumer in consumers} == {LANES // len(consumers)}
-    return even and sorted(held) == sorted(all_lanes(topic))
+    """Tell whether the partitions are spread evenly, each held once."""
+    held = [partition for consumer in consumers for partition in consumer.assigned()]
+    even = {len(consumer.assigned()) for consumer in consumers} == {PARTITIONS // len(consumers)}
+    return even and sorted(held) == sorted(all_partitions(topic))
 
 
-def test_lanes_are_shared_and_go_back_at_once_when_a_member_leaves(
+def test_partitions_are_shared_and_go_back_at_once_when_a_member_leaves(
     opening: Opening, topic: str
 ) -> None:
     one = opening().consumer("group", [topic])
-    assert one.assigned() == all_lanes(topic)
+    assert one.assigned() == all_partitions(topic)
     two = opening(session_seconds=60).consumer("group", [topic])
     until(lambda: shared(topic, one, two))
     two.close()
@@ -114,7 +114,7 @@ while True:
 
 
 @pytest.mark.parametrize("worker", ["", "two"])
-def test_the_lanes_of_a_killed_member_move_in_time(
+def test_the_partitions_of_a_killed_member_move_in_time(
     opening: Opening, settings: KafkaSettings, topic: str, worker: str
 ) -> None:
     log = opening("one")
@@ -122,17 +122,17 @@ def test_the_lanes_of_a_killed_member_move_in_time(
     command = [sys.executable, "-c", WORKER, settings.model_dump_json(), topic, worker]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
-        while process.stdout.readline().strip() != str(LANES // 2):
+        while process.stdout.readline().strip() != str(PARTITIONS // 2):
             assert process.poll() is None
-        until(lambda: len(consumer.assigned()) == LANES // 2)
+        until(lambda: len(consumer.assigned()) == PARTITIONS // 2)
         process.send_signal(signal.SIGKILL)
-    until(lambda: consumer.assigned() == all_lanes(topic))
+    until(lambda: consumer.assigned() == all_partitions(topic))
 
 
 def test_a_sleeping_zombie_is_fenced_and_comes_back(
     opening: Opening, settings: KafkaSettings, topic: str
 ) -> None:
-    """Stopped beyond its session, and woken: its lanes are gone, its work is void."""
+    """Stopped beyond its session, and woken: its partitions are gone, its work is void."""
     sealed = fresh("sealed")
     log = opening()
     log.ensure([Topic(sealed)])
@@ -161,7 +161,7 @@ print(consumer.poll(max_entries=9, max_bytes=999, timeout=1), flush=True)
         assert process.stdout.readline().strip() == "1"
         process.send_signal(signal.SIGSTOP)
         consumer = opening().consumer("group", [topic])
-        until(lambda: consumer.assigned() == all_lanes(topic))
+        until(lambda: consumer.assigned() == all_partitions(topic))
         (entry,) = take(consumer, 1)
         with log.transaction("mine") as transaction:
             transaction.append(Message(sealed, b"mine"))
@@ -196,13 +196,13 @@ def test_work_under_an_older_generation_is_fenced(opening: Opening, topic: str) 
     assert log.position("group", topic, 0) == entry.offset + 1
 
 
-def test_a_position_does_not_go_back_when_a_lane_does(opening: Opening, topic: str) -> None:
+def test_a_position_does_not_go_back_when_a_partition_does(opening: Opening, topic: str) -> None:
     log, other = opening(), opening()
-    for number in range(LANES):  # which of the lanes moves is the group's affair
+    for number in range(PARTITIONS):  # which of the partitions moves is the group's affair
         put(log, topic, b"1", b"2", b"3", partition=number)
     one = log.consumer("group", [topic])
-    late = [take(one, 1)[0] for _ in range(LANES)]
-    assert {entry.partition for entry in late} == set(range(LANES))
+    late = [take(one, 1)[0] for _ in range(PARTITIONS)]
+    assert {entry.partition for entry in late} == set(range(PARTITIONS))
     two = other.consumer("group", [topic])
     until(lambda: shared(topic, one, two))
     moved = set()
@@ -211,10 +211,10 @@ def test_a_position_does_not_go_back_when_a_lane_does(opening: Opening, topic: s
         moved.add(entries[0].partition)
         with other.transaction("two") as transaction:
             transaction.commit(two, topic, entries[0].partition, entries[-1].offset + 1)
-    assert len(moved) == LANES // 2
+    assert len(moved) == PARTITIONS // 2
     two.close()
     until(lambda: shared(topic, one))
-    one.poll(max_entries=1, max_bytes=1)  # takes up the lanes as they are now
+    one.poll(max_entries=1, max_bytes=1)  # takes up the partitions as they are now
     for entry in late:
         if entry.partition in moved:
             with pytest.raises(Fenced), log.transaction("one") as transaction:
@@ -241,10 +241,10 @@ def test_two_consumers_in_one_process_do_not_overtake_each_other(
     two.rewind()
     assert two.poll(max_entries=1, max_bytes=1) == []
     two.close()
-    assert one.assigned() == all_lanes(topic)
+    assert one.assigned() == all_partitions(topic)
 
 
-def test_a_member_that_lost_its_lanes_claims_none(opening: Opening, topic: str) -> None:
+def test_a_member_that_lost_its_partitions_claims_none(opening: Opening, topic: str) -> None:
     """Else the leader waits for it to give them back, and they are nobody's."""
     consumer = _Membership(**opening("one")._member("group")._config)
     try:
@@ -252,7 +252,7 @@ def test_a_member_that_lost_its_lanes_claims_none(opening: Opening, topic: str) 
 
         def joined() -> bool:
             consumer.keep(100)
-            return len(consumer.assignment()) == LANES
+            return len(consumer.assignment()) == PARTITIONS
 
         until(joined)
 
@@ -260,7 +260,7 @@ def test_a_member_that_lost_its_lanes_claims_none(opening: Opening, topic: str) 
             ((_, metadata),) = consumer._coordinator.group_protocols()
             return sum(len(one.partitions) for one in metadata.owned_partitions)
 
-        assert claimed() == LANES
+        assert claimed() == PARTITIONS
         consumer._coordinator.reset_generation()  # as a heartbeat does that comes too late
         consumer._net.run(consumer._coordinator._on_join_prepare_async, -1, "", 1000)
         assert claimed() == 0
@@ -272,10 +272,10 @@ class Killed(Exception):
     """What ends a member in the middle."""
 
 
-def test_a_leader_killed_between_two_generations_leaves_no_lane_to_nobody(
+def test_a_leader_killed_between_two_generations_leaves_no_partition_to_nobody(
     opening: Opening, topic: str
 ) -> None:
-    """It has given lanes back, which go to others with the next generation only.
+    """It has given partitions back, which go to others with the next generation only.
 
     It comes back under its name before its session ends, so the group does not move by itself.
     """
@@ -285,7 +285,7 @@ def test_a_leader_killed_between_two_generations_leaves_no_lane_to_nobody(
 
         def joined() -> bool:
             leader.keep(100)
-            return leader.settled() and len(leader.assignment()) == LANES
+            return leader.settled() and len(leader.assignment()) == PARTITIONS
 
         until(joined)
         (assignor,) = leader._coordinator._assignors.values()
@@ -302,9 +302,9 @@ def test_a_leader_killed_between_two_generations_leaves_no_lane_to_nobody(
             other = pool.submit(opening("two").consumer, "group", [topic])
             with pytest.raises(Killed):
                 until(on)
-            assert len(leader.assignment()) == LANES // 2
+            assert len(leader.assignment()) == PARTITIONS // 2
             again = opening("one").consumer("group", [topic])
-            until(lambda: again.assigned() | other.result().assigned() == all_lanes(topic))
+            until(lambda: again.assigned() | other.result().assigned() == all_partitions(topic))
 
 
 def test_a_member_outlives_its_own_shadow(opening: Opening, topic: str) -> None:
@@ -324,7 +324,7 @@ def test_a_member_outlives_its_own_shadow(opening: Opening, topic: str) -> None:
 
     def back() -> bool:
         try:
-            return consumer.assigned() == all_lanes(topic)
+            return consumer.assigned() == all_partitions(topic)
         except Transient:
             return False
 
@@ -334,7 +334,7 @@ def test_a_member_outlives_its_own_shadow(opening: Opening, topic: str) -> None:
 def test_two_processes_with_one_name_are_told(opening: Opening, topic: str) -> None:
     older = opening("same").consumer("group", [topic])
     newer = opening("same").consumer("group", [topic])
-    assert newer.assigned() == all_lanes(topic)
+    assert newer.assigned() == all_partitions(topic)
 
     def told() -> bool:
         try:
@@ -355,8 +355,8 @@ def test_a_new_topic_of_the_kind_is_found(opening: Opening, topic: str) -> None:
     other = topic + "x"
     opening().ensure([Topic(other)])  # somebody else makes it
     both = log.consumer("group", [topic, other])
-    until(lambda: both.assigned() == all_lanes(topic) | {(other, 0)})
-    assert consumer.assigned() == all_lanes(topic)
+    until(lambda: both.assigned() == all_partitions(topic) | {(other, 0)})
+    assert consumer.assigned() == all_partitions(topic)
 
 
 def test_a_new_topic_is_found_while_a_rebalance_takes_its_time(
@@ -374,7 +374,7 @@ def test_a_new_topic_is_found_while_a_rebalance_takes_its_time(
         until(settled)
         log = opening("two")
         joining = pool.submit(log.consumer, "group", [topic])
-        until(lambda: settled() and joining.done() and len(leader.assignment()) == LANES // 2)
+        until(lambda: settled() and joining.done() and len(leader.assignment()) == PARTITIONS // 2)
         other = topic + "x"
         opening().ensure([Topic(other, partitions=2)])
         both = pool.submit(log.consumer, "group", [topic, other])
@@ -385,8 +385,8 @@ def test_a_new_topic_is_found_while_a_rebalance_takes_its_time(
 
 def test_partitions_added_by_another_process_are_found(opening: Opening, topic: str) -> None:
     consumer = opening().consumer("group", [topic])
-    opening().ensure([Topic(topic, partitions=LANES + 1)])
-    until(lambda: (topic, LANES) in consumer.assigned())
+    opening().ensure([Topic(topic, partitions=PARTITIONS + 1)])
+    until(lambda: (topic, PARTITIONS) in consumer.assigned())
 
 
 def test_a_member_subscribes_to_kinds() -> None:
@@ -443,7 +443,7 @@ def test_a_position_that_was_not_read_is_refused(opening: Opening, topic: str) -
 
     with pytest.raises(Rejected):
         commit(-1)
-    with pytest.raises(Fenced):  # as if read before the lane moved away and came back
+    with pytest.raises(Fenced):  # as if read before the partition moved away and came back
         commit(entry.offset + 2)
 
 

@@ -12,7 +12,7 @@ from kafka.record.util import calc_crc32c
 
 from exchange.log.kafka.records import decode
 
-LANE = ("exchange.raw.a", 3)
+PARTITION = ("exchange.raw.a", 3)
 Row = tuple[bytes | None, bytes | None, list[tuple[str, bytes | None]]]
 COMMIT, ABORT = b"\0\0\0\1", b"\0\0\0\0"
 
@@ -41,16 +41,16 @@ def plain(*contents: bytes) -> list[Row]:
 
 
 def test_entries_from_an_offset_on() -> None:
-    found = decode(LANE, 11, batch(10, plain(b"a", b"b", b"c")), [])
+    found = decode(PARTITION, 11, batch(10, plain(b"a", b"b", b"c")), [])
     assert [(e.topic, e.partition, e.offset, e.value, e.time) for e in found.entries] == [
-        (*LANE, 11, b"b", 1001),
-        (*LANE, 12, b"c", 1002),
+        (*PARTITION, 11, b"b", 1001),
+        (*PARTITION, 12, b"c", 1002),
     ]
     assert found.next == 13
 
 
 def test_compressed_batches() -> None:
-    found = decode(LANE, 0, batch(0, plain(b"a" * 999, b"b"), codec=1), [])
+    found = decode(PARTITION, 0, batch(0, plain(b"a" * 999, b"b"), codec=1), [])
     assert [entry.value for entry in found.entries] == [b"a" * 999, b"b"]
 
 
@@ -65,17 +65,17 @@ def test_markers_and_aborted_transactions_are_passed_over() -> None:
             batch(5, [(COMMIT, b"\0" * 6, [])], producer=1, control=True),
         ]
     )
-    found = decode(LANE, 0, data, [(0, 1)])
+    found = decode(PARTITION, 0, data, [(0, 1)])
     assert [entry.value for entry in found.entries] == [b"of 2", b"of 1, later"]
     assert found.next == 6
 
 
 def test_a_batch_cut_off_at_the_end_waits_for_the_next_fetch() -> None:
     data = batch(0, plain(b"a")) + batch(1, plain(b"b"))[:-1]
-    found = decode(LANE, 0, data, [])
+    found = decode(PARTITION, 0, data, [])
     assert [entry.value for entry in found.entries] == [b"a"]
     assert found.next == 1
-    assert decode(LANE, 5, b"", []) == ([], 5)
+    assert decode(PARTITION, 5, b"", []) == ([], 5)
 
 
 def test_whatever_others_write_comes_through() -> None:
@@ -86,7 +86,7 @@ def test_whatever_others_write_comes_through() -> None:
     data = bytearray(batch(0, rows))
     at = data.index(b"name")
     data[at : at + 4] = b"\xc3\x28\xff\xff"  # the name of a header is anybody's too
-    first, second = decode(LANE, 0, sealed(data), []).entries
+    first, second = decode(PARTITION, 0, sealed(data), []).entries
     assert (first.key, first.value, dict(first.headers)) == ("", b"", {})
     assert (second.key, second.value) == ("\ufffd", b"\xff")
     assert dict(second.headers) == {"\ufffd(\ufffd\ufffd": "\ufffd", "none": "", "name": "twice"}
@@ -100,7 +100,7 @@ def test_every_flipped_bit_is_seen() -> None:
             data = bytearray(good)
             data[place] ^= 1 << bit
             with pytest.raises(CorruptRecordError):
-                decode(LANE, 7, bytes(data), [])
+                decode(PARTITION, 7, bytes(data), [])
 
 
 def test_a_record_that_lies_about_its_length_is_refused() -> None:
@@ -108,11 +108,11 @@ def test_a_record_that_lies_about_its_length_is_refused() -> None:
         data = bytearray(batch(0, plain(b"abc")))
         data[place] = value
         with pytest.raises(CorruptRecordError):
-            decode(LANE, 0, sealed(data), [])
+            decode(PARTITION, 0, sealed(data), [])
 
 
 def test_old_formats_are_refused() -> None:
     data = bytearray(batch(0, plain(b"abc")))
     data[16] = 1
     with pytest.raises(CorruptRecordError):
-        decode(LANE, 0, bytes(data), [])
+        decode(PARTITION, 0, bytes(data), [])

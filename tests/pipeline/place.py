@@ -353,17 +353,17 @@ class Counted:
     receipts: int = 0
 
 
-def lanes(log: Log, topic: str) -> range:
+def partitions(log: Log, topic: str) -> range:
     """Return the partitions of a topic."""
     (found,) = [one for one in log.topics() if one.name == topic]
     return range(found.partitions)
 
 
 def entries(log: Log, topic: str) -> Iterator[Entry]:
-    """Read a whole topic, lane by lane."""
-    for lane in lanes(log, topic):
-        offset = log.bounds(topic, lane)[0]
-        while page := log.read(topic, lane, offset, max_entries=100):
+    """Read a whole topic, partition by partition."""
+    for partition in partitions(log, topic):
+        offset = log.bounds(topic, partition)[0]
+        while page := log.read(topic, partition, offset, max_entries=100):
             yield from page
             offset = page[-1].offset + 1
 
@@ -430,7 +430,7 @@ def _resource(node: Node, resource: str, trust: tuple[bytes, ...]) -> _Found:
         statement = open_batch(entry.value).statement
         previous, last = ends.get(entry.partition, ("", ""))
         assert statement.lane == entry.partition
-        assert statement.batch_no == entry.key > last, "a lane's batch numbers only ever rise"
+        assert statement.batch_no == entry.key > last, "a partition's batch numbers only ever rise"
         assert statement.previous == previous, "the chain of statements is whole"
         assert entry.key not in found.batches, "no batch number of a resource comes twice"
         ends[entry.partition] = (statement.digest, entry.key)
@@ -444,8 +444,10 @@ def _resource(node: Node, resource: str, trust: tuple[bytes, ...]) -> _Found:
         refused = found.pulls.setdefault(entry.headers["pull"], ([], []))[1]
         refused.extend(decode_frame(entry.value)["id"].to_list())
     raw = raw_topic(resource)
-    for lane in lanes(node.log, raw):
-        assert not node.log.read(raw, lane, node.log.position("seal", raw, lane), max_entries=1)
+    for partition in partitions(node.log, raw):
+        assert not node.log.read(
+            raw, partition, node.log.position("seal", raw, partition), max_entries=1
+        )
 
     deliveries = node.store.deliveries.find(resource=resource, limit=10_000)
     assert {row.batch_no for row in deliveries} == found.batches.keys()

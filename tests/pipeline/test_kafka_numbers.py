@@ -1,4 +1,4 @@
-"""Many lanes take batch numbers at once on a cluster: each gets its own, and soon."""
+"""Many partitions take batch numbers at once on a cluster: each gets its own, and soon."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from exchange.errors import Transient
 from exchange.log import Fenced
 from exchange.pipeline.context import PipelineContext
 from exchange.pipeline.numbers import take_numbers
-from exchange.pipeline.partition import BLOCK, Lane
+from exchange.pipeline.partition import BLOCK, PartitionState
 from tests.publish.conftest import kafka_log
 from tests.publish.place import catalog
 
@@ -23,14 +23,16 @@ TURNS = 5
 DAY = "20261123"
 
 
-def numbered(context: PipelineContext, resource: str, number: int, lane: Lane) -> Lane:
+def numbered(
+    context: PipelineContext, resource: str, number: int, partition: PartitionState
+) -> PartitionState:
     """Take numbers as the seal door does, which forgets what failed and tries again.
 
     A broker that ends a transaction while another worker claims its owner may know no better
     answer than UNKNOWN_SERVER_ERROR.
     """
     for _ in range(WORKERS * TURNS):
-        tried = replace(lane)
+        tried = replace(partition)
         try:
             take_numbers(context, resource, number, tried, DAY)
         except Fenced:
@@ -60,12 +62,12 @@ def test_workers_that_take_numbers_at_once_do_not_keep_each_other_from_it(
         ]
 
         def work(number: int) -> list[int]:
-            lane, firsts = Lane(), []
+            partition, firsts = PartitionState(), []
             for _ in range(TURNS):
                 together.wait(60)
-                lane = numbered(houses[number], resource, number, lane)
-                firsts.append(lane.number + 1)
-                lane.number = lane.upto
+                partition = numbered(houses[number], resource, number, partition)
+                firsts.append(partition.number + 1)
+                partition.number = partition.upto
             return firsts
 
         with ThreadPoolExecutor(WORKERS) as pool:

@@ -73,7 +73,7 @@ def template(tmp_path_factory: pytest.TempPathFactory) -> Place:
     (place.folder / "listed.py").write_text(LISTED)
     write_csv(place.folder / "drops" / "a.csv", sources["drops"][:150])
     write_csv(place.folder / "drops" / "b.csv", sources["drops"][150:])
-    # One of them has lanes that are sealed and delivered each for itself.
+    # One of them has partitions that are sealed and delivered each for itself.
     path = place.folder / "exchange.yaml"
     path.write_text(path.read_text(encoding="utf-8") + "\nlog: {partitions: {cases: 3}}\n")
     place.sources = sources

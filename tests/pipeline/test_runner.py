@@ -247,10 +247,10 @@ def test_a_supervised_run_outlives_a_log_that_does_not_answer(tmp_path: Path) ->
     audit(place)
 
 
-def test_lanes_that_the_log_does_not_know_yet_are_asked_for_again(tmp_path: Path) -> None:
+def test_partitions_that_the_log_does_not_know_yet_are_asked_for_again(tmp_path: Path) -> None:
     place = scheduled(tmp_path / "node", 1)
     with place.node() as node, pytest.raises(Transient):
-        node.context.lanes("cases")
+        node.context.partitions("cases")
 
 
 def test_a_supervised_run_pulls_on_after_a_release(tmp_path: Path) -> None:

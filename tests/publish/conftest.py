@@ -54,7 +54,7 @@ class Setup:
     bootstrap: tuple[str, ...]
     server: served.Running
     log: KafkaLog
-    lanes: int = 1
+    partitions: int = 1
     now: float = 0.0
     """What the registry's client takes for the time."""
 
@@ -78,17 +78,17 @@ class Setup:
             context.log,
             context.clock,
             context.entropy,
-            partitions=lambda _: self.lanes,
+            partitions_of=lambda _: self.partitions,
         )
 
-    def seal(self, *batches: list[place.Change], lane: int = 0) -> None:
+    def seal(self, *batches: list[place.Change], partition: int = 0) -> None:
         """Seal changes, a batch for each list."""
         self.context().ensure(self.name)
         messages = []
         for rows in batches:
             self._number += 1
             messages.append(
-                place.sealed(self.resource, [one.row for one in rows], self._number, lane)
+                place.sealed(self.resource, [one.row for one in rows], self._number, partition)
             )
         place.append(self.log, messages)
 

@@ -94,7 +94,7 @@ def changes(count: int, keys: int) -> list[Change]:
 
 
 def sealed(
-    resource: Resource, rows: Sequence[Mapping[str, Any]], number: int, lane: int = 0
+    resource: Resource, rows: Sequence[Mapping[str, Any]], number: int, partition: int = 0
 ) -> Message:
     """Seal rows as one batch, ready to append."""
     schema = parse_schema(schema_text(resource))
@@ -102,7 +102,7 @@ def sealed(
     frame = pl.DataFrame([{name: row.get(name) for name in types} for row in rows], schema=types)
     (packed,) = pack(encode(frame, schema))
     facts: BatchFacts = replace(
-        FACTS, resource=resource.name, batch_no=f"20261123{number:05}", lane=lane
+        FACTS, resource=resource.name, batch_no=f"20261123{number:05}", lane=partition
     )
     batch = build(packed, facts, sealer=sealers()[0], seed=os.urandom(16))
     return Message(
@@ -115,7 +115,7 @@ def sealed(
             "root": batch.statement.root,
             "pull": "p",
         },
-        lane,
+        partition,
     )
 
 
@@ -148,15 +148,15 @@ def read(bootstrap: Sequence[str], topic: str) -> list[Seen]:
     )
     try:
         consumer.topics()
-        lanes = [TopicPartition(topic, n) for n in consumer.partitions_for_topic(topic) or ()]
-        consumer.assign(lanes)
-        ends = consumer.end_offsets(lanes)
+        partitions = [TopicPartition(topic, n) for n in consumer.partitions_for_topic(topic) or ()]
+        consumer.assign(partitions)
+        ends = consumer.end_offsets(partitions)
         found: list[Seen] = []
-        more = bool(lanes)
+        more = bool(partitions)
         while more:  # once at least: closed while it connects, the library leaves a socket open
             for records in consumer.poll(timeout_ms=500).values():
                 found += [Seen(r.partition, r.offset, r.key, r.value) for r in records]
-            more = any(consumer.position(lane) < ends[lane] for lane in lanes)
+            more = any(consumer.position(partition) < ends[partition] for partition in partitions)
         return sorted(found, key=lambda one: (one.partition, one.offset))
     finally:
         consumer.close()

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from kafka.partitioner.default import murmur2 as one_by_one
 from kafka.record.memory_records import MemoryRecordsBuilder
 
-from exchange.log.kafka.bulk import chunks, murmur2, partitions
+from exchange.log.kafka.bulk import chunks, murmur2, partitions_of
 
 KEYS = st.binary(max_size=40) | st.integers(0, 5000).map(lambda size: b"\xfe" * size)
 RECORDS = st.lists(st.tuples(KEYS, st.none() | KEYS), min_size=1, max_size=40)
@@ -29,7 +29,7 @@ def test_the_hash_of_known_keys() -> None:
         b"abc": 479470107,
     }
     assert murmur2(list(known)).astype("int32").tolist() == list(known.values())
-    assert partitions([b"21", b"abc"], 7) == [(-973932308 & 0x7FFFFFFF) % 7, 479470107 % 7]
+    assert partitions_of([b"21", b"abc"], 7) == [(-973932308 & 0x7FFFFFFF) % 7, 479470107 % 7]
     assert murmur2([]).tolist() == []
 
 

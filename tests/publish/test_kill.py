@@ -35,7 +35,7 @@ def publish(
     with kafka_log(bootstrap, "w") as log, client(registry, lambda: 0.0) as schemas:
         plain = place.context(catalog, log, strike)
         context = PipelineContext(
-            plain.catalog, plain.log, plain.clock, plain.entropy, strike, partitions=two
+            plain.catalog, plain.log, plain.clock, plain.entropy, strike, partitions_of=two
         )
         opened = PublishStage(context, catalog.resources[name], schemas)
         count = sum(iter(opened.step, None))
@@ -61,10 +61,10 @@ def two(_resource: str) -> int:
 def test_killed_and_started_again(
     setup: Setup, tmp_path: Path, failpoint: str, number: int
 ) -> None:
-    setup.lanes = 2
-    parts = [[one for one in MADE if int(one.no[1:]) % 2 == lane] for lane in range(2)]
-    for lane, part in enumerate(parts):
-        setup.seal(*(part[at : at + ROWS] for at in range(0, len(part), ROWS)), lane=lane)
+    setup.partitions = 2
+    parts = [[one for one in MADE if int(one.no[1:]) % 2 == partition] for partition in range(2)]
+    for partition, part in enumerate(parts):
+        setup.seal(*(part[at : at + ROWS] for at in range(0, len(part), ROWS)), partition=partition)
     told = tmp_path / "told.json"
     given = (setup.name, setup.bootstrap, setup.server.url, told)
     assert finish(start(publish, *given, (failpoint, number))) == -9

@@ -14,7 +14,7 @@ MADE = [*changes(60, keys=7), Change("I", "n\n9", "换行\n与制表\t")]
 
 
 def published(setup: Setup) -> None:
-    setup.lanes = 3
+    setup.partitions = 3
     setup.seal(MADE)
     assert drain(setup.stage()) == len(MADE)
 

@@ -23,8 +23,8 @@ from tests.publish.conftest import Setup, client, kafka_log
 from tests.publish.place import Change, append, by_key, catalog, changes, drain, expected, sealed
 
 
-def position(setup: Setup, lane: int = 0) -> int:
-    return setup.log.position(publish_group(setup.name), sealed_topic(setup.name), lane)
+def position(setup: Setup, partition: int = 0) -> int:
+    return setup.log.position(publish_group(setup.name), sealed_topic(setup.name), partition)
 
 
 def test_every_accepted_record_stands_on_the_topic_once_and_in_order(setup: Setup) -> None:
@@ -57,7 +57,7 @@ def test_the_value_is_the_sealed_record_byte_by_byte(setup: Setup) -> None:
 
 
 def test_the_topic_is_a_table_that_spreads_keys_as_java_does(setup: Setup) -> None:
-    setup.lanes = 4
+    setup.partitions = 4
     made = changes(200, keys=40)
     setup.seal(made)
     drain(setup.stage())
@@ -110,8 +110,8 @@ def test_a_batch_of_an_older_catalog_keeps_its_schema(setup: Setup) -> None:
     assert old.resources[setup.name].key == setup.resource.key
 
 
-def test_an_incompatible_catalog_stops_its_lane_and_nothing_else(setup: Setup) -> None:
-    setup.lanes = 2
+def test_an_incompatible_catalog_stops_its_partition_and_nothing_else(setup: Setup) -> None:
+    setup.partitions = 2
     setup.seal([Change("I", "a", "旧")])
     old, setup.catalog = (
         setup.catalog,
@@ -120,7 +120,7 @@ def test_an_incompatible_catalog_stops_its_lane_and_nothing_else(setup: Setup) -
     row = Change("I", "b", "新").row | {"size": 1}
     append(setup.log, [sealed(setup.resource, [row], 2)])
     setup.catalog = old
-    setup.seal([Change("I", "c", "旧")], lane=1)
+    setup.seal([Change("I", "c", "旧")], partition=1)
     stage = setup.stage()
     outcome = Publisher({setup.name: stage}).once()
     assert type(outcome.errors.get(f"publish/{setup.name}")) is Rejected
@@ -131,7 +131,7 @@ def test_an_incompatible_catalog_stops_its_lane_and_nothing_else(setup: Setup) -
     assert set(by_key(setup.read(), setup.decode)) == {
         "a",
         "c",
-    }  # what stood before, the other lane
+    }  # what stood before, the other partition
     setup.server.relax(f"{setup.topic}-value", "NONE")
     assert stage.step() is None
     stage.retry()
@@ -159,8 +159,8 @@ def test_a_message_of_others_is_passed_over_and_counted(setup: Setup) -> None:
     assert set(by_key(setup.read(), setup.decode)) == {"a", "b"}
 
 
-def test_a_damaged_batch_stops_its_lane_behind_what_is_whole(setup: Setup) -> None:
-    setup.lanes = 2
+def test_a_damaged_batch_stops_its_partition_behind_what_is_whole(setup: Setup) -> None:
+    setup.partitions = 2
     setup.seal([Change("I", "a", "甲")])
     whole = sealed(setup.resource, [Change("I", "x", "坏").row], 50)
     other = sealed(catalog("other").resources["other"], [Change("I", "x", "坏").row], 51)
@@ -171,11 +171,11 @@ def test_a_damaged_batch_stops_its_lane_behind_what_is_whole(setup: Setup) -> No
     append(setup.log, wrong)
     setup.seal([Change("I", "b", "乙")])
     stage = setup.stage()
-    for lane in (0, 1):
+    for partition in (0, 1):
         with pytest.raises(Integrity) as caught:
             drain(stage)
         assert f"{sealed_topic(setup.name)}/" in caught.value.what.en
-        del lane
+        del partition
     assert stage.step() is None
     assert set(by_key(setup.read(), setup.decode)) == {"a"}
     assert position(setup) == 1
@@ -208,11 +208,11 @@ def test_a_registry_that_was_made_anew_is_used_within_a_minute(setup: Setup) -> 
 
 
 def test_a_worker_takes_over_what_another_leaves(setup: Setup) -> None:
-    setup.lanes = 4
+    setup.partitions = 4
     made = changes(80, keys=8)
-    for lane in range(4):
-        part = [one for one in made if int(one.no[1:]) % 4 == lane]
-        setup.seal(part[:10], part[10:], lane=lane)
+    for partition in range(4):
+        part = [one for one in made if int(one.no[1:]) % 4 == partition]
+        setup.seal(part[:10], part[10:], partition=partition)
     with kafka_log(setup.bootstrap) as other:
         stages = [setup.stage(), setup.stage(other)]
         count, end = 0, time.monotonic() + 60

@@ -20,7 +20,6 @@ def delivery(number: int, resource: str = "credit_license", **changes: object) -
     row = DeliveryRow(
         resource=resource,
         batch_no=f"20261123{number:05}",
-        lane=0,
         topic=f"exchange.sealed.{resource}",
         partition=0,
         offset=number,

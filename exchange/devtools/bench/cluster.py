@@ -26,7 +26,7 @@ from exchange.devtools.bench.table import RESOURCE
 from exchange.devtools.servers.kafka import brokers
 from exchange.devtools.servers.ports import free_port
 from exchange.errors import Transient
-from exchange.log import Lane, Topic
+from exchange.log import Partition, Topic
 from exchange.log.kafka import KafkaLog
 from exchange.node.node import Node
 from exchange.run.status import Survey
@@ -34,10 +34,10 @@ from exchange.settings import KafkaSettings
 from exchange.settings import load as load_settings
 from exchange.text import Text
 
-LANES: Final = 4
-"""Lanes of the resource that several workers share."""
+PARTITIONS: Final = 4
+"""Partitions of the resource that several workers share."""
 MEMBERS: Final = 8
-MANY_LANES: Final = 64
+MANY_PARTITIONS: Final = 64
 _PATIENCE: Final = 600.0
 _LOOK_SECONDS: Final = 0.05
 
@@ -59,9 +59,9 @@ class Shared:
 
 @dataclass(frozen=True, slots=True)
 class Rebalanced:
-    """How long lanes were nobody's after the kill of a member, in seconds."""
+    """How long partitions were nobody's after the kill of a member, in seconds."""
 
-    lanes: int
+    partitions: int
     members: int
     seconds: float
 
@@ -85,7 +85,9 @@ def publishing(folder: Path, feed: Feed, *, conninfo: str) -> Published:
 def shared(folder: Path, feed: Feed, *, workers: int, conninfo: str) -> Shared:
     """Pull everything first; then let so many workers check, seal and deliver it."""
     with brokers(1) as cluster:
-        on_kafka = replace(feed, name="kafka", more=_section(cluster.bootstrap, lanes=LANES))
+        on_kafka = replace(
+            feed, name="kafka", more=_section(cluster.bootstrap, partitions=PARTITIONS)
+        )
         make_node(folder, on_kafka, port=free_port())
         settings = folder / "exchange.yaml"
         environment = {**os.environ, **ONE_CORE, URL: conninfo}
@@ -104,12 +106,12 @@ def shared(folder: Path, feed: Feed, *, workers: int, conninfo: str) -> Shared:
 
 
 def rebalance(folder: Path) -> Rebalanced:
-    """Kill one of several members of a group over many lanes; take the time till all are read."""
+    """Kill a member of a group of many partitions; measure until all partitions have readers."""
     with brokers(1) as cluster:
         settings = KafkaSettings(
             bootstrap=cluster.bootstrap, replication=1, min_insync=1, session_seconds=6
         )
-        topic = Topic("exchange.raw.many", MANY_LANES)
+        topic = Topic("exchange.raw.many", MANY_PARTITIONS)
         with _log(settings, folder) as log:
             log.ensure([topic])
         context = multiprocessing.get_context("spawn")
@@ -122,13 +124,13 @@ def rebalance(folder: Path) -> Rebalanced:
             process.start()
             members.append((process, ours))
         try:
-            everything = {(topic.name, lane) for lane in range(MANY_LANES)}
+            everything = {(topic.name, partition) for partition in range(MANY_PARTITIONS)}
             _wait(lambda: all(held := _held(members)) and everything == set().union(*held))
             process, _ = members.pop()
             process.kill()
             killed = time.perf_counter()
             _wait(lambda: everything == set().union(*_held(members)))
-            return Rebalanced(MANY_LANES, MEMBERS, time.perf_counter() - killed)
+            return Rebalanced(MANY_PARTITIONS, MEMBERS, time.perf_counter() - killed)
         finally:
             for process, ours in members:
                 ours.close()
@@ -158,10 +160,10 @@ def _workers(
             process.communicate(timeout=60)
 
 
-def _section(bootstrap: Sequence[str], lanes: int = 1) -> str:
+def _section(bootstrap: Sequence[str], partitions: int = 1) -> str:
     addresses = ", ".join(bootstrap)
     return (
-        f"\nlog:\n  driver: kafka\n  partitions: {{{RESOURCE}: {lanes}}}\n"
+        f"\nlog:\n  driver: kafka\n  partitions: {{{RESOURCE}: {partitions}}}\n"
         f"  kafka: {{bootstrap: [{addresses}], replication: 1, min_insync: 1}}\n"
     )
 
@@ -194,8 +196,8 @@ def _log(settings: KafkaSettings, folder: Path, worker: str = "") -> Iterator[Ka
 _Members = list[tuple[SpawnProcess, Connection]]
 
 
-def _held(members: _Members) -> list[frozenset[Lane]]:
-    """Ask every member which lanes it has."""
+def _held(members: _Members) -> list[frozenset[Partition]]:
+    """Ask every member which partitions it has."""
     for _, pipe in members:
         pipe.send(None)
     return [pipe.recv() for _, pipe in members]
@@ -204,7 +206,7 @@ def _held(members: _Members) -> list[frozenset[Lane]]:
 def _member(
     settings: KafkaSettings, folder: Path, topic: str, worker: str, pipe: Connection
 ) -> None:
-    """Be a member of a group, and tell which lanes are ours whenever asked."""
+    """Be a member of a group, and tell which partitions are ours whenever asked."""
     with _log(settings, folder, worker) as log:
         consumer = log.consumer("seal", [topic])
         while True:

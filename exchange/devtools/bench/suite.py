@@ -428,7 +428,7 @@ def _of_cluster(measured: Sequence[Measurement]) -> Iterator[Figure]:
             "rebalanced",
             Text(
                 "64 个分区、8 个工作者，终止其一后接管",
-                "64 lanes, 8 workers, one killed: taken over",
+                "64 partitions, 8 workers, one killed: taken over",
             ),
             "s",
             [each["seconds"] for each in times],

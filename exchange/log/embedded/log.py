@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 from zlib import crc32
 
 from exchange.errors import Integrity, Misconfigured, Rejected
-from exchange.log import Consumer, Entry, Fenced, Lane, Message, Topic
+from exchange.log import Consumer, Entry, Fenced, Message, Partition, Topic
 from exchange.log.embedded.sqlite import Database, damaged
 from exchange.text import Text
 
@@ -371,7 +371,7 @@ class _Consumer:
         max_entries: int,
         max_bytes: int,
         timeout: float = 0.0,
-        skip: Collection[Lane] = (),
+        skip: Collection[Partition] = (),
     ) -> list[Entry]:
         """Return the next entries of one partition; ``[]`` after ``timeout`` seconds."""
         waited, wait = 0.0, FIRST_WAIT
@@ -384,8 +384,8 @@ class _Consumer:
             waited += wait
             wait = min(2 * wait, LONGEST_WAIT)
 
-    def assigned(self) -> frozenset[Lane]:
-        """Return all lanes of its topics: every member reads them all."""
+    def assigned(self) -> frozenset[Partition]:
+        """Return all partitions of its topics: every member reads them all."""
         with self._file.read() as rows:
             return frozenset(
                 rows.execute(
@@ -415,7 +415,7 @@ class _Consumer:
         place.committed = offset
         place.read = max(place.read, offset)
 
-    def _poll(self, max_entries: int, max_bytes: int, skip: Collection[Lane]) -> list[Entry]:
+    def _poll(self, max_entries: int, max_bytes: int, skip: Collection[Partition]) -> list[Entry]:
         with self._file.read() as rows:
             waiting = {
                 shard: place

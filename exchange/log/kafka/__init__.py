@@ -1,7 +1,7 @@
 """The log on Apache Kafka: the same house on a cluster, grown by adding workers (D4).
 
 In: messages in transactions, each sent as a whole when its block ends. Out: committed entries.
-Order and exactly-once hold per lane (topic and partition): the group gives a lane to one member
+Order and exactly-once hold per partition: the group gives a partition to one member
 at a time, and the broker refuses what a member of an older generation still writes.
 
 Four connections of a kind: :mod:`cluster` asks, :mod:`group` keeps the place in a group,
@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
     from pathlib import Path
 
-    from exchange.log import Lane
+    from exchange.log import Partition
     from exchange.settings import KafkaSettings
 
 __all__ = ["Drift", "Health", "KafkaLog", "KafkaTransaction"]
@@ -66,7 +66,7 @@ class KafkaLog:
 
         ``secret`` reads a reference, ``base`` is the folder of relative certificate paths.
         ``worker`` names this process among all workers and is the same after a restart: its
-        lanes wait for it as long as a session. Without it every process is new to its groups.
+        partitions wait for it as long as a session. Without it every process is new to its groups.
         """
         logging.getLogger("kafka").addHandler(logging.NullHandler())  # our errors tell it all
         self._settings = settings
@@ -192,22 +192,22 @@ class KafkaLog:
 
     def read(self, topic: str, partition: int, offset: int, *, max_entries: int) -> list[Entry]:
         """Read committed entries from an address on; ``[]`` at the end."""
-        lane = self._lane(topic, partition)
+        address = self._address(topic, partition)
         with border(Text(f"读取 {topic}/{partition}", f"reading {topic}/{partition}")):
             cluster = self._cluster()
-            first = cluster.offsets([lane], FIRST)[lane]
-            end = self._ends.of([lane], fresh=True)[lane]
+            first = cluster.offsets([address], FIRST)[address]
+            end = self._ends.of([address], fresh=True)[address]
             entries: list[Entry] = []
             at = offset
             while first <= at < end and len(entries) < max_entries:
-                found = cluster.fetch(lane, at, SMALL_FETCH)
+                found = cluster.fetch(address, at, SMALL_FETCH)
                 if found.next == at:
                     break
                 entries += found.entries[: max_entries - len(entries)]
                 at = found.next
             if entries:
                 return entries
-            first, end = self._ends.after_last(lane)
+            first, end = self._ends.after_last(address)
         if not first <= offset <= end:
             raise Integrity(
                 Text(
@@ -243,21 +243,23 @@ class KafkaLog:
 
     def bounds(self, topic: str, partition: int) -> tuple[int, int]:
         """Return the first kept offset, and the one after the last committed entry."""
-        lane = self._lane(topic, partition)
+        address = self._address(topic, partition)
         with border(Text(f"读取 {topic}/{partition}", f"reading {topic}/{partition}")):
-            return self._ends.after_last(lane)
+            return self._ends.after_last(address)
 
     def position(self, group: str, topic: str, partition: int) -> int:
         """Return the committed next offset of a group (the first kept one when none)."""
-        lane = self._lane(topic, partition)
+        address = self._address(topic, partition)
         with border(Text(f"读取 {group} 的位置", f"reading the position of {group}")):
             cluster = self._cluster()
-            found = cluster.committed(PREFIX + group, [lane])
-            return found[lane] if lane in found else cluster.offsets([lane], FIRST)[lane]
+            found = cluster.committed(PREFIX + group, [address])
+            return (
+                found[address] if address in found else cluster.offsets([address], FIRST)[address]
+            )
 
     def retain(self, topic: str, partition: int, before: int) -> None:
         """Drop entries below offset ``before``; refused past any group's position."""
-        lane = self._lane(topic, partition)
+        address = self._address(topic, partition)
         if self._topic(topic).compacted:
             raise Misconfigured(
                 Text(f"压缩主题「{topic}」不按偏移量清理", f"topic {topic} is compacted by key"),
@@ -265,14 +267,14 @@ class KafkaLog:
             )
         with border(Text(f"清理 {topic}/{partition}", f"dropping from {topic}/{partition}")):
             cluster = self._cluster()
-            first, limit = self._ends.after_last(lane)
+            first, limit = self._ends.after_last(address)
             who = "末尾", "the end"
             for group in cluster.groups():
                 if not group.startswith(PREFIX):
                     continue
                 positions = cluster.committed(group)
                 if any(name == topic for name, _ in positions):
-                    position = positions.get(lane, first)
+                    position = positions.get(address, first)
                     if position < limit:
                         who, limit = (group, group), position
             if before > limit:
@@ -284,7 +286,7 @@ class KafkaLog:
                     hint=Text("等该消费组处理完再清理", "let that group catch up first"),
                 )
             if before > first:
-                cluster.drop(lane, before)
+                cluster.drop(address, before)
 
     def close(self) -> None:
         """Leave all groups and close all connections."""
@@ -385,7 +387,7 @@ class KafkaLog:
                 )
         return found
 
-    def _lane(self, topic: str, partition: int) -> Lane:
+    def _address(self, topic: str, partition: int) -> Partition:
         self._topic(topic, partition)
         return topic, partition
 
@@ -396,7 +398,7 @@ class KafkaTransaction:
     def __init__(self, find: Callable[[str, int], Topic]) -> None:
         self._find = find
         self.records: list[Record] = []
-        self.positions: dict[KafkaConsumer, dict[Lane, int]] = {}
+        self.positions: dict[KafkaConsumer, dict[Partition, int]] = {}
 
     def append(self, message: Message) -> None:
         """Append a message when the block ends."""

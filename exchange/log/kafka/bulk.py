@@ -60,7 +60,7 @@ def murmur2(keys: Sequence[bytes]) -> NDArray[np.uint32]:
     return found
 
 
-def partitions(keys: Sequence[bytes], count: int) -> list[int]:
+def partitions_of(keys: Sequence[bytes], count: int) -> list[int]:
     """Return the partition of each key, of ``count``."""
     found: list[int] = ((murmur2(keys) & _POSITIVE) % np.uint32(count)).tolist()
     return found
@@ -82,7 +82,7 @@ def chunks(records: Sequence[tuple[bytes, bytes | None]], size: int) -> Iterator
         yield Chunk(b"".join(made), len(made))
 
 
-def add(producer: KafkaProducer, lane: TopicPartition, chunk: Chunk) -> Any:
+def add(producer: KafkaProducer, partition: TopicPartition, chunk: Chunk) -> Any:
     """Give a producer a batch as if it had been sent record by record; return its future."""
     milliseconds = int(time.time() * 1000)  # as the library does; the broker stamps it anew
     records = MemoryRecordsBuilder(_MAGIC, 0, 0)
@@ -91,15 +91,15 @@ def add(producer: KafkaProducer, lane: TopicPartition, chunk: Chunk) -> Any:
     builder._num_records = records._next_offset = chunk.rows  # noqa: SLF001
     builder._last_offset = chunk.rows - 1  # noqa: SLF001
     builder._first_timestamp = builder._max_timestamp = milliseconds  # noqa: SLF001
-    batch = ProducerBatch(lane, records)
+    batch = ProducerBatch(partition, records)
     future = FutureRecordMetadata(
         batch.produce_future, chunk.rows - 1, milliseconds, None, -1, -1, -1
     )
     batch._record_futures.append(future)  # noqa: SLF001
-    producer._transaction_manager.maybe_add_partition_to_transaction(lane)  # noqa: SLF001
+    producer._transaction_manager.maybe_add_partition_to_transaction(partition)  # noqa: SLF001
     accumulator = producer._accumulator  # noqa: SLF001
-    with accumulator._tp_lock(lane):  # noqa: SLF001
-        accumulator._batches[lane].append(batch)  # noqa: SLF001
+    with accumulator._tp_lock(partition):  # noqa: SLF001
+        accumulator._batches[partition].append(batch)  # noqa: SLF001
         accumulator._incomplete.add(batch)  # noqa: SLF001
     return future
 

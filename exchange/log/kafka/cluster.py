@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
     from kafka.structs import ConsumerGroupMetadata
 
-    from exchange.log import Lane
+    from exchange.log import Partition
 
     Found = TypeVar("Found")
 
@@ -67,30 +67,32 @@ class Cluster(KafkaAdminClient):  # type: ignore[misc]  # the library has no typ
         return ".".join(map(str, self._manager.broker_version))
 
     def offsets(
-        self, lanes: Iterable[Lane], spec: OffsetSpec, *, committed: bool = True
-    ) -> dict[Lane, int]:
-        """Ask for the first or end offset of lanes.
+        self, partitions: Iterable[Partition], spec: OffsetSpec, *, committed: bool = True
+    ) -> dict[Partition, int]:
+        """Ask for the first or end offset of partitions.
 
         The end is the last stable offset: what lies below is decided. Without ``committed`` it
         is the high watermark: what lies below is on the replicas.
         """
         level = IsolationLevel.READ_COMMITTED if committed else IsolationLevel.READ_UNCOMMITTED
-        return self._patiently(lambda: self._offsets(set(lanes), spec, level))
+        return self._patiently(lambda: self._offsets(set(partitions), spec, level))
 
-    def fetch(self, lane: Lane, offset: int, max_bytes: int) -> Slice:
+    def fetch(self, partition: Partition, offset: int, max_bytes: int) -> Slice:
         """Read committed entries from ``offset`` on, at least one batch when there is one.
 
         Raises OffsetOutOfRangeError and CorruptRecordError.
         """
-        found = self._patiently(lambda: self._fetch(lane, offset, max_bytes))
+        found = self._patiently(lambda: self._fetch(partition, offset, max_bytes))
         aborted = [(one.first_offset, one.producer_id) for one in found.aborted_transactions or ()]
-        return decode(lane, offset, found.records or b"", aborted)
+        return decode(partition, offset, found.records or b"", aborted)
 
-    def committed(self, group: str, lanes: Collection[Lane] | None = None) -> dict[Lane, int]:
-        """Return a group's positions, of all its lanes or those asked for; waits for open ones."""
-        return self._patiently(lambda: self._committed(group, lanes), group)
+    def committed(
+        self, group: str, partitions: Collection[Partition] | None = None
+    ) -> dict[Partition, int]:
+        """Return a group's positions, of all partitions or of these; waits for open ones."""
+        return self._patiently(lambda: self._committed(group, partitions), group)
 
-    def commit(self, member: ConsumerGroupMetadata, offsets: Mapping[Lane, int]) -> None:
+    def commit(self, member: ConsumerGroupMetadata, offsets: Mapping[Partition, int]) -> None:
         """Set positions in the name of a member as it was when it read."""
         self._patiently(lambda: self._commit(member, offsets), member.group_id)
 
@@ -98,9 +100,9 @@ class Cluster(KafkaAdminClient):  # type: ignore[misc]  # the library has no typ
         """List the consumer groups."""
         return [group["group_id"] for group in self.list_groups()]
 
-    def drop(self, lane: Lane, before: int) -> None:
-        """Drop the entries of a lane below an offset."""
-        self.delete_records({TopicPartition(*lane): before})
+    def drop(self, partition: Partition, before: int) -> None:
+        """Drop the entries of a partition below an offset."""
+        self.delete_records({TopicPartition(*partition): before})
 
     def expel(self, member: ConsumerGroupMetadata) -> None:
         """Take a static member out of its group, if it still is the one that bears its name."""
@@ -167,20 +169,20 @@ class Cluster(KafkaAdminClient):  # type: ignore[misc]  # the library has no typ
             return False
         return True
 
-    def _leader(self, lane: Lane) -> int:
-        leader: int | None = self._manager.cluster.leader_for_partition(TopicPartition(*lane))
+    def _leader(self, partition: Partition) -> int:
+        leader: int | None = self._manager.cluster.leader_for_partition(TopicPartition(*partition))
         if leader is None:
-            raise errors.UnknownTopicOrPartitionError(f"{lane[0]}/{lane[1]}")
+            raise errors.UnknownTopicOrPartitionError(f"{partition[0]}/{partition[1]}")
         if leader < 0:
-            raise errors.LeaderNotAvailableError(f"{lane[0]}/{lane[1]}")
+            raise errors.LeaderNotAvailableError(f"{partition[0]}/{partition[1]}")
         return leader
 
     async def _offsets(
-        self, lanes: set[Lane], spec: OffsetSpec, level: IsolationLevel
-    ) -> dict[Lane, int]:
-        by_leader: dict[int, list[Lane]] = defaultdict(list)
-        for lane in lanes:
-            by_leader[self._leader(lane)].append(lane)
+        self, partitions: set[Partition], spec: OffsetSpec, level: IsolationLevel
+    ) -> dict[Partition, int]:
+        by_leader: dict[int, list[Partition]] = defaultdict(list)
+        for partition in partitions:
+            by_leader[self._leader(partition)].append(partition)
         topic = ListOffsetsRequest.ListOffsetsTopic
         asked = [
             self._manager.send(
@@ -210,23 +212,23 @@ class Cluster(KafkaAdminClient):  # type: ignore[misc]  # the library has no typ
                     found[part.name, row.partition_index] = row.offset
         return found
 
-    async def _fetch(self, lane: Lane, offset: int, max_bytes: int) -> Any:
+    async def _fetch(self, partition: Partition, offset: int, max_bytes: int) -> Any:
         topic = FetchRequest.FetchTopic
         part = topic.FetchPartition(
-            partition=lane[1], fetch_offset=offset, partition_max_bytes=max_bytes
+            partition=partition[1], fetch_offset=offset, partition_max_bytes=max_bytes
         )
         request = FetchRequest(
             max_wait_ms=0,
             min_bytes=0,
             max_bytes=max_bytes,
             isolation_level=IsolationLevel.READ_COMMITTED,
-            topics=[topic(topic=lane[0], partitions=[part])],
+            topics=[topic(topic=partition[0], partitions=[part])],
             min_version=4,
             max_version=12,  # topics by name
         )
-        answer = await self._manager.send(request, node_id=self._leader(lane))
+        answer = await self._manager.send(request, node_id=self._leader(partition))
         found = answer.responses[0].partitions[0]
-        _check(found.error_code, f"{lane[0]}/{lane[1]} at {offset}")
+        _check(found.error_code, f"{partition[0]}/{partition[1]} at {offset}")
         return found
 
     async def _home(self, group: str) -> int:
@@ -246,13 +248,15 @@ class Cluster(KafkaAdminClient):  # type: ignore[misc]  # the library has no typ
         _check(answer.error_code, group)
         return {member.group_instance_id for member in answer.members} - {None}
 
-    async def _committed(self, group: str, lanes: Collection[Lane] | None) -> dict[Lane, int]:
+    async def _committed(
+        self, group: str, partitions: Collection[Partition] | None
+    ) -> dict[Partition, int]:
         asked = OffsetFetchRequest.OffsetFetchRequestGroup
         topics = None
-        if lanes is not None:
+        if partitions is not None:
             topics = [
                 asked.OffsetFetchRequestTopics(name=name, partition_indexes=numbers)
-                for name, numbers in _by_topic(lanes).items()
+                for name, numbers in _by_topic(partitions).items()
             ]
         request = OffsetFetchRequest(
             groups=[asked(group_id=group, topics=topics)],
@@ -271,7 +275,9 @@ class Cluster(KafkaAdminClient):  # type: ignore[misc]  # the library has no typ
                     found[topic.name, row.partition_index] = row.committed_offset
         return found
 
-    async def _commit(self, member: ConsumerGroupMetadata, offsets: Mapping[Lane, int]) -> None:
+    async def _commit(
+        self, member: ConsumerGroupMetadata, offsets: Mapping[Partition, int]
+    ) -> None:
         topic = OffsetCommitRequest.OffsetCommitRequestTopic
         request = OffsetCommitRequest(
             group_id=member.group_id,
@@ -300,9 +306,9 @@ class Cluster(KafkaAdminClient):  # type: ignore[misc]  # the library has no typ
                 _check(row.error_code, f"{member.group_id} on {part.name}/{row.partition_index}")
 
 
-def _by_topic(lanes: Iterable[Lane]) -> dict[str, list[int]]:
+def _by_topic(partitions: Iterable[Partition]) -> dict[str, list[int]]:
     found: dict[str, list[int]] = defaultdict(list)
-    for name, number in lanes:
+    for name, number in partitions:
         found[name].append(number)
     return found
 

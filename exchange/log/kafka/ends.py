@@ -1,4 +1,4 @@
-"""Where the lanes end, asked for together and remembered for a moment."""
+"""Where the partitions end, asked for together and remembered for a moment."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from exchange.log.kafka.reader import SMALL_FETCH
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping
 
-    from exchange.log import Lane
+    from exchange.log import Partition
     from exchange.log.kafka.cluster import Cluster
 
 FRESH_SECONDS = 0.2
-"""How old the end of a lane may be when nothing was written to it by this process."""
+"""How old the end of a partition may be when nothing was written to it by this process."""
 DECIDED_SECONDS = 0.5
 """How long an own transaction may take to become visible, before others are served."""
 _LOOK_SECONDS = 0.002
@@ -24,7 +24,7 @@ _TAIL, _FARTHER = 2, 16
 
 
 class Ends:
-    """The ends of lanes: what lies below is decided. Used by any thread."""
+    """The ends of partitions: what lies below is decided. Used by any thread."""
 
     def __init__(
         self,
@@ -37,18 +37,18 @@ class Ends:
         self._monotonic = monotonic
         self._sleep = sleep
         self._lock = threading.Lock()
-        self._known: dict[Lane, tuple[float, int]] = {}
-        self._wrote: dict[Lane, int] = {}
-        self._tails: dict[Lane, tuple[int, int]] = {}
+        self._known: dict[Partition, tuple[float, int]] = {}
+        self._wrote: dict[Partition, int] = {}
+        self._tails: dict[Partition, tuple[int, int]] = {}
 
-    def wrote(self, ends: Mapping[Lane, int]) -> None:
+    def wrote(self, ends: Mapping[Partition, int]) -> None:
         """Take note of the offsets after an own committed transaction."""
         with self._lock:
-            for lane, end in ends.items():
-                self._wrote[lane] = max(end, self._wrote.get(lane, 0))
-                self._known.pop(lane, None)
+            for partition, end in ends.items():
+                self._wrote[partition] = max(end, self._wrote.get(partition, 0))
+                self._known.pop(partition, None)
 
-    def of(self, lanes: Collection[Lane], *, fresh: bool = False) -> dict[Lane, int]:
+    def of(self, partitions: Collection[Partition], *, fresh: bool = False) -> dict[Partition, int]:
         """Return the ends; what this process wrote lies below them.
 
         Only a transaction of another process that was opened before and hangs can hold them
@@ -56,57 +56,62 @@ class Ends:
         """
         deadline = self._monotonic() + DECIDED_SECONDS
         while True:
-            found = self._ask(lanes, fresh=fresh)
+            found = self._ask(partitions, fresh=fresh)
             with self._lock:
-                behind = [lane for lane in lanes if found[lane] < self._wrote.get(lane, 0)]
-                for lane in behind:
-                    self._known.pop(lane, None)
+                behind = [
+                    partition
+                    for partition in partitions
+                    if found[partition] < self._wrote.get(partition, 0)
+                ]
+                for partition in behind:
+                    self._known.pop(partition, None)
             if not behind or self._monotonic() >= deadline:
                 return found
             self._sleep(_LOOK_SECONDS)
 
-    def after_last(self, lane: Lane) -> tuple[int, int]:
+    def after_last(self, partition: Partition) -> tuple[int, int]:
         """Return the first kept offset, and the one after the last entry: no marker follows."""
         cluster = self._cluster()
-        first = cluster.offsets([lane], FIRST)[lane]
-        end = self.of([lane], fresh=True)[lane]
+        first = cluster.offsets([partition], FIRST)[partition]
+        end = self.of([partition], fresh=True)[partition]
         with self._lock:
-            known, tail = self._tails.get(lane, (-1, -1))
+            known, tail = self._tails.get(partition, (-1, -1))
         if known != end:
-            tail = self._tail(lane, first, end)
+            tail = self._tail(partition, first, end)
             with self._lock:
-                self._tails[lane] = end, tail
+                self._tails[partition] = end, tail
         return first, max(first, tail)
 
-    def _ask(self, lanes: Collection[Lane], *, fresh: bool) -> dict[Lane, int]:
+    def _ask(self, partitions: Collection[Partition], *, fresh: bool) -> dict[Partition, int]:
         now = self._monotonic()
         with self._lock:
             known = (
                 {}
                 if fresh
                 else {
-                    lane: end
-                    for lane in lanes
-                    if (one := self._known.get(lane)) is not None and now - one[0] < FRESH_SECONDS
+                    partition: end
+                    for partition in partitions
+                    if (one := self._known.get(partition)) is not None
+                    and now - one[0] < FRESH_SECONDS
                     for end in one[1:]
                 }
             )
-        asked = [lane for lane in lanes if lane not in known]
+        asked = [partition for partition in partitions if partition not in known]
         if asked:
             found = self._cluster().offsets(asked, END)
             with self._lock:
-                self._known |= {lane: (now, end) for lane, end in found.items()}
+                self._known |= {partition: (now, end) for partition, end in found.items()}
             known |= found
         return known
 
-    def _tail(self, lane: Lane, first: int, end: int) -> int:
+    def _tail(self, partition: Partition, first: int, end: int) -> int:
         """Look back from ``end`` for the last entry: markers of transactions take offsets too."""
         back = _TAIL
         while True:
             at = start = max(first, end - back)
             last = first
             while at < end:
-                found = self._cluster().fetch(lane, at, SMALL_FETCH)
+                found = self._cluster().fetch(partition, at, SMALL_FETCH)
                 if found.next == at:
                     break
                 last = found.entries[-1].offset + 1 if found.entries else last

@@ -4,7 +4,7 @@ The member joins, answers heartbeats and takes part in rebalances, and fetches n
 that works on a batch for minutes delays nobody. It subscribes to all topics of the kinds that it
 was asked for, so that a new resource moves nothing but itself.
 
-A lane (分区) is *held* while the group gives it to this member. A :class:`Hold` dies with the
+A partition (分区) is *held* while the group gives it to this member. A :class:`Hold` dies with the
 generation of the group in which it was given: whoever read under it may not commit any more, and
 the broker refuses it as well.
 """
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
     from kafka.structs import ConsumerGroupMetadata
 
-    from exchange.log import Lane
+    from exchange.log import Partition
 
 _TICK_SECONDS = 0.1
 """How often the thread looks whether anything is asked of it."""
@@ -48,7 +48,7 @@ _GRACE_SECONDS = 1.0
 
 @dataclass(eq=False, slots=True)
 class Hold:
-    """A lane given to this member in one generation of the group."""
+    """A partition given to this member in one generation of the group."""
 
     member: ConsumerGroupMetadata
     moves: int = 0
@@ -59,8 +59,8 @@ class _Assignor(CooperativeStickyAssignor):  # type: ignore[misc]  # the library
     """Claims what this member holds at the moment of joining, and never says the same twice.
 
     kafka-python's own claims what it was given last, also after the group has thrown it out and
-    its lanes are lost. The leader then waits for it to give some of them back, which it does not
-    do, having none: nobody gets them until something else moves the group. And a broker that is
+    its partitions are lost. The leader then waits for it to give some of them back, which it does
+    not do, having none: nobody gets them until something else moves the group. And a broker that is
     told what it knows moves nothing.
     """
 
@@ -98,7 +98,7 @@ class _Membership(KafkaConsumer):  # type: ignore[misc]  # the library has no ty
             self._coordinator.poll(timeout_ms=milliseconds)
         if self._new and self._coordinator.stable():
             # It may have come back under its name to a generation that its killed predecessor had
-            # still to complete: lanes given back, and to be given out with the next one.
+            # still to complete: partitions given back, and to be given out with the next one.
             self._new = False
             self._coordinator.request_rejoin()
         beating = self._coordinator._heartbeat_enabled  # noqa: SLF001 - its only sign of fencing
@@ -166,7 +166,7 @@ class Member:
         self._topics: set[str] = set()
         self._asked = 0
         self._answered = 0
-        self._holds: dict[Lane, Hold] = {}
+        self._holds: dict[Partition, Hold] = {}
         self._failure: ExchangeError | None = None
         self._closing = False
         self._wake = threading.Event()
@@ -202,18 +202,20 @@ class Member:
             self._asked += 1
             self._wake.set()
 
-    def holds(self, topics: Collection[str]) -> dict[Lane, Hold]:
+    def holds(self, topics: Collection[str]) -> dict[Partition, Hold]:
         """Return what is held now of some topics; raises what keeps us out of the group."""
         with self._state:
             self._check()
-            return {lane: hold for lane, hold in self._holds.items() if lane[0] in topics}
+            return {
+                partition: hold for partition, hold in self._holds.items() if partition[0] in topics
+            }
 
-    def moving(self, steps: Mapping[Lane, tuple[Hold, int]]) -> bool:
+    def moving(self, steps: Mapping[Partition, tuple[Hold, int]]) -> bool:
         """Take note that positions move, if all are still held and as their reader knows them."""
         with self._state:
             if any(
-                self._holds.get(lane) is not hold or hold.moves != moves
-                for lane, (hold, moves) in steps.items()
+                self._holds.get(partition) is not hold or hold.moves != moves
+                for partition, (hold, moves) in steps.items()
             ):
                 return False
             for hold, _ in steps.values():
@@ -221,7 +223,7 @@ class Member:
             return True
 
     def close(self) -> None:
-        """Leave the group, so that its lanes move on at once."""
+        """Leave the group, so that its partitions move on at once."""
         with self._state:
             self._closing = True
             self._wake.set()
@@ -247,7 +249,7 @@ class Member:
                 consumer = self._outlive(consumer, error)
             except errors.KafkaError as error:
                 self._fail(translate(error, self._what))
-            except Exception as error:  # noqa: BLE001 - a silent member would hold lanes for ever
+            except Exception as error:  # noqa: BLE001 - a silent member would hold partitions for ever
                 self._fail(translate(error, self._what))
                 if consumer is not None:
                     consumer.close(timeout_ms=_LEAVE_MS)
@@ -273,9 +275,13 @@ class Member:
         with self._state:
             before = self._holds
             if member.state == MemberState.STABLE:
-                lanes = {(part.topic, part.partition) for part in consumer.assignment()}
-                kept = {lane: hold for lane, hold in before.items() if hold.member == member}
-                self._holds = {lane: kept.get(lane) or Hold(member) for lane in lanes}
+                partitions = {(part.topic, part.partition) for part in consumer.assignment()}
+                kept = {
+                    partition: hold for partition, hold in before.items() if hold.member == member
+                }
+                self._holds = {
+                    partition: kept.get(partition) or Hold(member) for partition in partitions
+                }
             elif member.state == MemberState.UNJOINED:
                 self._holds = {}
             self._failure = None

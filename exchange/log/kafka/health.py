@@ -12,7 +12,7 @@ from kafka.errors import ClusterAuthorizationFailedError
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from exchange.log import Lane, Topic
+    from exchange.log import Partition, Topic
     from exchange.log.kafka.cluster import Cluster
     from exchange.settings import KafkaSettings
 
@@ -26,10 +26,10 @@ class Health:
     version: str
     """Kafka's, as far as its interface tells: ``4.3``."""
     brokers: int
-    behind: tuple[Lane, ...]
-    """Lanes with copies that are gone or behind; they take writes."""
-    stuck: tuple[Lane, ...]
-    """Lanes without a leader, or with too few copies in sync to take a write."""
+    behind: tuple[Partition, ...]
+    """Partitions with copies that are gone or behind; they take writes."""
+    stuck: tuple[Partition, ...]
+    """Partitions without a leader, or with too few copies in sync to take a write."""
     rights: Mapping[str, frozenset[str]]
     """By topic, whether it exists or not, what we may do with it: ``READ``, ``WRITE``, ….
 
@@ -44,16 +44,16 @@ def health(cluster: Cluster, settings: KafkaSettings, topics: Sequence[Topic]) -
     brokers = cluster.describe_cluster()["brokers"]
     alive = [row["broker_id"] for row in brokers if not row.get("is_fenced", False)]
     rows = cluster.describe_topics([topic.name for topic in topics])
-    behind: list[Lane] = []
-    stuck: list[Lane] = []
+    behind: list[Partition] = []
+    stuck: list[Partition] = []
     for row in rows:
         for part in row["partitions"]:
-            lane = row["name"], part["partition_index"]
+            partition = row["name"], part["partition_index"]
             in_sync = len(part["isr_nodes"])
             if part["leader_id"] < 0 or in_sync < settings.min_insync:
-                stuck.append(lane)
+                stuck.append(partition)
             elif in_sync < len(part["replica_nodes"]):
-                behind.append(lane)
+                behind.append(partition)
     return Health(
         version=cluster.version(),
         brokers=len(alive),

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from kafka import KafkaProducer, errors
 from kafka.structs import OffsetAndMetadata, TopicPartition
 
-from exchange.log.kafka.bulk import add, chunks, partitions
+from exchange.log.kafka.bulk import add, chunks, partitions_of
 from exchange.log.kafka.client import PREFIX, opened
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from kafka.structs import ConsumerGroupMetadata
 
-    from exchange.log import Lane
+    from exchange.log import Partition
 
 CAP = 64
 """Producers kept open: each has a thread and a connection to each broker."""
@@ -52,7 +52,7 @@ class Record(NamedTuple):
     headers: list[tuple[str, bytes]]
 
 
-Positions = tuple["ConsumerGroupMetadata", "Mapping[Lane, int]"]
+Positions = tuple["ConsumerGroupMetadata", "Mapping[Partition, int]"]
 """A member, and the offsets that move in its name."""
 
 
@@ -66,8 +66,8 @@ class _Producer(KafkaProducer):  # type: ignore[misc]  # the library has no type
 
     def send_transaction(
         self, records: Sequence[Record], positions: Sequence[Positions], seconds: float
-    ) -> dict[Lane, int]:
-        """Send it all and commit; returns the offset after the last record of each lane."""
+    ) -> dict[Partition, int]:
+        """Send it all and commit; returns the offset after the last record of each partition."""
         deadline = self._monotonic() + seconds
         manager = self._transaction_manager
         try:
@@ -86,13 +86,13 @@ class _Producer(KafkaProducer):  # type: ignore[misc]  # the library has no type
             ]
             sent += self._by_key(records)
             moving = None
-            for member, lanes in positions:  # one at a time: the library mixes up groups
+            for member, partitions in positions:  # one at a time: the library mixes up groups
                 if moving is not None:
                     self._await(moving, deadline)
-                moving = manager.send_offsets_to_transaction(_offsets(lanes), member)
+                moving = manager.send_offsets_to_transaction(_offsets(partitions), member)
             with suppress(errors.UnknownError):  # of a batch that was split; its records tell
                 self.flush(seconds)
-            ends: dict[Lane, int] = {}
+            ends: dict[Partition, int] = {}
             for result in sent:
                 written = result.get(max(0.0, deadline - self._monotonic()))
                 ends[written.topic, written.partition] = written.offset + 1
@@ -101,7 +101,7 @@ class _Producer(KafkaProducer):  # type: ignore[misc]  # the library has no type
             self._await(manager.begin_commit(), deadline)
         except errors.KafkaError as error:
             why = manager.last_error or error
-            with suppress(errors.KafkaError):  # free the lanes for their readers
+            with suppress(errors.KafkaError):  # free the partitions for their readers
                 self._await(manager.begin_abort(), self._monotonic() + _ABORT_SECONDS)
             raise why from error
         return ends
@@ -114,14 +114,14 @@ class _Producer(KafkaProducer):  # type: ignore[misc]  # the library has no type
                 topics[record.topic].append((record.key or b"", record.value))
         sent = []
         for topic, pairs in topics.items():
-            lanes: dict[int, list[tuple[bytes, bytes | None]]] = defaultdict(list)
-            numbers = partitions([key for key, _ in pairs], len(self.partitions_for(topic)))
+            shares: dict[int, list[tuple[bytes, bytes | None]]] = defaultdict(list)
+            numbers = partitions_of([key for key, _ in pairs], len(self.partitions_for(topic)))
             for number, pair in zip(numbers, pairs, strict=True):
-                lanes[number].append(pair)
+                shares[number].append(pair)
             sent += [
                 add(self, TopicPartition(topic, number), chunk)
-                for number, some in lanes.items()
-                for chunk in chunks(some, _BATCH_BYTES)
+                for number, share in shares.items()
+                for chunk in chunks(share, _BATCH_BYTES)
             ]
         return sent
 
@@ -134,10 +134,10 @@ class _Producer(KafkaProducer):  # type: ignore[misc]  # the library has no type
 
     def _learn(self, records: Sequence[Record], deadline: float) -> None:
         """Know the partitions that are written to; one may be a moment old."""
-        lanes = {(record.topic, record.partition or 0) for record in records}
-        for topic, _ in lanes:  # so that one answer tells of all of them
+        partitions = {(record.topic, record.partition or 0) for record in records}
+        for topic, _ in partitions:  # so that one answer tells of all of them
             self._sender.add_topic(topic)
-        for topic, partition in lanes:
+        for topic, partition in partitions:
             while partition not in self.partitions_for(topic):
                 if self._monotonic() >= deadline:
                     raise errors.UnknownTopicOrPartitionError(f"{topic}/{partition}")
@@ -152,8 +152,11 @@ class _Producer(KafkaProducer):  # type: ignore[misc]  # the library has no type
             raise errors.KafkaTimeoutError("the transaction was not finished in time")
 
 
-def _offsets(lanes: Mapping[Lane, int]) -> dict[TopicPartition, OffsetAndMetadata]:
-    return {TopicPartition(*lane): OffsetAndMetadata(at, "", -1) for lane, at in lanes.items()}
+def _offsets(partitions: Mapping[Partition, int]) -> dict[TopicPartition, OffsetAndMetadata]:
+    return {
+        TopicPartition(*partition): OffsetAndMetadata(at, "", -1)
+        for partition, at in partitions.items()
+    }
 
 
 class Producers:
@@ -221,8 +224,8 @@ class Producers:
 
     def send(
         self, owner: str, records: Sequence[Record], positions: Sequence[Positions]
-    ) -> dict[Lane, int]:
-        """Write a transaction of ``owner``; returns the offset after each lane's last record."""
+    ) -> dict[Partition, int]:
+        """Write a transaction of ``owner``; returns each partition's offset after the last one."""
         with self._lock:
             producer = self._open.get(owner)
         if producer is None:

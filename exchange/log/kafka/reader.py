@@ -1,4 +1,4 @@
-"""A consumer: reads the lanes its member holds, from the group's committed positions on."""
+"""A consumer: reads the partitions its member holds, from the group's committed positions on."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from exchange.text import Text
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping
 
-    from exchange.log import Lane
+    from exchange.log import Partition
     from exchange.log.kafka.cluster import Cluster
     from exchange.log.kafka.ends import Ends
     from exchange.log.kafka.group import Hold, Member
@@ -30,7 +30,7 @@ LOOK_SECONDS = 0.1
 
 @dataclass(slots=True)
 class _Place:
-    """Where a consumer stands in a lane it holds."""
+    """Where a consumer stands in a partition it holds."""
 
     hold: Hold
     moves: int
@@ -69,10 +69,10 @@ class KafkaConsumer:
         self._monotonic = monotonic
         self._wait = wait
         self._closed = closed
-        self._places: dict[Lane, _Place] = {}
-        self._stale: set[Lane] = set()
-        """Lanes whose hold has changed since something was handed out that is not committed."""
-        self._last: Lane = ("", -1)
+        self._places: dict[Partition, _Place] = {}
+        self._stale: set[Partition] = set()
+        """Partitions that changed hands since an entry was handed out that is not committed."""
+        self._last: Partition = ("", -1)
 
     def poll(
         self,
@@ -80,9 +80,9 @@ class KafkaConsumer:
         max_entries: int,
         max_bytes: int,
         timeout: float = 0.0,
-        skip: Collection[Lane] = (),
+        skip: Collection[Partition] = (),
     ) -> list[Entry]:
-        """Return the next entries of one lane; ``[]`` after ``timeout`` seconds."""
+        """Return the next entries of one partition; ``[]`` after ``timeout`` seconds."""
         deadline = self._monotonic() + timeout
         while True:
             with border(Text("读取", "polling")):
@@ -94,8 +94,8 @@ class KafkaConsumer:
                 return []
             self._wait(min(left, LOOK_SECONDS))
 
-    def assigned(self) -> frozenset[Lane]:
-        """Return the lanes that this member holds now."""
+    def assigned(self) -> frozenset[Partition]:
+        """Return the partitions that this member holds now."""
         return frozenset(self.member.holds(self._topics))
 
     def rewind(self) -> None:
@@ -111,19 +111,21 @@ class KafkaConsumer:
     def follow(self) -> None:
         """Take up what the group gave to this member, and drop what it took away."""
         holds = self.member.holds(self._topics)
-        for lane, place in list(self._places.items()):
-            hold = holds.get(lane)
+        for partition, place in list(self._places.items()):
+            hold = holds.get(partition)
             if hold is not place.hold or (hold.moves != place.moves and place.idle):
-                del self._places[lane]
+                del self._places[partition]
                 if not place.idle:
-                    self._stale.add(lane)
-        new = {lane: hold for lane, hold in holds.items() if lane not in self._places}
+                    self._stale.add(partition)
+        new = {
+            partition: hold for partition, hold in holds.items() if partition not in self._places
+        }
         if new:
             self._places |= self._start(new)
 
-    def check(self, lane: Lane, offset: int) -> None:
-        """Refuse a position that was not read; raises Fenced when the lane is not held any more."""
-        place = self._places.get(lane)
+    def check(self, partition: Partition, offset: int) -> None:
+        """Refuse a position that was not read; raises Fenced without a hold on the partition."""
+        place = self._places.get(partition)
         if place is None:
             raise fenced(Text("自上次回退后尚未读取", "nothing was polled since the last rewind"))
         if offset < 0:
@@ -131,33 +133,35 @@ class KafkaConsumer:
                 Text(f"消费位置 {offset} 小于 0", f"position {offset} is below 0"),
                 hint=Text("提交已读条目之后的偏移量", "commit the offset after an entry read"),
             )
-        if lane in self._stale or offset > place.read:  # another may have moved the position
-            raise fenced(Text("该条目在分区易手之前读取", "it was read before the lane moved"))
+        if partition in self._stale or offset > place.read:  # another may have moved the position
+            raise fenced(Text("该条目在分区易手之前读取", "it was read before the partition moved"))
 
-    def moving(self, positions: Mapping[Lane, int]) -> Hold:
+    def moving(self, positions: Mapping[Partition, int]) -> Hold:
         """Take note that positions are about to move; Fenced when what was read is stale.
 
         Returns a hold: in its member's name the positions move.
         """
-        places = {lane: self._places.get(lane) for lane in positions}
-        steps = {lane: (place.hold, place.moves) for lane, place in places.items() if place}
+        places = {partition: self._places.get(partition) for partition in positions}
+        steps = {
+            partition: (place.hold, place.moves) for partition, place in places.items() if place
+        }
         if len(steps) < len(places) or not self.member.moving(steps):
-            raise fenced(Text("分区已不属于本成员", "the lane is not this member's any more"))
-        for lane in positions:
-            self._places[lane].moves += 1
+            raise fenced(Text("分区已不属于本成员", "the partition is not this member's any more"))
+        for partition in positions:
+            self._places[partition].moves += 1
         return next(iter(steps.values()))[0]
 
-    def moved(self, positions: Mapping[Lane, int]) -> None:
+    def moved(self, positions: Mapping[Partition, int]) -> None:
         """Take note of an own commit."""
-        for lane, offset in positions.items():
-            if place := self._places.get(lane):
+        for partition, offset in positions.items():
+            if place := self._places.get(partition):
                 place.committed = offset
 
-    def _start(self, new: Mapping[Lane, Hold]) -> dict[Lane, _Place]:
-        """Stand where the group does; a group new to a lane commits its first kept offset."""
+    def _start(self, new: Mapping[Partition, Hold]) -> dict[Partition, _Place]:
+        """Stand where the group does; a group new to a partition commits its first kept offset."""
         committed = self._cluster.committed(self.member.group, new)
         first = self._cluster.offsets(new, FIRST)
-        fresh = {lane: first[lane] for lane in new if lane not in committed}
+        fresh = {partition: first[partition] for partition in new if partition not in committed}
         if fresh:
             member = next(iter(new.values())).member
             try:
@@ -165,40 +169,42 @@ class KafkaConsumer:
             except STALE_MEMBER:
                 return {}
         positions = committed | fresh
-        for lane, position in positions.items():
-            if position < first[lane]:
-                raise gap(self.member.group, lane, position, first[lane])
+        for partition, position in positions.items():
+            if position < first[partition]:
+                raise gap(self.member.group, partition, position, first[partition])
         return {
-            lane: _Place(hold, hold.moves, positions[lane], positions[lane], positions[lane])
-            for lane, hold in new.items()
+            partition: _Place(
+                hold, hold.moves, positions[partition], positions[partition], positions[partition]
+            )
+            for partition, hold in new.items()
         }
 
-    def _next(self, max_entries: int, max_bytes: int, skip: Collection[Lane]) -> list[Entry]:
-        """Serve the lanes in turn, beginning after the one served last."""
-        lanes = sorted(
-            (lane for lane in self._places if lane not in skip),
-            key=lambda lane: (lane <= self._last, lane),
+    def _next(self, max_entries: int, max_bytes: int, skip: Collection[Partition]) -> list[Entry]:
+        """Serve the partitions in turn, beginning after the one served last."""
+        partitions = sorted(
+            (partition for partition in self._places if partition not in skip),
+            key=lambda partition: (partition <= self._last, partition),
         )
-        ends: Mapping[Lane, int] | None = None
-        for lane in lanes:
-            place = self._places[lane]
+        ends: Mapping[Partition, int] | None = None
+        for partition in partitions:
+            place = self._places[partition]
             if not place.waiting:
-                ends = ends if ends is not None else self._ends.of(lanes)
-                self._fetch(lane, place, ends[lane], max_bytes)
+                ends = ends if ends is not None else self._ends.of(partitions)
+                self._fetch(partition, place, ends[partition], max_bytes)
             if place.waiting:
-                self._last = lane
+                self._last = partition
                 return _take(place, max_entries, max_bytes)
         return []
 
-    def _fetch(self, lane: Lane, place: _Place, end: int, max_bytes: int) -> None:
+    def _fetch(self, partition: Partition, place: _Place, end: int, max_bytes: int) -> None:
         """Fetch until there is an entry or the end is reached."""
         size = min(max(max_bytes, SMALL_FETCH), LARGE_FETCH)
         while not place.waiting and place.fetched < end:
             try:
-                found = self._cluster.fetch(lane, place.fetched, size)
+                found = self._cluster.fetch(partition, place.fetched, size)
             except errors.OffsetOutOfRangeError as error:
-                first = self._cluster.offsets([lane], FIRST)[lane]
-                raise gap(self.member.group, lane, place.fetched, first) from error
+                first = self._cluster.offsets([partition], FIRST)[partition]
+                raise gap(self.member.group, partition, place.fetched, first) from error
             if found.next == place.fetched:
                 return  # the end moved back: another broker leads, and will catch up
             place.waiting.extend(found.entries)
@@ -218,13 +224,13 @@ def _take(place: _Place, max_entries: int, max_bytes: int) -> list[Entry]:
     return entries
 
 
-def gap(group: str, lane: Lane, position: int, first: int) -> Integrity:
+def gap(group: str, partition: Partition, position: int, first: int) -> Integrity:
     """Tell that entries were dropped before a group read them."""
-    topic, partition = lane
+    topic, number = partition
     return Integrity(
         Text(
-            f"{topic}/{partition} 的条目 {position} 至 {first - 1} 在「{group}」读取前已被清理",
-            f"entries {position} to {first - 1} of {topic}/{partition} were dropped"
+            f"{topic}/{number} 的条目 {position} 至 {first - 1} 在「{group}」读取前已被清理",
+            f"entries {position} to {first - 1} of {topic}/{number} were dropped"
             f" before {group} read them",
         ),
         hint=Text(

@@ -13,7 +13,7 @@ from kafka.record.default_records import DefaultRecordBatch
 from kafka.record.memory_records import MemoryRecords
 from kafka.record.util import decode_varint
 
-from exchange.log import Entry, Lane
+from exchange.log import Entry, Partition
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -29,7 +29,7 @@ class Slice(NamedTuple):
     next: int
 
 
-def decode(lane: Lane, offset: int, data: bytes, aborted: list[tuple[int, int]]) -> Slice:
+def decode(partition: Partition, offset: int, data: bytes, aborted: list[tuple[int, int]]) -> Slice:
     """Read the committed entries from ``offset`` on; raises CorruptRecordError.
 
     ``aborted``: (first offset, producer) of the aborted transactions in reach.
@@ -39,7 +39,7 @@ def decode(lane: Lane, offset: int, data: bytes, aborted: list[tuple[int, int]])
     void: set[int] = set()
     for batch in MemoryRecords(data):
         if not isinstance(batch, DefaultRecordBatch) or not batch.validate_crc():
-            message = f"wrong checksum at {lane[0]}/{lane[1]}/{batch.base_offset}"
+            message = f"wrong checksum at {partition[0]}/{partition[1]}/{batch.base_offset}"
             raise CorruptRecordError(message)
         while waiting and waiting[-1][0] <= batch.last_offset:
             void.add(waiting.pop()[1])
@@ -49,8 +49,8 @@ def decode(lane: Lane, offset: int, data: bytes, aborted: list[tuple[int, int]])
         elif not (batch.is_transactional and batch.producer_id in void):
             entries += [
                 Entry(
-                    lane[0],
-                    lane[1],
+                    partition[0],
+                    partition[1],
                     found,
                     (key or b"").decode(errors="replace"),
                     value or b"",

@@ -13,7 +13,7 @@ from exchange.text import Text
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from exchange.log import Entry, Lane
+    from exchange.log import Entry, Partition
     from exchange.log.kafka.cluster import Cluster
 
 _LOOK_SECONDS = 0.002
@@ -32,7 +32,7 @@ class Table:
         patience: float,
     ) -> None:
         """Read nothing yet; ``patience``: longest wait for open transactions, in seconds."""
-        self._lane: Lane = (topic, 0)
+        self._partition: Partition = (topic, 0)
         self._cluster = cluster
         self._monotonic = monotonic
         self._sleep = sleep
@@ -47,15 +47,15 @@ class Table:
         Waits until every transaction that was begun before the call is decided: of two workers
         that take turns as one owner, the later one reads what the earlier one wrote.
         """
-        cluster, lane = self._cluster(), self._lane
+        cluster, partition = self._cluster(), self._partition
         with self._lock:
-            goal = cluster.offsets([lane], END, committed=False)[lane]
+            goal = cluster.offsets([partition], END, committed=False)[partition]
             if self._next < goal:
                 self._decided(goal)
                 if self._next < 0:
-                    self._next = cluster.offsets([lane], FIRST)[lane]
+                    self._next = cluster.offsets([partition], FIRST)[partition]
                 while self._next < goal:
-                    found = cluster.fetch(lane, self._next, LARGE_FETCH)
+                    found = cluster.fetch(partition, self._next, LARGE_FETCH)
                     for entry in found.entries:
                         self._newest[entry.key] = entry
                     self._next = found.next
@@ -64,12 +64,12 @@ class Table:
     def _decided(self, goal: int) -> None:
         """Wait until nothing below ``goal`` belongs to an open transaction."""
         deadline = self._monotonic() + self._patience
-        while self._cluster().offsets([self._lane], END)[self._lane] < goal:
+        while self._cluster().offsets([self._partition], END)[self._partition] < goal:
             if self._monotonic() >= deadline:
                 raise Transient(
                     Text(
-                        f"主题 {self._lane[0]} 上有未结束的事务",
-                        f"a transaction on {self._lane[0]} is still open",
+                        f"主题 {self._partition[0]} 上有未结束的事务",
+                        f"a transaction on {self._partition[0]} is still open",
                     ),
                     hint=Text(
                         "稍后重试;超时的事务由集群中止",

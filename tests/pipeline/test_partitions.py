@@ -1,4 +1,4 @@
-"""Lanes: how rows are shared out, how numbers are, and what several workers make of it."""
+"""Partitions: how rows are shared out, how numbers are, and what several workers make of it."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from exchange.errors import Misconfigured, Transient
 from exchange.log import RECEIPTS, Message, quarantine_topic, raw_topic, sealed_topic
-from exchange.pipeline.partition import BLOCK, Lane, Numbers
+from exchange.pipeline.partition import BLOCK, Numbers, PartitionState
 from exchange.pipeline.pull import spread
 from exchange.pipeline.replay import replay, waiting
 from exchange.run.runner import Runner
@@ -27,7 +27,7 @@ from tests.pipeline.place import (
     audit,
     entries,
     finish,
-    lanes,
+    partitions,
     records,
     run_once,
     settle,
@@ -41,11 +41,11 @@ from tests.support.nodes import make, run
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory: pytest.TempPathFactory) -> Place:
-    return make(tmp_path_factory.mktemp("lanes") / "node", {"cases": records(10)})
+    return make(tmp_path_factory.mktemp("partitions") / "node", {"cases": records(10)})
 
 
 @given(keys=st.lists(st.text(max_size=4) | st.none(), max_size=40), count=st.integers(1, 9))
-def test_the_same_key_comes_to_the_same_lane_in_order(
+def test_the_same_key_comes_to_the_same_partition_in_order(
     place: Place, keys: list[str | None], count: int
 ) -> None:
     with place.node() as node:
@@ -56,19 +56,19 @@ def test_the_same_key_comes_to_the_same_lane_in_order(
     found = [row for part in parts.values() for row in part["row"].to_list()]
     assert sorted(found) == list(range(len(keys)))
     homes: dict[str, set[int]] = {}
-    for lane, part in parts.items():
+    for partition, part in parts.items():
         assert part["row"].to_list() == sorted(part["row"].to_list())
         for key in part["no"].to_list():
-            homes.setdefault((key or "").strip(), set()).add(lane)
+            homes.setdefault((key or "").strip(), set()).add(partition)
     assert all(len(those) == 1 for those in homes.values())
 
 
 def test_the_share_of_a_key_never_changes(place: Place) -> None:
-    """A key that moved to another lane could overtake itself: these values are for ever."""
+    """A key that moved to another partition could overtake itself: these values are for ever."""
     with place.node() as node:
         resource = node.context.resource("cases")
     frame = pl.DataFrame({"no": ["1", "n1", "名称", "232700"]})
-    assert {lane: part["no"].to_list() for lane, part in spread(frame, resource, 8)} == {
+    assert {partition: part["no"].to_list() for partition, part in spread(frame, resource, 8)} == {
         3: ["名称", "232700"],
         4: ["n1"],
         7: ["1"],
@@ -87,43 +87,43 @@ def test_the_share_of_a_key_never_changes(place: Place) -> None:
 def test_numbers_are_unique_and_rise_whatever_happens(
     steps: list[tuple[int, int, int, bool]],
 ) -> None:
-    """Lanes take numbers in turn; some are killed before they commit; the clock jumps by days."""
-    numbers, states = Numbers(), {lane: Lane() for lane in range(4)}
+    """Partitions take numbers in turn; some die before they commit; the clock jumps by days."""
+    numbers, states = Numbers(), {partition: PartitionState() for partition in range(4)}
     day, given_out = 20261123, Counter[str]()
-    for lane, count, jump, killed in steps:
+    for partition, count, jump, killed in steps:
         day += jump
-        state = Lane(**asdict(states[lane]))
+        state = PartitionState(**asdict(states[partition]))
         taken = []
         for _ in range(count):
             if not state.has_number(str(day)):
-                numbers.block(lane, state, str(day))
+                numbers.block(partition, state, str(day))
             taken.append(state.next_number())
         assert taken == sorted(taken)
-        before = f"{states[lane].day}{states[lane].number:05d}"
-        assert taken[0] > before or not states[lane].day
+        before = f"{states[partition].day}{states[partition].number:05d}"
+        assert taken[0] > before or not states[partition].day
         if not killed:
-            states[lane] = state
+            states[partition] = state
             given_out.update(taken)
     assert all(count == 1 for count in given_out.values())
 
 
-def test_a_lane_that_was_killed_gets_its_block_again() -> None:
-    numbers, lane = Numbers(), Lane()
-    numbers.block(2, lane, "20261123")
-    lane = Lane()
-    numbers.block(2, lane, "20261123")
-    assert (lane.next_number(), numbers.last) == ("2026112300001", BLOCK)
+def test_a_partition_that_was_killed_gets_its_block_again() -> None:
+    numbers, partition = Numbers(), PartitionState()
+    numbers.block(2, partition, "20261123")
+    partition = PartitionState()
+    numbers.block(2, partition, "20261123")
+    assert (partition.next_number(), numbers.last) == ("2026112300001", BLOCK)
 
 
 def test_a_day_has_99999_numbers() -> None:
-    numbers, lane = Numbers("20261123", 99_990), Lane()
-    numbers.block(0, lane, "20261123")
-    assert [lane.next_number()[-5:] for _ in range(9)][-1] == "99999"
-    assert not lane.has_number("20261123")
+    numbers, partition = Numbers("20261123", 99_990), PartitionState()
+    numbers.block(0, partition, "20261123")
+    assert [partition.next_number()[-5:] for _ in range(9)][-1] == "99999"
+    assert not partition.has_number("20261123")
     with pytest.raises(Transient):
-        numbers.block(0, lane, "20261123")
-    numbers.block(0, lane, "20261124")
-    assert lane.next_number() == "2026112400001"
+        numbers.block(0, partition, "20261123")
+    numbers.block(0, partition, "20261124")
+    assert partition.next_number() == "2026112400001"
 
 
 # --- the node -------------------------------------------------------------------------------------
@@ -135,7 +135,7 @@ def widen(place: Place, count: int) -> None:
     path.write_text(f"{text}\nlog: {{partitions: {{default: {count}}}}}\n", encoding="utf-8")
 
 
-def test_lanes_can_be_added_between_two_runs_of_a_day(tmp_path: Path) -> None:
+def test_partitions_can_be_added_between_two_runs_of_a_day(tmp_path: Path) -> None:
     rows = records(900)
     place = make(tmp_path / "node", {"cases": rows[:300]})
     with place.gateway():
@@ -149,7 +149,7 @@ def test_lanes_can_be_added_between_two_runs_of_a_day(tmp_path: Path) -> None:
     place.sources = {"cases": rows}
     audit(place)
     with place.node() as node:
-        assert lanes(node.log, sealed_topic("cases")) == range(5)
+        assert partitions(node.log, sealed_topic("cases")) == range(5)
         assert {entry.partition for entry in entries(node.log, raw_topic("cases"))} == {*range(5)}
 
 
@@ -165,7 +165,7 @@ def test_several_processes_share_the_work_and_seal_nothing_twice(tmp_path: Path)
     audit(place)
 
 
-def test_uniqueness_beside_the_key_needs_one_lane(tmp_path: Path) -> None:
+def test_uniqueness_beside_the_key_needs_one_partition(tmp_path: Path) -> None:
     place = make(tmp_path / "node", {"cases": records(10)})
     path = place.folder / "catalog.yaml"
     path.write_text(
@@ -241,7 +241,7 @@ def test_a_foreign_message_is_kept_and_stops_nobody(tmp_path: Path) -> None:
 
 
 def test_a_batch_that_another_worker_settles_meanwhile_was_not_put_back(tmp_path: Path) -> None:
-    """A worker whose lane has just moved looks for batches put back while the other delivers."""
+    """A worker with a partition just moved looks for batches put back; the other delivers."""
     place = make(tmp_path / "node", {"cases": records(50)})
     with place.node() as node:
         Runner(node, policy=EAGER, rooms=("pull", "seal")).once()
@@ -249,8 +249,8 @@ def test_a_batch_that_another_worker_settles_meanwhile_was_not_put_back(tmp_path
         faster = other.deliver_stage("cases", other.sender(), EAGER)
         first = node.store.deliveries.first
 
-        def slow(resource: str, lane: int, states: Collection[str]) -> DeliveryRow | None:
-            row = first(resource, lane, states)
+        def slow(resource: str, partition: int, states: Collection[str]) -> DeliveryRow | None:
+            row = first(resource, partition, states)
             faster.step()
             return row
 
@@ -271,7 +271,7 @@ def settle_all(place: Place) -> None:
     audit(place)
 
 
-def test_the_waits_of_one_lane_delay_no_other(tmp_path: Path) -> None:
+def test_the_waits_of_one_partition_delay_no_other(tmp_path: Path) -> None:
     place = make(tmp_path / "node", {"cases": records(600)})
     widen(place, 4)
     with place.node() as node:
@@ -286,11 +286,13 @@ def test_the_waits_of_one_lane_delay_no_other(tmp_path: Path) -> None:
             if delivery is not None and delivery.state == "waiting":
                 break
         states = Counter(
-            (row.lane, str(row.state)) for row in node.store.deliveries.find(resource="cases")
+            (row.partition, str(row.state)) for row in node.store.deliveries.find(resource="cases")
         )
         stage.close()
-    assert all(state == "receipted" for lane, state in states if lane != slow.lane), states
-    assert (slow.lane, "receipted") not in states
+    assert all(
+        state == "receipted" for partition, state in states if partition != slow.partition
+    ), states
+    assert (slow.partition, "receipted") not in states
     with place.node() as node:
         (row,) = [r for r in node.store.deliveries.find(resource="cases") if r.due is not None]
         node.store.deliveries.save(replace(row, state="pending", due=None))
