@@ -7,7 +7,6 @@ schema of a resource version is written once and never edited: batches of that v
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +18,7 @@ from exchange.catalog.avro import avro_schema, schema_file, schema_text
 from exchange.catalog.canonical import canonical, catalog_digest
 from exchange.catalog.changes import Change, changes
 from exchange.catalog.model import Catalog, Resource
+from exchange.durable import write_file
 from exchange.errors import Integrity, Rejected, Transient
 from exchange.text import Text
 
@@ -131,8 +131,9 @@ def apply(
     try:
         for resource, path in released:
             if not path.exists():
-                _write(path, json.dumps(avro_schema(resource), ensure_ascii=False, indent=2) + "\n")
-        _write(state_dir / APPLIED, new.model_dump_json(indent=1) + "\n")
+                schema = json.dumps(avro_schema(resource), ensure_ascii=False, indent=2)
+                write_file(path, f"{schema}\n".encode())
+        write_file(state_dir / APPLIED, f"{new.model_dump_json(indent=1)}\n".encode())
     except OSError as error:
         raise _unusable(Path(error.filename or state_dir), error) from error
     return decided
@@ -148,26 +149,6 @@ def _free_or_equal(path: Path, resource: Resource) -> bool:
         raise _unusable(path, error) from error
     except ValueError:
         return False
-
-
-def _write(path: Path, text: str) -> None:
-    """Write a file whole or not at all: temporary, flushed to disk, renamed, folder flushed."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        with temporary.open("w", encoding="utf-8") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
-    folder = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
 
 
 def _altered(path: Path) -> Integrity:

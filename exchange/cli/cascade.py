@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from exchange.cascade.delivery import State
 from exchange.cli.output import Talk
+from exchange.durable import write_file
 from exchange.errors import Misconfigured, Rejected
 from exchange.text import Text
 
@@ -130,9 +131,8 @@ def export(talk: Talk, resource: str, batch: str, to: Path) -> int:
     if receipt is not None:
         files[to / f"{stem}.receipt.json"] = receipt.content
     try:
-        to.mkdir(parents=True, exist_ok=True)
         for path, content in files.items():
-            path.write_bytes(content)
+            write_file(path, content)
     except OSError as error:
         raise Misconfigured(
             Text(f"无法写入 {to}：{error.strerror}", f"cannot write {to}: {error.strerror}"),

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, NoReturn
 
 from exchange import __version__
 from exchange.cli.output import Talk
+from exchange.durable import write_file
 from exchange.errors import ExchangeError, Integrity, Misconfigured, Rejected
 from exchange.text import Text
 
@@ -345,7 +346,7 @@ def _unreadable(path: Path, why: str) -> Misconfigured:
 def write(path: Path, data: bytes) -> None:
     """Write a file; raises Misconfigured when that cannot be done."""
     try:
-        path.write_bytes(data)
+        write_file(path, data)
     except OSError as error:
         raise Misconfigured(
             Text(f"无法写入 {path}：{error.strerror}", f"cannot write {path}: {error.strerror}"),

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from exchange.cli.output import Talk
+from exchange.durable import write_file
 from exchange.errors import Misconfigured, Rejected
 from exchange.seal.eseal.lifecycle import TITLES, State, Step
 from exchange.text import Text
@@ -111,10 +112,8 @@ def _write_picture(row: SealRow, path: Path) -> None:
 
 def _write(path: Path, data: bytes) -> None:
     """Write a file at once: whole or not at all."""
-    part = path.with_name(f".{path.name}.part")
     try:
-        part.write_bytes(data)
-        part.replace(path)
+        write_file(path, data)
     except OSError as error:
         raise Misconfigured(
             Text(f"无法写入 {path}：{error.strerror}", f"cannot write {path}: {error.strerror}"),

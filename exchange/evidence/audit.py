@@ -17,7 +17,7 @@ from typing import Final
 from exchange import receipt as receipts
 from exchange.errors import Integrity, Transient
 from exchange.evidence.checkpoint import Head, Note, Signers, read_note
-from exchange.evidence.disk import LOCK, PART, Disk
+from exchange.evidence.disk import LOCK, TEMPORARY, Disk
 from exchange.evidence.entry import well_formed
 from exchange.evidence.index import Index
 from exchange.evidence.log import (
@@ -168,7 +168,7 @@ class _Audit:
     def _files(self, tiles: Tiles) -> None:
         """Look at names only: strangers, shorter tiles, and what no head vouches for yet."""
         beyond = 0
-        own = {HEAD, CHECKPOINT, WITNESSED, LOCK, PART}
+        own = {HEAD, CHECKPOINT, WITNESSED, LOCK, TEMPORARY}
         for path in self.disk.files():
             if path in own or path.startswith((f"{CERTIFICATES}/", f"{CHECKPOINTS}/")):
                 continue

@@ -13,7 +13,9 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path, PurePosixPath
 from typing import IO, Final
 
-PART: Final = ".part"
+from exchange.durable import replacing, sync_folder
+
+TEMPORARY: Final = ".part"
 """The one temporary file: there is one writer, and it writes one file after the other."""
 LOCK: Final = "lock"
 MAX_FILE: Final = 32 * 1024 * 1024
@@ -41,14 +43,13 @@ class Disk:
     def write(self, files: Mapping[str, bytes]) -> None:
         """Write files, each whole or not at all; all are durable on return.
 
-        For each: temporary file, fsync, rename; then fsync of the folders. A folder's name is
-        made durable too, though the folder may stem from a writer that was killed before it
-        could do so. After an error nothing is taken to be durable any more.
+        A folder's name is made durable too, though the folder may stem from a writer that was
+        killed before it could do so. After an error nothing is taken to be durable any more.
         """
         try:
             touched = {self._write(path, data) for path, data in files.items()}
             for folder in sorted(touched):
-                _sync(folder)
+                sync_folder(folder)
         except BaseException:
             self._durable.clear()
             raise
@@ -56,28 +57,17 @@ class Disk:
     def _write(self, path: str, data: bytes) -> Path:
         target = self.folder / path
         self._make(target.parent)
-        part = self.folder / PART
-        handle = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o644)
-        try:
-            rest = memoryview(data)
-            while rest:
-                rest = rest[os.write(handle, rest) :]
-            os.fsync(handle)
-        finally:
-            os.close(handle)
-        part.replace(target)
+        with replacing(target, part=self.folder / TEMPORARY) as stream:
+            stream.write(data)
         return target.parent
 
     def _make(self, folder: Path) -> None:
         if folder in self._durable:
             return
-        if folder == self.folder:
-            folder.mkdir(parents=True, exist_ok=True)
-            _sync(folder.parent)
-        else:
+        if folder != self.folder:
             self._make(folder.parent)
-            folder.mkdir(exist_ok=True)
-            _sync(folder.parent)
+        folder.mkdir(parents=folder == self.folder, exist_ok=True)
+        sync_folder(folder.parent)
         self._durable.add(folder)
 
     def remove(self, paths: Iterable[str]) -> None:
@@ -116,12 +106,3 @@ class Disk:
 def _missing_is_empty(error: OSError) -> None:
     if not isinstance(error, FileNotFoundError):
         raise error
-
-
-def _sync(folder: Path) -> None:
-    """Make the names in a folder durable, not only the bytes behind them."""
-    handle = os.open(folder, os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

@@ -29,7 +29,7 @@ from typing import IO, Final, Self
 
 from exchange.errors import Integrity, Misconfigured, Transient
 from exchange.evidence.checkpoint import Head, Note, holder, sign
-from exchange.evidence.disk import PART, Disk
+from exchange.evidence.disk import TEMPORARY, Disk
 from exchange.evidence.index import Index
 from exchange.evidence.tiles import (
     EMPTY,
@@ -326,7 +326,7 @@ class EvidenceLog(Reader):
         if self._tiles.root() != head.root:
             raise broken(HEAD, Text("树根与分片不符", "its root is not that of the tiles"))
         left = [path for path in self._disk.files("tile") if not _needed(path, self._tiles)]
-        self._disk.remove([PART, *left])
+        self._disk.remove([TEMPORARY, *left])
         self._disk.write({HEAD: head.to_bytes()})
         since = min(_size(self.newest()), _size(self.witnessed()))
         for size in kept[bisect_left(kept, since) :]:

@@ -7,14 +7,13 @@ made here. A real node gets its seals from the seal maker and its secrets from t
 from __future__ import annotations
 
 import base64
-import os
-import shutil
 from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
 
 from exchange.catalog.loader import load as load_catalog
 from exchange.catalog.model import Catalog
+from exchange.durable import write_file
 from exchange.errors import Misconfigured
 from exchange.seal.crypto.der import to_pem
 from exchange.seal.crypto.suites import Suite, suite
@@ -114,14 +113,12 @@ def new_node(
             hint=Text("请指定一个新目录", "name a new folder"),
         )
     folder.mkdir(parents=True, exist_ok=True)
-    if catalog is None:
-        (folder / "catalog.yaml").write_text(STARTER_CATALOG, encoding="utf-8")
-    else:
-        shutil.copyfile(catalog, folder / "catalog.yaml")
+    content = STARTER_CATALOG.encode() if catalog is None else catalog.read_bytes()
+    write_file(folder / "catalog.yaml", content)
     known = load_catalog(folder / "catalog.yaml")
     cipher = suite(suite_id)
     secret = base64.b64encode(entropy(24)).decode()
-    _write_private(folder / "secrets" / "province.txt", secret)
+    write_file(folder / "secrets" / "province.txt", f"{secret}\n".encode(), mode=0o600)
     names = _department_seals(folder, known, cipher, now, entropy)
     province = make_authority("模拟省级根证书（测试）", cipher, now=now, entropy=entropy)
     _seal(
@@ -133,13 +130,15 @@ def new_node(
         entropy=entropy,
     )
     rid, sid = f"rid-{known.area.code}", f"s_{known.area.code}000000_1"
-    (folder / "province" / "exchange.yaml").write_text(
-        _PROVINCE.format(port=port, sid=sid, rid=rid), encoding="utf-8"
+    write_file(
+        folder / "province" / "exchange.yaml",
+        _PROVINCE.format(port=port, sid=sid, rid=rid).encode(),
     )
     seals = "\n".join(
         f'  {name}: {{folder: seals/{name}, password: "file:password.txt"}}' for name in names
     )
-    (folder / "exchange.yaml").write_text(
+    write_file(
+        folder / "exchange.yaml",
         _SETTINGS.format(
             code=known.area.code,
             name=known.area.name,
@@ -148,8 +147,7 @@ def new_node(
             rid=rid,
             sid=sid,
             sources=sources,
-        ),
-        encoding="utf-8",
+        ).encode(),
     )
 
 
@@ -172,7 +170,7 @@ def _department_seals(
             entropy=entropy,
         )
     write_authority(folder / "seals" / AUTHORITY, root, password_of(entropy))
-    (folder / "seals" / "root.pem").write_bytes(to_pem("CERTIFICATE", root.certificate))
+    write_file(folder / "seals" / "root.pem", to_pem("CERTIFICATE", root.certificate))
     return list(catalog.departments)
 
 
@@ -198,10 +196,3 @@ def _seal(
         password=password_of(entropy),
         keep_password=True,
     )
-
-
-def _write_private(path: Path, text: str) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL
-    with os.fdopen(os.open(path, flags, 0o600), "w", encoding="utf-8") as stream:
-        stream.write(text + "\n")

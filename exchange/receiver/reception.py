@@ -12,10 +12,10 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 
+from exchange.durable import PART, write_file
 from exchange.errors import ExchangeError, Misconfigured, Rejected
 from exchange.evidence.checkpoint import Checkpoint
 from exchange.receipt import Receipt, issue
-from exchange.receiver.folder import write_durably
 from exchange.seal.batch.container import Container
 from exchange.seal.batch.statement import Statement, instant
 from exchange.seal.batch.verify import verify_batch
@@ -106,7 +106,8 @@ class Reception:
         name = f"{statement.batch_no}-{digest[:16]}.avro"
         path = self.folder / statement.department / statement.resource / name
         self.failpoint("file:before")
-        write_durably(path, data, token=self.entropy(8).hex())
+        token = self.entropy(8).hex()  # another receiver may share the folder
+        write_file(path, data, part=path.with_name(f".{path.name}.{token}{PART}"))
         self.failpoint("file:after")
         now = self.clock()
         receipt = Receipt(

@@ -13,9 +13,9 @@ from typing import Any
 
 import uvicorn
 
+from exchange.durable import remove_parts
 from exchange.errors import Misconfigured, Transient
 from exchange.receiver.app import create_app
-from exchange.receiver.folder import remove_parts
 from exchange.receiver.memory import keep_freed_memory
 from exchange.receiver.options import GatewaySettings, Tls
 from exchange.seal.eseal.signature import Sealer

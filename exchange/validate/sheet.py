@@ -18,6 +18,7 @@ from python_calamine import CalamineError, CalamineWorkbook, PasswordError
 from xlsxwriter.exceptions import XlsxWriterException
 
 from exchange.catalog.model import Resource
+from exchange.durable import replacing, sync_folder
 from exchange.errors import Rejected
 from exchange.text import Text
 from exchange.validate.quarantine import Corrections, Refused, Shown, show, visible
@@ -47,7 +48,10 @@ def export(records: Iterable[Refused], resource: Resource, path: Path) -> int:
     """
     fields = [field.name for field in resource.fields]
     try:
-        with path.open("wb") as file, xlsxwriter.Workbook(file, {"constant_memory": True}) as book:
+        with (
+            replacing(path) as file,
+            xlsxwriter.Workbook(file, {"constant_memory": True}) as book,
+        ):
             text = book.add_format({"num_format": "@", "text_wrap": True, "valign": "top"})
             bold = book.add_format({"bold": True, "bg_color": "#DCE6F1", "text_wrap": True})
             grey = book.add_format({"font_color": "#808080"})
@@ -68,6 +72,7 @@ def export(records: Iterable[Refused], resource: Resource, path: Path) -> int:
                 for column, cell in enumerate(_cells(record, fields)):
                     sheet.write_string(line, column, visible(cell), text)
                 line += 1
+        sync_folder(path.parent)
     except (XlsxWriterException, OSError) as error:
         raise Rejected(
             Text(f"无法写入 {path.name}", f"{path.name} cannot be written"),

@@ -12,9 +12,9 @@ import sys
 from pathlib import Path
 
 from exchange.cli.node import gateway_settings
+from exchange.durable import remove_parts
 from exchange.node.node import Node
 from exchange.receiver.app import create_app
-from exchange.receiver.folder import remove_parts
 from exchange.receiver.serve import serve
 from exchange.store.database import open_store
 from tests.gateway.faults import Fault, FaultyProvince

@@ -28,6 +28,7 @@ import polars as pl
 
 from exchange.cascade.delivery import Policy, State
 from exchange.cli.node import gateway_settings
+from exchange.durable import remove_parts
 from exchange.errors import ExchangeError
 from exchange.evidence.audit import audit as audit_evidence
 from exchange.evidence.entry import Entry as EvidenceEntry
@@ -39,7 +40,6 @@ from exchange.node.scaffold import new_node
 from exchange.receipt import Sent
 from exchange.receipt import check as check_receipt
 from exchange.receiver.app import create_app
-from exchange.receiver.folder import remove_parts
 from exchange.receiver.serve import background, serve
 from exchange.run.runner import ROOMS, Runner
 from exchange.seal.batch.build import open_batch

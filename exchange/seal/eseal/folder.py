@@ -23,6 +23,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Final
 
+from exchange.durable import PART, make_folder, replacing, sync_folder, write_file
 from exchange.errors import Misconfigured
 from exchange.seal.crypto.der import from_pem, reading, to_pem
 from exchange.seal.crypto.keys import PrivateKey
@@ -71,18 +72,19 @@ def write_folder(folder: Path, files: Mapping[str, bytes], secrets: Mapping[str,
 
     ``secrets`` are never readable by others. Raises Misconfigured.
     """
-    part = folder.with_name(f".{folder.name}.part")
+    part = folder.with_name(f".{folder.name}{PART}")
     try:
         _check_free(folder)
-        folder.parent.mkdir(parents=True, exist_ok=True)
+        make_folder(folder.parent)
         shutil.rmtree(part, ignore_errors=True)  # of a run that was killed
         part.mkdir()
         for names, mode in ((files, 0o644), (secrets, 0o600)):
             for name, data in names.items():
-                _write(part / name, data, mode)
-        _sync(part)
+                with replacing(part / name, mode=mode) as stream:
+                    stream.write(data)
+        sync_folder(part)
         part.replace(folder)
-        _sync(folder.parent)
+        sync_folder(folder.parent)
     except OSError as error:
         shutil.rmtree(part, ignore_errors=True)
         raise _unwritable(folder, error) from error
@@ -112,22 +114,6 @@ def _unwritable(folder: Path, error: OSError) -> Misconfigured:
             "a key is never overwritten; name another folder, or check its permissions",
         ),
     )
-
-
-def _write(path: Path, data: bytes, mode: int) -> None:
-    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL
-    with os.fdopen(os.open(path, flags, mode), "wb") as stream:
-        stream.write(data)
-        stream.flush()
-        os.fsync(stream.fileno())
-
-
-def _sync(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 # --- the keys that follow -----------------------------------------------------------------------
@@ -200,12 +186,8 @@ def add_key(folder: Path, key: Key) -> None:
         }
         for each in [*keys[1:], key]
     ]
-    part = folder / f".{KEYS}.part"
     try:
-        part.unlink(missing_ok=True)
-        _write(part, json.dumps(listed, indent=1).encode() + b"\n", 0o644)
-        part.replace(folder / KEYS)
-        _sync(folder)
+        write_file(folder / KEYS, json.dumps(listed, indent=1).encode() + b"\n")
     except OSError as error:
         raise Misconfigured(
             Text(f"无法写入 {folder / KEYS}：{error.strerror}", f"cannot write {folder / KEYS}"),

@@ -7,15 +7,14 @@ stands in a file, so that neither a restart nor another worker on this machine g
 
 from __future__ import annotations
 
-import os
 import threading
 from collections.abc import Callable
-from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Final
 
+from exchange.durable import write_file
 from exchange.errors import Misconfigured, Transient
 from exchange.seal.crypto.suites import Suite
 from exchange.seal.pki.timestamp import (
@@ -150,17 +149,9 @@ def read_patience(path: Path) -> TsaPatience:
 
 def _keep(path: Path, state: TsaPatience) -> None:
     """Write the state before it is acted on, whole or not at all."""
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with part.open("w") as stream:
-            stream.write(state.to_json())
-            stream.flush()
-            os.fsync(stream.fileno())
-        part.replace(path)
+        write_file(path, state.to_json().encode())
     except OSError as error:
-        with suppress(OSError):
-            part.unlink()
         raise _unkept(path, error) from error
 
 
