@@ -10,7 +10,7 @@
     └── Integrity            a seal, receipt or log contradicts itself: stop    exit 6
 
 Every error says what happened, why, and what to do next, in Chinese and English.
-Foreign exceptions are turned into one of these at the border of the module that owns the
+Foreign exceptions are turned into one of these by the error map of the room that owns the
 library, always with the cause kept (``raise Transient(...) from error``).
 """
 

@@ -2,7 +2,7 @@
 
 In: settings of one source and the cursor committed last. Out: :class:`Pulled` frames in the
 source's own types and names, each with the cursor that stands behind it. A connector imports
-this package and nothing else of ours. Whatever a connector raises crosses one border: it
+this package and nothing else of ours. Whatever a connector raises passes one error map: it
 leaves as Transient, Misconfigured, Denied or Rejected, without secrets in its text.
 """
 

@@ -1,4 +1,4 @@
-"""The border: what a connector or its library raises becomes one of our errors.
+"""The error map: what a connector or its library raises becomes one of our errors.
 
 One table by the exception's full class name (its bases count too), so that no library needs to
 be imported here. What is in no table is refused with the cause kept and its type named.
@@ -30,7 +30,7 @@ _REPORT = Text(
     "look into the connector's code, or run `exchange connector check`",
 )
 
-BORDER: Mapping[str, tuple[type[ExchangeError], Text]] = {
+ERROR_MAP: Mapping[str, tuple[type[ExchangeError], Text]] = {
     "sqlalchemy.exc.OperationalError": (Transient, _AGAIN),
     "sqlalchemy.exc.InterfaceError": (Transient, _AGAIN),
     "sqlalchemy.exc.DisconnectionError": (Transient, _AGAIN),
@@ -59,7 +59,7 @@ def translate(error: Exception, connector: str, secrets: Sequence[Secret]) -> Ex
     verdict: type[ExchangeError] = Rejected
     hint = _REPORT
     for base in type(error).__mro__:
-        found = BORDER.get(f"{base.__module__}.{base.__qualname__}")
+        found = ERROR_MAP.get(f"{base.__module__}.{base.__qualname__}")
         if found is not None:
             verdict, hint = found
             break
@@ -75,7 +75,7 @@ def translate(error: Exception, connector: str, secrets: Sequence[Secret]) -> Ex
 
 
 @contextmanager
-def border(connector: str, secrets: Sequence[Secret]) -> Iterator[None]:
+def map_errors(connector: str, secrets: Sequence[Secret]) -> Iterator[None]:
     """Turn foreign exceptions of the block into ours, the cause kept.
 
     A cause whose own text holds a secret is cut off: tracebacks print causes.

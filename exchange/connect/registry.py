@@ -6,7 +6,7 @@ import importlib.util
 from importlib.metadata import entry_points
 from pathlib import Path
 
-from exchange.connect.error_map import border
+from exchange.connect.error_map import map_errors
 from exchange.connect.spec import suggest
 from exchange.connect.surface import Connector
 from exchange.errors import Misconfigured
@@ -38,7 +38,7 @@ def find(name: str, *, base: Path = Path()) -> Connector:
                 f"{near.en} A local one is written file.py:name",
             ),
         )
-    with border(name, ()):
+    with map_errors(name, ()):
         return _connector(points[0].load(), name)
 
 
@@ -50,7 +50,7 @@ def _local(path: Path, variable: str) -> Connector:
             hint=Text("路径从配置文件所在目录算起", "paths start at the settings file's folder"),
         )
     module = importlib.util.module_from_spec(spec)
-    with border(f"{path}:{variable}", ()):
+    with map_errors(f"{path}:{variable}", ()):
         spec.loader.exec_module(module)
     return _connector(getattr(module, variable, None), f"{path}:{variable}")
 

@@ -14,7 +14,7 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from exchange.connect.error_map import border
+from exchange.connect.error_map import map_errors
 from exchange.connect.spec import describe, parse, secrets_of, settings_model
 from exchange.errors import Misconfigured, Rejected, Transient
 from exchange.text import Text
@@ -147,7 +147,7 @@ class Source:
 
         Raises Transient, Misconfigured, Denied or Rejected only.
         """
-        with border(self.connector.name, self._secrets):
+        with map_errors(self.connector.name, self._secrets):
             stream = iter(self._call(self.connector.function, cursor=cursor))
             try:
                 for item in stream:
@@ -204,7 +204,7 @@ class Source:
 
         def run() -> None:
             try:
-                with border(self.connector.name, self._secrets):
+                with map_errors(self.connector.name, self._secrets):
                     answer.put((True, work()))
             except Exception as error:  # noqa: BLE001 - carried over to the caller's thread
                 answer.put((False, error))

@@ -17,7 +17,7 @@ from exchange.store.quarantine import Quarantine
 from exchange.store.receipts import Receipts
 from exchange.store.receiver import Received
 from exchange.store.seals import Seals
-from exchange.store.sql_errors import border
+from exchange.store.sql_errors import map_errors
 from exchange.store.witnessed import Witnessed
 from exchange.text import Text
 
@@ -71,13 +71,13 @@ class Transactions:
     @contextmanager
     def read(self) -> Iterator[Connection]:
         """Lend a connection for reading."""
-        with border(self.where), self.engine.begin() as connection:
+        with map_errors(self.where), self.engine.begin() as connection:
             yield connection
 
     @contextmanager
     def write(self) -> Iterator[Connection]:
         """Lend a connection that commits at the end, or rolls back on an exception."""
-        with border(self.where), self._writing.begin() as connection:
+        with map_errors(self.where), self._writing.begin() as connection:
             yield connection
 
     def close(self) -> None:
@@ -108,9 +108,9 @@ def open_store(
 
 
 def _engine(url: str) -> Engine:
-    with border("***"):  # an address that cannot be parsed may hold a password anywhere
+    with map_errors("***"):  # an address that cannot be parsed may hold a password anywhere
         parsed = make_url(url)
-    with border(parsed.render_as_string(hide_password=True)):
+    with map_errors(parsed.render_as_string(hide_password=True)):
         if parsed.get_backend_name() == "sqlite":
             return _sqlite(parsed)
         arguments: dict[str, Any] = {}

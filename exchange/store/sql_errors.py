@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 @contextmanager
-def border(where: str) -> Iterator[None]:
+def map_errors(where: str) -> Iterator[None]:
     """Map what the libraries raise; ``where`` is the address without its password."""
     try:
         yield

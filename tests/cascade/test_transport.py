@@ -272,7 +272,7 @@ def test_only_the_configured_origin_is_called(url: str) -> None:
         client.post(Request(url, {}, b""))
 
 
-# --- the border ------------------------------------------------------------------------------
+# --- the error map ---------------------------------------------------------------------------
 
 
 def test_every_error_of_requests_has_a_verdict() -> None:

@@ -28,7 +28,7 @@ from exchange.connect import (
     slices,
 )
 from exchange.connect.conformance import CHECKS, Case
-from exchange.connect.error_map import BORDER
+from exchange.connect.error_map import ERROR_MAP
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -212,7 +212,7 @@ def test_foreign_errors_cross_the_border(error: Exception, verdict: type[Excepti
 
 
 def test_the_border_names_classes_that_exist() -> None:
-    for name in BORDER:
+    for name in ERROR_MAP:
         module, _, kind = name.rpartition(".")
         assert isinstance(getattr(__import__(module, fromlist=[kind]), kind), type)
 

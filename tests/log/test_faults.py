@@ -20,7 +20,7 @@ import pytest
 from exchange.errors import Denied, ExchangeError, Integrity, Misconfigured, Transient
 from exchange.log import Fenced, Message, Topic
 from exchange.log.embedded.log import EmbeddedLog
-from exchange.log.embedded.sqlite import OS_VERDICTS, VERDICTS, border
+from exchange.log.embedded.sqlite import OS_VERDICTS, VERDICTS, map_errors
 from tests.log.contract import put, take, values
 
 if TYPE_CHECKING:
@@ -44,7 +44,7 @@ def opened(path: Path, *, patience: float = 10.0) -> Iterator[EmbeddedLog]:
         yield log
 
 
-# the border
+# the error map
 
 
 def test_every_code_of_sqlite_has_a_verdict() -> None:
@@ -74,7 +74,7 @@ def test_verdicts_keep_cause_and_hint(path: Path) -> None:
         assert error.hint.en
 
     def fail() -> None:
-        with border(path):
+        with map_errors(path):
             raise OSError(28, "No space left on device")
 
     with pytest.raises(Transient) as caught:
@@ -84,7 +84,7 @@ def test_verdicts_keep_cause_and_hint(path: Path) -> None:
 
 def test_a_bug_of_ours_stays_visible(path: Path) -> None:
     def fail() -> None:
-        with border(path), closing(sqlite3.connect(":memory:")) as connection:
+        with map_errors(path), closing(sqlite3.connect(":memory:")) as connection:
             connection.execute("SELECT ?", ())
 
     with pytest.raises(sqlite3.ProgrammingError):

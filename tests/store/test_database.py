@@ -22,7 +22,7 @@ from sqlalchemy.dialects.sqlite import base as sqlite
 
 from exchange.errors import Denied, ExchangeError, Integrity, Misconfigured, Transient
 from exchange.store.database import HEAD, Transactions, open_store
-from exchange.store.sql_errors import SQLITE_VERDICTS, SQLSTATE_VERDICTS, border
+from exchange.store.sql_errors import SQLITE_VERDICTS, SQLSTATE_VERDICTS, map_errors
 from exchange.store.tables import metadata
 from tests.store.conftest import Clock
 from tests.support.stored import delivery, receipt, together
@@ -257,7 +257,7 @@ def test_a_read_only_folder_is_denied() -> None:
             folder.chmod(0o755)
 
 
-# the border
+# the error map
 
 
 def test_every_code_of_sqlite_has_a_verdict() -> None:
@@ -277,7 +277,7 @@ def test_every_verdict_has_words_and_a_hint() -> None:
 
 def test_a_bug_of_ours_stays_visible(store: Store) -> None:
     def fail() -> None:
-        with border("here"), store._transactions.engine.connect() as connection:
+        with map_errors("here"), store._transactions.engine.connect() as connection:
             connection.execute(text("SELECT :missing"))
 
     with pytest.raises(Exception, match="missing") as caught:

@@ -1,4 +1,4 @@
-"""The bench's door to PostgreSQL: the only importer of psycopg here, the border of its errors."""
+"""The bench's PostgreSQL: the only importer of psycopg here, with the map of its errors."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """One SQLite file as a durable medium: how it is made, opened, written and read.
 
 Owner of the library ``sqlite3`` for the log. In: a path. Out: connections, lent for one read
-or one write. Every error of the library crosses :func:`border` and comes out by what to do
+or one write. Every error of the library passes :func:`map_errors` and comes out by what to do
 next (:mod:`exchange.errors`).
 """
 
@@ -32,7 +32,7 @@ WAL_LIMIT_BYTES = 64 << 20
 
 
 @contextmanager
-def border(path: Path) -> Iterator[None]:
+def map_errors(path: Path) -> Iterator[None]:
     """Turn errors of SQLite and of the file system into ours, keeping the cause."""
     try:
         yield
@@ -161,7 +161,7 @@ class Database:
         self._idle: list[sqlite3.Connection] = []
         # Threads of one process queue here, fairly; processes wait in SQLite's busy handler.
         self._writing = threading.Lock()
-        with border(path):
+        with map_errors(path):
             if not path.exists():
                 _create(path, application=application, version=version, schema=schema)
             with self._lend() as connection:
@@ -182,7 +182,7 @@ class Database:
     @contextmanager
     def read(self) -> Iterator[sqlite3.Connection]:
         """Lend a connection that sees one committed state."""
-        with border(self.path), self._lend() as connection:
+        with map_errors(self.path), self._lend() as connection:
             try:
                 connection.execute("BEGIN")
                 yield connection
@@ -196,7 +196,7 @@ class Database:
         if not self._writing.acquire(timeout=self._patience):
             raise _busy(self.path, f"waited {self._patience} s")
         try:
-            with border(self.path), self._lend() as connection:
+            with map_errors(self.path), self._lend() as connection:
                 try:
                     connection.execute("BEGIN IMMEDIATE")
                     yield connection

@@ -7,7 +7,7 @@ at a time, and the broker refuses what a member of an older generation still wri
 Four connections of a kind: :mod:`cluster` asks, :mod:`group` keeps the place in a group,
 :mod:`reader` reads what that place gives, :mod:`producers` write. Names on the cluster begin
 with ``exchange.``. This package is the only one that imports kafka-python, and every error of
-it crosses :mod:`border`.
+it passes :func:`kafka_errors.map_errors`.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from exchange.log.kafka.cluster import FIRST, NEWS_SECONDS, Cluster
 from exchange.log.kafka.ends import Ends
 from exchange.log.kafka.group import Member
 from exchange.log.kafka.health import Health, health
-from exchange.log.kafka.kafka_errors import border
+from exchange.log.kafka.kafka_errors import map_errors
 from exchange.log.kafka.producers import Positions, Producers, Record
 from exchange.log.kafka.reader import LOOK_SECONDS, SMALL_FETCH, KafkaConsumer
 from exchange.log.kafka.table import Table
@@ -93,7 +93,7 @@ class KafkaLog:
 
     def ensure(self, topics: Sequence[Topic]) -> None:
         """Create the topics and partitions that are missing; refuses to change compaction."""
-        with border(Text("建立主题", "creating topics")):
+        with map_errors(Text("建立主题", "creating topics")):
             if not self._topics.ensure(self._cluster(), topics):
                 return
         with self._lock:
@@ -104,18 +104,18 @@ class KafkaLog:
 
     def topics(self) -> list[Topic]:
         """List the topics, by name."""
-        with border(Text("列出主题", "listing topics")):
+        with map_errors(Text("列出主题", "listing topics")):
             return self._topics.known(self._cluster())
 
     def drift(self, topics: Sequence[Topic]) -> list[Drift]:
         """Tell where the cluster's topics are not as they should be."""
-        with border(Text("比较主题", "comparing topics")):
+        with map_errors(Text("比较主题", "comparing topics")):
             return self._topics.drift(self._cluster(), topics)
 
     def repair(self, topics: Sequence[Topic]) -> list[Drift]:
         """Put right what can be; returns what is left."""
         deadline = self._monotonic() + NEWS_SECONDS
-        with border(Text("修正主题", "altering topics")):
+        with map_errors(Text("修正主题", "altering topics")):
             wrong = self._topics.repair(self._cluster(), topics)
             while True:  # until every broker knows
                 left = self._topics.drift(self._cluster(), topics)
@@ -127,7 +127,7 @@ class KafkaLog:
 
     def health(self, topics: Sequence[Topic]) -> Health:
         """Tell how the cluster and these topics stand, and what we may do with them."""
-        with border(Text("查询集群", "asking the cluster")):
+        with map_errors(Text("查询集群", "asking the cluster")):
             return health(self._cluster(), self._settings, topics)
 
     # --- writing --------------------------------------------------------------------------
@@ -143,7 +143,7 @@ class KafkaLog:
                 (consumer.moving(offsets).member, offsets)
                 for consumer, offsets in transaction.positions.items()
             ]
-            with border(Text("提交事务", "committing a transaction")):
+            with map_errors(Text("提交事务", "committing a transaction")):
                 if transaction.records:
                     self._send(owner, transaction.records, positions)
                 else:
@@ -156,7 +156,7 @@ class KafkaLog:
     def claim(self, owner: str) -> bool:
         """Make ``owner`` ours; True when it was not."""
         name = PREFIX + owner
-        with border(Text(f"登记事务所有者 {name}", f"registering transactional id {name}")):
+        with map_errors(Text(f"登记事务所有者 {name}", f"registering transactional id {name}")):
             self._cluster()  # its failure names the addresses
             return self._producers.claim(owner)
 
@@ -182,7 +182,7 @@ class KafkaLog:
             )
             consumers.append(consumer)
         try:
-            with border(Text(f"加入消费组 {group}", f"joining group {group}")):
+            with map_errors(Text(f"加入消费组 {group}", f"joining group {group}")):
                 member.join(topics)
                 consumer.follow()
         except BaseException:
@@ -193,7 +193,7 @@ class KafkaLog:
     def read(self, topic: str, partition: int, offset: int, *, max_entries: int) -> list[Entry]:
         """Read committed entries from an address on; ``[]`` at the end."""
         address = self._address(topic, partition)
-        with border(Text(f"读取 {topic}/{partition}", f"reading {topic}/{partition}")):
+        with map_errors(Text(f"读取 {topic}/{partition}", f"reading {topic}/{partition}")):
             cluster = self._cluster()
             first = cluster.offsets([address], FIRST)[address]
             end = self._ends.of([address], fresh=True)[address]
@@ -238,19 +238,19 @@ class KafkaLog:
                     patience=self._settings.request_seconds,
                 )
             table = self._tables[topic]
-        with border(Text(f"读取 {topic}", f"reading {topic}")):
+        with map_errors(Text(f"读取 {topic}", f"reading {topic}")):
             return table.latest(key)
 
     def bounds(self, topic: str, partition: int) -> tuple[int, int]:
         """Return the first kept offset, and the one after the last committed entry."""
         address = self._address(topic, partition)
-        with border(Text(f"读取 {topic}/{partition}", f"reading {topic}/{partition}")):
+        with map_errors(Text(f"读取 {topic}/{partition}", f"reading {topic}/{partition}")):
             return self._ends.after_last(address)
 
     def position(self, group: str, topic: str, partition: int) -> int:
         """Return the committed next offset of a group (the first kept one when none)."""
         address = self._address(topic, partition)
-        with border(Text(f"读取 {group} 的位置", f"reading the position of {group}")):
+        with map_errors(Text(f"读取 {group} 的位置", f"reading the position of {group}")):
             cluster = self._cluster()
             found = cluster.committed(PREFIX + group, [address])
             return (
@@ -265,7 +265,7 @@ class KafkaLog:
                 Text(f"压缩主题「{topic}」不按偏移量清理", f"topic {topic} is compacted by key"),
                 hint=Text("不要对它设置保留期", "do not set a retention for it"),
             )
-        with border(Text(f"清理 {topic}/{partition}", f"dropping from {topic}/{partition}")):
+        with map_errors(Text(f"清理 {topic}/{partition}", f"dropping from {topic}/{partition}")):
             cluster = self._cluster()
             first, limit = self._ends.after_last(address)
             who = "末尾", "the end"
@@ -308,7 +308,7 @@ class KafkaLog:
         with self._lock:
             if self._connected is None:
                 addresses = ", ".join(self._settings.bootstrap)
-                with border(Text(f"连接 {addresses}", f"connecting to {addresses}")):
+                with map_errors(Text(f"连接 {addresses}", f"connecting to {addresses}")):
                     probe.check(
                         self._settings.bootstrap, self._config, self._settings.request_seconds
                     )
@@ -371,7 +371,7 @@ class KafkaLog:
         found = self._known.get(name)
         deadline = self._monotonic() + _NEWS_SECONDS
         while found is None or found.partitions <= partition:
-            with border(Text(f"查找主题 {name}", f"looking for topic {name}")):
+            with map_errors(Text(f"查找主题 {name}", f"looking for topic {name}")):
                 topics = self._topics.known(self._cluster(), [name])
             if topics and topics[0].partitions > partition:
                 found = self._known[name] = topics[0]

@@ -1,4 +1,4 @@
-"""The border: every exception of kafka-python, and what we call it.
+"""The error map: every exception of kafka-python, and what we call it.
 
 ``VERDICTS`` names each class of ``kafka.errors`` (and the two that live elsewhere) by what to do
 next; ``tests/log/test_kafka_border.py`` fails when a release of kafka-python knows a class that
@@ -279,7 +279,7 @@ def translate(error: BaseException, what: Text) -> ExchangeError:
 
 
 @contextmanager
-def border(what: Text) -> Iterator[None]:
+def map_errors(what: Text) -> Iterator[None]:
     """Turn what kafka-python raises inside the block into one of our errors."""
     try:
         yield

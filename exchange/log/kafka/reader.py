@@ -11,7 +11,7 @@ from kafka import errors
 from exchange.errors import Integrity, Rejected
 from exchange.log import Entry, Fenced
 from exchange.log.kafka.cluster import FIRST
-from exchange.log.kafka.kafka_errors import STALE_MEMBER, border
+from exchange.log.kafka.kafka_errors import STALE_MEMBER, map_errors
 from exchange.text import Text
 
 if TYPE_CHECKING:
@@ -85,7 +85,7 @@ class KafkaConsumer:
         """Return the next entries of one partition; ``[]`` after ``timeout`` seconds."""
         deadline = self._monotonic() + timeout
         while True:
-            with border(Text("读取", "polling")):
+            with map_errors(Text("读取", "polling")):
                 self.follow()
                 if entries := self._next(max_entries, max_bytes, skip):
                     return entries

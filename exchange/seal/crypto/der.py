@@ -1,4 +1,4 @@
-"""The border to asn1crypto: strict DER in, plain values out, one error for all that is not.
+"""The one user of asn1crypto: strict DER in, plain values out, one error for all that is not.
 
 asn1crypto reads BER and reads lazily. Here the whole nesting is walked first: definite
 lengths in their shortest form, low tag numbers, nothing missing and nothing left over

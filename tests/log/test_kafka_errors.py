@@ -12,7 +12,7 @@ from kafka import errors
 
 from exchange.errors import Denied, ExchangeError, Integrity, Misconfigured, Rejected, Transient
 from exchange.log import Fenced
-from exchange.log.kafka.kafka_errors import VERDICTS, border, translate
+from exchange.log.kafka.kafka_errors import VERDICTS, map_errors, translate
 from exchange.text import Text
 
 WHAT = Text("写入", "writing")
@@ -57,7 +57,7 @@ def test_the_table_is_complete_and_has_nothing_else() -> None:
     ],
 )
 def test_examples(foreign: Exception, ours: type[ExchangeError]) -> None:
-    with pytest.raises(ours) as caught, border(WHAT):
+    with pytest.raises(ours) as caught, map_errors(WHAT):
         raise foreign
     assert type(caught.value) is ours
     assert caught.value.__cause__ is foreign
