@@ -10,24 +10,28 @@ with what it has, and ``_defect`` says what is wrong, with the original line.
 from __future__ import annotations
 
 import csv
+from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, BinaryIO, NamedTuple
 
-import numpy as np
 import polars as pl
-import pyarrow as pa
 
-from exchange.connect import Misconfigured, Note, Text
+from exchange.connectors.files.decoding import Lines, decode, is_utf8, line_ends
+from exchange.connectors.files.encoding import BOM, encoding_of, may_be_big5
 from exchange.connectors.files.layout import (
     DEFECT,
+    FOOTER,
     HEAD_ROWS,
     MIN_GROUP_COLUMNS,
     ROW,
     Layout,
+    Remark,
     bounded,
     find_layout,
     note,
 )
+from exchange.errors import Misconfigured, Rejected
+from exchange.text import Text
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -38,13 +42,9 @@ MAX_LINE_BYTES = 64 * 1024 * 1024
 MAX_RECORD_LINES = 1_000
 """Lines that a quoted cell may span; longer means that a quote was never closed."""
 _MAX_ORIGINAL = 2_000
+_WRONG_COUNT = r"^\d+ cells where the header has \d+: "
 _DELIMITERS = (",", "\t", ";", "|")
-_BOM = b"\xef\xbb\xbf"
-_WIDE_BOMS = (b"\xff\xfe", b"\xfe\xff")
-_HALF = 0.5
-
-ENCODINGS = {"utf-8": "utf-8", "utf8": "utf-8", "gbk": "gb18030", "gb2312": "gb18030"}
-ENCODINGS["gb18030"] = "gb18030"
+_SWAP = bytes.maketrans(b"\r\n", b"\n\r")
 
 
 class Position(NamedTuple):
@@ -59,7 +59,7 @@ class Part(NamedTuple):
     """A frame of records, what was no record, and the position behind them."""
 
     frame: pl.DataFrame
-    notes: tuple[Note, ...]
+    notes: tuple[Remark, ...]
     position: Position
 
 
@@ -73,6 +73,7 @@ class TextFormat:
     columns: tuple[str, ...]
     group_rows: str
     block_bytes: int = BLOCK_BYTES
+    footer: str = "note"
 
 
 def read_text(
@@ -80,23 +81,42 @@ def read_text(
 ) -> Iterator[Part]:
     """Read a file from ``start``; ``seen`` is shown every byte once, in order.
 
-    Raises Misconfigured when the header is not found or the encoding is one of two bytes.
+    Where lines end in CR alone (old Macintosh), CR and LF change places while it is read.
+    Raises Misconfigured when the header is not found, Rejected for an encoding that is not
+    read, or several of them in the header.
     """
     head = stream.read(BLOCK_BYTES)
-    encoding = how.encoding or start.encoding or encoding_of(head)
+    if b"\n" not in head and b"\r" in head:
+        for part in _read(
+            _Swapped(stream), head.translate(_SWAP), how, start, place, _swapped(seen)
+        ):
+            yield part._replace(frame=_swapped_back(part.frame))
+    else:
+        yield from _read(stream, head, how, start, place, seen)
+
+
+def _read(  # noqa: PLR0917 - the same as read_text, and the head
+    stream: BinaryIO | _Swapped,
+    head: bytes,
+    how: TextFormat,
+    start: Position,
+    place: str,
+    seen: Callable[[bytes], None],
+) -> Iterator[Part]:
+    encoding = how.encoding or start.encoding or _encoding_of(head, place)
     delimiter, layout = _head(head, how, encoding or "utf-8", place)
     stream.seek(0)
-    notes: tuple[Note, ...] = ()
+    notes: tuple[Remark, ...] = ()
     if start.offset:
         _show(stream, start.offset, seen)
         at = start
     else:
-        bom = len(_BOM) if head.startswith(_BOM) else 0
+        bom = len(BOM) if head.startswith(BOM) else 0
         skipped = _behind_line(head, layout.header) or bom
         seen(stream.read(skipped))
         at = Position(skipped, layout.header, encoding)
         notes = layout.notes
-    parser = _Parser(layout.names, delimiter, how.group_rows == "note", place)
+    parser = _Parser(layout.names, delimiter, how, place)
     frame = parser.empty()
     rest = b""
     while True:
@@ -112,7 +132,7 @@ def read_text(
         block, rest = rest + data[:cut], data[cut:]
         if block:
             if not at.encoding:
-                at = at._replace(encoding=how.encoding or encoding_of(block))
+                at = at._replace(encoding=how.encoding or _encoding_of(block, place))
             lines = decode(block, at.encoding or "utf-8")
             whole = last or len(block) > MAX_LINE_BYTES
             frame, found, used, carried = parser.parse(lines, at.lines + 1, last=whole)
@@ -129,73 +149,53 @@ def read_text(
         yield Part(frame.clear(), notes, at)
 
 
-def encoding_of(data: bytes) -> str:
-    """Tell UTF-8 from GB18030 by the bytes; empty for plain ASCII, which may still be either.
+class _Swapped:
+    """A stream where CR and LF change places."""
 
-    One damaged line does not make a UTF-8 file a GB18030 one: most lines decide.
-    """
-    if data.startswith(_BOM):
-        return "utf-8"
-    if data.isascii():
-        return ""
-    cut = data.rfind(b"\n") + 1 or len(data)
-    if _is_utf8(data[:cut]):
-        return "utf-8"
-    lines = [line for line in data[:cut].split(b"\n") if not line.isascii()]
-    return "utf-8" if sum(map(_is_utf8, lines)) > _HALF * len(lines) else "gb18030"
+    def __init__(self, stream: BinaryIO) -> None:
+        self._stream = stream
+
+    def read(self, size: int) -> bytes:
+        return self._stream.read(size).translate(_SWAP)
+
+    def seek(self, offset: int) -> int:
+        return self._stream.seek(offset)
 
 
-class Lines(NamedTuple):
-    """A block as UTF-8, and the numbers (from 0) of lines that could not be decoded."""
-
-    data: bytes
-    damaged: tuple[int, ...] = ()
+def _swapped(seen: Callable[[bytes], None]) -> Callable[[bytes], None]:
+    return lambda data: seen(data.translate(_SWAP))
 
 
-def decode(block: bytes, encoding: str) -> Lines:
-    """Return the block as UTF-8; undecodable bytes become U+FFFD and are told."""
-    if block.isascii() or (encoding == "utf-8" and _is_utf8(block)):
-        return Lines(block)
-    try:
-        return Lines(block.decode(encoding).encode())
-    except UnicodeDecodeError:
-        lines = block.split(b"\n")
-    damaged = tuple(i for i, line in enumerate(lines) if not _decodes(line, encoding))
-    text = "\n".join(line.decode(encoding, "replace") for line in lines)
-    return Lines(text.encode(), damaged)
+def _swapped_back(frame: pl.DataFrame) -> pl.DataFrame:
+    """Give line ends within cells back as they were."""
+    return frame.with_columns(pl.col(pl.String).str.replace_many(["\r", "\n"], ["\n", "\r"]))
 
 
-def _decodes(line: bytes, encoding: str) -> bool:
-    try:
-        line.decode(encoding)
-    except UnicodeDecodeError:
-        return False
-    return True
-
-
-def _is_utf8(data: bytes) -> bool:
-    """Check by Arrow's vector code: ten times faster than decoding."""
-    ends = pa.py_buffer(np.array((0, len(data)), dtype=np.int32))
-    try:
-        pa.StringArray.from_buffers(1, ends, pa.py_buffer(data)).validate(full=True)
-    except pa.ArrowInvalid:
-        return False
-    return True
-
-
-def _line_ends(data: bytes) -> np.ndarray[tuple[int], np.dtype[np.intp]]:
-    return np.flatnonzero(np.frombuffer(data, dtype=np.uint8) == ord("\n"))
+def _encoding_of(data: bytes, place: str) -> str:
+    encoding = encoding_of(data, is_utf8)
+    if encoding == "gb18030" and may_be_big5(data):
+        raise Rejected(
+            Text(
+                f"{place} 像是 Big5（繁体中文）编码，不是 GBK",
+                f"{place} looks like Big5 (traditional Chinese), not GBK",
+            ),
+            hint=Text(
+                "请另存为 UTF-8；如确为 GBK，请设置 encoding: gbk",
+                "save it as UTF-8; if it is GBK, set encoding: gbk",
+            ),
+        )
+    return encoding
 
 
 def _behind_line(data: bytes, line: int) -> int:
     """Return the offset behind ``line`` lines."""
     if line == 0:
         return 0
-    ends = _line_ends(data)
+    ends = line_ends(data)
     return int(ends[line - 1]) + 1 if line <= len(ends) else len(data)
 
 
-def _show(stream: BinaryIO, size: int, seen: Callable[[bytes], None]) -> None:
+def _show(stream: BinaryIO | _Swapped, size: int, seen: Callable[[bytes], None]) -> None:
     while size > 0 and (data := stream.read(min(size, BLOCK_BYTES))):
         seen(data)
         size -= len(data)
@@ -203,14 +203,10 @@ def _show(stream: BinaryIO, size: int, seen: Callable[[bytes], None]) -> None:
 
 def _head(head: bytes, how: TextFormat, encoding: str, place: str) -> tuple[str, Layout]:
     """Find delimiter and header in the first lines."""
-    if head.startswith(_WIDE_BOMS):
-        raise Misconfigured(
-            Text(f"{place} 是 UTF-16 编码", f"{place} is encoded in UTF-16"),
-            hint=Text("请另存为 UTF-8 的 CSV 文件", "save it as CSV in UTF-8"),
-        )
-    ends = _line_ends(head)[: HEAD_ROWS * 2]
+    ends = line_ends(head)[: HEAD_ROWS * 2]
     top = head[: int(ends[-1]) + 1] if len(ends) and len(ends) == HEAD_ROWS * 2 else head
-    text = top.removeprefix(_BOM).decode(encoding, "replace").replace("\r\n", "\n")
+    decoded = decode(top.removeprefix(BOM), encoding)
+    text = decoded.data.decode("utf-8", "replace").replace("\r\n", "\n")
     delimiter = how.delimiter or _delimiter(text.split("\n")[:HEAD_ROWS])
     rows = []
     reader = csv.reader((f"{line}\n" for line in text.split("\n")), delimiter=delimiter)
@@ -221,17 +217,46 @@ def _head(head: bytes, how: TextFormat, encoding: str, place: str) -> tuple[str,
                 break
     except csv.Error:
         pass
-    return delimiter, find_layout(rows, how.columns, how.header, place)
+    mixed = [line + 1 for line in decoded.damaged if line < HEAD_ROWS]
+    try:
+        layout = find_layout(rows, how.columns, how.header, place)
+    except Misconfigured as error:
+        if mixed:
+            raise _mixed(place, encoding, mixed[0]) from error
+        raise
+    if mixed and mixed[0] <= layout.header:
+        raise _mixed(place, encoding, mixed[0])
+    return delimiter, layout
+
+
+def _mixed(place: str, encoding: str, line: int) -> Rejected:
+    return Rejected(
+        Text(
+            f"{place} 第 {line} 行（表头附近）的编码不是 {encoding}，与其他行不同",
+            f"{place}: line {line}, near the header, is not in {encoding}, unlike the others",
+        ),
+        hint=Text(
+            "文件中混有几种编码，请用一种编码（UTF-8）重新导出",
+            "the file mixes encodings: export it again in one of them (UTF-8)",
+        ),
+    )
 
 
 def _delimiter(lines: Sequence[str]) -> str:
-    """Choose the delimiter that most lines have most of."""
+    """Choose the delimiter that cuts most rows into the same number of cells."""
 
-    def typical(delimiter: str) -> int:
-        counts = sorted(line.count(delimiter) for line in lines if line.strip())
-        return counts[len(counts) // 2] if counts else 0
+    def agreement(delimiter: str) -> tuple[int, int]:
+        try:
+            rows = list(csv.reader([f"{line}\n" for line in lines], delimiter=delimiter))
+        except csv.Error:
+            return 0, 0
+        counts = Counter(len(cells) for cells in rows if len(cells) > 1)
+        if not counts:
+            return 0, 0
+        width, rows_of_it = max(counts.items(), key=lambda item: (item[1], item[0]))
+        return rows_of_it, width
 
-    return max(_DELIMITERS, key=typical)
+    return max(_DELIMITERS, key=agreement)
 
 
 def _no_lines(place: str) -> Misconfigured:
@@ -241,6 +266,19 @@ def _no_lines(place: str) -> Misconfigured:
     )
 
 
+def _records(data: bytes, spans: list[tuple[int, int]]) -> list[tuple[int, int, str]]:
+    """Return records of several lines as they are, with their own line ends within."""
+    if not spans:
+        return []
+    ends = line_ends(data)
+    out = []
+    for start, end in spans:
+        begin = int(ends[start - 1]) + 1 if start else 0
+        stop = int(ends[end - 1]) if end <= len(ends) else len(data)
+        out.append((start, end, data[begin:stop].removesuffix(b"\r").decode()))
+    return out
+
+
 def _joined(text: pl.Series) -> bytes:
     return "\n".join(text.to_list()).encode()
 
@@ -248,10 +286,11 @@ def _joined(text: pl.Series) -> bytes:
 class _Parser:
     """Turns decoded blocks into frames of the header's columns, ``_row`` and ``_defect``."""
 
-    def __init__(self, names: tuple[str, ...], delimiter: str, groups: bool, place: str) -> None:  # noqa: FBT001
+    def __init__(self, names: tuple[str, ...], delimiter: str, how: TextFormat, place: str) -> None:
         self._names = names
         self._delimiter = delimiter
-        self._groups = groups and len(names) >= MIN_GROUP_COLUMNS
+        self._groups = how.group_rows == "note" and len(names) >= MIN_GROUP_COLUMNS
+        self._footers = how.footer == "note"
         self._place = place
         self._schema = dict.fromkeys(names, pl.String())
 
@@ -261,7 +300,7 @@ class _Parser:
 
     def parse(
         self, lines: Lines, first: int, *, last: bool
-    ) -> tuple[pl.DataFrame, tuple[Note, ...], int, bool]:
+    ) -> tuple[pl.DataFrame, tuple[Remark, ...], int, bool]:
         """Return records, notes, how many lines were used and whether some were not.
 
         ``first`` is the number of the first line in the file. A quoted cell that goes on beyond
@@ -291,7 +330,7 @@ class _Parser:
             told = pl.lit(None, dtype=pl.String).alias(DEFECT)
             frame = frame.with_columns(rows.alias(ROW), told)
         if frame.height < used:
-            odd_ones = self._slow(text, whole[:used], spans, first, set(lines.damaged))
+            odd_ones = self._slow(text, whole[:used], _records(lines.data, spans), first, lines)
             frame = pl.concat((frame, odd_ones)).sort(ROW)
         return *self._without_groups(frame), used, used < len(text)
 
@@ -354,26 +393,27 @@ class _Parser:
         self,
         text: pl.Series,
         whole: pl.Series,
-        spans: list[tuple[int, int]],
+        spans: list[tuple[int, int, str]],
         first: int,
-        damaged: set[int],
+        lines: Lines,
     ) -> pl.DataFrame:
         """Parse what is irregular record by record, with the reason of what is wrong."""
-        within = {line for start, end in spans for line in range(start, end)}
+        within = {line for start, end, _ in spans for line in range(start, end)}
+        damaged = set(lines.damaged)
         single = [line for line in (~whole).arg_true().to_list() if line not in within]
         records = [
-            *((line, text[line]) for line in single),
-            *((start, "\n".join(text[start:end].to_list())) for start, end in spans),
+            *((line, line + 1, text[line]) for line in single),
+            *spans,
         ]
         width = len(self._names)
         columns: list[list[str | None]] = [[] for _ in self._names]
         rows: list[int] = []
         defects: list[str | None] = []
-        for number, record in records:
+        for number, end, record in records:
             if not record.strip():
                 continue
             cells, told = self._judged(record)
-            if number in damaged:
+            if damaged and not damaged.isdisjoint(range(number, end)):
                 told = told or "bytes of another encoding"
             for column, cell in zip(columns, cells + [""] * width, strict=False):
                 column.append(cell or None)
@@ -391,17 +431,28 @@ class _Parser:
             return cells, f"{len(cells)} cells where the header has {len(self._names)}"
         return cells, "a NUL character" if "\0" in record else None
 
-    def _without_groups(self, frame: pl.DataFrame) -> tuple[pl.DataFrame, tuple[Note, ...]]:
-        """Take out rows where only the first cell is filled, and rows without anything."""
-        others = frame.select(self._names[1:])
-        if any(column.null_count() == 0 for column in others):
-            return frame, ()
-        blank = pl.all_horizontal(pl.col(name).is_null() for name in self._names[1:])
-        alone = frame.select((blank & pl.col(DEFECT).is_null()).alias("alone"))["alone"]
+    def _without_groups(self, frame: pl.DataFrame) -> tuple[pl.DataFrame, tuple[Remark, ...]]:
+        """Take out footers, rows where only the first cell is filled, rows without anything."""
+        first, *others = self._names
+        empty = pl.all_horizontal(pl.lit(True), *(pl.col(name).is_null() for name in others))  # noqa: FBT003
+        alone = empty & pl.col(DEFECT).is_null()
         if not self._groups:
-            alone &= frame[self._names[0]].is_null()
-        if not alone.any():
+            alone &= pl.col(first).is_null()
+        footer = pl.lit(False)  # noqa: FBT003
+        if self._footers:
+            # A footer may have fewer cells than the header; its defect then holds all of it.
+            footer = pl.coalesce(self._names).str.contains(FOOTER).fill_null(value=False) & (
+                pl.col(DEFECT).is_null() | pl.col(DEFECT).str.contains(_WRONG_COUNT)
+            )
+        found = frame.select(alone.alias("alone"), footer.alias("footer"))
+        out = found["alone"] | found["footer"]
+        if not out.any():
             return frame, ()
-        taken = frame.filter(alone).select(ROW, self._names[0]).drop_nulls()
-        notes = [note(row, "group", text) for row, text in taken.iter_rows()]
-        return frame.filter(~alone), bounded(notes, self._place)
+        kinds = pl.when(found["alone"]).then(pl.lit("group")).otherwise(pl.lit("footer"))
+        told = pl.coalesce(
+            pl.col(DEFECT).str.replace(_WRONG_COUNT, ""),
+            pl.concat_str(self._names, separator=" ", ignore_nulls=True),
+        )
+        taken = frame.select(ROW, kinds.alias("kind"), told.alias("text")).filter(out)
+        notes = [note(row, kind, text) for row, kind, text in taken.iter_rows() if text]
+        return frame.filter(~out), bounded(notes, self._place)

@@ -9,10 +9,9 @@ leaves as Transient, Misconfigured, Denied or Rejected, without secrets in its t
 from exchange.connect.registry import find, installed
 from exchange.connect.secrets import Resolver, Secret
 from exchange.connect.slicing import slices
-from exchange.connect.spec import suggest
 from exchange.connect.surface import Connector, Cursor, Note, Pulled, Source, connector
 from exchange.errors import Denied, ExchangeError, Misconfigured, Rejected, Transient
-from exchange.text import Text
+from exchange.text import Text, suggest
 
 __all__ = [
     "Connector",

@@ -7,10 +7,9 @@ from importlib.metadata import entry_points
 from pathlib import Path
 
 from exchange.connect.error_map import map_errors
-from exchange.connect.spec import suggest
 from exchange.connect.surface import Connector
 from exchange.errors import Misconfigured
-from exchange.text import Text
+from exchange.text import Text, suggest
 
 GROUP = "exchange.connectors"
 

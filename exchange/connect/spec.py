@@ -6,7 +6,6 @@ help in both languages and limits. Unknown keys are refused with a suggestion.
 
 from __future__ import annotations
 
-import difflib
 import inspect
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Annotated, Any, get_args, get_origin, get_type_hints
@@ -15,10 +14,10 @@ from pydantic import BaseModel, ConfigDict, ValidationError, create_model
 
 from exchange.connect.secrets import Resolver, Secret
 from exchange.errors import Misconfigured
-from exchange.text import Text
+from exchange.text import Text, suggest
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Mapping
 
 GIVEN = ("cursor", "now", "sleep", "base")
 """Parameters that are no settings: they are handed in by name when a connector asks for them."""
@@ -92,18 +91,6 @@ def describe(model: type[BaseModel]) -> list[dict[str, Any]]:
             }
         )
     return out
-
-
-def suggest(wrong: str, known: Sequence[str]) -> Text:
-    """Return the nearest known name as a half sentence, or the names there are."""
-    near = difflib.get_close_matches(wrong, known, n=1, cutoff=0.6)
-    if near:
-        return Text(f"是否想写 {near[0]}？", f"did you mean {near[0]}?")
-    shown = ", ".join(list(known)[:_SHOWN]) + (" …" if len(known) > _SHOWN else "")
-    return Text(f"可用：{shown}", f"known: {shown}")
-
-
-_SHOWN = 20
 
 
 def type_name(annotation: Any) -> str:

@@ -1,0 +1,92 @@
+"""Blocks of text as UTF-8, and which of their lines are of another encoding."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+import pyarrow as pa
+
+_WEIGHTS = np.zeros(256, dtype=np.int16)
+"""Bytes that follow a first byte of UTF-8; -1 for one that follows, 1000 for what is neither."""
+_WEIGHTS[0x80:0xC0] = -1
+_WEIGHTS[0xC0:0xE0], _WEIGHTS[0xE0:0xF0], _WEIGHTS[0xF0:0xF8], _WEIGHTS[0xF8:] = 1, 2, 3, 1000
+
+
+class Lines(NamedTuple):
+    """A block as UTF-8, and the numbers (from 0) of lines that could not be decoded."""
+
+    data: bytes
+    damaged: tuple[int, ...] = ()
+
+
+def decode(block: bytes, encoding: str) -> Lines:
+    """Return the block as UTF-8; undecodable bytes become U+FFFD and are told.
+
+    In GB18030 nearly any bytes mean something: a line that is Chinese in UTF-8 is told, too.
+    """
+    if block.isascii() or (encoding == "utf-8" and is_utf8(block)):
+        return Lines(block)
+    foreign = _utf8_lines(block) if encoding == "gb18030" else ()
+    try:
+        return Lines(block.decode(encoding).encode(), foreign)
+    except UnicodeDecodeError:
+        lines = block.split(b"\n")
+    damaged = [i for i, line in enumerate(lines) if not _decodes(line, encoding)]
+    if encoding == "utf-8":
+        # Others may be of the same foreign encoding, and valid by chance.
+        damaged += [i for i, line in enumerate(lines) if _is_doubtful(line)]
+    text = "\n".join(line.decode(encoding, "replace") for line in lines)
+    return Lines(text.encode(), tuple(sorted({*damaged, *foreign})))
+
+
+def _decodes(line: bytes, encoding: str) -> bool:
+    try:
+        line.decode(encoding)
+    except UnicodeDecodeError:
+        return False
+    return True
+
+
+def _is_doubtful(line: bytes) -> bool:
+    """Whether a line is no Chinese in UTF-8, and in GB18030 it is."""
+    if line.isascii() or not _decodes(line, "utf-8"):
+        return False
+    if max(line.decode()) >= "\u0800":
+        return False
+    return _decodes(line, "gb18030") and max(line.decode("gb18030")) >= "\u4e00"
+
+
+def _utf8_lines(block: bytes) -> tuple[int, ...]:
+    """Return the lines (from 0) that are valid UTF-8 with Chinese in it.
+
+    In UTF-8 each first byte says how many bytes follow it: where these sums do not come out even,
+    which is nearly everywhere in GB18030, the line need not be looked at.
+    """
+    starts = np.concatenate(([0], line_ends(block) + 1))
+    starts = starts[starts < len(block)]
+    weights = _WEIGHTS[np.frombuffer(block, dtype=np.uint8)]
+    even = np.add.reduceat(weights, starts, dtype=np.int64) == 0
+    wide = np.logical_or.reduceat(weights == 2, starts)  # noqa: PLR2004 - a character of three bytes
+    found = []
+    for number in np.flatnonzero(even & wide).tolist():
+        end = int(starts[number + 1]) if number + 1 < len(starts) else len(block)
+        line = block[int(starts[number]) : end]
+        if _decodes(line, "utf-8") and any("\u3000" <= c <= "\uffef" for c in line.decode()):
+            found.append(number)
+    return tuple(found)
+
+
+def is_utf8(data: bytes) -> bool:
+    """Check by Arrow's vector code: ten times faster than decoding."""
+    ends = pa.py_buffer(np.array((0, len(data)), dtype=np.int32))
+    try:
+        pa.StringArray.from_buffers(1, ends, pa.py_buffer(data)).validate(full=True)
+    except pa.ArrowInvalid:
+        return False
+    return True
+
+
+def line_ends(data: bytes) -> np.ndarray[tuple[int], np.dtype[np.intp]]:
+    """Return where the lines end."""
+    return np.flatnonzero(np.frombuffer(data, dtype=np.uint8) == ord("\n"))

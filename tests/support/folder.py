@@ -1,0 +1,63 @@
+"""A folder that files are dropped into, as a source."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+import xlsxwriter
+
+from exchange.connect import Cursor, Pulled, Source
+from exchange.connectors.files import files
+
+
+class Folder:
+    """A folder that files are dropped into, and a clock that stands a year ahead of them."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.slept: list[float] = []
+
+    def put(self, name: str, data: bytes | str) -> Path:
+        path = self.path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(data.encode() if isinstance(data, str) else data)
+        return path
+
+    def source(self, **options: Any) -> Source:
+        return files.open(
+            {"folder": str(self.path), **options},
+            lambda _: "",
+            now=lambda: datetime.now(UTC).replace(year=datetime.now(UTC).year + 1),
+            sleep=self.slept.append,
+        )
+
+    def pull(self, cursor: Cursor | None = None, **options: Any) -> list[Pulled]:
+        return list(self.source(**options).pull(cursor))
+
+    def frame(self, **options: Any) -> pl.DataFrame:
+        return pl.concat([p.frame for p in self.pull(**options) if p.frame.width])
+
+    def notes(self, **options: Any) -> list[tuple[int, str, str]]:
+        pulls = self.pull(**options)
+        return [(note.row, note.kind, note.text) for p in pulls for note in p.notes]
+
+    def sheet(self, name: str, rows: Sequence[Sequence[Any]], **merged: str) -> Path:
+        path = self.path / name
+        book = xlsxwriter.Workbook(path, {"default_date_format": "yyyy-mm-dd hh:mm:ss"})
+        sheet = book.add_worksheet("表一")
+        for number, row in enumerate(rows):
+            for column, value in enumerate(row):
+                if value is not None:
+                    sheet.write(number, column, value)
+        for cells, text in merged.items():
+            sheet.merge_range(cells.replace("_", ":"), text)
+        book.close()
+        return path
+
+
+def records(frame: pl.DataFrame) -> list[tuple[Any, ...]]:
+    return frame.drop("_row", "_defect").rows()
