@@ -7,6 +7,7 @@ no two of them ask for the machine at once.
 
 from __future__ import annotations
 
+from collections import Counter
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -35,7 +36,7 @@ __all__ = [
     "pytest_configure",
     "pytest_report_header",
 ]
-_COUNTED = "counted"
+_COUNTED, _ONE_MORE = "counted", "one more"
 
 # How long an example takes depends on what else the machine does.
 settings.register_profile("here", deadline=None)
@@ -114,6 +115,12 @@ def tell(record_property: Callable[[str, object], None]) -> Callable[[str], None
     return partial(record_property, _COUNTED)
 
 
+@pytest.fixture
+def count(record_property: Callable[[str, object], None]) -> Callable[[str], None]:
+    """Count one more of what the text names; the sum stands at the end of the run."""
+    return partial(record_property, _ONE_MORE)
+
+
 class _ByFile(LoadScopeScheduling):  # type: ignore[misc]  # the library has no types
     """Shares tests out by file. xdist's own groups set a field that pytest 9.2 no longer has."""
 
@@ -128,14 +135,16 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> _ByFile:
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    told = [
-        text
+    properties = [
+        each
         for outcome in ("passed", "failed")
         for report in terminalreporter.getreports(outcome)
         if report.when == "call"
-        for key, text in report.user_properties
-        if key == _COUNTED
+        for each in report.user_properties
     ]
+    sums = Counter(what for key, what in properties if key == _ONE_MORE)
+    told = [str(text) for key, text in properties if key == _COUNTED]
+    told += [f"{what}: {number:,}" for what, number in sums.items()]
     if told:
         terminalreporter.section("what was counted")
         terminalreporter.write_line("\n".join(told))

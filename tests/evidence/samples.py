@@ -50,6 +50,7 @@ def proof(m: int, leaves: list[bytes], *, whole: bool = True) -> list[bytes]:
     return [*proof(m - k, leaves[k:], whole=False), mth(leaves[:k])]
 
 
+@cache
 def entry(number: int, word: str = "") -> bytes:
     """Return one entry of the log, different for each number and word."""
     return Entry(

@@ -22,6 +22,7 @@ from exchange.receiver.options import GatewaySettings
 from exchange.receiver.serve import background
 from exchange.store.database import Store, open_store
 from tests.receipt.seals import NOW, Party, make_party
+from tests.support.stored import make_store
 
 PREFECTURE = make_party("prefecture")
 PROVINCE = make_party("province")
@@ -78,7 +79,10 @@ def make_settings(folder: Path, store: str, **changes: Any) -> GatewaySettings:
 @contextlib.contextmanager
 def province(folder: Path, url: str | None = None, **changes: Any) -> Iterator[Province]:
     clock = Clock()
-    settings = make_settings(folder, url or f"sqlite:///{folder / 'province.db'}", **changes)
+    path = folder / "province.db"
+    if url is None and not path.exists():
+        make_store(path)
+    settings = make_settings(folder, url or f"sqlite:///{path}", **changes)
     with contextlib.closing(open_store(settings.store, clock=clock, migrate=True)) as store:
         yield Province(settings, store, clock)
 

@@ -5,11 +5,10 @@ The schema is migrated once on each; a test that opens a store begins with a cop
 
 from __future__ import annotations
 
-import shutil
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
 import pytest
@@ -17,13 +16,13 @@ from sqlalchemy import URL, create_engine, event, make_url, text
 from sqlalchemy.engine import Engine
 
 from exchange.store.database import Store, open_store
+from tests.support.stored import START, make_store
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from tests.support.servers import Server
 
-START = datetime(2026, 11, 23, 1, 2, 3, 4000, tzinfo=UTC)
 Opener = Callable[[], Store]
 
 
@@ -45,14 +44,6 @@ def admin(postgres: Server) -> Iterator[Engine]:
     engine = create_engine(url, isolation_level="AUTOCOMMIT")
     yield engine
     engine.dispose()
-
-
-@pytest.fixture(scope="session")
-def migrated_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A SQLite file with the schema and no rows."""
-    path = tmp_path_factory.mktemp("migrated") / "store.sqlite3"
-    open_store(f"sqlite:///{path}", clock=Clock(), migrate=True).close()
-    return path
 
 
 @contextmanager
@@ -82,7 +73,7 @@ def url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
     if request.param == "sqlite":
         path = tmp_path / "store.sqlite3"
         if migrated:
-            shutil.copyfile(request.getfixturevalue("migrated_file"), path)
+            make_store(path)
         yield f"sqlite:///{path}"
         return
     template = request.getfixturevalue("migrated_database") if migrated else "template1"

@@ -11,7 +11,7 @@ import pytest
 from exchange.errors import ExchangeError, Integrity
 from exchange.store.rows import SealRow
 from exchange.store.sql import Stale
-from tests.store.conftest import START
+from tests.support.stored import START
 
 if TYPE_CHECKING:
     from exchange.store.database import Store

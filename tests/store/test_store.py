@@ -18,7 +18,7 @@ from exchange.store.rows import (
     ReceivedRow,
 )
 from exchange.store.sql import Stale
-from tests.store.conftest import START
+from tests.support.stored import START
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -1,19 +1,39 @@
-"""Rows of the store, and acts at the same moment."""
+"""Stores that are ready, rows of them, and acts at the same moment."""
 
 from __future__ import annotations
 
+import tempfile
 import threading
 from dataclasses import replace
+from datetime import UTC, datetime
+from functools import cache
+from pathlib import Path
 from typing import TYPE_CHECKING
 
+from exchange.store.database import open_store
 from exchange.store.rows import (
     DeliveryRow,
     ReceiptRow,
 )
-from tests.store.conftest import START
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+
+START = datetime(2026, 11, 23, 1, 2, 3, 4000, tzinfo=UTC)
+
+
+@cache
+def _migrated() -> bytes:
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "store.sqlite3"
+        open_store(f"sqlite:///{path}", clock=lambda: START, migrate=True).close()
+        return path.read_bytes()
+
+
+def make_store(path: Path) -> None:
+    """Make a SQLite store with the schema and no rows: a copy, as migrating each costs more."""
+    path.write_bytes(_migrated())
 
 
 def delivery(number: int, resource: str = "credit_license", **changes: object) -> DeliveryRow:
