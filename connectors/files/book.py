@@ -154,9 +154,14 @@ class _Table:
             (number, [_text(cell) for cell in _padded(cells, width)[left:]])
             for number, cells in head
         ]
-        layout = find_layout(rows, how.columns, how.header, where)
-        if first is not None:
-            _refuse_other_columns(first, layout, where)
+        try:
+            layout = find_layout(rows, how.columns, how.header, where)
+        except Misconfigured as error:
+            if first is None:
+                raise
+            raise _other_columns(first, next(filter(any, (c for _, c in rows))), where) from error
+        if first is not None and _differ(first.layout.names, layout.names):
+            raise _other_columns(first, layout.names, where)
         missing = width - left - len(layout.names)
         if missing > 0:  # cells right of the last title, within the first rows
             extra = range(len(layout.names) + 1, width - left + 1)
@@ -207,23 +212,25 @@ class _Table:
         )
 
 
-def _refuse_other_columns(first: _Table, layout: Layout, where: str) -> None:
-    """Refuse a further sheet with other titles: another table, or records without header."""
-    common = set(first.layout.names) & set(layout.names)
-    if len(common) * 2 < len(first.layout.names):
-        there, here = ", ".join(first.layout.names), ", ".join(layout.names)
-        raise Misconfigured(
-            Text(
-                f"{where} 的列（{here}）不同于 {first.sheet.name}（{there}）",
-                f"{where} has the columns {here}, unlike {first.sheet.name}: {there}",
-            ),
-            hint=Text(
-                "如果它没有表头、接着前一个工作表，请设置 further_sheets: continue；"
-                "否则请用 sheets 写明要读取的工作表",
-                "if it goes on without a header, set further_sheets: continue; "
-                "if not, name the sheets to read with sheets",
-            ),
-        )
+def _differ(first: Sequence[str], here: Sequence[str]) -> bool:
+    return 2 * len(set(first) & set(here)) < len(first)
+
+
+def _other_columns(first: _Table, titles: Sequence[str], where: str) -> Misconfigured:
+    """Return the error for a further sheet: another table, or records without a header."""
+    there, here = ", ".join(first.layout.names), ", ".join(titles)
+    return Misconfigured(
+        Text(
+            f"{where} 的列（{here}）不同于 {first.sheet.name}（{there}）",
+            f"{where} has the columns {here}, unlike {first.sheet.name}: {there}",
+        ),
+        hint=Text(
+            "如果它没有表头、接着前一个工作表，请设置 further_sheets: continue；"
+            "否则请用 sheets 写明要读取的工作表",
+            "if it goes on without a header, set further_sheets: continue; "
+            "if not, name the sheets to read with sheets",
+        ),
+    )
 
 
 def _columns(
@@ -381,7 +388,7 @@ def _named(book: Book, wanted: str | int, place: str) -> Sheet:
     raise Misconfigured(
         Text(f"{place} 没有工作表 {wanted}", f"{place} has no sheet {wanted}"),
         hint=Text(
-            f"请修改 sheet。{near.zh} 有：{there}", f"edit sheet: {near.en} There are: {there}"
+            f"请修改 sheet。{near.zh} 有：{there}", f"edit sheet: {near.en} there are: {there}"
         ),
     )
 
@@ -394,8 +401,8 @@ def _with_sheets(error: Misconfigured, book: Book) -> Misconfigured:
     return Misconfigured(
         error.what,
         hint=Text(
-            f"{error.hint.zh} 工作表有：{there}，可用 sheet 写明",
-            f"{error.hint.en} The sheets are: {there}; name one with sheet",
+            f"{error.hint.zh}；工作表有：{there}，可用 sheet 写明",
+            f"{error.hint.en}; the sheets are: {there}; name one with sheet",
         ),
     )
 

@@ -245,16 +245,20 @@ def _mixed(place: str, encoding: str, line: int) -> Rejected:
 def _delimiter(lines: Sequence[str]) -> str:
     """Choose the delimiter that cuts most rows into the same number of cells."""
 
-    def agreement(delimiter: str) -> tuple[int, int]:
+    def agreement(delimiter: str) -> tuple[int, int, int]:
         try:
             rows = list(csv.reader([f"{line}\n" for line in lines], delimiter=delimiter))
         except csv.Error:
-            return 0, 0
+            return 0, 0, 0
         counts = Counter(len(cells) for cells in rows if len(cells) > 1)
         if not counts:
-            return 0, 0
-        width, rows_of_it = max(counts.items(), key=lambda item: (item[1], item[0]))
-        return rows_of_it, width
+            return 0, 0, 0
+        width, agreeing = max(counts.items(), key=lambda item: (item[1], item[0]))
+        # A quote that is left within a cell says that it was cut in the wrong place.
+        clean = sum(
+            len(cells) == width and not any('"' in cell for cell in cells) for cells in rows
+        )
+        return clean, agreeing, width
 
     return max(_DELIMITERS, key=agreement)
 

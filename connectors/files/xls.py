@@ -19,7 +19,7 @@ from exchange.text import Text
 
 _ENCRYPTED = "EncryptedPackage".encode("utf-16-le")
 _FORMULA, _BOF, _EOF = 0x0006, (0x0809, 0x0409, 0x0209, 0x0009), 0x000A
-_CALCULATE_ON_LOAD = 0x0002
+_CALCULATE_ON_LOAD, _BLANK, _RECALCULATION = 0x0002, 3, 0x01C1
 _FREE, _LAST_SECTOR = 0xFFFFFFFF, 0xFFFFFFFA
 _WITH_UNICODE = 80
 """BIFF 8, of Excel 97 and later; before, text stands in a code page."""
@@ -33,10 +33,10 @@ def read_xls(data: bytes) -> Book:
         raise protected()
     _refuse_cut(data)
     try:
-        book = xlrd.open_workbook(
-            file_contents=data, formatting_info=True, on_demand=True, ragged_rows=True,
-            logfile=io.StringIO(),
-        )  # fmt: skip
+        book = _opened(data)
+        if book.biff_version < _WITH_UNICODE and book.codepage is None:
+            # Each byte becomes a character, and texts with other than ASCII are told.
+            book = _opened(data, encoding_override="iso-8859-1")
     except xlrd.XLRDError as error:
         if "encrypted" in str(error).lower() or "password" in str(error).lower():
             raise protected() from error
@@ -49,6 +49,15 @@ def read_xls(data: bytes) -> Book:
             for index in range(book.nsheets)
         ]
     )
+
+
+def _opened(data: bytes, **options: str) -> Any:
+    import xlrd
+
+    return xlrd.open_workbook(
+        file_contents=data, formatting_info=True, on_demand=True, ragged_rows=True,
+        logfile=io.StringIO(), **options,
+    )  # fmt: skip
 
 
 def protected() -> Rejected:
@@ -95,10 +104,10 @@ class _Reader:
     def _value(self, sheet: Any, row: int, column: int, kind: int, value: Any) -> Value | None:
         import xlrd
 
-        if kind in (xlrd.XL_CELL_EMPTY, xlrd.XL_CELL_BLANK) or value == "":
-            return None
         if (row, column) in self._stale:
             shown: Value = Odd("", STALE)
+        elif kind in (xlrd.XL_CELL_EMPTY, xlrd.XL_CELL_BLANK) or value == "":
+            return None
         elif kind == xlrd.XL_CELL_TEXT:
             doubt = self._unknown_page and not value.isascii()
             shown = Odd(value, "text in an unknown code page") if doubt else value
@@ -167,6 +176,7 @@ def _uncalculated(book: Any) -> Mapping[int, frozenset[tuple[int, int]]]:
     """Find formulas that wait for their first calculation, by sheet, and that no sheet is cut."""
     stream, base = book.mem, book.base
     end = base + book.stream_len
+    engine = _names_engine(stream, base, end)
     out = {}
     for index, start in enumerate(book._sh_abs_posn):  # noqa: SLF001 - where each sheet begins
         found = set()
@@ -185,8 +195,26 @@ def _uncalculated(book: Any) -> Mapping[int, frozenset[tuple[int, int]]]:
                     break
             elif kind == _FORMULA and size >= 16:  # noqa: PLR2004 - up to its flags
                 row, column = struct.unpack_from("<HH", stream, at + 4)
-                if struct.unpack_from("<H", stream, at + 18)[0] & _CALCULATE_ON_LOAD:
+                flags = struct.unpack_from("<H", stream, at + 18)[0]
+                blank = stream[at + 10] == _BLANK and stream[at + 16 : at + 18] == b"\xff\xff"
+                if flags & _CALCULATE_ON_LOAD or (blank and not engine):
                     found.add((row, column))
             at += 4 + size
         out[index] = frozenset(found)
     return out
+
+
+def _names_engine(stream: bytes, at: int, end: int) -> bool:
+    """Whether the workbook says which engine calculated it ([MS-XLS] §2.4.215 RecalcId).
+
+    Where it does not, a blank result may be one that was never calculated: libraries that
+    cannot calculate write it.
+    """
+    while at + 4 <= end:
+        kind, size = struct.unpack_from("<HH", stream, at)
+        if kind == _RECALCULATION:
+            return True
+        if kind == _EOF:
+            return False
+        at += 4 + size
+    return False

@@ -272,5 +272,5 @@ def test_a_file_that_grows_comes_to_an_end(folder: Folder) -> None:
 
 def test_wrong_sheets_name_those_there_are(folder: Folder) -> None:
     folder.sheet("a.xlsx", [("code", "name"), ("1", "甲")])
-    with pytest.raises(Misconfigured, match=r"no sheet 表二.*There are: 表一"):
+    with pytest.raises(Misconfigured, match=r"no sheet 表二.*there are: 表一"):
         folder.pull(sheet="表二")
