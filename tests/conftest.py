@@ -21,6 +21,7 @@ from tests.support.selection import (
     pytest_addoption,
     pytest_collection_modifyitems,
     pytest_configure,
+    pytest_ignore_collect,
     pytest_report_header,
 )
 
@@ -34,6 +35,7 @@ __all__ = [
     "pytest_addoption",
     "pytest_collection_modifyitems",
     "pytest_configure",
+    "pytest_ignore_collect",
     "pytest_report_header",
 ]
 _COUNTED, _ONE_MORE = "counted", "one more"

@@ -13,6 +13,7 @@ HEAVY: Final = frozenset({"bench", "chaos", "cli", "demo", "gateway", "log", "pi
 """Folders whose tests start processes that share the machine's cores."""
 SERVERS: Final = frozenset({"postgres", "mariadb", "kafka_broker"})
 """Fixtures that start a server; what starts one without them has the marker ``server``."""
+_TESTS: Final = Path(__file__).parents[1]
 _OPTION: Final = "random_order_seed"
 
 
@@ -32,6 +33,12 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_configure(config: pytest.Config) -> None:
     if config.getoption(_OPTION) == "new":  # before workers are started: all get the same
         setattr(config.option, _OPTION, str(SystemRandom().randrange(10**6)))
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """Do not even import the heavy folders where none of their tests would be run."""
+    heavy = collection_path.name in HEAVY and collection_path.parent == _TESTS
+    return True if heavy and config.getoption("markexpr") == "not server" else None
 
 
 def pytest_report_header(config: pytest.Config) -> list[str]:

@@ -1,0 +1,51 @@
+"""The tests about the tests: amounts as documented, what needs a server, a seeded order."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from random import Random
+
+import pytest
+
+from tests.support.pages import DOCS, ROOT, rows, section
+from tests.support.selection import HEAVY, folder_of, shuffled
+from tests.support.soak import AMOUNTS, Amount, bits
+
+
+def test_the_page_states_every_amount() -> None:
+    page = (DOCS / "testing.md").read_text(encoding="utf-8")
+    stated = {tuple(cells) for cells in rows(section(page, "What `make test` does a part of"))}
+    assert stated == {(each.what, str(each.test), str(each.soak)) for each in AMOUNTS}
+
+
+def test_soak_never_does_less() -> None:
+    for each in AMOUNTS:
+        assert 1 in {each.test, each.soak}
+        assert each.test != each.soak
+
+
+@pytest.mark.parametrize("number", [1, 3, 8])
+def test_so_many_bits_of_each_byte(number: int) -> None:
+    some = list(bits(range(20), Amount("bits", number, number)))
+    assert len(set(some)) == len(some) == 20 * number
+    assert {bit // 8 for bit in some} == set(range(20))
+    assert {bit % 8 for bit in some} == set(range(8))
+
+
+def test_the_heavy_folders_are_there() -> None:
+    assert {path.name for path in (ROOT / "tests").iterdir() if path.is_dir()} >= HEAVY
+    assert folder_of("tests/seal/test_rows.py") == "seal"
+    assert folder_of("tests/test_docs.py") == "test_docs.py"
+
+
+def test_a_seed_is_an_order_and_files_stay_together(request: pytest.FixtureRequest) -> None:
+    items = request.session.items
+    once, again, other = (shuffled(items, Random(seed)) for seed in (1, 1, 2))  # noqa: S311
+    assert once == again
+    assert sorted(once, key=id) == sorted(items, key=id)
+    assert len(items) < 5 or once != other
+    order: list[Path] = []
+    for item in once:
+        if item.path not in order[-1:]:
+            order.append(item.path)
+    assert len(order) == len(set(order))
