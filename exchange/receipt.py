@@ -156,7 +156,7 @@ def issue(receipt: Receipt, sealer: Sealer, at: datetime) -> bytes:
                 f"回执写明套件 {receipt.suite}，而印章使用 {sealer.signer.suite.id}",
                 f"the receipt says suite {receipt.suite}, the seal is {sealer.signer.suite.id}",
             ),
-            hint=Text("请为网关配置该套件的印章", "give the gateway a seal of that suite"),
+            hint=Text("请为接收端配置该套件的印章", "give the receiver a seal of that suite"),
         )
     seal = sealer.seal(receipt.to_bytes(), property_info=receipt.property_info, at=at)
     return jcs.encode(

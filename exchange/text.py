@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-import difflib
-from collections.abc import Sequence
-from typing import Literal, NamedTuple
+from collections.abc import Iterable
+from datetime import datetime, timedelta, timezone
+from typing import Final, Literal, NamedTuple
 
 Language = Literal["zh", "en"]
+
+BEIJING: Final = timezone(timedelta(hours=8))
+"""China standard time (北京时间): it decides what day it is, and people read times in it."""
+_LISTED = 16
 
 
 class Text(NamedTuple):
@@ -20,13 +24,23 @@ class Text(NamedTuple):
         return self.zh if lang == "zh" else self.en
 
 
-_SHOWN = 20
+def beijing(moment: datetime) -> str:
+    """Write a moment as people read it: Beijing time, to the second.
+
+    Raises OverflowError at the ends of the calendar.
+    """
+    return f"{moment.astimezone(BEIJING):%Y-%m-%d %H:%M:%S}"
 
 
-def suggest(wrong: str, known: Sequence[str]) -> Text:
-    """Return the nearest known name as a half sentence, or the names there are."""
-    near = difflib.get_close_matches(wrong, known, n=1, cutoff=0.6)
+def suggest(word: str, choices: Iterable[str]) -> Text:
+    """Say which of ``choices`` was probably meant, or list some of them."""
+    import difflib
+
+    names = sorted(set(choices))
+    by_lower = {name.lower(): name for name in names}
+    near = difflib.get_close_matches(word[:64].lower(), by_lower, n=1, cutoff=0.6)
     if near:
-        return Text(f"是否想写 {near[0]}？", f"did you mean {near[0]}?")
-    shown = ", ".join(list(known)[:_SHOWN]) + (" …" if len(known) > _SHOWN else "")
-    return Text(f"可用：{shown}", f"known: {shown}")
+        name = by_lower[near[0]]
+        return Text(f"是不是“{name}”？", f"did you mean '{name}'?")
+    listed = ", ".join(names[:_LISTED]) + (", …" if len(names) > _LISTED else "")
+    return Text(f"可用：{listed or '（无）'}", f"one of: {listed or '(none)'}")

@@ -37,10 +37,10 @@ def test_no_room_imports_a_room_to_its_right() -> None:
 
 
 LOADED = """
-import json, sys
+import json, os, sys
 from exchange.cli.main import main
 sys.stdout = sys.stderr
-assert main(json.loads(sys.argv[1])) == 0
+assert main(json.loads(sys.argv[1]), os.environ) == 0
 print(json.dumps(sorted(name.partition(".")[0] for name in sys.modules)), file=sys.__stdout__)
 """
 
@@ -52,6 +52,7 @@ def test_help_and_version_load_nothing_heavy(command: list[str]) -> None:
 
 
 BLOCKED = """
+import os
 import sys
 
 class Absent:
@@ -62,7 +63,7 @@ class Absent:
 NAMES = set(sys.argv[1].split())
 sys.meta_path.insert(0, Absent())
 from exchange.cli.main import main
-sys.exit(main(sys.argv[2:]))
+sys.exit(main(sys.argv[2:], os.environ))
 """
 """Run a command on a machine that lacks some libraries."""
 

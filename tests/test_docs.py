@@ -12,7 +12,6 @@ from typing import Any, get_args
 
 import polars as pl
 import pytest
-import typer
 from pydantic import BaseModel
 
 from exchange import __version__
@@ -22,7 +21,7 @@ from exchange.catalog.loader import loads
 from exchange.catalog.masking import mask_field
 from exchange.catalog.model import Sensitivity
 from exchange.catalog.types import TYPES, parse_type
-from exchange.cli.commands import app
+from exchange.cli.assembly import command_tree
 from exchange.connect import find, installed
 from exchange.settings import Settings, load
 from exchange.validate.seen import Seen
@@ -38,12 +37,12 @@ PAGES = sorted([*ROOT.glob("*.md"), *DOCS.rglob("*.md"), *ROOT.glob("examples/**
 def models(
     model: type[BaseModel], name: str = "Top level"
 ) -> Iterator[tuple[str, type[BaseModel]]]:
-    """Walk the sections of the settings file; a seal within the gateway is the seal again."""
+    """Walk the sections of the settings file; a seal within the receiver is the seal again."""
     yield name, model
     for key, field in model.model_fields.items():
         for kind in _within(field.annotation):
             under = key if name == "Top level" else f"{name}.{key}"
-            if under != "gateway.seal":
+            if under != "receiver.seal":
                 yield from models(kind, under)
 
 
@@ -197,7 +196,7 @@ def test_every_command_is_in_the_readme() -> None:
     for item in listed.strip("`").split(" · "):
         name, _, subs = re.sub(r" \[.*", "", item).partition(" {")
         found |= {f"{name} {sub}" for sub in subs.strip("}").split(",")} if subs else {name}
-    assert found == set(commands(typer.main.get_command(app)))
+    assert found == set(commands(command_tree("en")))
 
 
 def test_every_built_in_connector_is_documented_with_its_settings() -> None:

@@ -62,7 +62,7 @@ def test_every_record_ends_in_a_receipt_unchanged(tmp_path: Path, divisions: str
     shell.run(f"exchange init node --port {free_port()}")
     shell.folder /= "node"
     configure(shell.folder)
-    with shell.background("exchange gateway --config province/exchange.yaml"):
+    with shell.background("exchange receiver serve --config province/exchange.yaml"):
         done = json.loads(shell.run("exchange run --once --json"))
     assert done["errors"] == {}
     assert done["pulled"] == done["accepted"] == 44_703 + 2_919

@@ -7,15 +7,26 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from exchange.catalog.problems import CatalogErrors
+from exchange.catalog.problems import FileErrors
 from exchange.errors import ExchangeError, Misconfigured
-from exchange.settings import FILE_NAME, find, load, read_secret
+from exchange.secrets import read_secret
+from exchange.settings import FILE_NAME, Timeouts, find, load
 
 GOOD = """\
 node: {code: "232700", name: 大兴安岭地区}
 sources:
   companies: {resource: companies, connector: sql, every: 15m, with: {table: t}}
 """
+UPSTREAM = """\
+upstream:
+  endpoint: https://province.example.gov.cn
+  rid: r
+  sid: s
+  secret: env:S
+  trust: [root.pem]
+"""
+TSA = "tsa: {url: https://tsa.example.gov.cn, trust: [root.pem]}\n"
+REGISTRY = "registry: {url: https://registry.example.gov.cn}\n"
 
 
 def write(folder: Path, text: str) -> Path:
@@ -29,7 +40,7 @@ def test_paths_and_addresses_count_from_the_file(tmp_path: Path) -> None:
     assert found.sources["companies"].every == timedelta(minutes=15)
     assert found.sources["companies"].options == {"table": "t"}
     assert found.resolve(Path("data")) == tmp_path / "data"
-    assert found.url(found.store) == f"sqlite:///{tmp_path}/data/store.db"
+    assert found.url(found.store, {}) == f"sqlite:///{tmp_path}/data/store.db"
 
 
 @pytest.mark.parametrize(
@@ -43,16 +54,43 @@ def test_paths_and_addresses_count_from_the_file(tmp_path: Path) -> None:
         (GOOD + "folder: /elsewhere\n", 4, "unknown setting folder"),
         (GOOD + "\tproduction: true\n", 4, "tab"),
         (GOOD.replace("node:", "node："), 1, "full-width"),
+        (GOOD + UPSTREAM + "  read_seconds: 600\n", 10, "600 s is more than total_seconds, 300 s"),
+        (GOOD + UPSTREAM + "  total_seconds: 10\n", 4, "upstream.read_seconds: 60 s is more"),
+        (GOOD + UPSTREAM + "  connect_seconds: nan\n", 10, "upstream.connect_seconds"),
+        (GOOD + TSA.replace("}", ", read_seconds: 11}"), 4, "more than total_seconds, 10 s"),
+        (GOOD + REGISTRY.replace("}", ", total_seconds: 0}"), 4, "registry.total_seconds"),
+        (GOOD + REGISTRY.replace("}", ", user: u}"), 4, "user and password come together"),
+        (GOOD + "log: {driver: kafka}\n", 4, "log.kafka.bootstrap"),
     ],
 )
 def test_mistakes_are_named_with_their_line(
     tmp_path: Path, text: str, line: int, says: str
 ) -> None:
-    with pytest.raises(CatalogErrors) as caught:
+    with pytest.raises(FileErrors) as caught:
         load(write(tmp_path, text))
     assert caught.value.exit_code == 3
     shown = [(problem.line, problem.show("en")) for problem in caught.value.problems]
     assert any(at == line and says in told for at, told in shown), shown
+    assert caught.value.what.zh.startswith("配置文件中有")
+    assert caught.value.what.en.endswith("in the settings")
+
+
+def test_time_limits_of_every_outgoing_connection_are_one_value(tmp_path: Path) -> None:
+    text = GOOD + UPSTREAM + "  read_seconds: 600\n  total_seconds: 600\n" + TSA + REGISTRY
+    settings = load(write(tmp_path, text))
+    assert settings.upstream is not None
+    assert settings.tsa is not None
+    assert settings.registry is not None
+    assert settings.upstream.timeouts == Timeouts(connect=5, read=600, total=600)
+    assert settings.tsa.timeouts == Timeouts(connect=3, read=5, total=10)
+    assert settings.registry.timeouts == Timeouts(connect=5, read=10, total=30)
+
+
+def test_a_wrong_time_limit_is_explained_in_chinese_too(tmp_path: Path) -> None:
+    with pytest.raises(FileErrors) as caught:
+        load(write(tmp_path, GOOD + UPSTREAM + "  read_seconds: 600\n"))
+    (problem,) = caught.value.problems
+    assert "600 秒超过 total_seconds（300 秒）" in problem.show("zh")
 
 
 @settings(max_examples=150)

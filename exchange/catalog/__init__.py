@@ -1,6 +1,6 @@
 """The catalog: the contract that every other room is derived from (D7).
 
 In: YAML files written by people. Out: a frozen :class:`~exchange.catalog.model.Catalog`, Avro
-schemas, masking, the plan of a change. Raises :class:`~exchange.catalog.loader.CatalogErrors`
+schemas, masking, the plan of a change. Raises :class:`~exchange.catalog.loader.FileErrors`
 with every problem at once, each with file, line and a suggestion.
 """

@@ -15,10 +15,9 @@ from exchange.catalog.model import (
     ShareType,
     UpdateCycle,
 )
-from exchange.catalog.problems import suggestion
 from exchange.catalog.types import TYPES
 from exchange.errors import Rejected
-from exchange.text import Text
+from exchange.text import Text, suggest
 
 SENSITIVITY: Final = {
     Sensitivity.S1: Text("公开", "public"),
@@ -80,7 +79,7 @@ def explain(catalog: Catalog, subject: str) -> Explanation:
     if resource is None:
         raise Rejected(
             Text(f"目录中没有资源“{name}”", f"no resource '{name}' in the catalog"),
-            hint=suggestion(name, catalog.resources),
+            hint=suggest(name, catalog.resources),
         )
     if not dot:
         return Explanation(subject, resource.title, tuple(_resource(resource)))
@@ -89,7 +88,7 @@ def explain(catalog: Catalog, subject: str) -> Explanation:
     except KeyError as error:
         raise Rejected(
             Text(f"资源 {name} 没有字段“{field_name}”", f"{name} has no field '{field_name}'"),
-            hint=suggestion(field_name, (field.name for field in resource.fields)),
+            hint=suggest(field_name, (field.name for field in resource.fields)),
         ) from error
     return Explanation(subject, field.title, tuple(_field(catalog, resource, field)))
 

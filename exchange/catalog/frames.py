@@ -9,8 +9,8 @@ from typing import Final
 import polars as pl
 
 from exchange.catalog.model import TODAY, BusinessType, Field, Physical
-from exchange.catalog.problems import shorten, suggestion, width_hint
-from exchange.text import Text
+from exchange.catalog.problems import shorten, width_hint
+from exchange.text import Text, suggest
 
 MAX_EXPRESSION: Final = 2000
 """Characters of one condition; keeps the library's recursion shallow."""
@@ -82,7 +82,7 @@ class Conditions:
         for name in sorted(roots - set(self._empty.columns)):
             raise BadCondition(
                 Text(f"条件引用了不存在的字段“{name}”", f"the condition names no field: '{name}'"),
-                width_hint(name) or suggestion(name, self._empty.columns),
+                width_hint(name) or suggest(name, self._empty.columns),
             )
         if not roots:
             raise BadCondition(

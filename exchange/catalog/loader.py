@@ -7,18 +7,18 @@ from typing import Final
 
 from exchange.catalog.build import Builder
 from exchange.catalog.model import Catalog
-from exchange.catalog.problems import CatalogErrors, Problem, Problems
+from exchange.catalog.problems import FileErrors, Problem, Problems
 from exchange.catalog.sections import Source
 from exchange.catalog.tree import Node, Scalar, parse
 from exchange.text import Text
 
-__all__ = ["CatalogErrors", "Problem", "load", "loads"]
+__all__ = ["FileErrors", "Problem", "load", "loads"]
 
 MAX_FILES: Final = 1000
 
 
 def load(path: Path) -> Catalog:
-    """Read a catalog and what it includes; raises :class:`CatalogErrors` with every problem."""
+    """Read a catalog and what it includes; raises :class:`FileErrors` with every problem."""
     problems = Problems()
     source = Source(problems)
     node = _tree(path, problems)
@@ -34,7 +34,7 @@ def load(path: Path) -> Catalog:
 
 
 def loads(text: str, file: str = "catalog.yaml") -> Catalog:
-    """Read a catalog from one text, without includes; raises :class:`CatalogErrors`."""
+    """Read a catalog from one text, without includes; raises :class:`FileErrors`."""
     problems = Problems()
     source = Source(problems)
     node = parse(text, file, problems)
@@ -52,7 +52,7 @@ def loads(text: str, file: str = "catalog.yaml") -> Catalog:
 def _finish(source: Source, problems: Problems, *, complete: bool) -> Catalog:
     """Build what was gathered, unless a file is missing from it: half would mislead."""
     if not complete:
-        raise CatalogErrors(problems.found)
+        raise FileErrors(problems.subject, problems.found)
     catalog = Builder(source, problems).catalog()
     problems.check()
     return catalog

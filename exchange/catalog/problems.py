@@ -1,16 +1,16 @@
-"""What is wrong with a catalog, as data: every problem at once, each with file and line."""
+"""What is wrong with a YAML file, as data: every problem at once, each with file and line."""
 
 from __future__ import annotations
 
-import difflib
 import unicodedata
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Final, Protocol
 
 from exchange.errors import Misconfigured
-from exchange.text import Text
+from exchange.text import Text, suggest
 
+CATALOG: Final = Text("目录", "the catalog")
 MAX_PROBLEMS: Final = 500
 """More would not be read; the rest shows once these are mended."""
 
@@ -47,14 +47,17 @@ class Problem:
         }
 
 
-class CatalogErrors(Misconfigured):
-    """The catalog cannot be used; ``problems`` are in the order of the files."""
+class FileErrors(Misconfigured):
+    """The catalog or the settings cannot be used; ``problems`` are in the order of the files."""
 
-    def __init__(self, problems: Iterable[Problem]) -> None:
+    def __init__(self, subject: Text, problems: Iterable[Problem]) -> None:
         self.problems = tuple(sorted(set(problems)))
         count = len(self.problems)
         super().__init__(
-            Text(f"目录中有 {count} 处错误", f"{count} problem{'s' * (count != 1)} in the catalog"),
+            Text(
+                f"{subject.zh}中有 {count} 处错误",
+                f"{count} problem{'s' * (count != 1)} in {subject.en}",
+            ),
             hint=Text(
                 "\n".join(problem.show("zh") for problem in self.problems),
                 "\n".join(problem.show("en") for problem in self.problems),
@@ -63,9 +66,10 @@ class CatalogErrors(Misconfigured):
 
 
 class Problems:
-    """Collects problems while reading goes on."""
+    """Collects problems while reading goes on; ``subject`` names what is read."""
 
-    def __init__(self) -> None:
+    def __init__(self, subject: Text = CATALOG) -> None:
+        self.subject = subject
         self.found: list[Problem] = []
 
     def add(self, place: Place, what: Text, hint: Text) -> None:
@@ -78,24 +82,13 @@ class Problems:
         self.add(
             place,
             Text(f"未知的{kind.zh}“{shorten(word)}”", f"unknown {kind.en} '{shorten(word)}'"),
-            width_hint(word) or suggestion(word, choices),
+            width_hint(word) or suggest(word, choices),
         )
 
     def check(self) -> None:
-        """Raise :class:`CatalogErrors` when anything was found."""
+        """Raise :class:`FileErrors` when there are problems."""
         if self.found:
-            raise CatalogErrors(self.found)
-
-
-def suggestion(word: str, choices: Iterable[str]) -> Text:
-    """Say which of ``choices`` was probably meant, or list them when they are few."""
-    names = sorted(set(choices))
-    near = difflib.get_close_matches(word[:64].lower(), names, n=1, cutoff=0.6)
-    if near:
-        return Text(f"是不是“{near[0]}”？", f"did you mean '{near[0]}'?")
-    few = 16
-    listed = ", ".join(names[:few]) + (", …" if len(names) > few else "")
-    return Text(f"可用：{listed or '（无）'}", f"one of: {listed or '(none)'}")
+            raise FileErrors(self.subject, self.found)
 
 
 def width_hint(text: str) -> Text | None:

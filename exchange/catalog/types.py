@@ -14,8 +14,8 @@ from exchange.catalog.identifiers import (
     USCC_PATTERN,
 )
 from exchange.catalog.model import BusinessType, Physical, Sensitivity
-from exchange.catalog.problems import suggestion, width_hint
-from exchange.text import Text
+from exchange.catalog.problems import width_hint
+from exchange.text import Text, suggest
 
 MAX_TEXT: Final = 100_000
 """Longest text(n), in characters."""
@@ -282,6 +282,6 @@ def parse_type(text: str) -> BusinessType:
         name = re.split(r"[（(]", text, maxsplit=1)[0]
         raise BadType(
             Text(f"未知的类型“{text[:60]}”", f"unknown type '{text[:60]}'"),
-            width_hint(text) or suggestion(name, TYPES),
+            width_hint(text) or suggest(name, TYPES),
         )
     return entry.build(match[1], match[2] or "")

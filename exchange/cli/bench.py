@@ -4,57 +4,78 @@ from __future__ import annotations
 
 import tempfile
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
-from exchange.cli.output import Talk
+import typer
+
+from exchange.cli.invocation import Invocation
+from exchange.cli.options import Json, alone, both
+from exchange.cli.output import Output
 
 if TYPE_CHECKING:
     from exchange.devtools.bench.suite import Figure
 
+app = alone()
 
-def bench(talk: Talk, *, rows: int, full: bool) -> int:
-    """Measure, and say each figure beside its target; a target missed is no error."""
+
+@app.command(help=both("测量本机速度与内存", "measure speed and memory on this machine"))
+def bench(
+    context: typer.Context,
+    *,
+    rows: Annotated[int, typer.Option(min=1000)] = 200_000,
+    full: Annotated[bool, typer.Option("--full", help=both("全部项目", "the full set"))] = False,
+    as_json: Json = False,
+) -> int:
+    """Measure, and show each figure beside its target; a target missed is no error."""
+    call: Invocation = context.obj
+    measure_all(call.output(as_json=as_json), rows=rows, full=full)
+    return 0
+
+
+def measure_all(output: Output, *, rows: int, full: bool) -> None:
+    """Measure and write the figures."""
     from exchange.devtools.bench.suite import Plan, figures, full_plan, measure
 
     plan = full_plan(max(rows, 1_000_000)) if full else Plan(rows)
     measured = []
     with tempfile.TemporaryDirectory(prefix="exchange-bench-") as folder:
-        for one in measure(plan, Path(folder), lambda text: talk.say(talk.text(text))):
-            talk.answer(one)
-            measured.append(one)
-    found = figures(measured)
-    talk.answer(
+        for measurement in measure(plan, Path(folder), lambda t: output.inform(output.text(t))):
+            output.answer(measurement)
+            measured.append(measurement)
+    results = figures(measured)
+    output.answer(
         {
             "kind": "summary",
             "rows": plan.rows,
-            "ok": all(one.ok is not False for one in found),
-            "figures": {one.name: _told(one) for one in found},
+            "ok": all(figure.ok is not False for figure in results),
+            "figures": {figure.name: _facts(figure) for figure in results},
         }
     )
-    talk.table(
-        talk.t(f"测量结果：{plan.rows:,} 行", f"measured: {plan.rows:,} rows"),
+    output.table(
+        output.t(f"测量结果：{plan.rows:,} 行", f"measured: {plan.rows:,} rows"),
         [
-            talk.t("项目", "what"),
-            talk.t("数值", "value"),
-            talk.t("单位", "unit"),
-            talk.t("最小–最大", "least–most"),
-            talk.t("目标", "target"),
+            output.t("项目", "what"),
+            output.t("数值", "value"),
+            output.t("单位", "unit"),
+            output.t("最小–最大", "least–most"),
+            output.t("目标", "target"),
             "",
         ],
-        [_row(talk, one) for one in found],
+        [_row(output, figure) for figure in results],
     )
-    return 0
 
 
-def _told(one: Figure) -> dict[str, object]:
-    return {"value": one.value, "unit": one.unit, "target": one.target, "ok": one.ok}
+def _facts(figure: Figure) -> dict[str, object]:
+    return {"value": figure.value, "unit": figure.unit, "target": figure.target, "ok": figure.ok}
 
 
-def _row(talk: Talk, one: Figure) -> tuple[str, ...]:
-    spread = "" if one.least is None else f"{_number(one.least)}–{_number(one.most or 0)}"
-    target = "" if one.target is None else f"{'≤' if one.at_most else '≥'} {_number(one.target)}"
-    verdict = {True: talk.t("达到", "ok"), False: talk.t("未达到", "missed"), None: ""}[one.ok]
-    return talk.text(one.text), _number(one.value), one.unit, spread, target, verdict
+def _row(output: Output, figure: Figure) -> tuple[str, ...]:
+    spread = "" if figure.least is None else f"{_number(figure.least)}–{_number(figure.most or 0)}"
+    sign = "≤" if figure.at_most else "≥"
+    target = "" if figure.target is None else f"{sign} {_number(figure.target)}"
+    verdicts = {True: output.t("达到", "ok"), False: output.t("未达到", "missed"), None: ""}
+    name, verdict = output.text(figure.text), verdicts[figure.ok]
+    return name, _number(figure.value), figure.unit, spread, target, verdict
 
 
 def _number(value: float) -> str:

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
 
 from exchange.cascade.delivery import State
-from exchange.cli.output import Talk
+from exchange.cli.invocation import Invocation, actor
+from exchange.cli.options import BatchNumber, Json, OptionalResource, both, group
 from exchange.durable import write_file
 from exchange.errors import Misconfigured, Rejected
-from exchange.text import Text
+from exchange.text import Text, beijing
 
 if TYPE_CHECKING:
     from exchange.node.node import Node
@@ -30,42 +32,53 @@ BY_PERSON = (State.REFUSED, State.HALTED)
 """States that end only when a person decides."""
 
 
-def listing(talk: Talk, resource: str | None, state: str | None, limit: int) -> int:
-    """List batches and where they stand, newest first."""
-    from exchange.cli.node import open_node
+app = group("cascade", "级联：向上级投递", "cascade: deliveries to the province")
 
+
+@app.command("list", help=both("列出批次及投递状态", "list batches and their state"))
+def list_deliveries(
+    context: typer.Context,
+    resource: OptionalResource = None,
+    *,
+    state: Annotated[str | None, typer.Option(help="|".join(STATES))] = None,
+    limit: Annotated[int, typer.Option(min=1, max=100_000)] = 50,
+    as_json: Json = False,
+) -> int:
+    """List batches and where they stand, newest first."""
+    call: Invocation = context.obj
+    output = call.output(as_json=as_json)
     if state is not None and state not in STATES:
         raise Misconfigured(
             Text(f"没有状态 {state}", f"there is no state {state}"),
             hint=Text(f"可用：{', '.join(STATES)}", f"one of: {', '.join(STATES)}"),
         )
-    with open_node() as node:
+    with call.open_node() as node:
         if resource is not None:
             node.context.resource(resource)
         states = None if state is None else [state]
         rows = node.store.deliveries.find(resource=resource, states=states, limit=limit)
-    none = talk.t("没有批次", "no batches")
-    talk.answer({"deliveries": [_told(row) for row in rows]}, None if rows else none)
+    none = output.t("没有批次", "no batches")
+    output.answer({"deliveries": [_facts(row) for row in rows]}, None if rows else none)
     if not rows:
         return 0
-    talk.table(
-        talk.t("投递", "deliveries"),
-        [talk.t(*pair) for pair in _HEADS],
+    output.table(
+        output.t("投递", "deliveries"),
+        [output.t(*pair) for pair in _HEADS],
         (
             (
                 row.resource,
                 row.batch_no,
                 f"{row.rows:,}",
-                talk.text(STATES[State(row.state)]),
+                output.text(STATES[State(row.state)]),
                 row.attempts,
-                _short(row.updated_at),
+                "" if row.updated_at is None else beijing(row.updated_at),
                 row.receipt_no or f"{row.code} {row.reason}".strip(),
             )
             for row in rows
         ),
     )
     if len(rows) == limit:
-        talk.say(talk.t(f"只列出 {limit} 个，可加 --limit", f"the newest {limit}; see --limit"))
+        output.inform(f"只列出 {limit} 个，可加 --limit", f"the newest {limit}; see --limit")
     return 0
 
 
@@ -80,13 +93,20 @@ _HEADS = (
 )
 
 
-def retry(talk: Talk, resource: str, batch: str | None) -> int:
+@app.command(help=both("把退回或停止的批次重新投递", "deliver a refused or halted batch again"))
+def retry(
+    context: typer.Context,
+    resource: str,
+    batch: Annotated[str | None, typer.Argument(help=both("批次号", "batch number"))] = None,
+    *,
+    as_json: Json = False,
+) -> int:
     """Put refused and halted batches back, to be sent again as they are."""
-    from exchange.cli.actor import actor
-    from exchange.cli.node import open_node
     from exchange.pipeline.deliver import retry as put_back
 
-    with open_node() as node:
+    call: Invocation = context.obj
+    output = call.output(as_json=as_json)
+    with call.open_node() as node:
         node.context.resource(resource)
         if batch is None:
             rows = node.store.deliveries.find(resource=resource, states=BY_PERSON, limit=100_000)
@@ -96,32 +116,38 @@ def retry(talk: Talk, resource: str, batch: str | None) -> int:
         for row in rows:
             if row.state not in BY_PERSON:
                 raise _not_stopped(row)
-            _sealed(node, row)  # What cannot be read cannot be sent: say so now.
+            _sealed(node, row)  # what cannot be read cannot be sent
         for row in rows:
             put_back(node.store, row, node.clock)
             detail = f"{row.state} {row.code} {row.reason}"
             subject = f"{row.resource}/{row.batch_no}"
             node.store.audit.append(actor(), "cascade.retry", subject, detail)
     numbers = [row.batch_no for row in rows]
-    talk.answer(
+    output.answer(
         {"resource": resource, "batches": numbers},
-        talk.t(f"{len(numbers)} 个批次将重新投递", f"{len(numbers)} batches will be sent again"),
+        output.t(f"{len(numbers)} 个批次将重新投递", f"{len(numbers)} batches will be sent again"),
     )
     if numbers:
-        talk.say(
-            talk.t(
-                "运行中的节点会自动投递；否则运行 exchange run --once --only cascade",
-                "a running node sends them; else `exchange run --once --only cascade`",
-            )
+        output.inform(
+            "运行中的节点会自动投递；否则运行 exchange run --once --only cascade",
+            "a running node sends them; else `exchange run --once --only cascade`",
         )
     return 0
 
 
-def export(talk: Talk, resource: str, batch: str, to: Path) -> int:
+@app.command(help=both("导出封签批次及其回执为文件", "write batch and receipt files"))
+def export(
+    context: typer.Context,
+    resource: str,
+    batch: BatchNumber,
+    *,
+    to: Annotated[Path, typer.Option(help=both("目录", "folder"))] = Path(),
+    as_json: Json = False,
+) -> int:
     """Write a sealed batch and its receipt as files that anyone can verify."""
-    from exchange.cli.node import open_node
-
-    with open_node() as node:
+    call: Invocation = context.obj
+    output = call.output(as_json=as_json)
+    with call.open_node() as node:
         node.context.resource(resource)
         row = _batch(node, resource, batch)
         data = _sealed(node, row)
@@ -140,11 +166,11 @@ def export(talk: Talk, resource: str, batch: str, to: Path) -> int:
         ) from error
     names = [str(path) for path in files]
     answer = {"batch": names[0], "receipt": names[1] if receipt is not None else None}
-    talk.answer(answer, "\n".join(names))
+    output.answer(answer, "\n".join(names))
     if receipt is None:
-        talk.say(talk.t("该批次还没有回执", "there is no receipt for this batch yet"))
+        output.inform("该批次还没有回执", "there is no receipt for this batch yet")
     command = f"exchange verify {' '.join(names)}"
-    talk.say(talk.t(f"验证：{command}", f"verify: {command}"))
+    output.inform(f"验证：{command}", f"verify: {command}")
     return 0
 
 
@@ -179,7 +205,7 @@ def _not_stopped(row: DeliveryRow) -> Rejected:
     )
 
 
-def _told(row: DeliveryRow) -> dict[str, Any]:
+def _facts(row: DeliveryRow) -> dict[str, Any]:
     return {
         "resource": row.resource,
         "batch_no": row.batch_no,
@@ -195,8 +221,3 @@ def _told(row: DeliveryRow) -> dict[str, Any]:
         "address": f"{row.topic}/{row.partition}/{row.offset}",
         "updated_at": row.updated_at,
     }
-
-
-def _short(moment: datetime | None) -> str:
-    """Write a time of the store for a table, local and to the second."""
-    return "" if moment is None else f"{moment.astimezone():%Y-%m-%d %H:%M:%S}"

@@ -5,145 +5,179 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
-from exchange import settings as settings_room
-from exchange.catalog import plan as plans
-from exchange.catalog.explain import explain as explained
-from exchange.catalog.loader import CatalogErrors, load
-from exchange.cli.output import Talk
+import typer
+
+from exchange.cli.invocation import Invocation, actor
+from exchange.cli.options import Json, both, group
+from exchange.cli.output import Output
 from exchange.errors import Misconfigured
-from exchange.settings import Settings
 
 if TYPE_CHECKING:
+    from exchange.catalog.plan import Plan
     from exchange.log.kafka import Drift
 
 NAME = "catalog.yaml"
 
+app = group("catalog", "政务数据目录", "the catalog")
 
-def check(talk: Talk, file: Path | None) -> int:
+
+@app.command(help=both("检查目录文件", "check the catalog files"))
+def check(
+    context: typer.Context,
+    file: Annotated[Path | None, typer.Argument(help=NAME)] = None,
+    *,
+    as_json: Json = False,
+) -> int:
     """Show every problem of a catalog with file and line."""
-    path = file if file is not None else _find()
+    from exchange.catalog.loader import FileErrors, load
+
+    call: Invocation = context.obj
+    output = call.output(as_json=as_json)
+    path = file if file is not None else _path(call)
     try:
-        found = load(path)
-    except CatalogErrors as error:
-        listed = "\n".join(problem.show(talk.lang) for problem in error.problems)
+        catalog = load(path)
+    except FileErrors as error:
+        listed = "\n".join(problem.show(output.lang) for problem in error.problems)
         problems = [problem.as_dict() for problem in error.problems]
-        talk.answer({"ok": False, "problems": problems}, listed)
-        talk.say(talk.text(error.what))
+        output.answer({"ok": False, "problems": problems}, listed)
+        output.inform(output.text(error.what))
         return error.exit_code
-    fields = sum(len(resource.fields) for resource in found.resources.values())
-    talk.answer(
+    fields = sum(len(resource.fields) for resource in catalog.resources.values())
+    output.answer(
         {"ok": True, "problems": []},
-        talk.t(
-            f"目录无误：版本 {found.version}，{len(found.resources)} 个资源，{fields} 个数据项",
-            f"the catalog is sound: version {found.version}, {len(found.resources)} resources, "
+        output.t(
+            f"目录无误：版本 {catalog.version}，{len(catalog.resources)} 个资源，{fields} 个数据项",
+            f"the catalog is sound: version {catalog.version}, {len(catalog.resources)} resources, "
             f"{fields} fields",
         ),
     )
     return 0
 
 
-def plan(talk: Talk) -> int:
+@app.command(help=both("与已生效目录比较（有变更时退出码 2）", "compare with what is applied"))
+def plan(context: typer.Context, *, as_json: Json = False) -> int:
     """Compare catalog and cluster with what is applied; 2 when changes are pending."""
+    from exchange.catalog import plan as plans
     from exchange.cli.cluster import drift
-    from exchange.cli.node import open_node
 
-    with open_node() as node:
+    call: Invocation = context.obj
+    output = call.output(as_json=as_json)
+    with call.open_node() as node:
         applied = plans.read_applied(node.settings.resolve(node.settings.state))
         decided = plans.plan(applied, node.catalog)
         drifts = drift(node)
-    talk.answer(_told(decided, drifts), _listed(talk, decided, drifts))
+    output.answer(_facts(decided, drifts), _lines(output, decided, drifts))
     if decided.empty and not drifts:
         return 0
     if decided.needs_version:
         names = ", ".join(decided.needs_version)
-        talk.say(talk.t(f"须提高版本号：{names}", f"these need a new version: {names}"))
-    talk.say(
-        talk.t(
+        output.inform(f"须提高版本号：{names}", f"these need a new version: {names}")
+    output.inform(
+        output.t(
             "有破坏性变更：与使用方协商后运行 exchange catalog apply --allow-breaking",
             "breaking: agree with the consumers, then `exchange catalog apply --allow-breaking`",
         )
         if decided.breaking
-        else talk.t("用 exchange catalog apply 使其生效", "`exchange catalog apply` applies them")
+        else output.t("用 exchange catalog apply 使其生效", "`exchange catalog apply` applies them")
     )
     return 2
 
 
-def apply(talk: Talk, *, allow_breaking: bool) -> int:
+@app.command(help=both("使目录生效并生成 Avro 模式", "apply the catalog, write Avro schemas"))
+def apply(
+    context: typer.Context,
+    *,
+    allow_breaking: Annotated[
+        bool, typer.Option("--allow-breaking", help=both("同意破坏性变更", "consent"))
+    ] = False,
+    as_json: Json = False,
+) -> int:
     """Make the catalog the applied one, write its Avro schemas, make and mend topics.
 
     2 when the cluster has a topic that differs and cannot be altered.
     """
-    from exchange.cli.actor import actor
-    from exchange.cli.cluster import drift, told
-    from exchange.cli.node import open_node
+    from exchange.catalog import plan as plans
+    from exchange.cli.cluster import drift, drift_text
 
-    with open_node() as node:
+    call: Invocation = context.obj
+    output = call.output(as_json=as_json)
+    with call.open_node() as node:
         settings = node.settings
         schemas = settings.resolve(settings.schemas)
         drifts = drift(node)
-        done = plans.apply(
+        applied = plans.apply(
             node.catalog,
             state_dir=settings.resolve(settings.state),
             schemas_dir=schemas,
             allow_breaking=allow_breaking,
         )
         left = node.cluster.repair(node.topics()) if drifts else []
-        mended = [one for one in drifts if one not in left]
-        if not done.empty or mended:
-            changes = [f"{change.kind} {change.where}" for change in done.changes]
-            changes += [f"{one.topic} {one.setting} {one.expected}" for one in mended]
-            consent = " --allow-breaking" if done.breaking else ""
+        mended = [item for item in drifts if item not in left]
+        if not applied.empty or mended:
+            changes = [f"{change.kind} {change.where}" for change in applied.changes]
+            changes += [f"{item.topic} {item.setting} {item.expected}" for item in mended]
+            consent = " --allow-breaking" if applied.breaking else ""
             subject = f"{node.catalog.version}{consent}"
             node.store.audit.append(actor(), "catalog.apply", subject, "; ".join(changes))
-    talk.answer(_told(done, mended), _listed(talk, done, mended))
-    if not done.empty:
-        talk.say(talk.t(f"已生效；Avro 模式在 {schemas}", f"applied; the schemas are in {schemas}"))
-    for one in left:
-        talk.say(f"! {one.topic}: {talk.text(told(one))}")
+    output.answer(_facts(applied, mended), _lines(output, applied, mended))
+    if not applied.empty:
+        output.inform(f"已生效；Avro 模式在 {schemas}", f"applied; the schemas are in {schemas}")
+    for item in left:
+        output.inform(f"! {item.topic}: {output.text(drift_text(item))}")
     return 2 if left else 0
 
 
-def explain(talk: Talk, subject: str) -> int:
-    """Say in words what a resource or a field asks for."""
-    settings = _settings()
-    found = explained(load(settings.resolve(settings.catalog)), subject)
-    lines = [f"{found.subject} {found.title}", *(f"  {talk.text(line)}" for line in found.lines)]
-    talk.answer(found.as_dict(), "\n".join(lines))
+@app.command(help=both("说明一个资源或数据项的要求", "tell what a resource or field requires"))
+def explain(
+    context: typer.Context,
+    subject: Annotated[str, typer.Argument(help="resource | resource.field")],
+    *,
+    as_json: Json = False,
+) -> int:
+    """Explain what a resource or a field asks for."""
+    from exchange.catalog.explain import explain as explain_subject
+    from exchange.catalog.loader import load
+
+    call: Invocation = context.obj
+    output = call.output(as_json=as_json)
+    settings = call.settings()
+    answer = explain_subject(load(settings.resolve(settings.catalog)), subject)
+    lines = [f"{answer.subject} {answer.title}", *(f"  {output.text(x)}" for x in answer.lines)]
+    output.answer(answer.as_dict(), "\n".join(lines))
     return 0
 
 
-def _settings() -> Settings:
-    return settings_room.load(settings_room.find(Path.cwd()))
-
-
-def _find() -> Path:
+def _path(call: Invocation) -> Path:
     """Find the node's catalog, or the one in this folder when there is no node."""
+    from exchange.catalog.problems import FileErrors
+
     try:
-        settings = _settings()
+        settings = call.settings()
     except Misconfigured as error:
-        if isinstance(error, CatalogErrors) or not Path(NAME).is_file():
+        if isinstance(error, FileErrors) or not Path(NAME).is_file():
             raise
         return Path(NAME)
     return settings.resolve(settings.catalog)
 
 
-def _told(decided: plans.Plan, drifts: Sequence[Drift]) -> dict[str, object]:
+def _facts(decided: Plan, drifts: Sequence[Drift]) -> dict[str, object]:
     """Return the changes for JSON; those of the cluster beside those of the catalog."""
-    told = decided.as_dict() | {"topics": [asdict(one) for one in drifts]}
-    return told | {"empty": decided.empty and not drifts}
+    facts = decided.as_dict() | {"topics": [asdict(item) for item in drifts]}
+    return facts | {"empty": decided.empty and not drifts}
 
 
-def _listed(talk: Talk, decided: plans.Plan, drifts: Sequence[Drift]) -> str:
+def _lines(output: Output, decided: Plan, drifts: Sequence[Drift]) -> str:
     """List the changes, a breaking one marked."""
-    from exchange.cli.cluster import told
+    from exchange.cli.cluster import drift_text
 
     if decided.empty and not drifts:
-        return talk.t("没有变更", "no changes")
-    mark = talk.t("破坏性", "BREAKING")
+        return output.t("没有变更", "no changes")
+    mark = output.t("破坏性", "BREAKING")
     lines = [
-        f"{'! ' + mark if change.breaking else '+'} {change.where}: {talk.text(change.text)}"
+        f"{'! ' + mark if change.breaking else '+'} {change.where}: {output.text(change.text)}"
         for change in decided.changes
     ]
-    return "\n".join([*lines, *(f"~ {one.topic}: {talk.text(told(one))}" for one in drifts)])
+    lines += [f"~ {item.topic}: {output.text(drift_text(item))}" for item in drifts]
+    return "\n".join(lines)

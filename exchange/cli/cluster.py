@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
-from exchange.cli.diagnostics import Finding, Grade, probe
+from exchange.cli.diagnostics import Diagnostic, Grade, probe
 from exchange.errors import Denied, Transient
 from exchange.log import CURSORS, EVIDENCE, RECEIPTS, TURNS
 from exchange.text import Text
@@ -42,7 +42,7 @@ _NEEDS: Mapping[str, Mapping[str, frozenset[str]]] = {
         "exchange.sealed.": frozenset({"READ"}),
     },
 }
-"""What each room does with topics, by how their names begin; the ACLs are in docs/kafka.md."""
+"""What each stage does with topics, by how their names begin; the ACLs are in docs/kafka.md."""
 _MANY = 5
 _LONG = timedelta(days=365)
 
@@ -52,17 +52,17 @@ def drift(node: Node) -> list[Drift]:
     return node.cluster.drift(node.topics()) if node.settings.log.driver == "kafka" else []
 
 
-def told(one: Drift) -> Text:
-    """Say what a change of the cluster would do."""
-    if one.setting == "topic":
+def drift_text(drift: Drift) -> Text:
+    """Describe what a change of the cluster would do."""
+    if drift.setting == "topic":
         return Text("新建主题", "topic to be created")
-    change = f"{one.setting}: {one.found or '-'} → {one.expected}"
-    if one.setting == "replication":
+    change = f"{drift.setting}: {drift.found or '-'} → {drift.expected}"
+    if drift.setting == "replication":
         return Text(
             f"{change}，须用 kafka-reassign-partitions.sh 调整",
             f"{change}, by kafka-reassign-partitions.sh only",
         )
-    if one.setting == "partitions":
+    if drift.setting == "partitions":
         return Text(
             f"{change}，键会换到其他分区：请在该资源处理完后进行",
             f"{change}; keys move to other partitions: do it while the resource is drained",
@@ -70,20 +70,20 @@ def told(one: Drift) -> Text:
     return Text(change, change)
 
 
-def examine(node: Node) -> Iterator[Finding]:
+def examine(node: Node) -> Iterator[Diagnostic]:
     """Look at the cluster, the node's topics on it, and what this user may do."""
-    found: list[Health] = []
+    answers: list[Health] = []
 
     def ask() -> Text:
         health = node.cluster.health(node.topics())
-        found.append(health)
+        answers.append(health)
         return Text(
             f"Kafka {health.version}，{health.brokers} 个代理",
             f"Kafka {health.version}, {health.brokers} brokers",
         )
 
     yield probe("log", ask)
-    for health in found:
+    for health in answers:
         yield _copies(health)
         yield probe("topics", lambda: _topics(drift(node)))
         yield _rights(health)
@@ -91,31 +91,31 @@ def examine(node: Node) -> Iterator[Finding]:
             yield _positions(health.memory)
 
 
-def _copies(health: Health) -> Finding:
+def _copies(health: Health) -> Diagnostic:
     """Judge whether enough copies of everything are alive."""
     hint = Text("恢复停止的代理，核对其磁盘", "bring the stopped brokers back; look at their disks")
     if health.stuck:
-        names = _some(health.stuck)
+        names = _first_names(health.stuck)
         text = Text(f"这些分区不接受写入：{names}", f"these partitions take no writes: {names}")
-        return Finding("replicas", Grade.FAIL, text, hint, Transient.exit_code)
+        return Diagnostic("replicas", Grade.FAIL, text, hint, Transient.exit_code)
     if health.behind:
-        names = _some(health.behind)
+        names = _first_names(health.behind)
         text = Text(
             f"这些分区缺少同步副本：{names}", f"copies of these partitions are behind: {names}"
         )
-        return Finding("replicas", Grade.WARN, text, hint)
-    return Finding("replicas", Grade.OK, Text("全部同步", "all in sync"))
+        return Diagnostic("replicas", Grade.WARN, text, hint)
+    return Diagnostic("replicas", Grade.OK, Text("全部同步", "all in sync"))
 
 
-def _topics(drifts: Sequence[Drift]) -> Finding:
+def _topics(drifts: Sequence[Drift]) -> Diagnostic:
     """Judge whether the topics are as they should be."""
     if not drifts:
-        return Finding("topics", Grade.OK, Text("与配置一致", "as they should be"))
+        return Diagnostic("topics", Grade.OK, Text("与配置一致", "as they should be"))
     kinds: dict[Text, list[str]] = {}
-    for one in drifts:
-        kinds.setdefault(told(one), []).append(one.topic)
-    texts = [(what, _some((name, None) for name in names)) for what, names in kinds.items()]
-    return Finding(
+    for item in drifts:
+        kinds.setdefault(drift_text(item), []).append(item.topic)
+    texts = [(what, _first_names((name, None) for name in names)) for what, names in kinds.items()]
+    return Diagnostic(
         "topics",
         Grade.WARN,
         Text(
@@ -129,32 +129,32 @@ def _topics(drifts: Sequence[Drift]) -> Finding:
     )
 
 
-def _rights(health: Health) -> Finding:
-    """Tell which rooms this user's rights on topics are enough for."""
-    lacking = {room: sorted(_lacking(health, needs)) for room, needs in _NEEDS.items()}
-    able = [room for room in lacking if not lacking[room]]
+def _rights(health: Health) -> Diagnostic:
+    """Tell which stages this user's rights on topics are enough for."""
+    lacking = {stage: sorted(_lacking(health, needs)) for stage, needs in _NEEDS.items()}
+    able = [stage for stage in lacking if not lacking[stage]]
     names = ", ".join(able) or "-"
     missing = "; ".join(
-        f"{room}: {', '.join(lacks[:_MANY])}{' …' if len(lacks) > _MANY else ''}"
-        for room, lacks in lacking.items()
+        f"{stage}: {', '.join(lacks[:_MANY])}{' …' if len(lacks) > _MANY else ''}"
+        for stage, lacks in lacking.items()
         if lacks
     )
     if not missing:
-        return Finding("rights", Grade.OK, Text(f"可运行 {names}", f"enough for {names}"))
+        return Diagnostic("rights", Grade.OK, Text(f"可运行 {names}", f"enough for {names}"))
     text = Text(
         f"可运行 {names}；不足以运行 {missing}", f"enough for {names}; lacking for {missing}"
     )
     hint = Text("按 docs/kafka.md 授予 ACL", "grant the ACLs of docs/kafka.md")
     if not able:
-        return Finding("rights", Grade.FAIL, text, hint, Denied.exit_code)
-    return Finding("rights", Grade.OK, text)
+        return Diagnostic("rights", Grade.FAIL, text, hint, Denied.exit_code)
+    return Diagnostic("rights", Grade.OK, text)
 
 
-def _positions(memory: timedelta) -> Finding:
+def _positions(memory: timedelta) -> Diagnostic:
     """Judge how long the cluster remembers what was read: after that, all is read again."""
     if memory >= _LONG:
-        return Finding("positions", Grade.OK, Text("长期保留", "kept"))
-    return Finding(
+        return Diagnostic("positions", Grade.OK, Text("长期保留", "kept"))
+    return Diagnostic(
         "positions",
         Grade.WARN,
         Text(
@@ -176,7 +176,7 @@ def _lacking(health: Health, needs: Mapping[str, frozenset[str]]) -> Iterator[st
                 yield from (f"{name} {topic}" for name in operations - rights)
 
 
-def _some(partitions: Iterable[tuple[str, int | None]]) -> str:
+def _first_names(partitions: Iterable[tuple[str, int | None]]) -> str:
     """Name a few of them."""
     names = [name if number is None else f"{name}/{number}" for name, number in partitions]
     more = f" … ({len(names)})" if len(names) > _MANY else ""

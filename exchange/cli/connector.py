@@ -2,25 +2,35 @@
 
 from __future__ import annotations
 
-from exchange.cli.output import Talk
+from typing import Annotated
+
+import typer
+
+from exchange.cli.invocation import Invocation
+from exchange.cli.options import Json, both, group
+
+app = group("connector", "连接器与数据源", "connectors and sources")
 
 
-def listing(talk: Talk) -> int:
+@app.command("list", help=both("列出连接器及其配置项", "list connectors and their settings"))
+def list_connectors(context: typer.Context, *, as_json: Json = False) -> int:
     """List the installed connectors with their settings."""
     from exchange.connect import find, installed
 
+    call: Invocation = context.obj
+    output = call.output(as_json=as_json)
     specs = [find(name).spec() for name in installed()]
-    talk.answer({"connectors": specs})
+    output.answer({"connectors": specs})
     for spec in specs:
-        talk.table(
+        output.table(
             f"{spec['name']}  {spec['doc'].splitlines()[0] if spec['doc'] else ''}",
-            [talk.t(*pair) for pair in _HEADS],
+            [output.t(*pair) for pair in _HEADS],
             (
                 (
                     setting["name"],
                     setting["type"],
-                    talk.t("必填", "required") if setting["required"] else setting["default"],
-                    setting[talk.lang],
+                    output.t("必填", "required") if setting["required"] else setting["default"],
+                    setting[output.lang],
                 )
                 for setting in spec["settings"]
             ),
@@ -31,49 +41,56 @@ def listing(talk: Talk) -> int:
 _HEADS = (("配置项", "setting"), ("类型", "type"), ("默认值", "default"), ("说明", "meaning"))
 
 
-def check(talk: Talk, source: str) -> int:
+@app.command(help=both("试连一个数据源", "try a source"))
+def check(context: typer.Context, source: str, *, as_json: Json = False) -> int:
     """Try a source without pulling from it."""
-    from exchange.cli.node import open_node
-
-    with open_node() as node:
-        told = node.source(source).check()
-    talk.answer({"source": source, "ok": True, "text": told._asdict()}, talk.text(told))
+    call: Invocation = context.obj
+    output = call.output(as_json=as_json)
+    with call.open_node() as node:
+        text = node.source(source).check()
+    output.answer({"source": source, "ok": True, "text": text._asdict()}, output.text(text))
     return 0
 
 
-def preview(talk: Talk, source: str, rows: int) -> int:
+@app.command(help=both("看数据源的前几条（脱敏）", "first rows of a source, masked"))
+def preview(
+    context: typer.Context,
+    source: str,
+    *,
+    rows: Annotated[int, typer.Option(min=1, max=1000)] = 5,
+    as_json: Json = False,
+) -> int:
     """Show the first rows of a source, personal data masked."""
-    from exchange.cli.node import open_node
     from exchange.cli.records import lines, masked
     from exchange.validate.work import RESERVED, source_columns
 
-    with open_node() as node:
+    call: Invocation = context.obj
+    output = call.output(as_json=as_json)
+    with call.open_node() as node:
         resource = node.context.resource(node.source_settings(source).resource)
         frame = node.source(source).preview(rows)
     if frame is None:
-        talk.answer({"source": source, "resource": resource.name, "columns": [], "rows": []})
-        talk.say(talk.t("目前没有数据", "nothing there now"))
+        output.answer({"source": source, "resource": resource.name, "columns": [], "rows": []})
+        output.inform("目前没有数据", "nothing there now")
         return 0
-    found = {column: name for name, column in source_columns(resource, frame.columns).items()}
+    fields = {column: name for name, column in source_columns(resource, frame.columns).items()}
     records = masked(frame, resource)
     columns = [
-        {"column": name, "type": str(dtype), "field": found.get(name)}
+        {"column": name, "type": str(dtype), "field": fields.get(name)}
         for name, dtype in frame.schema.items()
     ]
-    titles = {column: resource.field(name).title for column, name in found.items()}
-    unnamed = [name for name in frame.columns if name not in found and name not in RESERVED]
-    listed = []
+    titles = {column: resource.field(name).title for column, name in fields.items()}
+    unnamed = [name for name in frame.columns if name not in fields and name not in RESERVED]
+    shown = []
     for number, record in enumerate(records, start=1):
-        told = {name: value for name, value in record.items() if name not in unnamed}
-        listed += [f"— {number}", *lines(told, titles)]
+        values = {name: value for name, value in record.items() if name not in unnamed}
+        shown += [f"— {number}", *lines(values, titles)]
     answer = {"source": source, "resource": resource.name, "columns": columns, "rows": records}
-    talk.answer(answer, "\n".join(listed))
+    output.answer(answer, "\n".join(shown))
     if unnamed:
         names = ", ".join(unnamed)
-        talk.say(
-            talk.t(
-                f"目录没有登记这些列，不会采用，也不显示：{names}",
-                f"the catalog does not name these columns: left out, not shown: {names}",
-            )
+        output.inform(
+            f"目录没有登记这些列，不会采用，也不显示：{names}",
+            f"the catalog does not name these columns: left out, not shown: {names}",
         )
     return 0

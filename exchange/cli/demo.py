@@ -6,11 +6,15 @@ import shutil
 import sys
 import tempfile
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
-from exchange.cli.node import counts
-from exchange.cli.output import Progress, Talk
+import typer
+
+from exchange.cli.invocation import Invocation
+from exchange.cli.options import Json, alone, both
+from exchange.cli.output import Output, Progress
 from exchange.cli.reasons import reason
+from exchange.cli.run import counts
 
 if TYPE_CHECKING:
     from exchange.devtools.demo.run import DemoResult
@@ -18,79 +22,100 @@ if TYPE_CHECKING:
 _SHOWN_REASONS = 3
 
 
-def demo(talk: Talk, *, folder: Path | None, scale: float, seed: int) -> int:
-    """Run the demo and say in a table what happened and what to try next."""
+app = alone()
+
+
+@app.command(
+    help=both(
+        "在临时节点上跑完整个流程：三个部门、真实区划、约 1% 脏数据、模拟省级平台",
+        "run the whole job on a temporary node: three departments, dirty data, a province",
+    )
+)
+def demo(
+    context: typer.Context,
+    *,
+    folder: Annotated[
+        Path | None,
+        typer.Option(help=both("节点目录（默认临时目录）", "folder of the node (default: new)")),
+    ] = None,
+    scale: Annotated[float, typer.Option(min=0.01, max=100)] = 1.0,
+    seed: Annotated[int, typer.Option(help=both("随机种子", "seed of the data"))] = 2026,
+    as_json: Json = False,
+) -> int:
+    """Run the demo; show in a table what happened, and what to try next."""
     from exchange.devtools.demo.run import run_demo
 
+    call: Invocation = context.obj
+    output = call.output(as_json=as_json)
     place = folder or Path(tempfile.mkdtemp(prefix="exchange-demo-"))
-    talk.say(talk.t(f"演示节点：{place}", f"the demo's node: {place}"))
-    progress = Progress(talk, talk.t("拉取", "pulled"))
-    done = run_demo(
+    output.inform(f"演示节点：{place}", f"the demo's node: {place}")
+    progress = Progress(output, output.t("拉取", "pulled"))
+    result = run_demo(
         place,
         scale=scale,
         seed=seed,
-        said=lambda what, count: progress.add(count if what == "pulled" else 0),
+        said=progress.count,
     )
     progress.end()
-    _table(talk, done)
-    for name, error in done.outcome.errors.items():
-        talk.say(f"— {name}")
-        talk.error(error)
-    talk.answer(
-        counts(done.outcome)
+    _table(output, result)
+    for name, error in result.outcome.errors.items():
+        output.inform(f"— {name}")
+        output.error(error)
+    output.answer(
+        counts(result.outcome)
         | {
-            "verified": done.verified,
-            "seconds": round(done.seconds, 2),
-            "ok": done.whole,
-            "node": str(done.node),
+            "verified": result.verified,
+            "seconds": round(result.seconds, 2),
+            "ok": result.whole,
+            "node": str(result.node),
         },
-        _summary(talk, done),
+        _summary(output, result),
     )
-    return 0 if done.whole else 1
+    return 0 if result.whole else 1
 
 
-def _table(talk: Talk, done: DemoResult) -> None:
+def _table(output: Output, result: DemoResult) -> None:
     heads = [
-        talk.t("部门", "department"),
-        talk.t("资源", "resource"),
-        talk.t("来源", "source"),
-        talk.t("拉取", "pulled"),
-        talk.t("封签", "sealed"),
-        talk.t("隔离", "quarantined"),
-        talk.t("批次", "batches"),
-        talk.t("回执", "receipts"),
-        talk.t("主要拒收原因", "main reasons"),
+        output.t("部门", "department"),
+        output.t("资源", "resource"),
+        output.t("来源", "source"),
+        output.t("拉取", "pulled"),
+        output.t("封签", "sealed"),
+        output.t("隔离", "quarantined"),
+        output.t("批次", "batches"),
+        output.t("回执", "receipts"),
+        output.t("主要拒收原因", "main reasons"),
     ]
     rows = [
         (
-            one.resource.department.name,
-            one.resource.title,
-            talk.text(one.form),
-            f"{one.pulled:,}",
-            f"{one.accepted:,}",
-            f"{one.quarantined:,}",
-            one.batches,
-            one.receipts,
+            row.resource.department.name,
+            row.resource.title,
+            output.text(row.form),
+            f"{row.pulled:,}",
+            f"{row.accepted:,}",
+            f"{row.quarantined:,}",
+            row.batches,
+            row.receipts,
             "\n".join(
-                f"{reason(name, one.resource, talk.lang)} ×{count}"
-                for name, count in list(one.reasons.items())[:_SHOWN_REASONS]
+                f"{reason(name, row.resource, output.lang)} ×{count}"
+                for name, count in list(row.reasons.items())[:_SHOWN_REASONS]
             ),
         )
-        for one in done.results
+        for row in result.results
     ]
-    talk.table(talk.t("从部门数据到省级回执", "from departments to receipts"), heads, rows)
+    output.table(output.t("从部门数据到省级回执", "from departments to receipts"), heads, rows)
 
 
-def _summary(talk: Talk, done: DemoResult) -> str:
-    run = done.outcome
+def _summary(output: Output, result: DemoResult) -> str:
+    run = result.outcome
     here = command()
-    batch = min((path for path in done.files if path.suffix == ".avro"), default=done.node)
-    return talk.t(
+    batch = min((path for path in result.files if path.suffix == ".avro"), default=result.node)
+    return output.t(
         f"拉取 {run.pulled:,} 条 = 封签 {run.accepted:,} + 隔离 {run.quarantined:,}；"
-        f"{run.batches} 个批次，{run.receipts} 份回执，{done.verified} 个文件验证通过；"
-        f"{done.seconds:.1f} 秒\n\n"
+        f"{run.batches} 个批次，{run.receipts} 份回执，{result.verified} 个文件验证通过；"
+        f"{result.seconds:.1f} 秒\n\n"
         "接下来可以试试：\n"
-        f"  cd {done.node}\n"
+        f"  cd {result.node}\n"
         f"  {here} status                                  # 各资源的数量\n"
         f"  {here} quarantine list                         # 被拒收的记录与原因\n"
         f"  {here} verify {batch}\n"
@@ -98,10 +123,10 @@ def _summary(talk: Talk, done: DemoResult) -> str:
         f"  {here} prove {batch} --row 1 --to proof.json   # 单条记录的证明\n"
         f"  {here} verify proof.json",
         f"{run.pulled:,} records pulled = {run.accepted:,} sealed + {run.quarantined:,} in "
-        f"quarantine; {run.batches} batches, {run.receipts} receipts, {done.verified} files "
-        f"verify; {done.seconds:.1f} s\n\n"
+        f"quarantine; {run.batches} batches, {run.receipts} receipts, {result.verified} files "
+        f"verify; {result.seconds:.1f} s\n\n"
         "try next:\n"
-        f"  cd {done.node}\n"
+        f"  cd {result.node}\n"
         f"  {here} status                                  # numbers by resource\n"
         f"  {here} quarantine list                         # refused records and reasons\n"
         f"  {here} verify {batch}\n"

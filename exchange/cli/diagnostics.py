@@ -1,4 +1,4 @@
-"""What a check of the doctor found."""
+"""The diagnostics of ``exchange doctor``: one check each."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class Grade(StrEnum):
 
 
 @dataclass(frozen=True)
-class Finding:
+class Diagnostic:
     """One check: what was looked at, how it ended, and what to do about it."""
 
     name: str
@@ -32,7 +32,7 @@ class Finding:
     """Exit code that this failure asks for; 0 for anything else."""
 
     def as_dict(self) -> dict[str, object]:
-        """Return the finding for JSON."""
+        """Return the diagnostic for JSON."""
         return {
             "name": self.name,
             "grade": self.grade,
@@ -41,10 +41,10 @@ class Finding:
         }
 
 
-def probe(name: str, look: Callable[[], Text | Finding]) -> Finding:
+def probe(name: str, look: Callable[[], Text | Diagnostic]) -> Diagnostic:
     """Make one check: an error of ours is its failure."""
     try:
-        found = look()
+        result = look()
     except ExchangeError as error:
-        return Finding(name, Grade.FAIL, error.what, error.hint, error.exit_code)
-    return found if isinstance(found, Finding) else Finding(name, Grade.OK, found)
+        return Diagnostic(name, Grade.FAIL, error.what, error.hint, error.exit_code)
+    return result if isinstance(result, Diagnostic) else Diagnostic(name, Grade.OK, result)

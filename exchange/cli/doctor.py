@@ -14,9 +14,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
-from exchange import settings as settings_room
-from exchange.cli.diagnostics import Finding, Grade, probe
-from exchange.cli.output import Talk
+import typer
+
+from exchange.cli.diagnostics import Diagnostic, Grade, probe
+from exchange.cli.invocation import Invocation
+from exchange.cli.options import Json, alone, both
 from exchange.errors import (
     Denied,
     ExchangeError,
@@ -30,7 +32,7 @@ from exchange.text import Text
 if TYPE_CHECKING:
     from exchange.log import Log
     from exchange.node.node import Node
-    from exchange.settings import SealSettings, Settings, TsaSettings
+    from exchange.settings import SealSettings, Settings, Timeouts, TsaSettings
 
 SOURCE_SECONDS = 10.0
 EXPIRES_SOON = timedelta(days=60)
@@ -41,35 +43,47 @@ _WORST = (Integrity, Denied, Misconfigured, Transient, Rejected)
 _GIB = 1 << 30
 
 
-def doctor(talk: Talk) -> int:
-    """Look at everything, a line each as it is found; the exit code is that of the worst."""
-    findings = []
-    for finding in _examine():
-        findings.append(finding)
-        if not talk.as_json:
-            mark = {Grade.OK: "✓", Grade.WARN: "!", Grade.FAIL: "✗"}[finding.grade]
-            talk.answer(None, f"{mark} {finding.name}  {talk.text(finding.text)}")
-            if finding.hint.en:
-                talk.answer(None, f"    → {talk.text(finding.hint)}")
-    failed = {finding.code for finding in findings if finding.grade is Grade.FAIL}
-    if talk.as_json:
-        talk.answer({"ok": not failed, "checks": [finding.as_dict() for finding in findings]})
+app = alone()
+
+
+@app.command(
+    help=both("检查本机、配置、印章、日志、存储、上级平台", "check everything a run needs")
+)
+def doctor(context: typer.Context, *, as_json: Json = False) -> int:
+    """Check everything, a line for each check; the exit code is that of the worst failure."""
+    call: Invocation = context.obj
+    output = call.output(as_json=as_json)
+    diagnostics = []
+    for diagnostic in _examine(call):
+        diagnostics.append(diagnostic)
+        if not output.as_json:
+            mark = {Grade.OK: "✓", Grade.WARN: "!", Grade.FAIL: "✗"}[diagnostic.grade]
+            output.answer(None, f"{mark} {diagnostic.name}  {output.text(diagnostic.text)}")
+            if diagnostic.hint.en:
+                output.answer(None, f"    → {output.text(diagnostic.hint)}")
+    failed = {diagnostic.code for diagnostic in diagnostics if diagnostic.grade is Grade.FAIL}
+    if output.as_json:
+        output.answer(
+            {"ok": not failed, "checks": [diagnostic.as_dict() for diagnostic in diagnostics]}
+        )
     return next((kind.exit_code for kind in _WORST if kind.exit_code in failed), 0)
 
 
-def _examine() -> Iterator[Finding]:
+def _examine(call: Invocation) -> Iterator[Diagnostic]:
+    from exchange.settings import load
+
     yield probe("python", _python)
     yield probe("crypto", _crypto)
     try:
-        path = settings_room.find(Path.cwd())
-        settings = settings_room.load(path)
+        path = call.settings_path()
+        settings = load(path)
     except ExchangeError as error:
-        yield Finding("settings", Grade.FAIL, error.what, error.hint, error.exit_code)
+        yield Diagnostic("settings", Grade.FAIL, error.what, error.hint, error.exit_code)
         return
     from exchange.node.node import Node
 
-    yield Finding("settings", Grade.OK, Text(str(path), str(path)))
-    with Node(settings) as node:
+    yield Diagnostic("settings", Grade.OK, Text(str(path), str(path)))
+    with Node(settings, environ=call.environ) as node:
         yield from _catalog(node)
         for name, seal in settings.seals.items():
             yield probe(f"seal {name}", partial(_seal, node, name, seal))
@@ -105,7 +119,7 @@ def _crypto() -> Text:
     return Text(f"{version}，SM2 与 SM3 可用", f"{version}, with SM2 and SM3")
 
 
-def _catalog(node: Node) -> Iterator[Finding]:
+def _catalog(node: Node) -> Iterator[Diagnostic]:
     from exchange.catalog.plan import plan, read_applied
 
     settings = node.settings
@@ -117,7 +131,7 @@ def _catalog(node: Node) -> Iterator[Finding]:
             f"版本 {known.version}，{count} 个资源", f"version {known.version}, {count} resources"
         )
 
-    def pending() -> Text | Finding:
+    def pending() -> Text | Diagnostic:
         decided = plan(read_applied(settings.resolve(settings.state)), node.catalog)
         if decided.empty:
             return Text("已生效", "applied")
@@ -127,15 +141,15 @@ def _catalog(node: Node) -> Iterator[Finding]:
             "exchange catalog plan，再 exchange catalog apply",
             "`exchange catalog plan`, then `apply`",
         )
-        return Finding("catalog plan", Grade.WARN, text, hint)
+        return Diagnostic("catalog plan", Grade.WARN, text, hint)
 
-    found = probe("catalog", load)
-    yield found
-    if found.grade is Grade.OK:
+    loaded = probe("catalog", load)
+    yield loaded
+    if loaded.grade is Grade.OK:
         yield probe("catalog plan", pending)
 
 
-def _seal(node: Node, name: str, seal: SealSettings) -> Finding:
+def _seal(node: Node, name: str, seal: SealSettings) -> Diagnostic:
     from exchange.seal.eseal.structures import read_seal
     from exchange.seal.pki.x509 import read_certificate
 
@@ -144,15 +158,15 @@ def _seal(node: Node, name: str, seal: SealSettings) -> Finding:
     certificate = read_certificate(sealer.signer.certificate)
     ends = min(info.valid_until, certificate.not_after)
     begins = max(info.valid_from, certificate.not_before)
-    found = judge_validity(f"seal {name}", begins, ends, node.clock())
-    if found.grade is Grade.OK and sealer.signer.software and node.settings.production:
+    validity = judge_validity(f"seal {name}", begins, ends, node.clock())
+    if validity.grade is Grade.OK and sealer.signer.software and node.settings.production:
         from exchange.seal.pki.signers import SOFTWARE_KEY_WARNING
 
-        return Finding(found.name, Grade.WARN, SOFTWARE_KEY_WARNING)
-    return found
+        return Diagnostic(validity.name, Grade.WARN, SOFTWARE_KEY_WARNING)
+    return validity
 
 
-def _register(node: Node) -> Text | Finding:
+def _register(node: Node) -> Text | Diagnostic:
     """Name the seals that the register does not know: in production it should know all."""
     from exchange.node.seal_administration import SealAdministration
 
@@ -167,26 +181,26 @@ def _register(node: Node) -> Text | Finding:
         "exchange seal file 名称 --number 备案号",
         "`exchange seal file NAME --number FILING` takes it into the register",
     )
-    return Finding("register", Grade.WARN, text, hint)
+    return Diagnostic("register", Grade.WARN, text, hint)
 
 
-def judge_validity(name: str, begins: datetime, ends: datetime, now: datetime) -> Finding:
+def judge_validity(name: str, begins: datetime, ends: datetime, now: datetime) -> Diagnostic:
     """Judge a period of validity."""
     until = Text(f"有效期至 {ends:%Y-%m-%d}", f"valid until {ends:%Y-%m-%d}")
     renew = Text("请向制章机构换发", "have the seal maker renew it")
     if now > ends:
         text = Text(f"已于 {ends:%Y-%m-%d} 失效", f"expired on {ends:%Y-%m-%d}")
-        return Finding(name, Grade.FAIL, text, renew, Misconfigured.exit_code)
+        return Diagnostic(name, Grade.FAIL, text, renew, Misconfigured.exit_code)
     if now < begins:
         text = Text(f"{begins:%Y-%m-%d} 起才有效", f"valid only from {begins:%Y-%m-%d}")
         hint = Text("请检查本机时钟", "check the clock of this machine")
-        return Finding(name, Grade.FAIL, text, hint, Misconfigured.exit_code)
+        return Diagnostic(name, Grade.FAIL, text, hint, Misconfigured.exit_code)
     if ends - now < EXPIRES_SOON:
-        return Finding(name, Grade.WARN, until, renew)
-    return Finding(name, Grade.OK, until)
+        return Diagnostic(name, Grade.WARN, until, renew)
+    return Diagnostic(name, Grade.OK, until)
 
 
-def _trust(node: Node) -> Text | Finding:
+def _trust(node: Node) -> Text | Diagnostic:
     upstream = node.settings.upstream
     own = len(node.anchors(node.settings.trust))
     province = len(node.anchors(upstream.trust)) if upstream else 0
@@ -200,7 +214,7 @@ def _trust(node: Node) -> Text | Finding:
         "在 trust 与 upstream.trust 中登记根证书",
         "name root certificates in trust and upstream.trust",
     )
-    return Finding("trust", Grade.WARN, text, hint)
+    return Diagnostic("trust", Grade.WARN, text, hint)
 
 
 def _log(node: Node) -> Text:
@@ -215,7 +229,7 @@ def _log(node: Node) -> Text:
     return Text(f"{path} 可写", f"{path} takes writes")
 
 
-def _clock(node: Node) -> Text | Finding:
+def _clock(node: Node) -> Text | Diagnostic:
     """Compare with the newest time in the log, which never goes back."""
     from exchange.log import CURSORS
 
@@ -228,7 +242,7 @@ def _clock(node: Node) -> Text | Finding:
     for entry in entries:
         ahead = timedelta(milliseconds=entry.time) - timedelta(seconds=now.timestamp())
         if ahead > CLOCK_SKEW:
-            return Finding(
+            return Diagnostic(
                 "clock",
                 Grade.WARN,
                 Text(
@@ -247,23 +261,23 @@ def _store(node: Node) -> Text:
     return Text(f"结构已是最新，审计 {number} 条", f"schema up to date, {number} audit entries")
 
 
-def _disk(settings: Settings) -> Finding:
+def _disk(settings: Settings) -> Diagnostic:
     path = settings.resolve(settings.log.path).parent
     while not path.exists():
         path = path.parent
     return judge_space(shutil.disk_usage(path).free)
 
 
-def judge_space(free: int) -> Finding:
+def judge_space(free: int) -> Diagnostic:
     """Judge the bytes free for the log."""
     text = Text(f"剩余 {free / _GIB:.1f} GiB", f"{free / _GIB:.1f} GiB free")
     hint = Text("请清理或扩容日志所在磁盘", "free or add space where the log is kept")
     if free < SPACE_FAIL:
-        return Finding("disk", Grade.FAIL, text, hint, Transient.exit_code)
+        return Diagnostic("disk", Grade.FAIL, text, hint, Transient.exit_code)
     return (
-        Finding("disk", Grade.WARN, text, hint)
+        Diagnostic("disk", Grade.WARN, text, hint)
         if free < SPACE_WARN
-        else Finding("disk", Grade.OK, text)
+        else Diagnostic("disk", Grade.OK, text)
     )
 
 
@@ -275,30 +289,30 @@ def _source(node: Node, name: str) -> Text:
     return node.source(name).check(timeout=SOURCE_SECONDS)
 
 
-def _upstream(node: Node) -> Text | Finding:
+def _upstream(node: Node) -> Text | Diagnostic:
     """Open a connection, and with https a session; nothing is sent."""
     upstream = node.settings.upstream
     if upstream is None:
         text = Text("没有配置上级平台", "no upstream is configured")
-        return Finding("upstream", Grade.WARN, text, Text("填写 upstream", "fill in upstream:"))
+        return Diagnostic("upstream", Grade.WARN, text, Text("填写 upstream", "fill in upstream:"))
     node.sender()
     ca = node.settings.resolve(upstream.ca) if upstream.ca else None
-    return _answers(upstream.endpoint, upstream.connect_seconds, ca, "upstream.ca")
+    return _answers(upstream.endpoint, upstream.timeouts, ca, "upstream.ca")
 
 
 def _tsa(settings: Settings, tsa: TsaSettings) -> Text:
     """Open a connection; no stamp is asked for."""
     ca = settings.resolve(tsa.ca) if tsa.ca else None
-    return _answers(tsa.url, tsa.connect_seconds, ca, "tsa.ca")
+    return _answers(tsa.url, tsa.timeouts, ca, "tsa.ca")
 
 
-def _answers(url: str, seconds: float, ca: Path | None, setting: str) -> Text:
+def _answers(url: str, timeouts: Timeouts, ca: Path | None, setting: str) -> Text:
     """Open a connection, and with https a session; raises Misconfigured, Transient."""
     address = urlsplit(url)
     host, secure = address.hostname or "", address.scheme == "https"
     port = address.port or (443 if secure else 80)
     try:
-        with socket.create_connection((host, port), timeout=seconds) as plain:
+        with socket.create_connection((host, port), timeout=timeouts.connect) as plain:
             if secure:
                 context = ssl.create_default_context(cafile=str(ca) if ca else None)
                 with context.wrap_socket(plain, server_hostname=host):
@@ -320,7 +334,7 @@ def _answers(url: str, seconds: float, ca: Path | None, setting: str) -> Text:
     return Text(f"{host}:{port} 可以连接", f"{host}:{port} answers")
 
 
-def _evidence(node: Node) -> Text | Finding:
+def _evidence(node: Node) -> Text | Diagnostic:
     """Tell how long the evidence log is, and how much of it the province has signed along."""
     from exchange.evidence.log import Reader
 
@@ -341,4 +355,4 @@ def _evidence(node: Node) -> Text | Finding:
         "没有见证，删改就只有自己知道：核对上级的见证服务",
         "what nobody outside has seen can be cut quietly: see to the province's witness",
     )
-    return Finding("evidence", Grade.WARN, text, hint)
+    return Diagnostic("evidence", Grade.WARN, text, hint)

@@ -1,448 +1,190 @@
-"""Commands on evidence: verify and prove. They need neither node nor network nor any extra.
-
-They read their own command lines with the standard library: a stranger installs the verifier
-alone, and typer, rich and what these bring along are larger than all the rest.
-"""
+"""Commands on the node's evidence log: audit, checkpoint, prove, export."""
 
 from __future__ import annotations
 
-import argparse
-import stat
-import sys
-from base64 import b64decode
-from collections.abc import Iterator, Sequence
-from datetime import UTC, datetime
+from base64 import b64encode
 from pathlib import Path
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING, Annotated
 
-from exchange import __version__
-from exchange.cli.output import Talk
-from exchange.durable import write_file
-from exchange.errors import ExchangeError, Integrity, Misconfigured, Rejected
+import typer
+
+from exchange.cli.invocation import Invocation
+from exchange.cli.options import BatchNumber, Json, both, group
+from exchange.cli.output import USAGE
+from exchange.cli.verify import read, record_key, show_verdict, write
+from exchange.errors import Integrity, Rejected
 from exchange.text import Text
 
 if TYPE_CHECKING:
-    from exchange.evidence.files import Circumstances, Verdict, Verifier
-
-USAGE = 64
-COMMANDS = ("verify", "prove")
-MAX_FILE = 8 * 1024 * 1024
-"""Bytes of the largest file of evidence; a larger one is refused before it is read."""
-MAX_FILES = 1000
-RECEIPT_SUFFIX = ".receipt.json"
-BATCH_SUFFIX = ".avro"
-
-
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        self.print_usage(sys.stderr)
-        self.exit(USAGE, f"{self.prog}: {message}\n")
-
-
-def parsers(lang: str) -> dict[str, argparse.ArgumentParser]:
-    """Describe the command lines, by command."""
-
-    def t(zh: str, en: str) -> str:
-        return zh if lang == "zh" else en
-
-    def parser(name: str, zh: str, en: str) -> argparse.ArgumentParser:
-        return _Parser(f"exchange {name}", description=t(zh, en), add_help=True)
-
-    pem = t("证书.pem", "PEM")
-    file = t("文件", "FILE")
-    verify = parser(
-        "verify",
-        "离线验证封签批次、回执、证明、存证包、检查点、电子印章和签章；不联网，逐项列出检查。",
-        "Verify sealed batches, receipts, proofs, evidence packages, checkpoints, seals and "
-        "signatures: offline, check by check.",
-    )
-    verify.add_argument("files", nargs="+", type=Path, metavar=file)
-    for option, help_text in (
-        ("--trust", t("信任根证书，可多个", "trusted root certificate, repeatable")),
-        (
-            "--province",
-            t(
-                "省级一侧（回执、见证）的信任根；不给则同 --trust",
-                "trusted root of the province (receipts, witness); default: those of --trust",
-            ),
-        ),
-        (
-            "--tsa-trust",
-            t(
-                "时间戳机构的信任根；不给则同 --trust",
-                "trusted root of time-stamping authorities; default: those of --trust",
-            ),
-        ),
-        ("--chain", t("途中的证书（不受信任）", "certificates on the way (not trusted)")),
-    ):
-        verify.add_argument(
-            option, action="append", type=Path, default=[], metavar=pem, help=help_text
-        )
-    verify.add_argument(
-        "--crl",
-        action="append",
-        type=Path,
-        default=[],
-        metavar="CRL",
-        help=t("证书撤销列表，可多个", "revocation list (DER or PEM), repeatable"),
-    )
-    verify.add_argument(
-        "--require-revocation",
-        action="store_true",
-        help=t("撤销状态未知即不通过", "fail where nobody says whether a certificate is revoked"),
-    )
-    verify.add_argument(
-        "--batch", type=Path, metavar=file, help=t("回执对应的批次", "what a receipt is about")
-    )
-    verify.add_argument(
-        "--content",
-        type=Path,
-        metavar=file,
-        help=t("签章所盖的原文", "what a detached signature was put on"),
-    )
-    verify.add_argument(
-        "--proof",
-        action="append",
-        type=Path,
-        default=[],
-        metavar=file,
-        help=t(
-            "两个检查点之间的一致性证明：每行一个 Base64 杂凑值",
-            "consistency proof between two checkpoints: one hash in Base64 a line",
-        ),
-    )
-    verify.add_argument(
-        "--at",
-        type=_moment,
-        metavar="TIME",
-        help=t("问电子印章何时有效（默认现在）", "when a seal should be valid (default: now)"),
-    )
-    verify.add_argument(
-        "--reveal",
-        action="store_true",
-        help=t("显示记录的明文（默认隐去）", "show the values of a record (hidden otherwise)"),
-    )
-    verify.add_argument("--report", type=Path, metavar="HTML", help=t("验证书", "certificate"))
-    verify.add_argument("--json", action="store_true", help=t("以 JSON 输出", "answer as JSON"))
-
-    prove = parser("prove", "从批次中取出一条记录的证明。", "Prove one record of a batch.")
-    prove.add_argument("file", type=Path, metavar=file)
-    prove.add_argument(
-        "--key",
-        action="append",
-        default=[],
-        metavar=t("字段=值", "FIELD=VALUE"),
-        help=t("可多个", "repeatable"),
-    )
-    prove.add_argument("--row", type=int, metavar="N", help=t("第几条", "record number, from 1"))
-    prove.add_argument("--to", type=Path, metavar=file, help=t("输出文件", "output file"))
-    return {"verify": verify, "prove": prove}
-
-
-def _moment(text: str) -> datetime:
-    at = datetime.fromisoformat(text)
-    return at if at.tzinfo else at.replace(tzinfo=UTC)
-
-
-def run(talk: Talk, arguments: Sequence[str]) -> int:
-    """Run ``verify …`` or ``prove …``; returns the exit code."""
-    command, *rest = arguments
-    try:
-        given = parsers(talk.lang)[command].parse_args(rest)
-    except SystemExit as stop:
-        return int(stop.code or 0)
-    return verify(talk, given) if command == "verify" else prove(talk, given)
-
-
-def alone(talk: Talk, arguments: Sequence[str]) -> int:
-    """Answer where only the verifier is installed: what there is, and how to get the rest."""
-    if arguments[:1] == ["version"]:
-        talk.answer(None, f"exchange {__version__}")
-        return 0
-    for each in parsers(talk.lang).values():
-        talk.say(each.format_usage().strip())
-    if not arguments or arguments[0] in {"-h", "--help"}:
-        return 0
-    raise Misconfigured(
-        Text(
-            f"此处只安装了验证程序，没有 {arguments[0]} 命令",
-            f"only the verifier is installed here, without {arguments[0]}",
-        ),
-        hint=Text(
-            "节点请安装 gov-exchange[node]", "for a node, install the extra: gov-exchange[node]"
-        ),
-    )
-
-
-# --- verify -------------------------------------------------------------------------------------
-
-
-def verify(talk: Talk, given: argparse.Namespace) -> int:
-    """Check files offline, every check named; 6 when one fails, 1 when one is of no known kind."""
-    from exchange.evidence.files import Verifier
-
-    if len(given.files) > MAX_FILES:
-        talk.say(talk.t(f"一次最多 {MAX_FILES} 个文件", f"at most {MAX_FILES} files at once"))
-        return USAGE
-    circumstances = _circumstances(given)
-    verifier = Verifier(circumstances)
-    for path in [*given.files, *_beside(given.files)]:
-        if path.is_file():
-            _learn(verifier, path)
-    batch = read(given.batch) if given.batch else None
-    verdicts: list[Verdict] = []
-    refused = 0
-    for path in given.files:
-        found = _verify(talk, verifier, path, batch)
-        if found is None:
-            refused = Rejected.exit_code
-            continue
-        shown = found if given.reveal else found.veil()
-        verdicts.append(shown)
-        tell(talk, shown, several=len(given.files) > 1)
-    together = verifier.together()
-    if together is not None:
-        verdicts.append(together)
-        tell(talk, together, several=True)
-    if given.report:
-        _report(talk, given.report, verdicts, circumstances)
-    if all(each.ok for each in verdicts):
-        return refused
-    if not circumstances.trust.anchors and not circumstances.province.anchors:
-        talk.say(
-            talk.t(
-                "没有信任根：用 --trust 根证书.pem 指定，或在节点目录中运行",
-                "no trust anchors: name a root with --trust ROOT.pem, or run it in a node's folder",
-            )
-        )
-    return Integrity.exit_code
-
-
-def _verify(talk: Talk, verifier: Verifier, path: Path, batch: bytes | None) -> Verdict | None:
-    """Verify one file; None for one of no known kind, or too large, which is told."""
-    try:
-        return verifier.verify(str(path), read(path), batch)
-    except Misconfigured:
-        raise
-    except Rejected as error:
-        what = Text(f"{path}：{error.what.zh}", f"{path}: {error.what.en}")
-        talk.error(Rejected(what, hint=error.hint))
-        return None
-
-
-def _learn(verifier: Verifier, path: Path) -> None:
-    try:
-        verifier.learn(read(path))
-    except ExchangeError:
-        return  # told when it is this file's turn
-
-
-def _beside(files: Sequence[Path]) -> Iterator[Path]:
-    """Name the batch that stands beside a receipt, as ``exchange cascade export`` writes them."""
-    for path in files:
-        if path.name.endswith(RECEIPT_SUFFIX):
-            yield path.with_name(path.name.removesuffix(RECEIPT_SUFFIX) + BATCH_SUFFIX)
-
-
-def _circumstances(given: argparse.Namespace) -> Circumstances:
-    from exchange.evidence.files import Circumstances
+    from exchange.node.node import Node
     from exchange.seal.pki.trust import Trust
 
-    ours, theirs = _certificates(given.trust), _certificates(given.province)
-    if not theirs:
-        theirs = ours
-    if not (given.trust or given.province):
-        ours, theirs = _configured()
-    crls = tuple(each for path in given.crl for each in _ders(path))
-    stampers = _certificates(given.tsa_trust) if given.tsa_trust else None
-
-    def trust(anchors: tuple[bytes, ...]) -> Trust:
-        return Trust(anchors, crls, stampers, given.require_revocation)
-
-    return Circumstances(
-        trust=trust(ours),
-        province=trust(theirs),
-        at=given.at or datetime.now(UTC),
-        chain=_certificates(given.chain),
-        content=read(given.content) if given.content else None,
-        consistency=tuple(_hashes(path) for path in given.proof),
-    )
+app = group(
+    "evidence", "存证日志：审计、检查点、存证包", "the evidence log: audit, checkpoints, packages"
+)
 
 
-def _certificates(paths: Sequence[Path]) -> tuple[bytes, ...]:
-    return tuple(each for path in paths for each in _ders(path))
-
-
-def _ders(path: Path) -> list[bytes]:
-    """Read the DER values of a PEM file, or of one in DER."""
-    from exchange.seal.crypto.der import from_pem
-
-    try:
-        return from_pem(read(path))
-    except ValueError as error:
-        raise _unreadable(path, "no PEM, no DER") from error
-
-
-def _hashes(path: Path) -> tuple[bytes, ...]:
-    try:
-        return tuple(b64decode(line, validate=True) for line in read(path).split())
-    except ValueError as error:
-        raise _unreadable(path, "not Base64") from error
-
-
-def _configured() -> tuple[tuple[bytes, ...], tuple[bytes, ...]]:
-    """Take the roots of the node found from here; none when there is no node.
-
-    A department's root says nothing about the province's receipts, nor the other way round.
-    """
-    try:
-        from exchange import settings as settings_room
-    except ModuleNotFoundError:
-        return (), ()  # the verifier alone is installed: no node can be here
-    from exchange.catalog.problems import CatalogErrors
-
-    try:
-        settings = settings_room.load(settings_room.find(Path.cwd()))
-    except CatalogErrors:
-        raise
-    except ExchangeError:
-        return (), ()
-    batches = settings.trust + (settings.gateway.trust if settings.gateway else ())
-    upstream = settings.upstream.trust if settings.upstream else ()
-
-    def roots(paths: tuple[Path, ...]) -> tuple[bytes, ...]:
-        return _certificates([settings.resolve(path) for path in paths])
-
-    return roots(batches), roots(upstream)
-
-
-def read(path: Path) -> bytes:
-    """Read a file; one that is too large, or no plain file, is refused before it is opened."""
-    try:
-        found = path.stat()
-        if not stat.S_ISREG(found.st_mode):
-            raise _unreadable(path, "not a file")
-        if found.st_size > MAX_FILE:
-            raise Rejected(
-                Text(
-                    f"{path} 有 {found.st_size:,} 字节，超过上限 {MAX_FILE:,}",
-                    f"{path} has {found.st_size:,} bytes, more than {MAX_FILE:,}",
-                ),
-                hint=Text("存证文件不会这么大", "no file of evidence is that large"),
+@app.command(help=both("完整审计存证日志", "check the whole evidence log"))
+def audit(
+    context: typer.Context,
+    folder: Annotated[
+        Path | None,
+        typer.Argument(help=both("日志目录（默认本节点的）", "its folder (default: this node's)")),
+    ] = None,
+    *,
+    known: Annotated[
+        list[Path] | None,
+        typer.Option(
+            help=both(
+                "手中已有的检查点或回执，可多个", "checkpoint or receipt you have, repeatable"
             )
-        with path.open("rb") as stream:
-            return stream.read(MAX_FILE)
-    except OSError as error:
-        raise _unreadable(path, error.strerror or "cannot read") from error
+        ),
+    ] = None,
+    as_json: Json = False,
+) -> int:
+    """Hash the whole log again and check every checkpoint; exit code 6 when anything fails."""
+    from exchange.evidence.audit import audit as audit_log
+    from exchange.evidence.files import Verdict
+    from exchange.seal.pki.trust import Trust
 
-
-def _unreadable(path: Path, why: str) -> Misconfigured:
-    return Misconfigured(
-        Text(f"读不到 {path}：{why}", f"cannot read {path}: {why}"),
-        hint=Text("请检查路径和权限", "check the path and its rights"),
-    )
-
-
-def write(path: Path, data: bytes) -> None:
-    """Write a file; raises Misconfigured when that cannot be done."""
-    try:
-        write_file(path, data)
-    except OSError as error:
-        raise Misconfigured(
-            Text(f"无法写入 {path}：{error.strerror}", f"cannot write {path}: {error.strerror}"),
-            hint=Text("检查目录和权限", "check the folder and its rights"),
-        ) from error
-
-
-def _report(
-    talk: Talk, path: Path, verdicts: Sequence[Verdict], circumstances: Circumstances
-) -> None:
-    from exchange.evidence.report import certificate
-
-    page = certificate(
-        verdicts,
-        at=datetime.now(UTC),
-        version=__version__,
-        trust=circumstances.trust,
-        province=circumstances.province,
-    )
-    write(path, page.encode())
-    talk.say(talk.t(f"验证书：{path}", f"certificate: {path}"))
-
-
-def tell(talk: Talk, verdict: Verdict, *, several: bool) -> None:
-    """Answer with the checks of one file, in words or as JSON."""
-    told = verdict.verification.as_dict() | {"kind": verdict.kind}
-    talk.answer({"file": verdict.name, **told} if several else told)
-    if not talk.as_json:
-        talk.answer(None, "\n".join(_lines(talk, verdict)))
-
-
-def _lines(talk: Talk, verdict: Verdict) -> Iterator[str]:
-    from exchange.evidence.files import KINDS
-
-    yield f"{verdict.name}  {talk.text(KINDS[verdict.kind])}".strip()
-    for number, check in enumerate(verdict.verification.checks, start=1):
-        mark = "✗" if not check.ok else "!" if check.note else "✓"
-        yield f"  {mark} {number:>2} {check.name}  {talk.text(check.text)}"
-        if not check.ok and check.expected:
-            yield f"       {talk.t('应为', 'expected')}  {check.expected}"
-        if not check.ok:
-            yield f"       {talk.t('实为', 'found')}  {check.found or '-'}"
-    yield _conclusion(talk, verdict)
-
-
-def _conclusion(talk: Talk, verdict: Verdict) -> str:
-    found = verdict.verification
-    if not found.ok:
-        failed, names = len(found.failed), ", ".join(check.name for check in found.failed)
-        return talk.t(
-            f"✗ 不成立：{failed} 项未通过（{names}）",
-            f"✗ does not verify: {failed} of {len(found.checks)} checks failed ({names})",
+    call: Invocation = context.obj
+    with call.open_node() as node:
+        place = folder or _folder(node)
+        verification = audit_log(
+            place,
+            trust=Trust(node.anchors(node.settings.trust)),
+            witnesses=_witnesses(node),
+            known=[read(path) for path in known or ()],
         )
-    told = talk.t(
-        f"✓ 成立：{len(found.checks)} 项全部通过", f"✓ verified: all {len(found.checks)} checks"
+    verdict = Verdict(str(place), "log", verification)
+    show_verdict(call.output(as_json=as_json), verdict, several=False)
+    return 0 if verification.ok else Integrity.exit_code
+
+
+@app.command(help=both("最新的检查点", "the newest checkpoint"))
+def checkpoint(
+    context: typer.Context,
+    *,
+    to: Annotated[Path | None, typer.Option(help=both("写入该文件", "write it here"))] = None,
+    as_json: Json = False,
+) -> int:
+    """Write the newest checkpoint that the province has signed along, else the newest signed."""
+    from exchange.evidence.log import Reader
+
+    call: Invocation = context.obj
+    output = call.output(as_json=as_json)
+    with call.open_node() as node:
+        log = Reader.at(_folder(node))
+    note = log.witnessed() or log.newest()
+    if note is None:
+        raise _nothing()
+    head = note.checkpoint.head
+    if to is not None:
+        write(to, note.to_bytes())
+    output.answer(
+        {
+            "origin": head.origin,
+            "size": head.size,
+            "root": head.root.hex(),
+            "time": note.checkpoint.at,
+            "witnesses": [witness.name for witness in note.witnesses],
+            "entries": log.size,
+        },
+        str(to) if to is not None else note.to_bytes().decode().rstrip("\n"),
     )
-    if found.notes:
-        told += talk.t(f"，{len(found.notes)} 项注意", f", {len(found.notes)} noted")
-    facts = found.facts
-    keys = ("resource", "receipt_no", "batch_no", "received_at", "sealed_at")
-    said = [str(facts[name]) for name in keys if facts.get(name)]
-    if said:
-        said.insert(1, talk.t(f"{found.rows:,} 条", f"{found.rows:,} records"))
-        told += "; " + ", ".join(said)
-    if verdict.record is not None:
-        told += "".join(f"\n    {name} = {value}" for name, value in verdict.record.items())
-    if verdict.veiled:
-        told += "\n    "
-        told += talk.t("（值已隐去；--reveal 显示）", "(values are hidden: --reveal shows them)")
-    return told
+    return 0
 
 
-# --- prove --------------------------------------------------------------------------------------
+@app.command(help=both("证明日志只增不改", "prove that the log grew and nothing changed"))
+def prove(
+    context: typer.Context,
+    *,
+    old: Annotated[int, typer.Option("--from", help=both("先前的条数", "entries before"))],
+    new: Annotated[
+        int | None, typer.Option("--to", help=both("之后的条数", "entries after (default: now)"))
+    ] = None,
+    as_json: Json = False,
+) -> int:
+    """Print the proof that the log of ``old`` entries grew into that of ``new``: a hash a line.
+
+    It is what ``exchange verify OLD NEW --proof FILE`` takes.
+    """
+    from exchange.evidence.log import Reader
+
+    call: Invocation = context.obj
+    output = call.output(as_json=as_json)
+    with call.open_node() as node:
+        log = Reader.at(_folder(node))
+    size = log.size if new is None else new
+    if not 0 < old <= size <= log.size:
+        raise Rejected(
+            Text(
+                f"日志有 {log.size} 条，没有 {old} 到 {size}", f"{log.size} entries are in the log"
+            ),
+            hint=Text("用 0 < --from <= --to", "use 0 < --from <= --to, up to that"),
+        )
+    lines = [b64encode(node_hash).decode() for node_hash in log.consistency(old, size)]
+    output.answer({"old": old, "new": size, "proof": lines}, "\n".join(lines))
+    return 0
 
 
-def prove(talk: Talk, given: argparse.Namespace) -> int:
-    """Write the proof of one record: to a file, or to stdout byte for byte."""
+@app.command(help=both("一条记录的存证包", "the evidence package of one record"))
+def export(
+    context: typer.Context,
+    resource: Annotated[str, typer.Argument(help=both("资源", "resource"))],
+    batch: BatchNumber,
+    *,
+    key: Annotated[
+        list[str] | None, typer.Option(help=both("字段=值，可多个", "FIELD=VALUE, repeatable"))
+    ] = None,
+    row: Annotated[int | None, typer.Option(min=1, help=both("序号", "number of the row"))] = None,
+    to: Annotated[Path, typer.Option(help=both("写入该文件", "write it here"))],
+    as_json: Json = False,
+) -> int:
+    """Write the evidence package of one record of a batch."""
+    from exchange.evidence.log import Reader
+    from exchange.evidence.package import make_package
     from exchange.seal.batch.prove import prove as prove_record
 
-    pairs = [item.partition("=") for item in given.key]
-    if bool(pairs) == (given.row is not None) or not all(equals for _, equals, _ in pairs):
-        talk.say(
-            talk.t(
-                "用 --key 字段=值（可多个）或 --row 序号 指定一条记录",
-                "name one record: --key FIELD=VALUE (repeatable) or --row NUMBER",
-            )
-        )
+    call: Invocation = context.obj
+    output = call.output(as_json=as_json)
+    values = record_key(output, key or [], row)
+    if values is None:
         return USAGE
-    values = {name: value for name, _, value in pairs}
-    data = prove_record(read(given.file), row=given.row, key=values or None)
-    if given.to is None:
-        sys.stdout.flush()
-        sys.stdout.buffer.write(data)
-        sys.stdout.buffer.flush()
-        return 0
-    write(given.to, data)
-    talk.answer(None, str(given.to))
-    talk.say(talk.t(f"验证：exchange verify {given.to}", f"verify: exchange verify {given.to}"))
+    with call.open_node() as node:
+        delivery = node.store.deliveries.get(resource, batch)
+        receipt = node.store.receipts.get(resource, batch)
+        if delivery is None or receipt is None:
+            raise Rejected(
+                Text(
+                    f"批次 {resource}/{batch} 不存在或尚无回执",
+                    f"there is no batch {resource}/{batch} with a receipt",
+                ),
+                hint=Text("见 exchange cascade list", "see `exchange cascade list`"),
+            )
+        address = (delivery.topic, delivery.partition, delivery.offset)
+        (entry,) = node.log.read(*address, max_entries=1)
+        proof = prove_record(entry.value, row=row, key=values or None)
+        package = make_package(Reader.at(_folder(node)), proof=proof, receipt=receipt.content)
+    write(to, package)
+    output.answer({"file": str(to), "bytes": len(package)}, str(to))
+    output.inform(f"验证：exchange verify {to}", f"verify: exchange verify {to}")
     return 0
+
+
+def _folder(node: Node) -> Path:
+    return node.settings.resolve(node.settings.evidence.folder)
+
+
+def _witnesses(node: Node) -> Trust | None:
+    from exchange.seal.pki.trust import Trust
+
+    upstream = node.settings.upstream
+    return Trust(node.anchors(upstream.trust)) if upstream is not None else None
+
+
+def _nothing() -> Rejected:
+    return Rejected(
+        Text("存证日志还没有检查点", "the evidence log has no checkpoint yet"),
+        hint=Text("先运行 exchange run --once", "run `exchange run --once` first"),
+    )

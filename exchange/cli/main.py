@@ -4,21 +4,49 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import NoReturn
 
-from exchange.cli.output import Talk, language
-from exchange.errors import ExchangeError
+from exchange import __version__
+from exchange.cli.invocation import Invocation
+from exchange.cli.output import language
+from exchange.errors import ExchangeError, Misconfigured
+from exchange.text import Text
 
-USAGE = 64
-"""Exit code for a command line that cannot be read (sysexits.h EX_USAGE)."""
 _ANYWHERE = {"--config": "EXCHANGE_CONFIG", "--lang": "EXCHANGE_LANG"}
+
+EXTRAS: Mapping[str, str] = {
+    "cryptography": "base",
+    "numpy": "base",
+    "pydantic": "base",
+    "rich": "base",
+    "yaml": "base",
+    "alembic": "node",
+    "charset_normalizer": "node",
+    "croniter": "node",
+    "fastavro": "node",
+    "polars": "node",
+    "pyarrow": "node",
+    "python_calamine": "node",
+    "requests": "node",
+    "sqlalchemy": "node",
+    "xlsxwriter": "node",
+    "fastapi": "receiver",
+    "uvicorn": "receiver",
+    "adbc_driver_manager": "postgres",
+    "adbc_driver_postgresql": "postgres",
+    "psycopg": "postgres",
+    "pymysql": "mysql",
+    "kafka": "kafka",
+    "prometheus_client": "metrics",
+}
+"""The extra that installs a package, by the package's import name."""
 
 
 def take_global(arguments: Sequence[str]) -> tuple[list[str], dict[str, str]]:
     """Take ``--config X`` and ``--lang X`` from anywhere; return the rest and their values."""
     rest: list[str] = []
-    taken: dict[str, str] = {}
+    values: dict[str, str] = {}
     items = iter(arguments)
     for item in items:
         name, equals, value = item.partition("=")
@@ -27,29 +55,35 @@ def take_global(arguments: Sequence[str]) -> tuple[list[str], dict[str, str]]:
         elif name not in _ANYWHERE:
             rest.append(item)
         elif equals:
-            taken[_ANYWHERE[name]] = value
+            values[_ANYWHERE[name]] = value
         else:
             following = next(items, None)
             if following is None:
                 rest.append(item)
             else:
-                taken[_ANYWHERE[name]] = following
-    return rest, taken
+                values[_ANYWHERE[name]] = following
+    return rest, values
 
 
-def main(arguments: Sequence[str]) -> int:
+def main(arguments: Sequence[str], environ: Mapping[str, str]) -> int:
     """Run one command and return its exit code."""
-    rest, taken = take_global(arguments)
-    os.environ.update(taken)
-    talk = Talk(language(), as_json="--json" in rest)
-
+    rest, values = take_global(arguments)
+    environ = {**environ, **values}
+    call = Invocation(language(environ), environ)
+    output = call.output(as_json="--json" in rest)
     try:
-        return _run(talk, rest)
+        return _run(call, rest)
     except ExchangeError as error:
-        talk.error(error)
+        output.error(error)
         return error.exit_code
+    except ModuleNotFoundError as error:
+        missing = _missing_extra(error)
+        if missing is None:
+            raise
+        output.error(missing)
+        return missing.exit_code
     except KeyboardInterrupt:
-        talk.say(talk.t("已停止，未丢失任何数据", "stopped; nothing is lost"))
+        output.inform("已停止，未丢失任何数据", "stopped; nothing is lost")
         return 130
     except BrokenPipeError:
         # The reader of our output went away (head, less): not an error of ours.
@@ -57,18 +91,34 @@ def main(arguments: Sequence[str]) -> int:
         return 0
 
 
-def _run(talk: Talk, arguments: Sequence[str]) -> int:
-    from exchange.cli import evidence
+def _run(call: Invocation, arguments: Sequence[str]) -> int:
+    from exchange.cli import verify
 
-    if arguments and arguments[0] in evidence.COMMANDS:
-        return evidence.run(talk, arguments)
+    # These are answered without Typer: they have to be quick, or to run where it is missing.
+    if list(arguments) in (["version"], ["--version"]):
+        call.output().answer(None, f"exchange {__version__}")
+        return 0
+    if arguments and arguments[0] in verify.COMMANDS:
+        return verify.run(call, arguments)
     try:
-        from exchange.cli.commands import application
+        from exchange.cli.assembly import run_command
     except ModuleNotFoundError as error:
-        if (error.name or "").partition(".")[0] == "exchange":
+        if error.name != "typer":
             raise
-        return evidence.alone(talk, arguments)
-    return application(talk.lang, list(arguments))
+        return verify.alone(call, arguments)
+    return run_command(call, arguments)
+
+
+def _missing_extra(error: ModuleNotFoundError) -> Misconfigured | None:
+    """Name the extra that brings a missing package; None for a package of no extra."""
+    package = (error.name or "").partition(".")[0]
+    if package not in EXTRAS:
+        return None
+    command = f"pip install 'gov-exchange[{EXTRAS[package]}]'"
+    return Misconfigured(
+        Text(f"此命令需要 Python 包 {package}", f"this command needs the package {package}"),
+        hint=Text(command, command),
+    )
 
 
 def run() -> NoReturn:
@@ -77,4 +127,4 @@ def run() -> NoReturn:
         if hasattr(stream, "reconfigure"):
             # A GBK or ASCII terminal must not turn Chinese output into a crash.
             stream.reconfigure(errors="replace")
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(main(sys.argv[1:], os.environ))

@@ -1,10 +1,8 @@
-"""What commands say: data to stdout, talk to stderr, in the reader's language."""
+"""What commands write: data to stdout, messages to stderr, in the reader's language."""
 
 from __future__ import annotations
 
 import json
-import locale
-import os
 import sys
 import time
 from collections.abc import Iterable, Mapping, Sequence
@@ -14,19 +12,24 @@ from typing import Any
 from exchange.errors import ExchangeError
 from exchange.text import Text
 
+USAGE = 64
+"""Exit code for a command line that cannot be read (sysexits.h EX_USAGE)."""
 _LINE_SECONDS = 10.0
 
 
-def language(environ: Mapping[str, str] = os.environ) -> str:
+def language(environ: Mapping[str, str]) -> str:
     """Choose ``zh`` or ``en``: ``$EXCHANGE_LANG``, else the locale."""
-    given = environ.get("EXCHANGE_LANG") or environ.get("LC_ALL") or environ.get("LANG")
-    name = given or locale.getlocale()[0] or ""
+    name = environ.get("EXCHANGE_LANG") or environ.get("LC_ALL") or environ.get("LANG")
+    if not name:
+        import locale
+
+        name = locale.getlocale()[0] or ""
     return "zh" if name.lower().startswith(("zh", "chinese")) else "en"
 
 
 @dataclass(frozen=True)
-class Talk:
-    """One command's voice; ``as_json`` turns answers into JSON lines."""
+class Output:
+    """Where one command writes; ``as_json`` turns answers into JSON lines."""
 
     lang: str
     as_json: bool = False
@@ -61,13 +64,13 @@ class Talk:
         wide = None if sys.stdout.isatty() else 140
         Console(file=sys.stdout, width=wide, highlight=False).print(table)
 
-    def say(self, text: str) -> None:
-        """Talk to the person on stderr."""
-        sys.stderr.write(text + "\n")
+    def inform(self, zh: str, en: str | None = None) -> None:
+        """Write a message for the person to stderr; without ``en`` it is as it is."""
+        sys.stderr.write((zh if en is None else self.t(zh, en)) + "\n")
         sys.stderr.flush()
 
     def error(self, error: ExchangeError) -> None:
-        """Say what happened, why, and what to do next."""
+        """Write what happened, why, and what to do next."""
         if self.as_json:
             body = {
                 "error": type(error).__name__,
@@ -76,8 +79,8 @@ class Talk:
             }
             sys.stderr.write(json.dumps(body, ensure_ascii=False) + "\n")
             return
-        self.say(self.t("错误：", "error: ") + error.what.pick(self.lang))
-        self.say(self.t("下一步：", "next: ") + error.hint.pick(self.lang))
+        self.inform(self.t("错误：", "error: ") + error.what.pick(self.lang))
+        self.inform(self.t("下一步：", "next: ") + error.hint.pick(self.lang))
 
     def text(self, text: Text) -> str:
         """Pick one sentence of a pair."""
@@ -88,7 +91,7 @@ class Talk:
 class Progress:
     """Progress with rate on stderr: one moving line on a terminal, a line every 10 s otherwise."""
 
-    talk: Talk
+    output: Output
     label: str
     started: float = field(default_factory=time.monotonic)
     shown: float = field(default_factory=time.monotonic)
@@ -103,12 +106,16 @@ class Progress:
             return
         self.shown = now
         rate = self.rows / max(now - self.started, 1e-9)
-        line = self.talk.t(
+        line = self.output.t(
             f"{self.label}：{self.rows:,} 条，{rate:,.0f} 条/秒 {note}",
             f"{self.label}: {self.rows:,} rows, {rate:,.0f} rows/s {note}",
         )
         sys.stderr.write(f"\r\x1b[2K{line}" if tty else line + "\n")
         sys.stderr.flush()
+
+    def count(self, what: str, number: int) -> None:
+        """Count what a run reports: the records that it pulls move the line."""
+        self.add(number if what == "pulled" else 0)
 
     def end(self) -> None:
         """Clear the moving line."""

@@ -6,9 +6,13 @@ import json
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
-from exchange.cli.output import Talk
+import typer
+
+from exchange.cli.invocation import Invocation, actor
+from exchange.cli.options import Json, OptionalResource, both, group
+from exchange.cli.output import Output
 from exchange.cli.reasons import reason
 from exchange.errors import Rejected
 from exchange.text import Text
@@ -25,59 +29,63 @@ _PULLS = 100
 _SHOWN_REASONS = 4
 
 
-def listing(talk: Talk, resource: str | None) -> int:
-    """List the messages with records that wait, and what was no record at all."""
-    from exchange.cli.node import open_node
+app = group("quarantine", "隔离区：被拒收的记录", "quarantine: refused records")
 
-    with open_node() as node:
+
+@app.command("list", help=both("列出隔离的记录（按批）", "list what is in quarantine"))
+def list_messages(
+    context: typer.Context, resource: OptionalResource = None, *, as_json: Json = False
+) -> int:
+    """List the messages with records that wait, and what was no record at all."""
+    call: Invocation = context.obj
+    output = call.output(as_json=as_json)
+    with call.open_node() as node:
         if resource is not None:
             node.context.resource(resource)
         rows = node.store.quarantine.find(resource=resource, waiting=True, limit=_LIMIT)
         notes = list(_notes(node, resource))
         resources = node.catalog.resources
-    talk.answer(
-        {"messages": [_told(row) for row in rows], "notes": notes},
-        None if rows else talk.t("没有待处理的记录", "nothing waits in quarantine"),
+    output.answer(
+        {"messages": [_facts(row) for row in rows], "notes": notes},
+        None if rows else output.t("没有待处理的记录", "nothing waits in quarantine"),
     )
-    _table(talk, rows, notes, resources)
+    _table(output, rows, notes, resources)
     return 0
 
 
 def _table(
-    talk: Talk,
+    output: Output,
     rows: Sequence[QuarantineRow],
     notes: Sequence[dict[str, Any]],
     resources: Mapping[str, Resource],
 ) -> None:
     if rows:
-        talk.table(
-            talk.t("隔离的记录", "quarantine"),
-            [talk.t(*pair) for pair in _HEADS],
+        output.table(
+            output.t("隔离的记录", "quarantine"),
+            [output.t(*pair) for pair in _HEADS],
             (
                 (
-                    address(row),
+                    _address(row),
                     row.source,
                     row.locator,
                     f"{row.waiting:,}/{row.rows:,}",
-                    _reasons(_worded(row, resources, talk.lang)),
+                    _reasons(_worded(row, resources, output.lang)),
                 )
                 for row in rows
             ),
         )
     if notes:
-        talk.table(
-            talk.t("不是记录的行（标题、分组等）", "rows that are no records"),
-            [talk.t(*pair) for pair in _NOTE_HEADS],
+        output.table(
+            output.t("不是记录的行（标题、分组等）", "rows that are no records"),
+            [output.t(*pair) for pair in _NOTE_HEADS],
             ((n["source"], n["locator"], _reasons(n["kinds"].items())) for n in notes),
         )
     if rows:
-        talk.say(
-            talk.t(
-                "查看：exchange quarantine show 编号；导出：exchange quarantine export 资源 --to "
-                "文件.xlsx",
-                "see `exchange quarantine show ADDRESS`, `exchange quarantine export RESOURCE "
-                "--to FILE.xlsx`",
-            )
+        output.inform(
+            "查看：exchange quarantine show 编号；导出：exchange quarantine export 资源 --to "
+            "文件.xlsx",
+            "see `exchange quarantine show ADDRESS`, `exchange quarantine export RESOURCE "
+            "--to FILE.xlsx`",
         )
 
 
@@ -91,127 +99,142 @@ _HEADS = (
 _NOTE_HEADS = (("数据源", "source"), ("位置", "place"), ("行数", "rows"))
 
 
-def show(talk: Talk, named: str, rows: int) -> int:
+@app.command(help=both("查看一批及每条的全部原因（脱敏）", "show records and every reason"))
+def show(
+    context: typer.Context,
+    address: Annotated[str, typer.Argument(help="resource/partition/offset")],
+    *,
+    rows: Annotated[int, typer.Option(min=1, max=8192)] = 20,
+    as_json: Json = False,
+) -> int:
     """Show the records of one message, masked, each with every reason."""
-    from exchange.cli.node import open_node
     from exchange.cli.records import lines
     from exchange.pipeline.replay import refused_of
-    from exchange.validate.quarantine import show as shown
+    from exchange.validate.quarantine import show as show_records
 
-    with open_node() as node:
-        row = _find(node, named)
+    call: Invocation = context.obj
+    output = call.output(as_json=as_json)
+    with call.open_node() as node:
+        row = _find(node, address)
         resource = node.context.resource(row.resource)
         entry = node.log.read(row.topic, row.partition, row.offset, max_entries=1)[0]
         touched = node.store.quarantine.touched(row.topic, row.partition, row.offset)
     titles = {field.name: field.title for field in resource.fields}
-    records = list(shown(refused_of(entry), resource))
+    records = list(show_records(refused_of(entry), resource))
     states = [touched[place].state if place in touched else None for place in range(len(records))]
-    listed = list(zip(records, states, strict=True))[:rows]
-    talk.answer(
-        _told(row) | {"records": [one.as_dict() | {"state": state} for one, state in listed]}
+    shown = list(zip(records, states, strict=True))[:rows]
+    output.answer(
+        _facts(row) | {"records": [record.as_dict() | {"state": state} for record, state in shown]}
     )
-    if talk.as_json:
+    if output.as_json:
         return 0
     words = {
-        "replayed": talk.t("（已重新送检）", " (replayed)"),
-        "dismissed": talk.t("（已忽略）", " (dismissed)"),
+        "replayed": output.t("（已重新送检）", " (replayed)"),
+        "dismissed": output.t("（已忽略）", " (dismissed)"),
         None: "",
     }
-    for record, state in listed:
+    for record, state in shown:
         place = record.locator + ("" if record.row is None else f":{record.row}")
-        talk.answer(None, f"— {record.address}  {place}{words[state]}")
-        for one in record.reasons:
-            talk.answer(None, f"  ✗ {one[talk.lang]}  [{one['rule']}]")
-        talk.answer(None, "\n".join(lines(record.values, titles)))
+        output.answer(None, f"— {record.address}  {place}{words[state]}")
+        for refusal in record.reasons:
+            output.answer(None, f"  ✗ {refusal[output.lang]}  [{refusal['rule']}]")
+        output.answer(None, "\n".join(lines(record.values, titles)))
     if len(records) > rows:
-        talk.say(
-            talk.t(
-                f"共 {len(records)} 条，只显示前 {rows} 条（--rows）",
-                f"{rows} of {len(records)} records; see --rows",
-            )
+        output.inform(
+            f"共 {len(records)} 条，只显示前 {rows} 条（--rows）",
+            f"{rows} of {len(records)} records; see --rows",
         )
     return 0
 
 
-def export(talk: Talk, resource: str, to: Path) -> int:
+@app.command(help=both("导出 Excel 交给部门修改（脱敏）", "export to Excel for the department"))
+def export(
+    context: typer.Context,
+    resource: str,
+    *,
+    to: Annotated[Path, typer.Option(help=both("文件 .xlsx", "file .xlsx"))],
+    as_json: Json = False,
+) -> int:
     """Write the waiting records to a spreadsheet for the department, masked."""
-    from exchange.cli.node import open_node
     from exchange.pipeline.replay import waiting
     from exchange.validate.sheet import export as write
 
-    with open_node() as node:
-        found = node.context.resource(resource)
+    call: Invocation = context.obj
+    output = call.output(as_json=as_json)
+    with call.open_node() as node:
+        form = node.context.resource(resource)
         rows = node.store.quarantine.find(resource=resource, waiting=True, limit=_LIMIT)
-        count = write(waiting(node.context, node.store, rows), found, to)
-    talk.answer(
+        count = write(waiting(node.context, node.store, rows), form, to)
+    output.answer(
         {"resource": resource, "file": str(to), "rows": count},
-        talk.t(f"{to}：{count:,} 条记录", f"{to}: {count:,} records"),
+        output.t(f"{to}：{count:,} 条记录", f"{to}: {count:,} records"),
     )
-    talk.say(
-        talk.t(
-            f"改正后送回：exchange quarantine replay {resource} --file {to}",
-            f"when corrected: exchange quarantine replay {resource} --file {to}",
-        )
+    output.inform(
+        f"改正后送回：exchange quarantine replay {resource} --file {to}",
+        f"when corrected: exchange quarantine replay {resource} --file {to}",
     )
     return 0
 
 
-def replay(talk: Talk, resource: str, file: Path | None) -> int:
+@app.command(help=both("重新送检（可带改正后的 Excel/CSV）", "send records through again"))
+def replay(
+    context: typer.Context,
+    resource: str,
+    *,
+    file: Annotated[
+        Path | None, typer.Option(help=both("改正后的文件", "corrected file from export"))
+    ] = None,
+    as_json: Json = False,
+) -> int:
     """Send waiting records through again, with corrections when there is a file."""
-    from exchange.cli.actor import actor
-    from exchange.cli.node import open_node
     from exchange.pipeline.replay import replay as send_back
     from exchange.validate.sheet import read_corrections
 
-    with open_node() as node:
-        found = node.context.resource(resource)
+    call: Invocation = context.obj
+    output = call.output(as_json=as_json)
+    with call.open_node() as node:
+        checked = node.context.resource(resource)
         corrections = None if file is None else read_corrections(file)
         by = actor()
-        done = send_back(node.context, node.store, found, by=by, corrections=corrections)
-        numbers = {"rows": done.rows, "held": done.held, "unknown": done.unknown}
-        if done.rows:
-            detail = json.dumps(numbers | {"pull": done.pull, "file": file and file.name})
+        replayed = send_back(node.context, node.store, checked, by=by, corrections=corrections)
+        numbers = {"rows": replayed.rows, "held": replayed.held, "unknown": replayed.unknown}
+        if replayed.rows:
+            detail = json.dumps(numbers | {"pull": replayed.pull, "file": file and file.name})
             node.store.audit.append(by, "quarantine.replay", resource, detail)
-    talk.answer(
-        {"resource": resource, "pull": done.pull if done.rows else None, **numbers},
-        talk.t(f"{done.rows:,} 条已送回待检", f"{done.rows:,} records went back"),
+    output.answer(
+        {"resource": resource, "pull": replayed.pull if replayed.rows else None, **numbers},
+        output.t(f"{replayed.rows:,} 条已送回待检", f"{replayed.rows:,} records went back"),
     )
-    if done.held:
-        talk.say(
-            talk.t(
-                f"{done.held:,} 条重复记录未送回，以免重复封签；确需送回的请用 --file 指明",
-                f"{done.held:,} repeats stay, else they would be sealed twice; "
-                "name them with --file to send them all the same",
-            )
+    if replayed.held:
+        output.inform(
+            f"{replayed.held:,} 条重复记录未送回，以免重复封签；确需送回的请用 --file 指明",
+            f"{replayed.held:,} repeats stay, else they would be sealed twice; "
+            "name them with --file to send them all the same",
         )
-    if done.unknown:
-        talk.say(
-            talk.t(
-                f"文件中有 {done.unknown:,} 条已处理过或不在隔离区",
-                f"{done.unknown:,} records of the file are not waiting: done before, or unknown",
-            )
+    if replayed.unknown:
+        output.inform(
+            f"文件中有 {replayed.unknown:,} 条已处理过或不在隔离区",
+            f"{replayed.unknown:,} records of the file do not wait: replayed already, or unknown",
         )
-    if done.rows:
-        talk.say(
-            talk.t(
-                "运行中的节点会自动检验；否则运行 exchange run --once --only seal，"
-                "再运行 exchange run --once --only cascade",
-                "a running node checks them; else `exchange run --once --only seal`, "
-                "then `exchange run --once --only cascade`",
-            )
+    if replayed.rows:
+        output.inform(
+            "运行中的节点会自动检验；否则运行 exchange run --once --only seal，"
+            "再运行 exchange run --once --only cascade",
+            "a running node checks them; else `exchange run --once --only seal`, "
+            "then `exchange run --once --only cascade`",
         )
     return 0
 
 
-def address(row: QuarantineRow) -> str:
+def _address(row: QuarantineRow) -> str:
     """Name a message as ``show`` takes it."""
     return f"{row.resource}/{row.partition}/{row.offset}"
 
 
-def _find(node: Node, named: str) -> QuarantineRow:
+def _find(node: Node, address: str) -> QuarantineRow:
     from exchange.log import quarantine_topic
 
-    resource, _, place = named.partition("/")
+    resource, _, place = address.partition("/")
     partition, _, offset = place.partition("/")
     row = None
     if partition.isdecimal() and offset.isdecimal():
@@ -219,7 +242,7 @@ def _find(node: Node, named: str) -> QuarantineRow:
         row = node.store.quarantine.get(topic, int(partition), int(offset))
     if row is None:
         raise Rejected(
-            Text(f"隔离区没有 {named}", f"quarantine has no {named}"),
+            Text(f"隔离区没有 {address}", f"quarantine has no {address}"),
             hint=Text(
                 "编号写作 资源/分区/偏移量，见 exchange quarantine list",
                 "an address is resource/partition/offset, see `exchange quarantine list`",
@@ -229,7 +252,7 @@ def _find(node: Node, named: str) -> QuarantineRow:
 
 
 def _notes(node: Node, resource: str | None) -> Iterable[dict[str, Any]]:
-    """Sum up by place what the newest pulls found that is no record."""
+    """Sum up by place what the newest pulls met that is no record."""
     for pull in node.store.pulls.find(limit=_PULLS):
         if resource is not None and pull.resource != resource:
             continue
@@ -260,9 +283,9 @@ def _reasons(counts: Iterable[tuple[str, int]]) -> str:
     return shown + (" …" if len(ordered) > _SHOWN_REASONS else "")
 
 
-def _told(row: QuarantineRow) -> dict[str, Any]:
+def _facts(row: QuarantineRow) -> dict[str, Any]:
     return {
-        "address": address(row),
+        "address": _address(row),
         "resource": row.resource,
         "source": row.source,
         "pull": row.pull,

@@ -1,4 +1,4 @@
-"""The command run: once, supervised, or as the parent of several workers."""
+"""The command ``run``: once, supervised, or as the parent of several workers."""
 
 from __future__ import annotations
 
@@ -14,19 +14,20 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from types import FrameType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
-from pydantic import TypeAdapter, ValidationError
+import typer
 
-from exchange.cli.node import counts, label, open_node, warn_software_keys
-from exchange.cli.output import Progress, Talk
+from exchange.cli.invocation import Invocation
+from exchange.cli.options import Json, alone, both
+from exchange.cli.output import Output, Progress
 from exchange.errors import ExchangeError, Misconfigured, Transient
-from exchange.node.node import Node
-from exchange.settings import Duration
 from exchange.text import Text
 
 if TYPE_CHECKING:
+    from exchange.node.node import Node
     from exchange.run.metrics import Meter
+    from exchange.run.runner import Outcome
 
 _AGAIN_SECONDS = 1.0
 """Pause between two attempts to reach log and store at the start."""
@@ -36,134 +37,218 @@ _NAME = re.compile(r"[A-Za-z0-9._-]{1,100}")
 class Stop(threading.Event):
     """A person's wish to stop.
 
-    The main loop asks for it at every step: ``asked`` hears of it, and knows the loop alive.
+    The main loop looks at it in every step and calls ``heartbeat``: so the loop is known alive.
     """
 
     def __init__(self) -> None:
-        """Wish nothing yet."""
+        """Begin without a wish."""
         super().__init__()
-        self.asked: Callable[[], None] = lambda: None
+        self.heartbeat: Callable[[], None] = lambda: None
 
     def is_set(self) -> bool:
         """Tell whether to stop."""
         if threading.current_thread() is threading.main_thread():
-            self.asked()
+            self.heartbeat()
         return super().is_set()
 
-    def on_signals(self, say: Callable[[str, str], None]) -> None:
+    def on_signals(self, notify: Callable[[str, str], None]) -> None:
         """Set it with SIGTERM and SIGINT."""
 
         def ask(_number: int, _frame: FrameType | None) -> None:
-            say("正在停止：完成手头的工作", "stopping: finishing what is under way")
+            notify("正在停止：完成手头的工作", "stopping: finishing what is under way")
             self.set()
 
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, ask)
 
 
-def rooms(only: Sequence[str]) -> tuple[str, ...]:
-    """Return the rooms to run, all when none is named."""
+def choose_stages(only: Sequence[str]) -> tuple[str, ...]:
+    """Return the stages to run, all when none is named."""
     from exchange.run.runner import ROOMS
 
     for name in only:
         if name not in ROOMS:
             raise Misconfigured(
-                Text(f"没有名为 {name} 的环节", f"there is no room {name}"),
+                Text(f"没有名为 {name} 的环节", f"there is no stage {name}"),
                 hint=Text(f"可用：{', '.join(ROOMS)}", f"one of: {', '.join(ROOMS)}"),
             )
-    return tuple(room for room in ROOMS if not only or room in only)
+    return tuple(stage for stage in ROOMS if not only or stage in only)
 
 
+app = alone()
+
+
+@app.command(
+    help=both("运行：一次（--once）或按计划持续运行", "run once, or by schedule until stopped")
+)
 def run(
-    talk: Talk,
-    sources: Sequence[str] | None,
-    only: Sequence[str],
+    context: typer.Context,
+    sources: Annotated[
+        list[str] | None, typer.Argument(help=both("数据源（默认全部）", "sources (default: all)"))
+    ] = None,
     *,
-    once: bool,
-    wait: str,
-    drain: str,
-    worker: str,
-    leash: int | None,
+    once: Annotated[bool, typer.Option("--once", help=both("只运行一次", "once"))] = False,
+    only: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="STAGE",
+            help=both("只运行这一环节，可多个：", "this stage only, repeatable: ")
+            + "pull|seal|cascade|evidence",
+        ),
+    ] = None,
+    workers: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            max=256,
+            help=both(
+                "启动并看护这么多个工作进程（多于一个需要 Kafka）",
+                "start and look after so many processes (more than one needs Kafka)",
+            ),
+        ),
+    ] = None,
+    name: Annotated[
+        str | None,
+        typer.Option(
+            help=both("工作进程的名称前缀（默认主机名）", "prefix of their names (default: host)")
+        ),
+    ] = None,
+    wait: Annotated[
+        str,
+        typer.Option(
+            help=both(
+                "启动时日志或存储连不上，等待这么久", "wait so long for log and store at start"
+            )
+        ),
+    ] = "0s",
+    drain: Annotated[
+        str,
+        typer.Option(
+            help=both("停止时给工作进程的时间", "time that workers have to finish when stopped")
+        ),
+    ] = "60s",
+    worker: Annotated[str, typer.Option(hidden=True)] = "",
+    leash: Annotated[int | None, typer.Option(hidden=True)] = None,
+    as_json: Json = False,
 ) -> int:
-    """Run the doors once, or by schedule until SIGTERM or SIGINT.
+    """Run the stages once, by schedule until SIGTERM or SIGINT, or as a parent of workers.
 
     ``worker`` names one of several; ``leash``: a file descriptor that ends when its parent does.
     """
-    from exchange.run.runner import Runner
-
-    say = _voice(talk, worker)
+    call: Invocation = context.obj
+    stages = choose_stages(only or ())
+    if workers is not None:
+        if once or sources:
+            raise typer.BadParameter("neither with --once nor with sources", param_hint="--workers")
+        return _supervise_workers(call, stages, workers, prefix=name, wait=wait, drain=drain)
+    output = call.output(as_json=as_json)
+    notify = _notifier(output, worker)
     stop = Stop()
     if not once:
-        stop.on_signals(say)
+        stop.on_signals(notify)
     if leash is not None:
-        _leash(leash, stop, say, seconds("--drain", drain))
-    with open_node(worker) as node:
-        warn_software_keys(talk, node)
+        _follow_parent(leash, stop, notify, seconds("--drain", drain))
+    with call.open_node(worker) as node:
+        warn_software_keys(output, node)
         node.take_up_catalog()
-        _reach(node, seconds("--wait", wait), stop, say)
-        progress = Progress(talk, talk.t("拉取", "pulled"))
-
-        def said(what: str, count: int) -> None:
-            progress.add(count if what == "pulled" else 0)
-
-        if not once:
-            return _supervise(node, only, stop, said=said, say=say)
-        outcome = Runner(node, said, rooms=only).once(sources)
-        progress.end()
-        numbers = counts(outcome)
-        talk.answer(
-            numbers
-            | {
-                "ignored": outcome.ignored,
-                "coarsened": outcome.coarsened,
-                "errors": {k: _told(e) for k, e in outcome.errors.items()},
-            }
-        )
-        talk.table(
-            talk.t("本次运行", "this run"),
-            [talk.t("项目", "what"), talk.t("数量", "count")],
-            [(label(talk, name), f"{value:,}") for name, value in numbers.items()],
-        )
-        _say_left_out(talk, outcome)
-        for name, error in outcome.errors.items():
-            talk.say(f"— {name}")
-            talk.error(error)
-        worst = outcome.error()
-        return worst.exit_code if worst is not None else 0
+        _reach(node, seconds("--wait", wait), stop, notify)
+        progress = Progress(output, output.t("拉取", "pulled"))
+        if once:
+            return _run_once(node, progress, sources, stages)
+        return _run_until(node, stages, stop, progress, notify)
 
 
-def _say_left_out(talk: Talk, outcome: Any) -> None:
-    """Say what of the sources is not in the sealed records: nothing is left out in silence."""
+def _run_once(
+    node: Node, progress: Progress, sources: Sequence[str] | None, stages: Sequence[str]
+) -> int:
+    from exchange.run.runner import Runner
+
+    output = progress.output
+    outcome = Runner(node, progress.count, rooms=stages).once(sources)
+    progress.end()
+    numbers = counts(outcome)
+    output.answer(
+        numbers
+        | {
+            "ignored": outcome.ignored,
+            "coarsened": outcome.coarsened,
+            "errors": {name: _facts(error) for name, error in outcome.errors.items()},
+        }
+    )
+    output.table(
+        output.t("本次运行", "this run"),
+        [output.t("项目", "what"), output.t("数量", "count")],
+        [(output.text(_COUNTS[name]), f"{value:,}") for name, value in numbers.items()],
+    )
+    _report_left_out(output, outcome)
+    for name, error in outcome.errors.items():
+        output.inform(f"— {name}")
+        output.error(error)
+    worst = outcome.error()
+    return worst.exit_code if worst is not None else 0
+
+
+_COUNTS: Mapping[str, Text] = {
+    "pulled": Text("拉取记录", "records pulled"),
+    "accepted": Text("合格并封签", "accepted and sealed"),
+    "quarantined": Text("隔离", "quarantined"),
+    "notes": Text("不是记录的行（标题、分组）", "rows that are no records"),
+    "batches": Text("封签批次", "batches sealed"),
+    "receipts": Text("回执", "receipts"),
+    "refused": Text("省级退回", "refused by the province"),
+    "waiting": Text("待投递批次", "batches waiting"),
+}
+"""The numbers of a run, in the order of the flow."""
+
+
+def counts(outcome: Outcome) -> dict[str, int]:
+    """Return the numbers of a run."""
+    return {name: getattr(outcome, name) for name in _COUNTS}
+
+
+def warn_software_keys(output: Output, node: Node) -> None:
+    """Warn loudly when a production node seals with a key kept in software."""
+    if not node.settings.production:
+        return
+    from exchange.seal.pki.signers import SOFTWARE_KEY_WARNING
+
+    for name, seal in node.settings.seals.items():
+        if node.open_seal(seal).signer.software:
+            output.inform(f"!!! {name}: {output.text(SOFTWARE_KEY_WARNING)}")
+
+
+def _report_left_out(output: Output, outcome: Outcome) -> None:
+    """Name what of the sources is not in the sealed records: nothing is left out in silence."""
     for resource, columns in outcome.ignored.items():
         names = ", ".join(columns)
-        talk.say(
-            talk.t(
-                f"{resource}：目录中没有这些来源列，未封签：{names}",
-                f"{resource}: columns that the catalog does not name, not sealed: {names}",
-            )
+        output.inform(
+            f"{resource}：目录中没有这些来源列，未封签：{names}",
+            f"{resource}: columns that the catalog does not name, not sealed: {names}",
         )
     for resource, fields in outcome.coarsened.items():
         names = ", ".join(f"{name} {count:,}" for name, count in fields.items())
-        talk.say(
-            talk.t(
-                f"{resource}：时间精确到毫秒，更细的部分未保留：{names}",
-                f"{resource}: instants are kept to the millisecond, finer parts are not: {names}",
-            )
+        output.inform(
+            f"{resource}：时间精确到毫秒，更细的部分未保留：{names}",
+            f"{resource}: instants are kept to the millisecond, finer parts are not: {names}",
         )
 
 
-def _told(error: ExchangeError) -> Mapping[str, Any]:
+def _facts(error: ExchangeError) -> Mapping[str, Any]:
     return {"error": type(error).__name__, "what": error.what._asdict()}
 
 
-def _voice(talk: Talk, worker: str) -> Callable[[str, str], None]:
-    """Talk to the person; a worker says its name first."""
+def _notifier(output: Output, worker: str) -> Callable[[str, str], None]:
+    """Return what writes a message for the person; a worker's begins with its name."""
     head = f"{worker}: " if worker else ""
-    return lambda zh, en: talk.say(head + talk.t(zh, en))
+    return lambda zh, en: output.inform(head + output.t(zh, en))
 
 
 def seconds(option: str, text: str) -> float:
     """Read a duration of the command line."""
+    from pydantic import TypeAdapter, ValidationError
+
+    from exchange.settings import Duration
+
     try:
         return float(TypeAdapter(Duration).validate_python(text).total_seconds())
     except ValidationError as error:
@@ -174,7 +259,7 @@ def seconds(option: str, text: str) -> float:
 
 
 def _reach(
-    node: Node, patience: float, stop: threading.Event, say: Callable[[str, str], None]
+    node: Node, patience: float, stop: threading.Event, notify: Callable[[str, str], None]
 ) -> None:
     """Open log and store; what cannot be reached is tried again for ``patience`` seconds."""
     end = time.monotonic() + patience
@@ -186,7 +271,7 @@ def _reach(
             if time.monotonic() >= end:
                 raise
             if not waited:
-                say(f"等待：{error.what.zh}", f"waiting: {error.what.en}")
+                notify(f"等待：{error.what.zh}", f"waiting: {error.what.en}")
             waited = True
             stop.wait(_AGAIN_SECONDS)
         else:
@@ -198,14 +283,14 @@ def _open(node: Node) -> None:
     assert node.store  # noqa: S101
 
 
-def _leash(
-    descriptor: int, stop: threading.Event, say: Callable[[str, str], None], drain: float
+def _follow_parent(
+    descriptor: int, stop: threading.Event, notify: Callable[[str, str], None], drain: float
 ) -> None:
     """Finish when the parent is gone, within the time that it would have given."""
     from exchange.run.supervisor import on_leash
 
     def let_go() -> None:
-        say("父进程已不在：完成手头的工作", "the parent is gone: finishing what is under way")
+        notify("父进程已不在：完成手头的工作", "the parent is gone: finishing what is under way")
         stop.set()
         time.sleep(drain)
         os._exit(Transient.exit_code)
@@ -213,18 +298,26 @@ def _leash(
     on_leash(descriptor, let_go)
 
 
-def crew(
-    talk: Talk, only: Sequence[str], count: int, *, prefix: str | None, wait: str, drain: str
+def _supervise_workers(
+    call: Invocation,
+    stages: Sequence[str],
+    count: int,
+    *,
+    prefix: str | None,
+    wait: str,
+    drain: str,
 ) -> int:
     """Run several workers on this machine and look after them; return the worst exit code."""
     from exchange.run.supervisor import Crew
 
+    output = call.output()
     stop = Stop()
-    say = _voice(talk, "")
-    stop.on_signals(say)
+    notify = _notifier(output, "")
+    stop.on_signals(notify)
     names = _names(prefix, count)
     bound = seconds("--drain", drain)
-    with open_node() as node:
+    settings_path = call.settings_path()
+    with call.open_node() as node:
         if count > 1 and node.settings.log.driver != "kafka":
             raise Misconfigured(
                 Text(
@@ -236,15 +329,16 @@ def crew(
                     "use --workers 1, or log.driver: kafka",
                 ),
             )
-        warn_software_keys(talk, node)
+        warn_software_keys(output, node)
         node.take_up_catalog()  # once, before there are several who would
-        _reach(node, seconds("--wait", wait), stop, say)
+        _reach(node, seconds("--wait", wait), stop, notify)
         if not stop.is_set():
             _open(node)
     command = [sys.executable, "-m", "exchange", "run", "--wait", wait, "--drain", drain]
-    command += [part for room in only for part in ("--only", room)]
+    command += ["--config", str(settings_path), "--lang", call.lang]
+    command += [part for stage in stages for part in ("--only", stage)]
     commands = {name: [*command, "--worker", name] for name in names}
-    return Crew(commands, lambda what: say(*what), time.monotonic, bound).run(stop)
+    return Crew(commands, lambda text: notify(*text), time.monotonic, bound).run(stop)
 
 
 def _names(prefix: str | None, count: int) -> list[str]:
@@ -261,37 +355,36 @@ def _names(prefix: str | None, count: int) -> list[str]:
     return [f"{given}-{number}" for number in range(count)]
 
 
-def _supervise(
+def _run_until(
     node: Node,
-    only: Sequence[str],
+    stages: Sequence[str],
     stop: Stop,
-    *,
-    said: Callable[[str, int], None],
-    say: Callable[[str, str], None],
+    progress: Progress,
+    notify: Callable[[str, str], None],
 ) -> int:
     from exchange.run.runner import Runner
 
     with _metered(node) as meter:
 
-        def told(what: str, count: int) -> None:
-            said(what, count)
+        def count(what: str, number: int) -> None:
+            progress.count(what, number)
             if meter is not None:
-                meter.said(what, count)
+                meter.said(what, number)
 
         def report(name: str, error: ExchangeError) -> None:
             moment = datetime.now(UTC).isoformat(timespec="seconds")
-            line = {"at": moment, "worker": node.worker, "subject": name, **_told(error)}
+            line = {"at": moment, "worker": node.worker, "subject": name, **_facts(error)}
             sys.stderr.write(json.dumps(line, ensure_ascii=False) + "\n")
             sys.stderr.flush()
             if meter is not None:
                 meter.failed(name, error)
 
         if meter is not None:
-            stop.asked = meter.turned
-        say("运行中；Ctrl-C 或 SIGTERM 停止", "running; Ctrl-C or SIGTERM stops it")
+            stop.heartbeat = meter.turned
+        notify("运行中；Ctrl-C 或 SIGTERM 停止", "running; Ctrl-C or SIGTERM stops it")
         turned = meter.outcome if meter is not None else (lambda _outcome: None)
-        Runner(node, told, rooms=only, turned=turned).forever(stop, report)
-    say("已停止", "stopped")
+        Runner(node, count, rooms=stages, turned=turned).forever(stop, report)
+    notify("已停止", "stopped")
     return 0
 
 
@@ -311,8 +404,8 @@ def _metered(node: Node) -> Iterator[Meter | None]:
         ) from error
     from exchange.run.status import Survey
 
-    found = re.search(r"-(\d{1,5})$", node.worker)
-    port = section.port + (int(found[1]) if found is not None else 0)
+    number = re.search(r"-(\d{1,5})$", node.worker)
+    port = section.port + (int(number[1]) if number is not None else 0)
     meter = Meter(
         Survey(node),
         driver=node.settings.log.driver,

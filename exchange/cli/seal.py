@@ -9,12 +9,15 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
-from exchange.cli.output import Talk
+import typer
+
+from exchange.cli.invocation import Invocation, actor
+from exchange.cli.options import Json, both, group
+from exchange.cli.output import Output
 from exchange.durable import write_file
 from exchange.errors import Misconfigured, Rejected
-from exchange.seal.eseal.lifecycle import TITLES, State, Step
 from exchange.text import Text
 
 if TYPE_CHECKING:
@@ -22,45 +25,57 @@ if TYPE_CHECKING:
     from exchange.node.seal_administration import SealAdministration
     from exchange.store.rows import SealRow
 
+app = group("seal", "电子印章：台账、试点印章、换钥", "electronic seals and their register")
+
+SealName = Annotated[
+    str, typer.Argument(metavar="NAME", help=both("部门或印章标识", "department, or its number"))
+]
+Reason = Annotated[str, typer.Option(help=both("理由，记入审计", "why; kept in the audit trail"))]
+Password = Annotated[
+    str, typer.Option(help=both("口令的引用 env: 或 file:", "its reference, env: or file:"))
+]
+Years = Annotated[int, typer.Option(min=1, max=10, help=both("有效年数", "years of validity"))]
+
 
 @contextmanager
-def _custody() -> Iterator[SealAdministration]:
-    from exchange.cli.actor import actor
-    from exchange.cli.node import open_node
+def _administration(call: Invocation) -> Iterator[SealAdministration]:
     from exchange.node.seal_administration import SealAdministration
 
-    with open_node() as node:
+    with call.open_node() as node:
         yield SealAdministration(node, actor())
 
 
-def listing(talk: Talk) -> int:
+@app.command("list", help=both("列出印章及其状态", "list the seals and their state"))
+def list_seals(context: typer.Context, *, as_json: Json = False) -> int:
     """List the seals and their state."""
-    with _custody() as administration:
-        told = [_told(row) for row in administration.rows()]
+    call: Invocation = context.obj
+    output = call.output(as_json=as_json)
+    with _administration(call) as administration:
+        seals = [_facts(row) for row in administration.rows()]
         away = _away(administration.node)
-    talk.answer({"seals": told, **away})
+    output.answer({"seals": seals, **away})
     if away:
-        talk.say(
-            talk.t(
+        output.inform(
+            output.t(
                 "时间戳服务自 {since} 起没有应答，已等待 {spent} 秒，期限 {patience} 秒",
                 "the TSA is away since {since}: {spent} s of {patience} s are used up",
             ).format(**away["tsa_away"])
         )
     heads = [("编号", "number"), ("部门", "of"), ("印章", "seal"), ("状态", "state")]
     heads += [("有效期至", "until"), ("证书", "certificates")]
-    talk.table(
-        talk.t("电子印章", "electronic seals"),
-        [talk.t(*pair) for pair in heads],
+    output.table(
+        output.t("电子印章", "electronic seals"),
+        [output.t(*pair) for pair in heads],
         (
             (
-                one["es_id"],
-                one["name"],
-                one.get("title", ""),
-                _titled(talk, one["state"]),
-                one.get("valid_until", "")[:10],
-                len(one.get("certificates", ())),
+                seal["es_id"],
+                seal["name"],
+                seal.get("title", ""),
+                _title(output, seal["state"]),
+                seal.get("valid_until", "")[:10],
+                len(seal.get("certificates", ())),
             )
-            for one in told
+            for seal in seals
         ),
     )
     return 0
@@ -82,14 +97,25 @@ def _away(node: Node) -> dict[str, Any]:
     }
 
 
-def show(talk: Talk, name: str, picture: Path | None) -> int:
+@app.command(help=both("查看一枚印章及其经历", "show a seal and what was done with it"))
+def show(
+    context: typer.Context,
+    name: SealName,
+    *,
+    picture: Annotated[
+        Path | None, typer.Option(help=both("把图像写入该文件", "write its picture to this file"))
+    ] = None,
+    as_json: Json = False,
+) -> int:
     """Show one seal with its history; write its picture when a file is named."""
-    with _custody() as administration:
+    call: Invocation = context.obj
+    output = call.output(as_json=as_json)
+    with _administration(call) as administration:
         row = administration.find(name)
-        told = _told(row) | {"history": administration.history(row)}
+        facts = _facts(row) | {"history": administration.history(row)}
     if picture is not None:
         _write_picture(row, picture)
-    talk.answer(told, _lines(talk, told))
+    output.answer(facts, _lines(output, facts))
     return 0
 
 
@@ -101,13 +127,14 @@ def _write_picture(row: SealRow, path: Path) -> None:
             Text("印章尚未制作，没有图像", "the seal is not made yet: there is no picture"),
             hint=Text(f"exchange seal make {row.name}", f"exchange seal make {row.name}"),
         )
-    found = read_seal(row.content).info.picture
-    if path.suffix.lower() != f".{found.type.lower()}":
+    picture = read_seal(row.content).info.picture
+    suffix = f".{picture.type.lower()}"
+    if path.suffix.lower() != suffix:
         raise Rejected(
-            Text(f"图像的类型是 {found.type}", f"the picture is {found.type}"),
-            hint=Text(f"请用扩展名 .{found.type.lower()}", f"name a file .{found.type.lower()}"),
+            Text(f"图像的类型是 {picture.type}", f"the picture is {picture.type}"),
+            hint=Text(f"请用扩展名 {suffix}", f"name a file {suffix}"),
         )
-    _write(path, found.data)
+    _write(path, picture.data)
 
 
 def _write(path: Path, data: bytes) -> None:
@@ -121,59 +148,160 @@ def _write(path: Path, data: bytes) -> None:
         ) from error
 
 
-def request(talk: Talk, name: str, reason: str, number: str) -> int:
+@app.command(help=both("登记印章申请", "note that a department asks for a seal"))
+def request(
+    context: typer.Context,
+    name: SealName,
+    *,
+    number: Annotated[str, typer.Option(help=both("申请号", "number of the request"))] = "",
+    reason: Reason = "",
+    as_json: Json = False,
+) -> int:
     """Note that a department asks for a seal."""
-    with _custody() as administration:
-        return _done(talk, administration.request(name, reason, number))
+    call: Invocation = context.obj
+    with _administration(call) as administration:
+        row = administration.request(name, reason, number)
+        return _answer(call.output(as_json=as_json), row)
 
 
-def make(talk: Talk, name: str, **options: Any) -> int:
+@app.command(help=both("制作测试、试点印章（软件密钥）", "make a seal for tests and pilots"))
+def make(
+    context: typer.Context,
+    name: SealName,
+    *,
+    title: Annotated[
+        str, typer.Option("--name", help=both("印章名称（默认部门名称）", "the seal's own name"))
+    ] = "",
+    suite: Annotated[str, typer.Option(help="sm2-sm3 | ecdsa-p256-sha256")] = "sm2-sm3",
+    version: Annotated[
+        int, typer.Option(min=4, max=5, help="4 GB/T 38540-2020 | 5 GM/T 0031-2025")
+    ] = 4,
+    years: Years = 5,
+    folder: Annotated[
+        Path | None, typer.Option(help=both("新目录", "a new folder (default: seals/NAME)"))
+    ] = None,
+    password: Password = "",
+    as_json: Json = False,
+) -> int:
     """Make a pilot's seal."""
     from exchange.seal.pki.signers import SOFTWARE_KEY_WARNING
 
-    with _custody() as administration:
-        row, folder = administration.make(name, **options)
+    call: Invocation = context.obj
+    output = call.output(as_json=as_json)
+    with _administration(call) as administration:
+        row, place = administration.make(
+            name,
+            title=title,
+            suite_id=suite,
+            version=version,
+            years=years,
+            folder=folder,
+            password=password,
+        )
         settings = administration.node.settings
-        shown = os.path.relpath(folder, settings.folder)
-        named = name in settings.seals
-        root = os.path.relpath(folder.parent / "authority" / "cert.pem", settings.folder)
-        password = options["password"] or "file:password.txt"
-    talk.say(f"!!! {talk.text(SOFTWARE_KEY_WARNING)}")
-    if not named:
-        line = f'{name}: {{folder: {shown}, password: "{password}"}}'
-        talk.say(
-            talk.t(
-                f"在 exchange.yaml 的 seals 下登记：{line}；信任根：{root}",
-                f"name it under seals: in exchange.yaml: {line}; its root: {root}",
-            )
+    shown = os.path.relpath(place, settings.folder)
+    root = os.path.relpath(place.parent / "authority" / "cert.pem", settings.folder)
+    output.inform(f"!!! {output.text(SOFTWARE_KEY_WARNING)}")
+    if name not in settings.seals:
+        line = f'{name}: {{folder: {shown}, password: "{password or "file:password.txt"}"}}'
+        output.inform(
+            f"在 exchange.yaml 的 seals 下登记：{line}；信任根：{root}",
+            f"name it under seals: in exchange.yaml: {line}; its root: {root}",
         )
-    return _done(talk, row, folder=shown)
+    return _answer(output, row, folder=shown)
 
 
-def file(talk: Talk, name: str, number: str, approval: str, police_code: str) -> int:
+@app.command(help=both("登记备案号", "note that a seal is filed"))
+def file(
+    context: typer.Context,
+    name: SealName,
+    *,
+    number: Annotated[str, typer.Option(help=both("备案号", "number of the filing"))],
+    approval: Annotated[str, typer.Option(help=both("审批号", "number of the approval"))] = "",
+    police_code: Annotated[
+        str, typer.Option(help=both("公安备案编码", "code of the public security"))
+    ] = "",
+    as_json: Json = False,
+) -> int:
     """Note that a seal is filed."""
-    with _custody() as administration:
-        return _done(talk, administration.file(name, number, approval, police_code))
+    call: Invocation = context.obj
+    with _administration(call) as administration:
+        row = administration.file(name, number, approval, police_code)
+        return _answer(call.output(as_json=as_json), row)
 
 
-def step(talk: Talk, name: str, what: str, reason: str = "") -> int:
-    """Take one step: use, suspend, lose, resume, cancel."""
-    with _custody() as administration:
-        return _done(talk, administration.take(name, Step(what), reason))
+@app.command(help=both("启用已备案的印章", "put a filed seal in use"))
+def use(
+    context: typer.Context, name: SealName, *, reason: Reason = "", as_json: Json = False
+) -> int:
+    """Put a filed seal in use."""
+    return _step(context.obj, name, "use", reason, as_json=as_json)
 
 
-def rotate(talk: Talk, name: str, *, at: str, **options: Any) -> int:
+@app.command(help=both("停用：不再盖章，直到恢复", "let it seal nothing until resumed"))
+def suspend(
+    context: typer.Context,
+    name: SealName,
+    *,
+    reason: Reason,
+    lost: Annotated[bool, typer.Option("--lost", help=both("挂失", "it is lost"))] = False,
+    as_json: Json = False,
+) -> int:
+    """Let a seal seal nothing until it is resumed."""
+    return _step(context.obj, name, "lose" if lost else "suspend", reason, as_json=as_json)
+
+
+@app.command(help=both("恢复使用", "let a suspended seal seal again"))
+def resume(
+    context: typer.Context, name: SealName, *, reason: Reason = "", as_json: Json = False
+) -> int:
+    """Let a suspended seal seal again."""
+    return _step(context.obj, name, "resume", reason, as_json=as_json)
+
+
+@app.command(help=both("注销：永远不再盖章", "cancel it for good"))
+def cancel(context: typer.Context, name: SealName, *, reason: Reason, as_json: Json = False) -> int:
+    """Cancel a seal for good."""
+    return _step(context.obj, name, "cancel", reason, as_json=as_json)
+
+
+def _step(call: Invocation, name: str, step: str, reason: str, *, as_json: bool) -> int:
+    from exchange.seal.eseal.lifecycle import Step
+
+    with _administration(call) as administration:
+        row = administration.take(name, Step(step), reason)
+        return _answer(call.output(as_json=as_json), row)
+
+
+@app.command(help=both("换钥：新密钥到时接替", "let a new key take over"))
+def rotate(
+    context: typer.Context,
+    name: SealName,
+    *,
+    at: Annotated[str, typer.Option(help=both("接替时间（默认即刻）", "when (default: now)"))] = "",
+    given: Annotated[
+        Path | None,
+        typer.Option("--with", help=both("制章机构换发的目录", "folder that the maker delivered")),
+    ] = None,
+    key: Annotated[str, typer.Option(help=both("新密钥的地址", "address of its key"))] = "",
+    password: Password = "",
+    years: Years = 5,
+    as_json: Json = False,
+) -> int:
     """Let a new key take over."""
-    with _custody() as administration:
-        row, key = administration.rotate(name, at=_moment(at), **options)
-    assert key.since is not None  # noqa: S101 - a key that takes over has its moment
-    talk.say(
-        talk.t(
-            f"新密钥 {key.folder} 自 {key.since.isoformat()} 起启用；旧批次照常验证",
-            f"key {key.folder} takes over at {key.since.isoformat()}; old batches still verify",
+    call: Invocation = context.obj
+    output = call.output(as_json=as_json)
+    with _administration(call) as administration:
+        row, new = administration.rotate(
+            name, at=_moment(at), given=given, address=key, password=password, years=years
         )
+    assert new.since is not None  # noqa: S101 - a key that takes over has its moment
+    since = new.since.isoformat()
+    output.inform(
+        f"新密钥 {new.folder} 自 {since} 起启用；旧批次照常验证",
+        f"key {new.folder} takes over at {since}; old batches still verify",
     )
-    return _done(talk, row, key=key.folder, since=key.since.isoformat())
+    return _answer(output, row, key=new.folder, since=since)
 
 
 def _moment(text: str) -> datetime | None:
@@ -188,9 +316,17 @@ def _moment(text: str) -> datetime | None:
         ) from error
 
 
-def export(talk: Talk, to: Path) -> int:
+@app.command(help=both("导出电子印章台账（CSV）", "write the register as CSV"))
+def export(
+    context: typer.Context,
+    *,
+    to: Annotated[Path, typer.Option(help=both("文件 .csv", "file .csv"))],
+    as_json: Json = False,
+) -> int:
     """Write the register as a CSV file, for a source of the resource eseal_registry."""
-    with _custody() as administration:
+    call: Invocation = context.obj
+    output = call.output(as_json=as_json)
+    with _administration(call) as administration:
         rows = administration.ledger()
     text = io.StringIO(newline="")
     if rows:
@@ -198,15 +334,15 @@ def export(talk: Talk, to: Path) -> int:
         writer.writeheader()
         writer.writerows(rows)
     _write(to, text.getvalue().encode())
-    talk.answer(
+    output.answer(
         {"file": str(to), "seals": len(rows)},
-        talk.t(f"{to}：{len(rows)} 枚印章", f"{to}: {len(rows)} seals"),
+        output.t(f"{to}：{len(rows)} 枚印章", f"{to}: {len(rows)} seals"),
     )
     return 0
 
 
-def _told(row: SealRow) -> dict[str, Any]:
-    told: dict[str, Any] = {
+def _facts(row: SealRow) -> dict[str, Any]:
+    facts: dict[str, Any] = {
         "es_id": row.es_id,
         "name": row.name,
         "state": row.state,
@@ -217,13 +353,13 @@ def _told(row: SealRow) -> dict[str, Any]:
         "reason": row.reason,
     }
     if not row.content:
-        return told
+        return facts
     from exchange.seal.eseal.structures import read_seal
     from exchange.seal.pki.x509 import read_certificate
 
     seal = read_seal(row.content)
     info, maker = seal.info, read_certificate(seal.maker)
-    return told | {
+    return facts | {
         "title": info.name,
         "version": seal.version,
         "maker": maker.title,
@@ -232,12 +368,12 @@ def _told(row: SealRow) -> dict[str, Any]:
         "valid_until": info.valid_until.isoformat(),
         "certificates": [
             {
-                "subject": found.title,
-                "serial": f"{found.serial:x}",
-                "not_after": found.not_after.isoformat(),
-                "sha256": found.fingerprint,
+                "subject": certificate.title,
+                "serial": f"{certificate.serial:x}",
+                "not_after": certificate.not_after.isoformat(),
+                "sha256": certificate.fingerprint,
             }
-            for found in map(read_certificate, info.certificates)
+            for certificate in map(read_certificate, info.certificates)
         ],
         "picture": {
             "type": info.picture.type,
@@ -265,30 +401,34 @@ _WORDS = {
 }
 
 
-def _lines(talk: Talk, told: Mapping[str, Any]) -> str:
-    shown = {**told, "state": _titled(talk, told["state"])}
-    lines = [f"{talk.t(*words)}: {shown[key]}" for key, words in _WORDS.items() if shown.get(key)]
-    for one in told.get("certificates", ()):
-        head = talk.t("证书", "certificate")
-        lines.append(f"{head}: {one['subject']} · {one['serial']} · {one['not_after'][:10]}")
-    if "picture" in told:
-        picture = told["picture"]
+def _lines(output: Output, facts: Mapping[str, Any]) -> str:
+    shown = {**facts, "state": _title(output, facts["state"])}
+    lines = [f"{output.t(*words)}: {shown[key]}" for key, words in _WORDS.items() if shown.get(key)]
+    head = output.t("证书", "certificate")
+    lines += [
+        f"{head}: {item['subject']} · {item['serial']} · {item['not_after'][:10]}"
+        for item in facts.get("certificates", ())
+    ]
+    if "picture" in facts:
+        picture = facts["picture"]
         lines.append(
-            talk.t("图像", "picture")
+            output.t("图像", "picture")
             + f": {picture['type']}, {picture['bytes']} B, "
             + f"{picture['width_mm']} × {picture['height_mm']} mm"
         )
-    lines += [f"{one['at']}  {one['actor']}  {one['detail']}" for one in told["history"]]
+    lines += [f"{step['at']}  {step['actor']}  {step['detail']}" for step in facts["history"]]
     return "\n".join(lines)
 
 
-def _titled(talk: Talk, state: str) -> str:
-    return talk.text(TITLES[State(state) if state else None])
+def _title(output: Output, state: str) -> str:
+    from exchange.seal.eseal.lifecycle import TITLES, State
+
+    return output.text(TITLES[State(state) if state else None])
 
 
-def _done(talk: Talk, row: SealRow, **more: str) -> int:
-    title = _titled(talk, row.state)
-    talk.answer(
+def _answer(output: Output, row: SealRow, **more: str) -> int:
+    title = _title(output, row.state)
+    output.answer(
         {"es_id": row.es_id, "name": row.name, "state": row.state, **more},
         f"{row.es_id} {row.name}: {title}",
     )

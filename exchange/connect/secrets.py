@@ -8,10 +8,11 @@ from urllib.parse import unquote, urlsplit
 
 from pydantic_core import PydanticCustomError, core_schema
 
+from exchange.secrets import REFERENCES
+
 Resolver = Callable[[str], str]
 """Reads the secret behind a reference (``env:NAME``, ``file:path``)."""
 
-_REFERENCES = ("env:", "file:")
 _HIDDEN = "***"
 _MIN_HIDDEN = 3
 """Shorter values are not worth hiding and would blank ordinary text."""
@@ -33,13 +34,13 @@ class Secret:
 
     def reveal(self) -> str:
         """Read the value; raises what the resolver raises, naming the reference only."""
-        if self.reference.startswith(_REFERENCES):
+        if self.reference.startswith(REFERENCES):
             return self._resolve(self.reference)
         return self.reference
 
     def parts(self) -> list[str]:
         """Return every spelling that must not appear in a text, longest first."""
-        if not self.reference.startswith(_REFERENCES):
+        if not self.reference.startswith(REFERENCES):
             return []
         value = self.reveal()
         password = _password(value) or ""
@@ -63,7 +64,7 @@ class Secret:
 def _validate(value: object, info: core_schema.ValidationInfo) -> Secret:
     if isinstance(value, Secret):
         return value
-    if isinstance(value, str) and (value.startswith(_REFERENCES) or _open_address(value)):
+    if isinstance(value, str) and (value.startswith(REFERENCES) or _open_address(value)):
         return Secret(value, cast("Resolver", info.context))
     # The message must not repeat the value: it may be the secret itself.
     raise PydanticCustomError(

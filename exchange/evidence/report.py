@@ -14,7 +14,7 @@ import re
 from base64 import b64encode
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta, timezone
+from datetime import UTC, datetime
 from html import escape
 from typing import Final, TypeVar
 
@@ -25,7 +25,7 @@ from exchange.seal.eseal.structures import Picture, Seal, read_seal, read_signat
 from exchange.seal.pki.timestamp import read_token
 from exchange.seal.pki.trust import Trust
 from exchange.seal.pki.x509 import Certificate, read_certificate
-from exchange.text import Text
+from exchange.text import Text, beijing
 
 T = TypeVar("T")
 
@@ -35,7 +35,6 @@ MAX_SIDE: Final = 4096
 """Pixels along a side of a picture that is shown."""
 _MAX_MILLIMETRES: Final = 80
 _MAX_TEXT: Final = 2000
-_BEIJING: Final = timezone(timedelta(hours=8))
 
 _HIDDEN: Final = re.compile(
     "[\\x00-\\x08\\x0b-\\x1f\\x7f-\\x9f\u00ad\u061c\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb]"
@@ -260,7 +259,7 @@ def _stated(at: str) -> str:
 
 def _time(at: datetime) -> str:
     try:
-        local = at.astimezone(_BEIJING).strftime("%Y-%m-%d %H:%M:%S")
+        local = beijing(at)
         universal = at.astimezone(UTC).isoformat(timespec="seconds")
     except (OverflowError, ValueError):
         return str(at)

@@ -14,7 +14,6 @@ import ipaddress
 import socket
 import ssl
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from functools import partial
 from http.cookiejar import DefaultCookiePolicy
 from pathlib import Path
@@ -30,6 +29,7 @@ from urllib3.exceptions import HTTPError
 
 from exchange.errors import ExchangeError, Misconfigured, Transient
 from exchange.http.message import Request, Response
+from exchange.settings import Timeouts
 from exchange.text import Text
 
 VERDICTS: Mapping[type[BaseException], type[ExchangeError]] = {
@@ -67,23 +67,9 @@ A UnicodeError is a setting in a header that HTTP cannot carry.
 """
 
 
-@dataclass(frozen=True, slots=True)
-class Limits:
-    """How long and how much, per request."""
-
-    connect: float = 5.0
-    """Seconds for one address of the host."""
-    read: float = 60.0
-    """Seconds of silence."""
-    total: float = 300.0
-    """Seconds for everything."""
-    answer: int = 1024 * 1024
-    """Bytes of the answer's body."""
-
-    def __post_init__(self) -> None:
-        """Refuse limits that make no sense."""
-        if not 0 < min(self.connect, self.read) <= max(self.connect, self.read) <= self.total:
-            raise ValueError("need 0 < connect, read <= total")
+DEFAULT_TIMEOUTS = Timeouts()
+MAX_ANSWER = 1024 * 1024
+"""Bytes of the body of an answer."""
 
 
 class Transport:
@@ -94,7 +80,8 @@ class Transport:
         endpoint: str,
         *,
         monotonic: Callable[[], float],
-        limits: Limits | None = None,
+        timeouts: Timeouts = DEFAULT_TIMEOUTS,
+        max_answer: int = MAX_ANSWER,
         ca: Path | None = None,
         insecure_http: bool = False,
     ) -> None:
@@ -103,9 +90,10 @@ class Transport:
         ``ca`` names the authorities to trust instead of the bundled ones; ``insecure_http``
         allows ``http://`` beyond this machine, for sealed lines such as a test network.
         """
-        self._limits = limits or Limits()
+        self._timeouts = timeouts
+        self._max_answer = max_answer
         self._origin = _origin(urlsplit(endpoint), insecure_http=insecure_http)
-        self._deadline = _Deadline(self._limits, monotonic)
+        self._deadline = _Deadline(timeouts, monotonic)
         self._session = requests.Session()
         self._session.trust_env = False
         self._session.verify = str(ca) if ca else True
@@ -130,7 +118,7 @@ class Transport:
                 request.url,
                 data=request.body,
                 headers=dict(request.headers),
-                timeout=(self._limits.connect, self._limits.read),
+                timeout=(self._timeouts.connect, self._timeouts.read),
                 allow_redirects=False,
                 stream=True,
             ) as response:
@@ -150,8 +138,8 @@ class Transport:
         body = bytearray()
         for piece in response.iter_content(16 * 1024):
             body += piece
-            if len(body) > self._limits.answer:
-                raise _oversized(self._limits.answer)
+            if len(body) > self._max_answer:
+                raise _oversized(self._max_answer)
         return bytes(body)
 
 
@@ -246,13 +234,13 @@ _PIECE = 64 * 1024
 class _Deadline:
     """What is left of the total of the running request."""
 
-    def __init__(self, limits: Limits, monotonic: Callable[[], float]) -> None:
-        self._limits = limits
+    def __init__(self, timeouts: Timeouts, monotonic: Callable[[], float]) -> None:
+        self._timeouts = timeouts
         self._monotonic = monotonic
         self._ends = 0.0
 
     def start(self) -> None:
-        self._ends = self._monotonic() + self._limits.total
+        self._ends = self._monotonic() + self._timeouts.total
 
     def left(self) -> float:
         """Return the seconds left; raises TimeoutError when there are none."""
@@ -262,7 +250,7 @@ class _Deadline:
         return left
 
     def silence(self) -> float:
-        return min(self._limits.read, self.left())
+        return min(self._timeouts.read, self.left())
 
 
 class _Reader(io.RawIOBase):

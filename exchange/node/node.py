@@ -206,7 +206,7 @@ class Node:
     def store(self) -> Store:
         """The store, migrated when it is ours alone."""
         self.settings.resolve(self.settings.state).mkdir(parents=True, exist_ok=True)
-        store = open_store(self.settings.url(self.settings.store), clock=self.clock)
+        store = open_store(self.settings.url(self.settings.store, self.environ), clock=self.clock)
         self._open.callback(store.close)
         return store
 
@@ -351,7 +351,7 @@ class Node:
         if section is None:
             return None
         from exchange.http.timestamps import post_to
-        from exchange.http.transport import Limits, Transport
+        from exchange.http.transport import Transport
         from exchange.seal.pki.stamping import Stamping
         from exchange.seal.pki.timestamp import MAX_TOKEN_BYTES
         from exchange.seal.pki.trust import Trust
@@ -359,12 +359,8 @@ class Node:
         transport = Transport(
             section.url,
             monotonic=time.monotonic,
-            limits=Limits(
-                section.connect_seconds,
-                section.read_seconds,
-                section.total_seconds,
-                MAX_TOKEN_BYTES,
-            ),
+            timeouts=section.timeouts,
+            max_answer=MAX_TOKEN_BYTES,
             ca=self.settings.resolve(section.ca) if section.ca else None,
             insecure_http=section.insecure_http,
         )
@@ -520,14 +516,14 @@ class Node:
         """Open the way to one service of the province."""
         from exchange.cascade.profiles import Target
         from exchange.cascade.signing import Credentials
-        from exchange.http.transport import Limits, Transport
+        from exchange.http.transport import Transport
 
         upstream = self.settings.upstream
         assert upstream is not None  # noqa: S101 - callers have looked
         transport = Transport(
             upstream.endpoint,
             monotonic=time.monotonic,
-            limits=Limits(upstream.connect_seconds, upstream.read_seconds, upstream.total_seconds),
+            timeouts=upstream.timeouts,
             ca=self.settings.resolve(upstream.ca) if upstream.ca else None,
             insecure_http=upstream.insecure_http,
         )

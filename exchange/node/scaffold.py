@@ -75,9 +75,9 @@ sources:{sources}
 """
 
 _PROVINCE = """\
-# 模拟省级平台 test province: exchange gateway --config province/exchange.yaml
+# 模拟省级平台 test province: exchange receiver serve --config province/exchange.yaml
 node: {{code: "230000", name: 黑龙江省（模拟）}}
-gateway:
+receiver:
   port: {port}
   folder: received
   store: sqlite:///received.db

@@ -11,7 +11,7 @@ import os
 import shutil
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
-from datetime import datetime, timedelta, timezone
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any, Final
 
@@ -42,11 +42,11 @@ from exchange.seal.eseal.pilot import (
 from exchange.seal.eseal.structures import WRITTEN_VERSION, Seal, read_seal
 from exchange.seal.eseal.test_authority import Authority, make_authority
 from exchange.seal.pki.x509 import read_certificate
-from exchange.settings import SealSettings, read_secret
+from exchange.secrets import read_secret
+from exchange.settings import SealSettings
 from exchange.store.rows import SealRow
-from exchange.text import Text
+from exchange.text import Text, beijing
 
-_LOCAL: Final = timezone(timedelta(hours=8))
 _ASIDE: Final = timedelta(seconds=2)
 """How long before its moment a new key is noted, so that every worker has read it by then."""
 
@@ -406,7 +406,7 @@ def _state(row: SealRow) -> State | None:
 
 
 def _moment(at: datetime | None) -> str:
-    return f"{at.astimezone(_LOCAL):%Y-%m-%d %H:%M:%S}" if at is not None else ""
+    return beijing(at) if at is not None else ""
 
 
 def _common_name(title: str) -> str:

@@ -8,7 +8,6 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from datetime import date, datetime
 from itertools import groupby
-from zoneinfo import ZoneInfo
 
 import numpy as np
 import polars as pl
@@ -35,14 +34,13 @@ from exchange.seal.batch.build import BatchFacts, Packed, build, pack
 from exchange.seal.batch.columns import Encoded, encode
 from exchange.seal.batch.statement import instant
 from exchange.seal.eseal.signature import Sealer
-from exchange.text import Text
+from exchange.text import BEIJING, Text
 from exchange.validate.deletes import blank_deletes
 from exchange.validate.oversized import refuse
 from exchange.validate.reasons import COLUMN as REASONS
 from exchange.validate.seen import Seen
 from exchange.validate.validator import compile_resource
 
-LOCAL = ZoneInfo("Asia/Shanghai")
 """Batch numbers carry the local date."""
 _LONG_RECORD = 256 * 1024
 """Bytes of a record from which on it may not fit a batch."""
@@ -256,7 +254,7 @@ class SealStage:
 
     def _batch(self, packed: Packed, entry: Entry, state: PartitionState, now: datetime) -> Message:
         context, resource = self.context, self.resource
-        today = f"{now.astimezone(LOCAL):%Y%m%d}"
+        today = f"{now.astimezone(BEIJING):%Y%m%d}"
         if not state.has_number(today):
             take_numbers(context, resource.name, entry.partition, state, today)
         facts = BatchFacts(
@@ -313,7 +311,7 @@ class SealStage:
             )
 
     def _today(self) -> date:
-        return self.context.clock().astimezone(LOCAL).date()
+        return self.context.clock().astimezone(BEIJING).date()
 
     def _known(self, work: _Work, pull: str, first: Entry) -> Seen:
         """Return the keys that this pull has brought; read them again after a restart."""

@@ -19,7 +19,7 @@ from urllib.parse import quote
 
 from exchange.errors import Denied, ExchangeError, Misconfigured, Rejected, Transient
 from exchange.http.message import Request, Response
-from exchange.http.transport import Limits, Transport
+from exchange.http.transport import Transport
 from exchange.settings import RegistrySettings, Settings
 from exchange.text import Text
 
@@ -170,7 +170,7 @@ def connect(
         transport = Transport(
             registry.url,
             monotonic=monotonic,
-            limits=Limits(registry.connect_seconds, registry.read_seconds, registry.total_seconds),
+            timeouts=registry.timeouts,
             ca=settings.resolve(registry.ca) if registry.ca else None,
             insecure_http=registry.insecure_http,
         )

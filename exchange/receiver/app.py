@@ -1,4 +1,4 @@
-"""The gateway as a web application: who may call, how much is read, what is answered."""
+"""The receiver as a web application: who may call, how much is read, what is answered."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from starlette.requests import ClientDisconnect
 from exchange.cascade.profiles import BATCH_HEADER, DEPARTMENT_HEADER, RESOURCE_HEADER
 from exchange.cascade.signing import Claim
 from exchange.cascade.witness import MAX_BODY
-from exchange.receiver.options import GatewaySettings
+from exchange.receiver.options import ReceiverOptions
 from exchange.receiver.reception import Reception, Reply
 from exchange.receiver.witnessing import Witness
 from exchange.seal.eseal.signature import Sealer
@@ -35,7 +35,7 @@ _TITLES = {404: "没有这个服务", 405: "该服务只接受 POST 请求"}
 
 
 def create_app(
-    settings: GatewaySettings,
+    settings: ReceiverOptions,
     *,
     store: Store,
     sealer: Sealer,
@@ -62,7 +62,7 @@ def create_app(
         clock=clock,
     )
     limiter = CapacityLimiter(settings.workers)
-    app = FastAPI(title="exchange gateway", openapi_url=None, docs_url=None, redoc_url=None)
+    app = FastAPI(title="exchange receiver", openapi_url=None, docs_url=None, redoc_url=None)
 
     @app.get("/healthz")
     async def health() -> JSONResponse:
@@ -97,13 +97,13 @@ def create_app(
 
     @app.exception_handler(Exception)
     async def failed(_: Request, __: Exception) -> JSONResponse:
-        return _json(Reply(500, "网关内部错误"))
+        return _json(Reply(500, "接收端内部错误"))
 
     return app
 
 
 async def _body(
-    request: Request, settings: GatewaySettings, clock: Callable[[], datetime], limit: int
+    request: Request, settings: ReceiverOptions, clock: Callable[[], datetime], limit: int
 ) -> bytes | JSONResponse:
     """Return the body of a known caller, or the answer to anybody else."""
     denied = authenticate(
@@ -123,11 +123,11 @@ async def _body(
     return body
 
 
-def _rid(request: Request, settings: GatewaySettings) -> str:
+def _rid(request: Request, settings: ReceiverOptions) -> str:
     return request.headers[f"{settings.family}_rid"]
 
 
-def authenticate(claim: Claim, *, settings: GatewaySettings, now: datetime) -> Reply | None:
+def authenticate(claim: Claim, *, settings: ReceiverOptions, now: datetime) -> Reply | None:
     """Return None for a known caller, else why not.
 
     An unknown caller and a wrong signature are answered alike and cost the same work.

@@ -1,7 +1,7 @@
 """Keep freed memory in the process: a batch takes some 10 MB, and the next one takes them again.
 
 The C library gives large blocks back to the kernel at once and asks for them, zeroed page by
-page, a moment later. For a gateway that was 0.7 of 5.7 CPU-seconds per million rows.
+page, a moment later. For a receiver that was 0.7 of 5.7 CPU-seconds per million rows.
 """
 
 from __future__ import annotations

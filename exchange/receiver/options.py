@@ -1,4 +1,4 @@
-"""Settings of a gateway, resolved: secrets and certificates are read already."""
+"""Settings of a receiver, resolved: secrets and certificates are read already."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ class Tls:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class GatewaySettings:
-    """What a gateway needs to know; secrets never show in a repr."""
+class ReceiverOptions:
+    """What a receiver needs to know; secrets never show in a repr."""
 
     folder: Path
     """Where the received files are kept."""
@@ -63,10 +63,11 @@ class GatewaySettings:
         if not (self.clients and self.anchors and all(self.clients.values())):
             raise Misconfigured(
                 Text(
-                    "网关没有可用的调用方或信任根", "the gateway has no callers or no trust roots"
+                    "接收端没有可用的调用方或信任根",
+                    "the receiver has no callers or no trust roots",
                 ),
                 hint=Text(
-                    "请在 gateway.clients 与 gateway.trust 中登记",
-                    "name them in gateway.clients and gateway.trust",
+                    "请在 receiver.clients 与 receiver.trust 中登记",
+                    "name them in receiver.clients and receiver.trust",
                 ),
             )

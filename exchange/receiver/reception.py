@@ -43,7 +43,7 @@ class Reply:
         return {"code": str(self.status), "message": self.message, "data": dict(self.data)}
 
 
-BUSY = Reply(503, "网关暂时无法保存，请稍后重试", retry_after=30)
+BUSY = Reply(503, "接收端暂时无法保存，请稍后重试", retry_after=30)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,7 +79,7 @@ class Reception:
         verification = verify_batch(data, anchors=self.anchors)
         if not verification.ok:
             names = [check.name for check in verification.failed][:_MAX_NAMED]
-            self.store.audit.append(rid, "gateway.refused", "", ", ".join(names))
+            self.store.audit.append(rid, "receiver.refused", "", ", ".join(names))
             return Reply(422, f"批次未通过验证：{'、'.join(names)}", {"failed": names})
         statement = Statement.from_bytes(Container.from_bytes(data).statement)
         for name, value in claimed.items():
@@ -149,7 +149,7 @@ class Reception:
             return Reply(200, "接收成功", {"receipt": kept.receipt.decode()})
         subject = f"{statement.department}/{statement.resource}/{statement.batch_no}"
         detail = f"kept {kept.statement}, refused {statement.digest}"
-        self.store.audit.append(rid, "gateway.conflict", subject, detail)
+        self.store.audit.append(rid, "receiver.conflict", subject, detail)
         _LOGGER.warning("batch number used twice: %s, %s", subject, detail)
         return Reply(
             409,

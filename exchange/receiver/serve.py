@@ -1,4 +1,4 @@
-"""Run a gateway with uvicorn: on a socket of our own, so that port 0 tells its number."""
+"""Run a receiver with uvicorn: on a socket of our own, so that port 0 tells its number."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from exchange.durable import remove_parts
 from exchange.errors import Misconfigured, Transient
 from exchange.receiver.app import create_app
 from exchange.receiver.memory import keep_freed_memory
-from exchange.receiver.options import GatewaySettings, Tls
+from exchange.receiver.options import ReceiverOptions, Tls
 from exchange.seal.eseal.signature import Sealer
 from exchange.store.database import open_store
 from exchange.text import Text
@@ -28,8 +28,8 @@ _GRACE_SECONDS = 30
 _STOPPING = (signal.SIGINT, signal.SIGTERM)
 
 
-def run_gateway(
-    settings: GatewaySettings,
+def run_receiver(
+    settings: ReceiverOptions,
     *,
     sealer: Sealer,
     clock: Callable[[], datetime],
@@ -78,7 +78,7 @@ def background(
     """Serve from a thread of this process for as long as the block lasts; yields the address."""
     with _listen(host, 0) as listener:
         server = _server(app, connections, tls)
-        thread = threading.Thread(target=server.run, args=([listener],), name="gateway")
+        thread = threading.Thread(target=server.run, args=([listener],), name="receiver")
         thread.start()
         while not server.started and thread.is_alive():
             thread.join(0.005)
@@ -113,8 +113,8 @@ def _listen(host: str, port: int) -> socket.socket:
         raise Transient(
             Text(f"无法监听 {host}:{port}：{error.strerror}", f"cannot listen on {host}:{port}"),
             hint=Text(
-                "端口可能已被占用，请更换 gateway.port 或停止占用它的程序",
-                "the port may be taken: change gateway.port, or stop whoever uses it",
+                "端口可能已被占用，请更换 receiver.port 或停止占用它的程序",
+                "the port may be taken: change receiver.port, or stop whoever uses it",
             ),
         ) from error
     # An answer is two small writes, head and body; without this the second one waits 40 ms for
@@ -144,10 +144,10 @@ def _server(app: Any, connections: int, tls: Tls | None) -> uvicorn.Server:
         config.load()
     except OSError as error:
         raise Misconfigured(
-            Text(f"无法使用网关的 TLS 证书：{error}", f"cannot use the TLS certificate: {error}"),
+            Text(f"无法使用接收端的 TLS 证书：{error}", f"cannot use the TLS certificate: {error}"),
             hint=Text(
-                "请检查 gateway.certificate 与 gateway.key",
-                "check gateway.certificate and gateway.key",
+                "请检查 receiver.certificate 与 receiver.key",
+                "check receiver.certificate and receiver.key",
             ),
         ) from error
     return _Server(config)

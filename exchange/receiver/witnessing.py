@@ -1,6 +1,6 @@
 """The province as a witness of its callers' evidence logs: it signs along what continues.
 
-A checkpoint is signed along when its own signature leads to a certificate that the gateway
+A checkpoint is signed along when its own signature leads to a certificate that the receiver
 trusts, and when it continues the last one seen of that log. The row is durable before the
 line leaves: whoever shows a caller's other history later contradicts it.
 """

@@ -31,9 +31,9 @@ from exchange.pipeline.deliver import DeliverStage
 from exchange.pipeline.evidence import EvidenceStage
 from exchange.pipeline.project import ProjectStage
 from exchange.pipeline.rebuild import catch_up
-from exchange.pipeline.seal import LOCAL, Sealed, SealStage
+from exchange.pipeline.seal import Sealed, SealStage
 from exchange.store.rows import PullRow
-from exchange.text import Text
+from exchange.text import BEIJING, Text
 
 ROOMS = ("pull", "seal", "cascade", "evidence")
 ATTEMPTS = 3
@@ -695,7 +695,7 @@ class Schedule:
     def _cron(expression: str | None, now: datetime) -> datetime:
         from croniter import croniter
 
-        following: datetime = croniter(expression, now.astimezone(LOCAL)).get_next(datetime)
+        following: datetime = croniter(expression, now.astimezone(BEIJING)).get_next(datetime)
         return following
 
 

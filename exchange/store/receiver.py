@@ -1,4 +1,4 @@
-"""The gateway's side: what was received and answered."""
+"""The receiver's side: what was received and answered."""
 
 from __future__ import annotations
 

@@ -127,7 +127,7 @@ class NoteRow:
 
 @dataclass(frozen=True, slots=True)
 class ReceivedRow:
-    """A batch that the gateway took in and answered."""
+    """A batch that the receiver took in and answered."""
 
     sender: str
     resource: str
@@ -142,7 +142,7 @@ class ReceivedRow:
 
 @dataclass(frozen=True, slots=True)
 class WitnessedRow:
-    """The newest checkpoint of a caller's evidence log that the gateway has signed along."""
+    """The newest checkpoint of a caller's evidence log that the receiver has signed along."""
 
     sender: str
     origin: str

@@ -1,4 +1,4 @@
-"""What the gateway has seen of its callers' evidence logs, and has signed along: one row a log."""
+"""What the receiver has seen of its callers' evidence logs, and has signed along: one row a log."""
 
 from __future__ import annotations
 

@@ -11,9 +11,8 @@ import numpy.typing as npt
 import polars as pl
 
 from exchange.catalog.model import OPERATION, TODAY, Field, Physical, Resource
-from exchange.catalog.problems import suggestion
 from exchange.errors import Misconfigured
-from exchange.text import Text
+from exchange.text import Text, suggest
 from exchange.validate.checks import digits, source
 from exchange.validate.convert import convert
 from exchange.validate.digits import KERNELS
@@ -70,7 +69,7 @@ def _missing(resource: Resource, needed: list[Field], unused: set[str]) -> Misco
     listed = "、".join(
         f"{column}（{field.title}）" for column, field in zip(columns, needed, strict=True)
     )
-    near = suggestion(columns[0], unused)
+    near = suggest(columns[0], unused)
     return Misconfigured(
         Text(
             f"来源缺少资源 {resource.name} 的必填列：{listed}",

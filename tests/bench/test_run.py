@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from exchange.cli import bench as command
-from exchange.cli.output import Talk
+from exchange.cli.output import Output
 from exchange.devtools.bench import suite
 from exchange.devtools.bench.run import Run, csv_feed, run
 from exchange.devtools.bench.table import write_csv
@@ -64,7 +64,7 @@ def test_every_row_of_every_run_is_sealed_or_quarantined(
 def test_the_summary_has_every_target(measured: list[suite.Measurement]) -> None:
     found = {one.name: one for one in suite.figures(measured)}
     # On so few rows the start of the processes is most of the time: no verdict on these.
-    few = {"postgresql.node", "postgresql.gateway", "postgresql.rate", "row_path.ratio"}
+    few = {"postgresql.node", "postgresql.receiver", "postgresql.rate", "row_path.ratio"}
     assert {found[name].ok for name in few} == {None}
     scaled = [
         {**one, "rows": one["rows"] * 1_000} if one["kind"] == "run" else one for one in measured
@@ -73,10 +73,10 @@ def test_the_summary_has_every_target(measured: list[suite.Measurement]) -> None
     targets = {name: one.target for name, one in found.items() if one.target is not None}
     assert targets == {
         "postgresql.node": 6.5,
-        "postgresql.gateway": 6,
+        "postgresql.receiver": 6,
         "postgresql.rate": 100_000,
         "postgresql.rss": 512,
-        "csv.gateway": 6,
+        "csv.receiver": 6,
         "csv.rss": 512,
         "3 tables": 60,
         "row_path.ratio": 7,
@@ -112,7 +112,7 @@ def test_without_a_server_files_are_measured_and_that_is_said(
     monkeypatch.delenv(suite.SERVER, raising=False)
     monkeypatch.setenv("PATH", str(tmp_path))
     monkeypatch.setattr("exchange.devtools.servers.postgres.INSTALLED", tmp_path)
-    assert command.bench(Talk("en", as_json=True), rows=ROWS, full=False) == 0
+    command.measure_all(Output("en", as_json=True), rows=ROWS, full=False)
     out, told = capsys.readouterr()
     lines = [json.loads(line) for line in out.splitlines()]
     assert "PostgreSQL is missing" in told
@@ -130,7 +130,7 @@ def test_a_person_sees_a_table(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     monkeypatch.setattr(suite, "measure", lambda *_: iter(measured))
-    assert command.bench(Talk("zh"), rows=ROWS, full=False) == 0
+    command.measure_all(Output("zh"), rows=ROWS, full=False)
     out = capsys.readouterr().out
     assert "叶 + 树（SM3）" in out
     assert "≤ 1.30" in out

@@ -16,14 +16,15 @@ from hypothesis import strategies as st
 
 from exchange.errors import ExchangeError, Misconfigured, Transient
 from exchange.http.message import Request
-from exchange.http.transport import VERDICTS, Limits, Transport, translate
+from exchange.http.transport import VERDICTS, Transport, translate
+from exchange.settings import Timeouts
 from tests.support.sockets import Handler, listening, read_request, reply
 
-SHORT = Limits(connect=1, read=0.5, total=1, answer=4096)
+SHORT = Timeouts(connect=1, read=0.5, total=1)
 
 
-def transport(endpoint: str, limits: Limits = SHORT) -> Transport:
-    return Transport(endpoint, monotonic=time.monotonic, limits=limits)
+def transport(endpoint: str, timeouts: Timeouts = SHORT) -> Transport:
+    return Transport(endpoint, monotonic=time.monotonic, timeouts=timeouts, max_answer=4096)
 
 
 def request(endpoint: str, body: bytes = b"batch") -> Request:
@@ -222,7 +223,7 @@ def test_tls_that_does_not_hold_is_ours_to_fix(
         case, tmp_path / "ca.pem"
     )
     with tls_server(authority, name) as endpoint:
-        client = Transport(endpoint, monotonic=time.monotonic, limits=SHORT, ca=ca)
+        client = Transport(endpoint, monotonic=time.monotonic, timeouts=SHORT, ca=ca)
         with contextlib.closing(client), pytest.raises(Misconfigured) as caught:
             client.post(request(endpoint))
     assert caught.value.__cause__ is not None
@@ -306,7 +307,7 @@ def test_translation_is_the_table(kind: type[BaseException]) -> None:
     assert "province" in str(error)
 
 
-def test_limits_refuse_nonsense() -> None:
+def test_timeouts_refuse_nonsense() -> None:
     for wrong in ({"connect": 0.0}, {"read": 400.0}, {"total": 1.0}):
         with pytest.raises(ValueError, match="total"):
-            Limits(**wrong)  # type: ignore[arg-type]
+            Timeouts(**wrong)

@@ -11,13 +11,14 @@ from hypothesis import example as explicit
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from exchange.catalog.loader import CatalogErrors, Problem, load, loads
+from exchange.catalog.loader import FileErrors, Problem, load, loads
 from exchange.catalog.model import Catalog, Physical, Sensitivity, ShareType, UpdateCycle
+from exchange.catalog.problems import CATALOG
 from tests.catalog.conftest import ROOT, SMALL
 
 
 def problems(text: str) -> tuple[Problem, ...]:
-    with pytest.raises(CatalogErrors) as caught:
+    with pytest.raises(FileErrors) as caught:
         loads(text)
     return caught.value.problems
 
@@ -236,7 +237,7 @@ def test_a_province_sets_its_own_code_rule() -> None:
 
 
 def test_problems_read_well_for_people_and_machines() -> None:
-    error = CatalogErrors([problem := problems(edited("cycle: daily", "cycle: dayly"))[0]])
+    error = FileErrors(CATALOG, [problem := problems(edited("cycle: daily", "cycle: dayly"))[0]])
     assert str(error).startswith("1 problem in the catalog (catalog.yaml:18: unknown update cycle")
     assert "第" not in problem.show("zh")
     assert problem.as_dict()["line"] == 18
@@ -271,7 +272,7 @@ class TestFiles:
         (tmp_path / "more.yaml").write_text("tables:\n  sex: {title: x, values: [y]}\n", "utf-8")
         main = tmp_path / "catalog.yaml"
         main.write_text(small + "include: [more.yaml]\n", "utf-8-sig")
-        with pytest.raises(CatalogErrors) as caught:
+        with pytest.raises(FileErrors) as caught:
             load(main)
         problem = caught.value.problems[0]
         assert problem.file.endswith("more.yaml")
@@ -283,7 +284,7 @@ class TestFiles:
         main.parent.mkdir()
         (tmp_path / "other.yaml").write_text("{}", "utf-8")
         main.write_text(small + f"include: [{path}]\n", "utf-8")
-        with pytest.raises(CatalogErrors):
+        with pytest.raises(FileErrors):
             load(main)
 
     def test_a_link_out_of_the_folder_is_refused(self, tmp_path: Path, small: str) -> None:
@@ -292,18 +293,18 @@ class TestFiles:
         (tmp_path / "other.yaml").write_text("{}", "utf-8")
         (main.parent / "link.yaml").symlink_to(tmp_path / "other.yaml")
         main.write_text(small + "include: [link.yaml]\n", "utf-8")
-        with pytest.raises(CatalogErrors, match="1 problem"):
+        with pytest.raises(FileErrors, match="1 problem"):
             load(main)
 
     def test_a_missing_file(self, tmp_path: Path) -> None:
-        with pytest.raises(CatalogErrors) as caught:
+        with pytest.raises(FileErrors) as caught:
             load(tmp_path / "none.yaml")
         assert "No such file" in caught.value.problems[0].what.en
 
     def test_a_file_in_gbk(self, tmp_path: Path, small: str) -> None:
         main = tmp_path / "catalog.yaml"
         main.write_bytes(small.encode("gbk"))
-        with pytest.raises(CatalogErrors) as caught:
+        with pytest.raises(FileErrors) as caught:
             load(main)
         assert "GBK" in caught.value.problems[0].hint.zh
 
@@ -312,8 +313,8 @@ class TestFiles:
 
 
 def attempt(text: str) -> None:
-    """Anything but CatalogErrors fails the test."""
-    with contextlib.suppress(CatalogErrors):
+    """Anything but FileErrors fails the test."""
+    with contextlib.suppress(FileErrors):
         loads(text)
 
 

@@ -7,6 +7,7 @@ with the driver of the log that is under test. Nothing stops at the first findin
 from __future__ import annotations
 
 import json
+import os
 import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -18,7 +19,7 @@ from typing import Any
 from kafka import KafkaConsumer, TopicPartition
 
 from exchange.cascade.delivery import State
-from exchange.cli.node import gateway_settings
+from exchange.cli.receiver import receiver_options
 from exchange.errors import ExchangeError
 from exchange.evidence.audit import audit as audit_evidence
 from exchange.evidence.entry import Entry
@@ -271,7 +272,7 @@ def _evidence(
 
 def _province(place: Place, batches: Mapping[str, bytes], findings: Findings) -> None:
     """Compare with what the province keeps: one row and one file for each batch."""
-    settings = gateway_settings(place.province, port=0)
+    settings = receiver_options(place.province, os.environ, port=0)
     with closing(open_store(settings.store, clock=now)) as store:
         rows = {f"{row.resource}/{row.batch_no}": row for row in store.received.find(limit=_MANY)}
     findings.compare("province:", Counter(batches.keys()), Counter(rows.keys()))

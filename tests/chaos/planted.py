@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import Any
 
 from exchange.cli import main
-from exchange.cli import node as nodes
 from exchange.log import Consumer, Log, Message
+from exchange.node import node as nodes
 from exchange.node.node import Node
 from exchange.pipeline.context import PipelineContext
 

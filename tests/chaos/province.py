@@ -1,4 +1,4 @@
-"""The province as a process: the real gateway behind faults, served until SIGTERM.
+"""The province as a process: the real receiver behind faults, served until SIGTERM.
 
 ``python -m tests.chaos.province FOLDER PORT``; the file ``fault.txt`` in the node's folder names
 the fault of the moment.
@@ -11,7 +11,7 @@ import os
 import sys
 from pathlib import Path
 
-from exchange.cli.node import gateway_settings
+from exchange.cli.receiver import receiver_options
 from exchange.durable import remove_parts
 from exchange.node.node import Node
 from exchange.receiver.app import create_app
@@ -34,9 +34,9 @@ class _Told(FaultyProvince):
 
 def main(folder: Path, port: int) -> None:
     place = Place(folder)
-    settings = gateway_settings(place.province, port=port)
-    assert place.province.gateway is not None
-    sealer = Node(place.province).open_seal(place.province.gateway.seal)
+    settings = receiver_options(place.province, os.environ, port=port)
+    assert place.province.receiver is not None
+    sealer = Node(place.province).open_seal(place.province.receiver.seal)
     with contextlib.closing(open_store(settings.store, clock=now, migrate=True)) as store:
         remove_parts(settings.folder)
         app = create_app(settings, store=store, sealer=sealer, clock=now, entropy=os.urandom)

@@ -16,14 +16,14 @@ from typing import Any
 
 import pytest
 
-from exchange import settings as settings_room
 from exchange.catalog.identifiers import organisation_check, uscc_check
 from exchange.cli.main import main
-from exchange.cli.node import gateway_settings
+from exchange.cli.receiver import receiver_options
 from exchange.node.node import Node
 from exchange.node.scaffold import new_node
 from exchange.receiver.app import create_app
 from exchange.receiver.serve import background
+from exchange.settings import load
 from exchange.store.database import open_store
 
 CATALOG = """\
@@ -121,7 +121,7 @@ def run(capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> R
     def command(*arguments: object, lang: str = "en") -> Answer:
         monkeypatch.setenv("EXCHANGE_LANG", lang)
         capfd.readouterr()
-        code = main([str(argument) for argument in arguments])
+        code = main([str(argument) for argument in arguments], os.environ)
         out, err = capfd.readouterr()
         return Answer(code, out, err)
 
@@ -164,12 +164,17 @@ def aim(folder: Path, endpoint: str) -> None:
     path.write_text("\n".join(aimed) + "\n", encoding="utf-8")
 
 
+def open_node() -> Node:
+    """Open the node of the current folder."""
+    return Node(load(Path("exchange.yaml")))
+
+
 @contextlib.contextmanager
 def serving(folder: Path, **changes: Any) -> Iterator[None]:
     """Run the province of the node on loopback, and point the node at it."""
-    settings = settings_room.load(folder / "province" / "exchange.yaml")
-    assert settings.gateway is not None
-    given = dataclasses.replace(gateway_settings(settings), **changes)
+    settings = load(folder / "province" / "exchange.yaml")
+    assert settings.receiver is not None
+    given = dataclasses.replace(receiver_options(settings, os.environ), **changes)
     with (
         contextlib.closing(open_store(given.store, clock=lambda: datetime.now(UTC))) as store,
         Node(settings) as province,
@@ -177,7 +182,7 @@ def serving(folder: Path, **changes: Any) -> Iterator[None]:
         app = create_app(
             given,
             store=store,
-            sealer=province.open_seal(settings.gateway.seal),
+            sealer=province.open_seal(settings.receiver.seal),
             clock=lambda: datetime.now(UTC),
             entropy=os.urandom,
         )

@@ -5,12 +5,11 @@ from pathlib import Path
 import pytest
 
 from exchange.cascade.delivery import State
-from exchange.cli.node import open_node
 from exchange.errors import Misconfigured
 from exchange.log import RECEIPTS
 from exchange.node.node import Node
 from exchange.run.runner import Runner
-from tests.cli.conftest import Run, Struck, company, serving, write_companies
+from tests.cli.conftest import Run, Struck, company, open_node, serving, write_companies
 from tests.receipt.seals import make_party
 
 

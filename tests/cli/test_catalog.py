@@ -4,8 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from exchange.cli.node import open_node
-from tests.cli.conftest import CATALOG, Run
+from tests.cli.conftest import CATALOG, Run, open_node
 
 
 def edit(folder: Path, old: str, new: str) -> None:

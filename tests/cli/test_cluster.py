@@ -7,10 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from exchange.cli.node import open_node
 from exchange.devtools.servers.kafka import Cluster
 from exchange.log import Topic
-from tests.cli.conftest import Answer, Run, grades
+from tests.cli.conftest import Answer, Run, grades, open_node
 from tests.support.servers import nobody
 
 LOG = """

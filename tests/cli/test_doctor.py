@@ -7,9 +7,8 @@ import pytest
 
 from exchange.cli.diagnostics import Grade
 from exchange.cli.doctor import SPACE_FAIL, SPACE_WARN, judge_space, judge_validity
-from exchange.cli.node import open_node
 from exchange.pipeline.context import state_message
-from tests.cli.conftest import Run, aim, grades
+from tests.cli.conftest import Run, aim, grades, open_node
 
 NOW = datetime(2026, 11, 23, tzinfo=UTC)
 

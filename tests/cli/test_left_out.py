@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import secrets
 from datetime import UTC, datetime
 from pathlib import Path
@@ -45,8 +46,8 @@ def test_a_run_says_what_it_leaves_out(
     )
     monkeypatch.setenv("EXCHANGE_CONFIG", str(node / "exchange.yaml"))
     monkeypatch.setenv("EXCHANGE_LANG", "en")
-    for room in ("pull", "seal"):
-        assert main(["run", "--once", "--only", room, "--json"]) == 0
+    for stage in ("pull", "seal"):
+        assert main(["run", "--once", "--only", stage, "--json"], os.environ) == 0
     out, told = capsys.readouterr()
     answer = json.loads(out.splitlines()[-1])
     assert answer["accepted"] == 2

@@ -9,12 +9,11 @@ from typing import Any
 import pytest
 from python_calamine import CalamineWorkbook
 
-from exchange.cli.node import open_node
 from exchange.log import CURSORS
 from exchange.pipeline.replay import replay
 from exchange.store.rows import NoteRow, PullRow
 from exchange.validate.sheet import read_corrections
-from tests.cli.conftest import Run, Struck, company, uscc, write_companies
+from tests.cli.conftest import Run, Struck, company, open_node, uscc, write_companies
 
 
 @pytest.fixture

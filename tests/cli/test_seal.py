@@ -10,7 +10,6 @@ from xml.etree import ElementTree as ET
 
 import pytest
 
-from exchange.cli.node import open_node
 from exchange.seal.batch.verify import verify_batch
 from exchange.seal.crypto.suites import SM2_SM3
 from exchange.seal.eseal.folder import read_certificates, read_eseal, write_seal_folder
@@ -19,7 +18,7 @@ from exchange.seal.eseal.stamp_file import verify_seal
 from exchange.seal.eseal.structures import read_seal
 from exchange.seal.eseal.test_authority import make_authority
 from exchange.seal.pki.timestamp import TsaPatience
-from tests.cli.conftest import SOURCES, Run, company, write_companies
+from tests.cli.conftest import SOURCES, Run, company, open_node, write_companies
 
 CATALOG = Path(__file__).parents[2] / "catalog.yaml"
 

@@ -259,7 +259,7 @@ def test_headers_can_be_named(folder: Folder) -> None:
         folder.pull(header=0)
     folder.put("a.csv", "code,name,name,\n1,甲,乙,z\n")
     assert folder.frame(header=1).columns[:4] == ["code", "name", "name_2", "column_4"]
-    with pytest.raises(Misconfigured, match="did you mean name"):
+    with pytest.raises(Misconfigured, match="did you mean 'name'"):
         folder.pull(columns=["code", "nmae"])
 
 

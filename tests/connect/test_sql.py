@@ -604,9 +604,9 @@ def test_rights_and_names_are_told_apart(database: Database) -> None:
     for address in (url, url.replace("postgresql:", "postgresql+psycopg:")):
         with pytest.raises(Denied, match="permission denied"):
             list(source(address, table=name).pull())
-    with pytest.raises(Misconfigured, match=f"did you mean {name}"):
+    with pytest.raises(Misconfigured, match=f"did you mean '{name}'"):
         database.pull(table=f"{name}x")
-    with pytest.raises(Misconfigured, match="did you mean salary"):
+    with pytest.raises(Misconfigured, match="did you mean 'salary'"):
         database.pull(table=name, columns=["id", "salery"])
     with pytest.raises(Misconfigured, match="must include"):
         database.pull(table=name, columns=["salary"])

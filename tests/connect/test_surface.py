@@ -142,10 +142,10 @@ def test_settings_are_refused_all_at_once_and_by_name() -> None:
     with pytest.raises(Misconfigured) as caught:
         counting.open({"upt": 3, "password": "hunter2"}, no_secrets)
     told = str(caught.value)
-    assert "did you mean upto" in told
+    assert "did you mean 'upto'" in told
     assert "reference only" in told
     assert "hunter2" not in told
-    assert "是否想写 upto" in caught.value.what.zh
+    assert "是不是“upto”" in caught.value.what.zh
 
 
 def test_a_literal_address_is_fine_without_a_password() -> None:
@@ -290,7 +290,7 @@ def test_registry_finds_the_installed_and_suggests() -> None:
     assert find("sql").name == "sql"
     assert find("files").name == "files"
     assert {"sql", "files"} <= set(installed())
-    with pytest.raises(Misconfigured, match="did you mean files"):
+    with pytest.raises(Misconfigured, match="did you mean 'files'"):
         find("file")
 
 

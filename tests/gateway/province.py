@@ -1,4 +1,4 @@
-"""A province on loopback: the real gateway, a real server, a real client."""
+"""A province on loopback: the real receiver, a real server, a real client."""
 
 from __future__ import annotations
 
@@ -16,10 +16,11 @@ from fastapi import FastAPI
 from exchange.cascade.delivery import Outcome
 from exchange.cascade.profiles import Batch, Target, attempt, profile
 from exchange.cascade.signing import Credentials
-from exchange.http.transport import Limits, Transport
+from exchange.http.transport import Transport
 from exchange.receiver.app import create_app
-from exchange.receiver.options import GatewaySettings
+from exchange.receiver.options import ReceiverOptions
 from exchange.receiver.serve import background
+from exchange.settings import Timeouts
 from exchange.store.database import Store, open_store
 from tests.receipt.seals import NOW, Party, make_party
 from tests.support.stored import make_store
@@ -28,6 +29,9 @@ PREFECTURE = make_party("prefecture")
 PROVINCE = make_party("province")
 SECRET = "secret-x"
 CREDENTIALS = Credentials("rid-dxal", "sid-batch", SECRET)
+
+
+PATIENT = Timeouts(connect=2, read=20, total=30)
 
 
 @dataclass
@@ -42,7 +46,7 @@ class Clock:
 class Province:
     """A gateway that is not listening yet."""
 
-    settings: GatewaySettings
+    settings: ReceiverOptions
     store: Store
     clock: Clock = field(default_factory=Clock)
     party: Party = PROVINCE
@@ -62,7 +66,7 @@ class Province:
         return sorted(path for path in self.settings.folder.rglob("*") if path.is_file())
 
 
-def make_settings(folder: Path, store: str, **changes: Any) -> GatewaySettings:
+def make_settings(folder: Path, store: str, **changes: Any) -> ReceiverOptions:
     values: dict[str, Any] = {
         "folder": folder / "received",
         "clients": {CREDENTIALS.rid: SECRET},
@@ -73,7 +77,7 @@ def make_settings(folder: Path, store: str, **changes: Any) -> GatewaySettings:
         "port": 0,
         "workers": 2,
     }
-    return GatewaySettings(**values | changes)
+    return ReceiverOptions(**values | changes)
 
 
 @contextlib.contextmanager
@@ -94,10 +98,10 @@ class Node:
     endpoint: str
     credentials: Credentials = CREDENTIALS
     now: datetime = NOW
-    limits: Limits = field(default_factory=lambda: Limits(connect=2, read=20, total=30))
+    timeouts: Timeouts = PATIENT
 
     def attempt(self, batch: Batch) -> Outcome:
-        transport = Transport(self.endpoint, monotonic=time.monotonic, limits=self.limits)
+        transport = Transport(self.endpoint, monotonic=time.monotonic, timeouts=self.timeouts)
         with contextlib.closing(transport):
             return attempt(
                 batch,

@@ -7,13 +7,13 @@ import sys
 from datetime import UTC, datetime
 from pathlib import Path
 
-from exchange.receiver.serve import run_gateway
+from exchange.receiver.serve import run_receiver
 from exchange.seal.eseal.folder import open_sealer, read_certificates
 from tests.gateway.province import make_settings
 
 
 def main(folder: Path, port: int = 0) -> None:
-    run_gateway(
+    run_receiver(
         make_settings(
             folder,
             f"sqlite:///{folder / 'province.db'}",

@@ -26,8 +26,9 @@ from exchange.cascade.delivery import (
     decide,
 )
 from exchange.cascade.profiles import Target, attempt, profile
-from exchange.http.transport import Limits, Transport
+from exchange.http.transport import Transport
 from exchange.receipt import Sent, check, read
+from exchange.settings import Timeouts
 from tests.gateway.batches import make_batch, outgoing
 from tests.gateway.faults import Fault, FaultyProvince, answering_twice
 from tests.gateway.province import CREDENTIALS, PREFECTURE, PROVINCE, Node, Province, node
@@ -47,7 +48,7 @@ def faulty(province: Province) -> FaultyProvince:
 @contextlib.contextmanager
 def impatient(faulty: FaultyProvince) -> Iterator[Node]:
     with node(faulty) as caller:
-        yield replace(caller, limits=Limits(connect=0.5, read=0.5, total=1))
+        yield replace(caller, timeouts=Timeouts(connect=0.5, read=0.5, total=1))
 
 
 TROUBLE = [
@@ -75,7 +76,7 @@ def test_trouble_is_an_event_and_the_repeat_gets_one_receipt(
             started = time.monotonic()
             assert isinstance(caller.attempt(outgoing(BATCH)), kind)
             assert time.monotonic() - started < 3
-        patient = replace(caller, limits=Limits())
+        patient = replace(caller, timeouts=Timeouts())
         answers = {patient.attempt(outgoing(BATCH)) for _ in range(2)}
     (answer,) = answers
     assert isinstance(answer, Answered)

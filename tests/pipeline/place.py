@@ -27,7 +27,7 @@ import fastavro
 import polars as pl
 
 from exchange.cascade.delivery import Policy, State
-from exchange.cli.node import gateway_settings
+from exchange.cli.receiver import receiver_options
 from exchange.durable import remove_parts
 from exchange.errors import ExchangeError
 from exchange.evidence.audit import audit as audit_evidence
@@ -207,9 +207,9 @@ class Place:
         clock: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> Iterator[str]:
         """Serve the province from a thread; the node is pointed at it."""
-        settings = gateway_settings(self.province, port=0)
-        assert self.province.gateway is not None
-        sealer = Node(self.province).open_seal(self.province.gateway.seal)
+        settings = receiver_options(self.province, os.environ, port=0)
+        assert self.province.receiver is not None
+        sealer = Node(self.province).open_seal(self.province.receiver.seal)
         with contextlib.closing(open_store(settings.store, clock=clock, migrate=True)) as store:
             app = create_app(settings, store=store, sealer=sealer, clock=clock, entropy=os.urandom)
             with background(wrap(app, sealer)) as endpoint:
@@ -317,9 +317,9 @@ def run_province(folder: Path, port: int, stage: str = "", number: int = 0) -> N
     """Serve the province until SIGTERM, or until it is killed at a door."""
     strike = Striker(stage, number)
     place = Place(folder)
-    settings = gateway_settings(place.province, port=port)
-    assert place.province.gateway is not None
-    sealer = Node(place.province).open_seal(place.province.gateway.seal)
+    settings = receiver_options(place.province, os.environ, port=port)
+    assert place.province.receiver is not None
+    sealer = Node(place.province).open_seal(place.province.receiver.seal)
     with contextlib.closing(open_store(settings.store, clock=now, migrate=True)) as store:
         remove_parts(settings.folder)
         app = create_app(
@@ -507,7 +507,7 @@ def _evidence(place: Place, node: Node, receipts: dict[str, bytes], *, witnessed
 
 def _province(place: Place, node: Node, sent: set[str]) -> None:
     """Compare with what the province keeps: one row and one file for each batch."""
-    settings = gateway_settings(place.province, port=0)
+    settings = receiver_options(place.province, os.environ, port=0)
     with contextlib.closing(open_store(settings.store, clock=now)) as store:
         received = {
             f"{row.resource}/{row.batch_no}": row for row in store.received.find(limit=10_000)

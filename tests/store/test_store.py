@@ -285,7 +285,7 @@ def test_notes_say_what_is_no_record(store: Store) -> None:
     assert store.pulls.notes("p2") == []
 
 
-# gateway
+# receiver
 
 
 def arrival(number: int, **changes: object) -> ReceivedRow:

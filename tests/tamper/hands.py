@@ -128,7 +128,7 @@ class Requests:
     asked: tuple[Asked, ...]
 
     def told_by(self, world: World) -> str:
-        with _gateway(world) as endpoint:
+        with _receiver(world) as endpoint:
             for each in self.asked:
                 try:
                     found = _ask(world, endpoint, each)
@@ -154,8 +154,8 @@ def _ask(world: World, endpoint: str, asked: Asked) -> object:
 
 
 @contextlib.contextmanager
-def _gateway(world: World) -> Iterator[str]:
-    """Run the province's gateway on loopback; it has seen no log yet."""
+def _receiver(world: World) -> Iterator[str]:
+    """Run the province's receiver on loopback; it has seen no log yet."""
     trusted = (world.department.root.certificate,)
     with TemporaryDirectory() as name, open_province(Path(name), anchors=trusted) as province:
         province.party = Party(world.province.root.certificate, world.province.sealer)

@@ -21,7 +21,7 @@ from typing import Final
 
 from exchange.devtools.bench.measure import cpu_seconds, peak_rss
 from exchange.devtools.bench.publishing import Published, publish_rate
-from exchange.devtools.bench.run import ONE_CORE, URL, Feed, Run, command, gateway, make_node, run
+from exchange.devtools.bench.run import ONE_CORE, URL, Feed, Run, command, make_node, receiver, run
 from exchange.devtools.bench.table import RESOURCE
 from exchange.devtools.servers.kafka import brokers
 from exchange.devtools.servers.ports import free_port
@@ -93,7 +93,7 @@ def shared(folder: Path, feed: Feed, *, workers: int, conninfo: str) -> Shared:
         environment = {**os.environ, **ONE_CORE, URL: conninfo}
         pull = command("run", settings, "--once", "--only", "pull", "--json")
         subprocess.run(pull, check=True, stdout=subprocess.DEVNULL, env=environment)  # noqa: S603
-        with gateway(folder), Node(load_settings(settings)) as node:
+        with receiver(folder), Node(load_settings(settings)) as node:
             started = time.perf_counter()
             with _workers(folder, workers, environment) as processes:
                 survey = Survey(node)

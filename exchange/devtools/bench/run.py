@@ -1,4 +1,4 @@
-"""The whole job under measurement: node, gateway and PostgreSQL, each a process of its own.
+"""The whole job under measurement: node, receiver and PostgreSQL, each a process of its own.
 
 The node gets the threads of one core. What each process spent is read from the kernel: CPU
 seconds of user and system, all threads, start-up included; peak of resident memory.
@@ -63,10 +63,10 @@ class Run:
     receipts: int
     wall: float
     node_cpu: float
-    gateway_cpu: float
+    receiver_cpu: float
     postgres_cpu: float | None
     node_rss: int
-    gateway_rss: int
+    receiver_rss: int
     wire: int
 
     def per_million(self, seconds: float) -> float:
@@ -166,15 +166,15 @@ def make_node(folder: Path, feed: Feed, *, port: int) -> None:
 
 
 @contextlib.contextmanager
-def gateway(folder: Path) -> Iterator[int]:
+def receiver(folder: Path) -> Iterator[int]:
     """Run the node's test province; yields the id of its process."""
-    line = command("gateway", folder / "province" / "exchange.yaml")
-    with (folder / "gateway.log").open("wb") as log:
+    line = command("receiver", folder / "province" / "exchange.yaml", "serve")
+    with (folder / "receiver.log").open("wb") as log:
         process = subprocess.Popen(line, stdout=subprocess.PIPE, stderr=log)  # noqa: S603
     try:
         assert process.stdout is not None  # noqa: S101 - a pipe was asked for
         if not process.stdout.readline():
-            raise died("gateway", folder / "gateway.log")
+            raise died("receiver", folder / "receiver.log")
         yield process.pid
     finally:
         process.send_signal(signal.SIGTERM)
@@ -186,13 +186,13 @@ def gateway(folder: Path) -> Iterator[int]:
 
 
 def run(folder: Path, feed: Feed, *, conninfo: str = "", postgres: int | None = None) -> Run:
-    """Make a node in ``folder``, run it once against its gateway, and take the figures.
+    """Make a node in ``folder``, run it once against its receiver, and take the figures.
 
     ``postgres`` is the process id of the database server. Raises Transient when a process
     fails.
     """
     make_node(folder, feed, port=free_port())
-    with gateway(folder) as province:
+    with receiver(folder) as province:
         before = cpu_seconds(province)
         served = tree_cpu_seconds(postgres) if postgres is not None else 0.0
         started = time.perf_counter()
@@ -208,10 +208,10 @@ def run(folder: Path, feed: Feed, *, conninfo: str = "", postgres: int | None = 
             receipts=said["receipts"],
             wall=wall,
             node_cpu=cpu,
-            gateway_cpu=cpu_seconds(province) - before,
+            receiver_cpu=cpu_seconds(province) - before,
             postgres_cpu=tree_cpu_seconds(postgres) - served if postgres is not None else None,
             node_rss=rss,
-            gateway_rss=peak_rss(province),
+            receiver_rss=peak_rss(province),
             wire=sum(path.stat().st_size for path in received),
         )
 

@@ -30,10 +30,10 @@ from exchange.devtools.bench.run import (
     Feed,
     Run,
     csv_feed,
-    gateway,
     help_seconds,
     make_node,
     many_feed,
+    receiver,
     run,
     table_feed,
 )
@@ -195,7 +195,7 @@ def _row_path(folder: Path, server: Server) -> Measurement:
 
 def _stages(plan: Plan, folder: Path, server: Server) -> Iterator[Measurement]:
     place = folder / "node"
-    with _node(folder, server.url) as node, gateway(place):
+    with _node(folder, server.url) as node, receiver(place):
         rows = min(plan.rows, PART_ROWS)
         for stage in stages.stages(node, RESOURCE, rows, place, rounds=plan.rounds):
             yield {"kind": "stage", **asdict(stage)}
@@ -299,10 +299,10 @@ def _of_source(source: str, runs: Sequence[Run]) -> Iterator[Figure]:
         target=6.5 if judged and source == "postgresql" else None,
     )
     yield figure(
-        "gateway",
-        Text("网关", "the gateway"),
+        "receiver",
+        Text("接收端", "the receiver"),
         per_million,
-        lambda one: one.per_million(one.gateway_cpu),
+        lambda one: one.per_million(one.receiver_cpu),
         target=6 if judged else None,
     )
     if all(one.postgres_cpu is not None for one in runs):
@@ -321,10 +321,10 @@ def _of_source(source: str, runs: Sequence[Run]) -> Iterator[Figure]:
         at_most=False,
     )
     yield figure(
-        "gateway_rss",
-        Text("网关内存峰值", "the gateway's peak memory"),
+        "receiver_rss",
+        Text("接收端内存峰值", "the receiver's peak memory"),
         "MB",
-        lambda one: one.gateway_rss / MEGABYTE,
+        lambda one: one.receiver_rss / MEGABYTE,
     )
     yield figure(
         "wire",

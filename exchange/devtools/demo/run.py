@@ -85,7 +85,7 @@ def run_demo(folder: Path, *, scale: float, seed: int, said: Said) -> DemoResult
     made = prepare(folder, scale=scale, seed=seed)
     node_folder = folder / "node"
     settings = load_settings(node_folder / "exchange.yaml")
-    with gateway(node_folder / "province" / "exchange.yaml"), Node(settings) as node:
+    with receiver(node_folder / "province" / "exchange.yaml"), Node(settings) as node:
         node.take_up_catalog()
         outcome = Runner(node, said).once()
         results = [_result(node, source.resource, made) for source in made.by_resource.values()]
@@ -133,10 +133,10 @@ def _sources(made: DemoSources) -> str:
 
 
 @contextlib.contextmanager
-def gateway(settings: Path) -> Iterator[str]:
+def receiver(settings: Path) -> Iterator[str]:
     """Run the test province in a process of its own; yields its address."""
-    command = [sys.executable, "-m", "exchange", "gateway", "--config", str(settings)]
-    log = settings.parent / "gateway.log"
+    command = [sys.executable, "-m", "exchange", "receiver", "serve", "--config", str(settings)]
+    log = settings.parent / "receiver.log"
     with log.open("wb") as talk:
         process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=talk)  # noqa: S603
     try:

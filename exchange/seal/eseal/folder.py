@@ -29,6 +29,7 @@ from exchange.seal.crypto.der import from_pem, reading, to_pem
 from exchange.seal.crypto.keys import PrivateKey
 from exchange.seal.eseal.signature import Sealer
 from exchange.seal.pki.signers import Place, open_signer
+from exchange.secrets import read_secret
 from exchange.text import Text
 
 KEY, CERTIFICATE, SEAL, CHAIN, ROOT = "key.pem", "cert.pem", "seal.esl", "chain.pem", "root.pem"
@@ -210,8 +211,6 @@ def open_sealer(
     Raises Misconfigured when a file is missing or key, certificate and seal do not belong
     together, Integrity when one of them is broken.
     """
-    from exchange.settings import read_secret  # the verifier installs without settings
-
     certificates = read_certificates(folder / CERTIFICATE)
     if len(certificates) != 1:
         raise _unreadable(folder / CERTIFICATE, "one certificate is wanted")

@@ -22,7 +22,7 @@ from exchange.seal.eseal.folder import CERTIFICATE, KEY, PASSWORD, read_certific
 from exchange.seal.eseal.structures import WRITTEN_VERSION, Picture
 from exchange.seal.eseal.test_authority import Authority, Entropy, issue, make_seal
 from exchange.seal.pki.signers import Place, SoftwareSigner, open_signer
-from exchange.settings import read_secret
+from exchange.secrets import read_secret
 from exchange.text import Text
 
 AUTHORITY: Final = "authority"

@@ -18,6 +18,7 @@ from exchange.seal.crypto import der
 from exchange.seal.crypto.keys import PrivateKey, private_key
 from exchange.seal.crypto.suites import Suite, suite_of_curve
 from exchange.seal.pki.x509 import read_certificate, verify_with
+from exchange.secrets import read_secret
 from exchange.text import Text
 
 MAX_KEY_BYTES: Final = 64 * 1024
@@ -177,7 +178,6 @@ def _refused(address: str, why: Text) -> Misconfigured:
 
 def _open_pkcs11(rest: str, certificate: bytes, place: Place, password: bytes | None) -> Signer:
     from exchange.seal.crypto import pkcs11
-    from exchange.settings import read_secret
 
     address = pkcs11.parse(rest)
     found = read_certificate(certificate)

@@ -1,4 +1,4 @@
-"""What the gateway has seen of evidence logs."""
+"""What the receiver has seen of evidence logs."""
 
 from __future__ import annotations
 

@@ -1,0 +1,128 @@
+"""The tree of commands. A group's module is imported when one of its commands is asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from importlib import import_module
+from typing import Annotated, Any
+
+import typer
+
+from exchange.cli.invocation import Invocation
+from exchange.cli.options import alone, both, translate
+from exchange.cli.output import USAGE
+
+_MODULES = {
+    "demo": "demo",
+    "init": "node",
+    "doctor": "doctor",
+    "catalog": "catalog",
+    "connector": "connector",
+    "run": "run",
+    "publish": "publish",
+    "status": "status",
+    "release": "node",
+    "migrate": "node",
+    "quarantine": "quarantine",
+    "cascade": "cascade",
+    "evidence": "evidence",
+    "seal": "seal",
+    "verify": "assembly",
+    "prove": "assembly",
+    "receiver": "receiver",
+    "bench": "bench",
+    "version": "assembly",
+}
+"""The module of each command or group, in the order of the help."""
+_UsageError: Any = typer.BadParameter.__base__
+"""The error of a command line that cannot be read; Typer exports only this subclass of it."""
+
+app = alone()
+
+
+# exchange.cli.main answers these three before it comes here: they stand here for the help.
+
+
+@app.command(
+    help=both(
+        "离线验证批次、回执、证明、存证包、检查点、印章", "verify any file of evidence; offline"
+    )
+)
+def verify() -> None:
+    """Stand in the help."""
+
+
+@app.command(help=both("从批次中取出一条记录的证明", "prove one record of a batch"))
+def prove() -> None:
+    """Stand in the help."""
+
+
+@app.command(help=both("版本", "version"))
+def version() -> None:
+    """Stand in the help."""
+
+
+root = typer.Typer(
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    help=both(
+        "地市节点：采集、校验、封签、级联、回执。\n\n"
+        "每条命令都可加 --config 文件 与 --lang zh|en。\n\n"
+        "退出码：0 成功 · 1 检查未通过 · 2 有待生效的变更 · 3 配置 · 4 连不上 · 5 无权限 · "
+        "6 印章、回执或证据不成立 · 64 用法",
+        "The prefecture node: pull, validate, seal, cascade, receipt.\n\n"
+        "Every command takes --config FILE and --lang zh|en.\n\n"
+        "Exit codes: 0 done · 1 a check failed · 2 changes pending · 3 configuration · "
+        "4 cannot reach · 5 denied · 6 does not verify · 64 usage",
+    ),
+)
+
+
+@root.callback()
+def options(
+    *, version: Annotated[bool, typer.Option("--version", help=both("版本", "version"))] = False
+) -> None:
+    """Name the options that stand before a command; ``main`` answers this one."""
+
+
+class _Commands(Mapping[str, Any]):
+    """The commands by name, in one language."""
+
+    def __init__(self, lang: str) -> None:
+        self._lang = lang
+
+    def __getitem__(self, name: str) -> Any:
+        module = import_module(f"exchange.cli.{_MODULES[name]}")
+        command: Any = typer.main.get_command(module.app)
+        command = getattr(command, "commands", {}).get(name, command)
+        translate(command, self._lang)
+        return command
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(_MODULES)
+
+    def __len__(self) -> int:
+        return len(_MODULES)
+
+
+def command_tree(lang: str) -> Any:
+    """Build the tree for a language."""
+    tree: Any = typer.main.get_command(root)
+    translate(tree, lang)
+    tree.commands = _Commands(lang)
+    return tree
+
+
+def run_command(call: Invocation, arguments: Sequence[str]) -> int:
+    """Run one command line; returns its exit code."""
+    tree = command_tree(call.lang)
+    try:
+        code = tree.main(list(arguments), prog_name="exchange", standalone_mode=False, obj=call)
+    except _UsageError as error:
+        error.show()
+        return USAGE
+    except typer.Abort:
+        return 130
+    return code if isinstance(code, int) else 0

@@ -1,0 +1,47 @@
+"""What command lines share: help in two languages, groups, options of several commands."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import typer
+
+_BOTH = "\x1f"
+
+
+def both(zh: str, en: str) -> str:
+    """Join a help text's two languages; :func:`translate` picks one when the command is known."""
+    return f"{zh}{_BOTH}{en}"
+
+
+def translate(command: Any, lang: str) -> None:
+    """Pick one language in the help of a command, its options and its subcommands."""
+    for item in (command, *command.params):
+        zh, separator, en = (getattr(item, "help", None) or "").partition(_BOTH)
+        if separator:
+            item.help = zh if lang == "zh" else en
+    for sub in getattr(command, "commands", {}).values():
+        translate(sub, lang)
+
+
+def group(name: str, zh: str, en: str) -> typer.Typer:
+    """Make the application of a group of commands."""
+    return typer.Typer(
+        name=name,
+        help=both(zh, en),
+        no_args_is_help=True,
+        add_completion=False,
+        rich_markup_mode=None,
+    )
+
+
+def alone() -> typer.Typer:
+    """Make the application of commands that stand in no group."""
+    return typer.Typer(add_completion=False, rich_markup_mode=None)
+
+
+Json = Annotated[bool, typer.Option("--json", help=both("以 JSON 输出", "answer as JSON"))]
+OptionalResource = Annotated[
+    str | None, typer.Argument(metavar="RESOURCE", help=both("资源（默认全部）", "default: all"))
+]
+BatchNumber = Annotated[str, typer.Argument(metavar="BATCH", help=both("批次号", "batch number"))]

@@ -1,0 +1,201 @@
+"""Commands of the receiving side, the province's: serve, list, show."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import sys
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from exchange.cli.invocation import Invocation
+from exchange.cli.options import Json, OptionalResource, both, group
+from exchange.errors import Misconfigured, Rejected
+from exchange.text import Text, beijing
+
+if TYPE_CHECKING:
+    from exchange.receiver.options import ReceiverOptions
+    from exchange.settings import ReceiverSettings, Settings
+    from exchange.store.database import Store
+    from exchange.store.rows import ReceivedRow
+
+app = group(
+    "receiver", "接收端：省级一侧的接收、验证、答复回执", "the receiver, the province's side"
+)
+
+
+@app.command(help=both("接收、验证、保存、答复回执", "receive, verify, keep and answer batches"))
+def serve(context: typer.Context) -> int:
+    """Serve until SIGTERM or SIGINT."""
+    from exchange.node.node import Node
+    from exchange.receiver.serve import run_receiver
+
+    call: Invocation = context.obj
+    output = call.output()
+    settings = call.settings()
+    options = receiver_options(settings, call.environ)
+
+    def announce(line: str) -> None:
+        sys.stdout.write(line + "\n")
+        sys.stdout.flush()
+
+    with Node(settings, environ=call.environ) as node:
+        output.inform("接收端已启动；Ctrl-C 停止", "the receiver runs; Ctrl-C stops it")
+        run_receiver(
+            options,
+            sealer=node.open_seal(_section(settings).seal),
+            clock=node.clock,
+            entropy=node.entropy,
+            announce=announce,
+        )
+    return 0
+
+
+@app.command("list", help=both("列出收到的批次", "list the batches that were received"))
+def list_batches(
+    context: typer.Context,
+    resource: OptionalResource = None,
+    *,
+    sender: Annotated[
+        str | None, typer.Option(help=both("报送部门的代码", "code of the sender"))
+    ] = None,
+    limit: Annotated[int, typer.Option(min=1, max=100_000)] = 50,
+    as_json: Json = False,
+) -> int:
+    """List received batches, newest first."""
+    call: Invocation = context.obj
+    output = call.output(as_json=as_json)
+    with _store(call) as store:
+        rows = store.received.find(sender=sender, resource=resource, limit=limit)
+    none = output.t("还没有收到批次", "no batches were received yet")
+    output.answer({"batches": [_facts(row) for row in rows]}, None if rows else none)
+    if not rows:
+        return 0
+    output.table(
+        output.t("收到的批次", "received batches"),
+        [output.t(*pair) for pair in _HEADS],
+        (
+            (_address(row), f"{row.rows:,}", beijing(row.received_at), row.receipt_no)
+            for row in rows
+        ),
+    )
+    if len(rows) == limit:
+        output.inform(f"只列出 {limit} 个，可加 --limit", f"the newest {limit}; see --limit")
+    return 0
+
+
+_HEADS = (
+    ("编号", "address"),
+    ("记录", "records"),
+    ("接收时间", "received"),
+    ("回执号", "receipt"),
+)
+
+
+@app.command(help=both("查看一个批次及其回执", "show one batch and its receipt"))
+def show(
+    context: typer.Context,
+    address: Annotated[str, typer.Argument(help="sender/resource/batch")],
+    *,
+    as_json: Json = False,
+) -> int:
+    """Show a received batch with the receipt that was answered."""
+    from exchange.receipt import read
+
+    call: Invocation = context.obj
+    output = call.output(as_json=as_json)
+    sender, _, rest = address.partition("/")
+    resource, _, batch_no = rest.partition("/")
+    with _store(call) as store:
+        row = store.received.get(sender, resource, batch_no)
+    if row is None:
+        raise Rejected(
+            Text(f"没有收到批次 {address}", f"no batch {address} was received"),
+            hint=Text(
+                "编号写作 部门/资源/批次号，见 exchange receiver list",
+                "an address is sender/resource/batch, see `exchange receiver list`",
+            ),
+        )
+    settings = call.settings()
+    file = settings.resolve(_section(settings).folder) / row.path
+    lines = [
+        f"{_address(row)}  {output.t(f'{row.rows:,} 条', f'{row.rows:,} records')}",
+        f"{output.t('接收时间', 'received')}  {beijing(row.received_at)}",
+        f"{output.t('文件', 'file')}  {file}",
+        output.t("回执", "receipt"),
+        *(f"  {name}  {value}" for name, value in read(row.receipt).value().items()),
+    ]
+    output.answer(_facts(row) | {"receipt": json.loads(row.receipt)}, "\n".join(lines))
+    return 0
+
+
+def _address(row: ReceivedRow) -> str:
+    return f"{row.sender}/{row.resource}/{row.batch_no}"
+
+
+def _facts(row: ReceivedRow) -> dict[str, Any]:
+    return {
+        "address": _address(row),
+        "sender": row.sender,
+        "resource": row.resource,
+        "batch_no": row.batch_no,
+        "rows": row.rows,
+        "statement": row.statement,
+        "file": row.path,
+        "receipt_no": row.receipt_no,
+        "received_at": row.received_at,
+    }
+
+
+@contextlib.contextmanager
+def _store(call: Invocation) -> Iterator[Store]:
+    """Open the receiver's store; its schema is brought up to date, as ``serve`` does."""
+    from exchange.node.node import utc_now
+    from exchange.store.database import open_store
+
+    settings = call.settings()
+    address = settings.url(_section(settings).store, call.environ)
+    with contextlib.closing(open_store(address, clock=utc_now, migrate=True)) as store:
+        yield store
+
+
+def _section(settings: Settings) -> ReceiverSettings:
+    if settings.receiver is None:
+        raise Misconfigured(
+            Text("配置中没有 receiver 一节", "the settings have no section receiver:"),
+            hint=Text(
+                "用 --config province/exchange.yaml 指定省级一侧的配置",
+                "name the province's settings: --config province/exchange.yaml",
+            ),
+        )
+    return settings.receiver
+
+
+def receiver_options(
+    settings: Settings, environ: Mapping[str, str], *, port: int | None = None
+) -> ReceiverOptions:
+    """Resolve the section ``receiver``: read its secrets and certificates."""
+    from exchange.node.node import Node
+    from exchange.receiver.options import ReceiverOptions, Tls
+
+    section = _section(settings)
+    tls = None
+    if section.certificate is not None and section.key is not None:
+        tls = Tls(settings.resolve(section.certificate), settings.resolve(section.key))
+    return ReceiverOptions(
+        folder=settings.resolve(section.folder),
+        store=settings.url(section.store, environ),
+        clients={c.rid: settings.secret(c.secret, environ) for c in section.clients},
+        sid=section.sid,
+        path=section.path,
+        witness=section.witness,
+        witness_name=section.witness_name,
+        anchors=Node(settings, environ=environ).anchors(section.trust),
+        province=section.province,
+        window=section.clock_skew,
+        host=section.host,
+        port=section.port if port is None else port,
+        tls=tls,
+    )
