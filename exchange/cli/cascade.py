@@ -17,7 +17,7 @@ from exchange.text import Text, beijing
 
 if TYPE_CHECKING:
     from exchange.node.node import Node
-    from exchange.store.rows import DeliveryRow
+    from exchange.store.node.deliveries import DeliveryRow
 
 STATES: Mapping[State, Text] = {
     State.PENDING: Text("待投递", "pending"),

@@ -20,7 +20,7 @@ from exchange.text import Text
 if TYPE_CHECKING:
     from exchange.catalog.model import Resource
     from exchange.node.node import Node
-    from exchange.store.rows import QuarantineRow
+    from exchange.store.node.quarantine import QuarantineRow
 
 _LIMIT = 10_000
 """Messages listed at once."""
@@ -118,7 +118,7 @@ def show(
         row = _find(node, address)
         resource = node.context.resource(row.resource)
         entry = node.log.read(row.topic, row.partition, row.offset, max_entries=1)[0]
-        touched = node.store.quarantine.touched(row.topic, row.partition, row.offset)
+        touched = node.store.quarantine.decisions(row.topic, row.partition, row.offset)
     titles = {field.name: field.title for field in resource.fields}
     records = list(show_records(refused_of(entry), resource))
     states = [touched[place].state if place in touched else None for place in range(len(records))]

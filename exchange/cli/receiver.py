@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from exchange.receiver.options import ReceiverOptions
     from exchange.settings import ReceiverSettings, Settings
     from exchange.store.database import Store
-    from exchange.store.rows import ReceivedRow
+    from exchange.store.receiver.batches import ReceivedBatchRow
 
 app = group(
     "receiver", "接收端：省级一侧的接收、验证、答复回执", "the receiver, the province's side"
@@ -68,7 +68,7 @@ def list_batches(
     call: Invocation = context.obj
     output = call.output(as_json=as_json)
     with _store(call) as store:
-        rows = store.received.find(sender=sender, resource=resource, limit=limit)
+        rows = store.received_batches.find(sender=sender, resource=resource, limit=limit)
     none = output.t("还没有收到批次", "no batches were received yet")
     output.answer({"batches": [_facts(row) for row in rows]}, None if rows else none)
     if not rows:
@@ -109,7 +109,7 @@ def show(
     sender, _, rest = address.partition("/")
     resource, _, batch_no = rest.partition("/")
     with _store(call) as store:
-        row = store.received.get(sender, resource, batch_no)
+        row = store.received_batches.get(sender, resource, batch_no)
     if row is None:
         raise Rejected(
             Text(f"没有收到批次 {address}", f"no batch {address} was received"),
@@ -131,11 +131,11 @@ def show(
     return 0
 
 
-def _address(row: ReceivedRow) -> str:
+def _address(row: ReceivedBatchRow) -> str:
     return f"{row.sender}/{row.resource}/{row.batch_no}"
 
 
-def _facts(row: ReceivedRow) -> dict[str, Any]:
+def _facts(row: ReceivedBatchRow) -> dict[str, Any]:
     return {
         "address": _address(row),
         "sender": row.sender,

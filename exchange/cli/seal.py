@@ -23,7 +23,7 @@ from exchange.text import Text
 if TYPE_CHECKING:
     from exchange.node.node import Node
     from exchange.node.seal_administration import SealAdministration
-    from exchange.store.rows import SealRow
+    from exchange.store.node.seals import SealRow
 
 app = group("seal", "电子印章：台账、试点印章、换钥", "electronic seals and their register")
 

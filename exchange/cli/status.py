@@ -18,7 +18,7 @@ from exchange.text import Text
 if TYPE_CHECKING:
     from exchange.node.node import Node
     from exchange.run.status import Standing
-    from exchange.store.rows import PullRow
+    from exchange.store.node.pulls import PullRow
 
 _GROUPS = ("seal", "cascade", "store", "evidence")
 

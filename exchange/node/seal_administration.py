@@ -44,7 +44,7 @@ from exchange.seal.eseal.test_authority import Authority, make_authority
 from exchange.seal.pki.x509 import read_certificate
 from exchange.secrets import read_secret
 from exchange.settings import SealSettings
-from exchange.store.rows import SealRow
+from exchange.store.node.seals import SealRow
 from exchange.text import Text, beijing
 
 _ASIDE: Final = timedelta(seconds=2)

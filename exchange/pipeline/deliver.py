@@ -32,7 +32,7 @@ from exchange.receipt import Sent
 from exchange.receipt import check as check_receipt
 from exchange.seal.batch.build import open_statement
 from exchange.store.database import Store
-from exchange.store.rows import DeliveryRow
+from exchange.store.node.deliveries import DeliveryRow
 from exchange.store.sql import Stale
 
 _OPEN = (State.PENDING, State.SENDING, State.CHECKING, State.WAITING)

@@ -11,7 +11,10 @@ from exchange.cascade.delivery import Delivery, State
 from exchange.log import Entry, quarantine_topic, sealed_topic
 from exchange.receipt import read as read_receipt
 from exchange.store.database import Store
-from exchange.store.rows import DeliveryRow, NoteRow, QuarantineRow, ReceiptRow
+from exchange.store.node.deliveries import DeliveryRow
+from exchange.store.node.pulls import NoteRow
+from exchange.store.node.quarantine import QuarantineRow
+from exchange.store.node.receipts import ReceiptRow
 from exchange.validate.quarantine import UNREADABLE
 
 

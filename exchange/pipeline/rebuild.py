@@ -15,7 +15,7 @@ from exchange.log import RECEIPTS, Entry, Log, quarantine_topic, sealed_topic
 from exchange.pipeline.context import PipelineContext
 from exchange.pipeline.projection import is_batch, is_notes, pending, receipt_row, show
 from exchange.store.database import Store
-from exchange.store.rows import DeliveryRow
+from exchange.store.node.deliveries import DeliveryRow
 
 _PAGE = 64
 _UNKNOWN = "settled without a receipt; the store was made again from the log"

@@ -21,7 +21,7 @@ from exchange.pipeline.projection import is_refused
 from exchange.pipeline.pull import raw_messages
 from exchange.seal.batch.statement import instant
 from exchange.store.database import Store
-from exchange.store.rows import QuarantineRow
+from exchange.store.node.quarantine import QuarantineRow
 from exchange.text import Text
 from exchange.validate.quarantine import Corrections, Refused, unreadable
 from exchange.validate.quarantine import replay as back_to_raw
@@ -172,7 +172,7 @@ class _Work:
         context.failpoint("replay:after")
         for (partition, offset), rows in went.items():
             # Those of before too: the store may have missed them.
-            self.store.quarantine.touch(
+            self.store.quarantine.decide(
                 quarantine_topic(name), partition, offset, rows, state="replayed", by=self.by
             )
 
@@ -185,7 +185,7 @@ class _Work:
     ) -> list[int]:
         """Choose the records to send back, in their order."""
         topic = quarantine_topic(self.resource.name)
-        gone = before | self.store.quarantine.touched(topic, *place).keys()
+        gone = before | self.store.quarantine.decisions(topic, *place).keys()
         if refused.foreign:
             self.done.held += refused.frame.height
             return []
@@ -251,7 +251,7 @@ def waiting(
     for row in rows:
         place = (row.topic, row.partition, row.offset)
         refused = refused_of(context.log.read(*place, max_entries=1)[0])
-        touched = store.quarantine.touched(*place)
+        touched = store.quarantine.decisions(*place)
         yield refused.only([one for one in range(refused.frame.height) if one not in touched])
 
 

@@ -21,7 +21,7 @@ from exchange.seal.batch.statement import Statement, instant
 from exchange.seal.batch.verify import verify_batch
 from exchange.seal.eseal.signature import Sealer
 from exchange.store.database import Store
-from exchange.store.rows import ReceivedRow
+from exchange.store.receiver.batches import ReceivedBatchRow
 
 _LOGGER = logging.getLogger(__name__)
 _MAX_NAMED = 10
@@ -85,19 +85,19 @@ class Reception:
         for name, value in claimed.items():
             if value != getattr(statement, name):
                 return Reply(400, f"请求头中的 {name} 与批次声明不一致")
-        kept = self.store.received.get(
+        kept = self.store.received_batches.get(
             statement.department, statement.resource, statement.batch_no
         ) or self._keep(data, statement, rid)
         return self._answer(kept, statement, rid)
 
     def _log(self, rid: str) -> str:
         """Say what of the caller's evidence log was seen last; the receipt's seal covers it."""
-        for row in self.store.witnessed.of(rid)[:1]:
+        for row in self.store.witnessed_checkpoints.of(rid)[:1]:
             head = Checkpoint.from_bytes(row.note).head
             return f"{head.origin} {head.size} {head.root.hex()}"
         return ""
 
-    def _keep(self, data: bytes, statement: Statement, rid: str) -> ReceivedRow:
+    def _keep(self, data: bytes, statement: Statement, rid: str) -> ReceivedBatchRow:
         """Make the file durable, then the row; return the row that counts.
 
         When one number comes twice at once, the row of whoever was first is returned.
@@ -126,7 +126,7 @@ class Reception:
             province=self.province,
             log=self._log(rid),
         )
-        row = ReceivedRow(
+        row = ReceivedBatchRow(
             sender=statement.department,
             resource=statement.resource,
             batch_no=statement.batch_no,
@@ -138,11 +138,11 @@ class Reception:
             received_at=now,
         )
         self.failpoint("row:before")
-        kept = self.store.received.add(row)
+        kept = self.store.received_batches.add(row)
         self.failpoint("row:after")
         return kept
 
-    def _answer(self, kept: ReceivedRow, statement: Statement, rid: str) -> Reply:
+    def _answer(self, kept: ReceivedBatchRow, statement: Statement, rid: str) -> Reply:
         """Answer with the receipt that is kept, if it is for this batch."""
         self.failpoint("answer:before")
         if kept.statement == statement.digest:

@@ -21,7 +21,7 @@ from exchange.receiver.reception import BUSY, Reply
 from exchange.seal.eseal.signature import Sealer
 from exchange.seal.pki.trust import Trust
 from exchange.store.database import Store
-from exchange.store.rows import WitnessedRow
+from exchange.store.receiver.checkpoints import WitnessedCheckpointRow
 
 _LOGGER = logging.getLogger(__name__)
 _MAX_CERTIFICATES = 8
@@ -98,16 +98,16 @@ class Witness:
         checkpoint = note.checkpoint
         if checkpoint.time > now + CLOCK_SKEW:  # a clock that was wrong: time mends it
             return Reply(425, f"检查点的时间 {checkpoint.at} 超前，请校准系统时间")
-        before = self.store.witnessed.get(rid, checkpoint.head.origin)
+        before = self.store.witnessed_checkpoints.get(rid, checkpoint.head.origin)
         seen = 0 if before is None else before.size
         if asked.old != seen:
             return Reply(409, "上次见证的日志长度不同", {"size": seen})
         previous = None if before is None else Checkpoint.from_bytes(before.note)
         line = cosign(previous, checkpoint, asked.proof, sealer=self.sealer, name=self.name, at=now)
-        row = WitnessedRow(
+        row = WitnessedCheckpointRow(
             rid, checkpoint.head.origin, checkpoint.head.size, checkpoint.to_bytes(), now
         )
-        self.store.witnessed.move(before, row)
+        self.store.witnessed_checkpoints.move(before, row)
         chain = (self.sealer.signer.certificate, *self.sealer.chain)
         return Reply(
             200,

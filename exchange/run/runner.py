@@ -32,7 +32,7 @@ from exchange.pipeline.evidence import EvidenceStage
 from exchange.pipeline.project import ProjectStage
 from exchange.pipeline.rebuild import catch_up
 from exchange.pipeline.seal import Sealed, SealStage
-from exchange.store.rows import PullRow
+from exchange.store.node.pulls import PullRow
 from exchange.text import BEIJING, Text
 
 ROOMS = ("pull", "seal", "cascade", "evidence")

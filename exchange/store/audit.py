@@ -10,37 +10,39 @@ from __future__ import annotations
 
 import hashlib
 import json
-from datetime import UTC
-from typing import TYPE_CHECKING
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from typing import Annotated
 
-from sqlalchemy import insert, select
+from sqlalchemy import BigInteger, Connection, insert, select
 from sqlalchemy.exc import IntegrityError
 
 from exchange.errors import Integrity, Misconfigured
-from exchange.store.rows import AuditRow
-from exchange.store.sql import Lender, columns, made, stale, values
-from exchange.store.tables import MAX_TEXT, audit_trail
+from exchange.store.columns import MAX_TEXT, FreeText, Moment, Name
+from exchange.store.sql import Lender, RowTable, Stored, stale
 from exchange.text import Text
 
-if TYPE_CHECKING:
-    from collections.abc import Callable
-    from datetime import datetime
-
-    from sqlalchemy import Connection
-
-NAMES = {
-    "number": "entry_no",
-    "at": "entry_at",
-    "actor": "actor_name",
-    "action": "action_name",
-    "subject": "subject_name",
-    "detail": "detail",
-    "previous": "previous_digest",
-    "digest": "entry_digest",
-}
 TRIES = 50
 """How often an entry is tried when other writers take its number."""
 PAGE = 1_000
+
+
+@dataclass(frozen=True, slots=True)
+class AuditRow:
+    """One line of the audit trail (审计), chained to the one before by its digest."""
+
+    number: Annotated[int, Stored("entry_no", BigInteger, key=True)]
+    at: Annotated[datetime, Stored("entry_at", Moment)]
+    actor: Annotated[str, Stored("actor_name", Name(128))]
+    action: Annotated[str, Stored("action_name", Name(64))]
+    subject: Annotated[str, Stored("subject_name", Name(400), null=True)]
+    detail: Annotated[str, Stored("detail", FreeText, null=True)]
+    previous: Annotated[str, Stored("previous_digest", Name(160), null=True)]
+    digest: Annotated[str, Stored("entry_digest", Name(160))]
+
+
+AUDIT = RowTable("audit_trail", AuditRow)
 
 
 class AuditTrail:
@@ -81,25 +83,19 @@ class AuditTrail:
         at = self._clock().astimezone(UTC)
         at = at.replace(microsecond=at.microsecond // 1000 * 1000)
         row = AuditRow(number + 1, at, actor, action, subject, detail, previous, "")
-        digest = _digest(row, self._hash_name)
-        row = AuditRow(number + 1, at, actor, action, subject, detail, previous, digest)
-        connection.execute(insert(audit_trail).values(values(row, NAMES)))
+        row = replace(row, digest=_digest(row, self._hash_name))
+        connection.execute(insert(AUDIT.table).values(AUDIT.values(row)))
         return row
 
     def find(
         self, *, after: int = 0, subject: str | None = None, limit: int = PAGE
     ) -> list[AuditRow]:
         """Find entries behind number ``after``, oldest first; of one subject or of all."""
-        query = (
-            select(*columns(audit_trail, NAMES))
-            .where(audit_trail.c.entry_no > after)
-            .order_by(audit_trail.c.entry_no)
-            .limit(limit)
-        )
+        query = select(*AUDIT.columns).where(AUDIT.c.number > after)
         if subject is not None:
-            query = query.where(audit_trail.c.subject_name == subject)
+            query = query.where(AUDIT.c.subject == subject)
         with self._lender.read() as connection:
-            return [made(AuditRow, row) for row in connection.execute(query)]
+            return AUDIT.read(connection, query.order_by(AUDIT.c.number).limit(limit))
 
     def head(self) -> tuple[int, str]:
         """Return number and digest of the newest entry; ``(0, "")`` when there is none."""
@@ -121,12 +117,9 @@ class AuditTrail:
 
 
 def _head(connection: Connection) -> tuple[int, str]:
-    found = connection.execute(
-        select(audit_trail.c.entry_no, audit_trail.c.entry_digest)
-        .order_by(audit_trail.c.entry_no.desc())
-        .limit(1)
-    ).one_or_none()
-    return (0, "") if found is None else (int(found[0]), str(found[1]))
+    query = select(AUDIT.c.number, AUDIT.c.digest).order_by(AUDIT.c.number.desc()).limit(1)
+    newest = connection.execute(query).one_or_none()
+    return (0, "") if newest is None else (int(newest[0]), str(newest[1]))
 
 
 def _digest(row: AuditRow, hash_name: str) -> str:

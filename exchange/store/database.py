@@ -11,14 +11,14 @@ from sqlalchemy import create_engine, event, inspect, make_url, text
 
 from exchange.errors import Misconfigured
 from exchange.store.audit import AuditTrail
-from exchange.store.deliveries import Deliveries
-from exchange.store.pulls import Pulls
-from exchange.store.quarantine import Quarantine
-from exchange.store.receipts import Receipts
-from exchange.store.receiver import Received
-from exchange.store.seals import Seals
+from exchange.store.node.deliveries import Deliveries
+from exchange.store.node.pulls import Pulls
+from exchange.store.node.quarantine import Quarantine
+from exchange.store.node.receipts import Receipts
+from exchange.store.node.seals import Seals
+from exchange.store.receiver.batches import ReceivedBatches
+from exchange.store.receiver.checkpoints import WitnessedCheckpoints
 from exchange.store.sql_errors import map_errors
-from exchange.store.witnessed import Witnessed
 from exchange.text import Text
 
 if TYPE_CHECKING:
@@ -45,8 +45,8 @@ class Store:
         self.receipts = Receipts(transactions)
         self.quarantine = Quarantine(transactions, clock)
         self.pulls = Pulls(transactions)
-        self.received = Received(transactions)
-        self.witnessed = Witnessed(transactions)
+        self.received_batches = ReceivedBatches(transactions)
+        self.witnessed_checkpoints = WitnessedCheckpoints(transactions)
         self.audit = AuditTrail(transactions, clock, audit_hash)
         self.seals = Seals(transactions, clock, self.audit)
 
@@ -97,10 +97,10 @@ def open_store(
     engine = _engine(url)
     transactions = Transactions(engine)
     try:
-        found = _revision(transactions)
-        if found != HEAD:
+        revision = _revision(transactions)
+        if revision != HEAD:
             on_file = engine.dialect.name == "sqlite"
-            _advance(transactions, found, allowed=on_file if migrate is None else migrate)
+            _advance(transactions, revision, allowed=on_file if migrate is None else migrate)
     except BaseException:
         transactions.close()
         raise
@@ -183,21 +183,21 @@ def _revision_in(connection: Connection) -> str:
     return connection.execute(text("SELECT version_num FROM alembic_version")).scalar() or ""
 
 
-def _advance(transactions: Transactions, found: str, *, allowed: bool) -> None:
+def _advance(transactions: Transactions, revision: str, *, allowed: bool) -> None:
     where = transactions.where
-    if found > HEAD:
+    if revision > HEAD:
         raise Misconfigured(
             Text(
-                f"存储 {where} 的结构版本 {found} 比本程序的 {HEAD} 新",
-                f"store {where} has schema {found}, newer than this release's {HEAD}",
+                f"存储 {where} 的结构版本 {revision} 比本程序的 {HEAD} 新",
+                f"store {where} has schema {revision}, newer than this release's {HEAD}",
             ),
             hint=Text("使用更新的程序版本", "run the newer release that made it"),
         )
     if not allowed:
         raise Misconfigured(
             Text(
-                f"存储 {where} 的结构版本是「{found}」,需要 {HEAD}",
-                f"store {where} has schema {found or 'none'}, this release needs {HEAD}",
+                f"存储 {where} 的结构版本是「{revision}」,需要 {HEAD}",
+                f"store {where} has schema {revision or 'none'}, this release needs {HEAD}",
             ),
             hint=Text("先备份,再运行 exchange migrate", "back it up, then run `exchange migrate`"),
         )

@@ -1,23 +1,35 @@
-"""Portable SQL helpers: what other databases do with RETURNING and ON CONFLICT."""
+"""Tables from dataclasses, and portable SQL: what others do with RETURNING and ON CONFLICT."""
 
 from __future__ import annotations
 
-from dataclasses import fields
-from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+from dataclasses import dataclass
+from typing import (
+    TYPE_CHECKING,
+    Annotated,
+    Any,
+    Generic,
+    Protocol,
+    TypeVar,
+    get_origin,
+    get_type_hints,
+)
 
-from sqlalchemy import and_, bindparam, insert, select, tuple_
+from sqlalchemy import Column, MetaData, Table, and_, bindparam, insert, select, tuple_
 from sqlalchemy.exc import IntegrityError
 
 from exchange.errors import Integrity, Transient
 from exchange.text import Text
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Collection, Iterator, Sequence
     from contextlib import AbstractContextManager
 
-    from sqlalchemy import ColumnElement, Connection, Row, Table
-    from sqlalchemy.sql.elements import Label
+    from sqlalchemy import ColumnElement, Connection, Row, Select
+    from sqlalchemy.schema import SchemaItem
+    from sqlalchemy.types import TypeEngine
 
+metadata = MetaData()
+"""Every table of the store."""
 CHUNK = 200
 """Rows per statement with a list of keys, far below every database's limit of parameters."""
 T = TypeVar("T")
@@ -58,76 +70,100 @@ def contradiction(what: str) -> Integrity:
     )
 
 
-def columns(table: Table, names: Mapping[str, str]) -> list[Label[Any]]:
-    """Select the columns under the names of a dataclass's fields."""
-    return [table.c[column].label(field) for field, column in names.items()]
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """The column of a field: its name, its type, whether it is of the key, or may be NULL.
 
-
-def values(row: Any, names: Mapping[str, str]) -> dict[str, Any]:
-    """Take a dataclass apart into column values."""
-    return {names[f.name]: getattr(row, f.name) for f in fields(row) if f.name in names}
-
-
-def made(kind: type[T], row: Row[Any]) -> T:
-    """Put a dataclass together from a result row."""
-    return kind(**row._mapping)  # noqa: SLF001 - the documented way to a row by names
-
-
-def matches(table: Table, key: Sequence[str], value: Sequence[Any]) -> ColumnElement[bool]:
-    """Compare the key columns with one key."""
-    return and_(*(table.c[name] == part for name, part in zip(key, value, strict=True)))
-
-
-def keyed(table: Table, key: Sequence[str]) -> ColumnElement[bool]:
-    """Compare the key columns with parameters, which :func:`at` fills in.
-
-    A statement that is made once costs half of one that is made for every row.
+    Names have at most 30 bytes and are reserved nowhere; no JSONB, arrays, partial indexes,
+    sequences or RETURNING (domain.md §10). Keys come from the domain.
     """
-    return and_(*(table.c[name] == bindparam(f"at_{name}") for name in key))
+
+    column: str
+    type: type[TypeEngine[Any]] | TypeEngine[Any]
+    key: bool = False
+    null: bool = False
 
 
-def at(key: Sequence[str], value: Sequence[Any]) -> dict[str, Any]:
-    """Fill in the parameters of :func:`keyed`."""
-    return {f"at_{name}": part for name, part in zip(key, value, strict=True)}
+class RowTable(Generic[T]):
+    """The table of a dataclass: a column for each field annotated with :class:`Stored`.
 
-
-def insert_missing(
-    connection: Connection, table: Table, rows: Sequence[dict[str, Any]], key: Sequence[str]
-) -> set[tuple[Any, ...]]:
-    """Insert the rows whose key is not there yet; return the keys that were there.
-
-    A row that another transaction commits between look and insert is found by a second look;
-    IntegrityError remains for a clash of another key.
+    ``c`` has the columns by the names of the fields, which every statement uses.
     """
-    known: set[tuple[Any, ...]] = set()
-    for start in range(0, len(rows), CHUNK):
-        part = {tuple(row[name] for name in key): row for row in rows[start : start + CHUNK]}
-        wanted = [table.c[name] for name in key]
-        for last_try in (False, False, True):
-            there = {tuple(row) for row in select_keys(connection, table, wanted, key, list(part))}
-            missing = [row for value, row in part.items() if value not in there]
-            try:
-                if missing:
-                    with connection.begin_nested():
-                        connection.execute(insert(table), missing)
-            except IntegrityError:
-                if last_try:
-                    raise
-            else:
-                known |= there
-                break
-    return known
 
+    def __init__(self, name: str, row: type[T], *constraints: SchemaItem) -> None:
+        hints = get_type_hints(row, include_extras=True).items()
+        stored = {
+            field: hint.__metadata__[0] for field, hint in hints if get_origin(hint) is Annotated
+        }
+        columns = (
+            Column(
+                *(place.column, place.type),
+                key=field,
+                primary_key=place.key,
+                nullable=place.null,
+                autoincrement=False,
+            )
+            for field, place in stored.items()
+        )
+        self.table = Table(name, metadata, *columns, *constraints)
+        self.c = self.table.c
+        self.key = tuple(field for field, place in stored.items() if place.key)
+        self.columns = [column.label(column.key) for column in self.c]
+        self.has_key = and_(*(self.c[field] == bindparam(f"key_{field}") for field in self.key))
+        """Compares the key with parameters (:meth:`at`): a statement made once costs half."""
+        self._row = row
+        self._by_key = select(*self.columns).where(self.has_key)
 
-def select_keys(
-    connection: Connection,
-    table: Table,
-    wanted: Sequence[ColumnElement[Any]],
-    key: Sequence[str],
-    keys: Sequence[tuple[Any, ...]],
-) -> Iterator[Row[Any]]:
-    """Select the rows with one of the keys, in statements of bounded size."""
-    key_columns = tuple_(*(table.c[name] for name in key))
-    for start in range(0, len(keys), CHUNK):
-        part = keys[start : start + CHUNK]
-        yield from connection.execute(select(*wanted).where(key_columns.in_(part)))
+    def at(self, *key: object) -> dict[str, Any]:
+        """Return the parameters of ``has_key``."""
+        return {f"key_{field}": part for field, part in zip(self.key, key, strict=True)}
+
+    def values(self, row: T, names: Collection[str] = ()) -> dict[str, Any]:
+        """Take a row apart: all fields that have a column, or those of ``names``."""
+        return {name: getattr(row, name) for name in names or self.c.keys()}
+
+    def read(self, connection: Connection, query: Select[Any]) -> list[T]:
+        """Run a query for ``columns``."""
+        return [self._row(**row._mapping) for row in connection.execute(query)]  # noqa: SLF001 - the documented way to a row by names
+
+    def get(self, connection: Connection, *key: object) -> T | None:
+        """Find the row of a key."""
+        row = connection.execute(self._by_key, self.at(*key)).one_or_none()
+        return None if row is None else self._row(**row._mapping)  # noqa: SLF001
+
+    def insert_missing(self, connection: Connection, rows: Sequence[T]) -> set[tuple[Any, ...]]:
+        """Insert the rows whose key is not there yet; return the keys that were there.
+
+        A row that another transaction commits between look and insert shows at a second look;
+        IntegrityError remains for a clash of another key.
+        """
+        known: set[tuple[Any, ...]] = set()
+        wanted = [self.c[field] for field in self.key]
+        for start in range(0, len(rows), CHUNK):
+            part = {tuple(getattr(row, f) for f in self.key): row for row in rows[start:][:CHUNK]}
+            for last_try in (False, False, True):
+                there = {tuple(row) for row in self.select_keys(connection, wanted, list(part))}
+                missing = [self.values(row) for key, row in part.items() if key not in there]
+                try:
+                    if missing:
+                        with connection.begin_nested():
+                            connection.execute(insert(self.table), missing)
+                except IntegrityError:
+                    if last_try:
+                        raise
+                else:
+                    known |= there
+                    break
+        return known
+
+    def select_keys(
+        self,
+        connection: Connection,
+        wanted: Sequence[ColumnElement[Any]],
+        keys: Sequence[tuple[Any, ...]],
+    ) -> Iterator[Row[Any]]:
+        """Select the rows with one of the keys, in statements of bounded size."""
+        key = tuple_(*(self.c[field] for field in self.key))
+        for start in range(0, len(keys), CHUNK):
+            part = keys[start : start + CHUNK]
+            yield from connection.execute(select(*wanted).where(key.in_(part)))

@@ -274,7 +274,10 @@ def _province(place: Place, batches: Mapping[str, bytes], findings: Findings) ->
     """Compare with what the province keeps: one row and one file for each batch."""
     settings = receiver_options(place.province, os.environ, port=0)
     with closing(open_store(settings.store, clock=now)) as store:
-        rows = {f"{row.resource}/{row.batch_no}": row for row in store.received.find(limit=_MANY)}
+        rows = {
+            f"{row.resource}/{row.batch_no}": row
+            for row in store.received_batches.find(limit=_MANY)
+        }
     findings.compare("province:", Counter(batches.keys()), Counter(rows.keys()))
     kept = Counter(str(path) for path in settings.folder.rglob("*") if path.is_file())
     named = Counter(str(settings.folder / row.path) for row in rows.values())

@@ -11,7 +11,7 @@ from python_calamine import CalamineWorkbook
 
 from exchange.log import CURSORS
 from exchange.pipeline.replay import replay
-from exchange.store.rows import NoteRow, PullRow
+from exchange.store.node.pulls import NoteRow, PullRow
 from exchange.validate.sheet import read_corrections
 from tests.cli.conftest import Run, Struck, company, open_node, uscc, write_companies
 
@@ -198,7 +198,7 @@ def test_a_kill_replays_nothing_twice(held: Path, run: Run, failpoint: str, with
 def test_a_dismissed_record_stays(run: Run) -> None:
     with open_node() as node:
         topic = node.store.quarantine.find()[0].topic
-        node.store.quarantine.touch(topic, 0, 0, [0], state="dismissed", by="test")
+        node.store.quarantine.decide(topic, 0, 0, [0], state="dismissed", by="test")
     assert run("quarantine", "replay", "companies", "--json").json["rows"] == 1
     with open_node() as node:
         kept = node.log.latest(CURSORS, "replayed/companies/0/0")

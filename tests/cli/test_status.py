@@ -11,7 +11,7 @@ import pytest
 from exchange.log import raw_topic
 from exchange.node.node import Node
 from exchange.run.status import Survey
-from exchange.store.rows import PullRow
+from exchange.store.node.pulls import PullRow
 from tests.cli.conftest import Run, serving
 from tests.pipeline.place import Place, records
 from tests.support.nodes import make

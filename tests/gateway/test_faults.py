@@ -81,7 +81,7 @@ def test_trouble_is_an_event_and_the_repeat_gets_one_receipt(
     (answer,) = answers
     assert isinstance(answer, Answered)
     assert check(answer.receipt, anchors=[PROVINCE.root], sent=SENT).ok
-    assert province.store.received.counts() == (1, 3)
+    assert province.store.received_batches.counts() == (1, 3)
     assert len(province.files) == 1
 
 
@@ -159,4 +159,4 @@ def test_a_second_answer_is_never_taken_for_the_next_batch(province: Province) -
                 assert isinstance(outcome, Answered)
                 sent = Sent.of(batch.statement)
                 assert check(outcome.receipt, anchors=[PROVINCE.root], sent=sent).ok
-    assert province.store.received.counts() == (5, 15)
+    assert province.store.received_batches.counts() == (5, 15)

@@ -52,7 +52,7 @@ def test_a_batch_is_kept_and_receipted(province: Province) -> None:
     assert verification.rows == 3
     (kept,) = province.files
     assert kept.read_bytes() == BATCH.data
-    row = province.store.received.get("11232700MB0A12345X", "permits", "2026112300001")
+    row = province.store.received_batches.get("11232700MB0A12345X", "permits", "2026112300001")
     assert row is not None
     assert (row.receipt, row.statement, row.rows) == (outcome.receipt, BATCH.digest, 3)
     assert province.settings.folder / row.path == kept
@@ -93,7 +93,7 @@ def test_identical_posts_at_once_yield_one_receipt(province: Province) -> None:
     assert len(answers) == 1
     assert isinstance(answers.pop(), Answered)
     assert len(province.files) == 1
-    assert province.store.received.counts() == (1, 3)
+    assert province.store.received_batches.counts() == (1, 3)
 
 
 def test_different_batches_of_one_number_at_once_yield_one_receipt(province: Province) -> None:
@@ -101,7 +101,7 @@ def test_different_batches_of_one_number_at_once_yield_one_receipt(province: Pro
     with node(province.app) as caller, ThreadPoolExecutor(4) as pool:
         answers = list(pool.map(caller.attempt, map(outgoing, batches)))
     assert sorted(type(each).__name__ for each in answers) == ["Answered"] + ["Refused"] * 3
-    assert province.store.received.counts() == (1, 3)
+    assert province.store.received_batches.counts() == (1, 3)
 
 
 def test_another_content_under_a_used_number_is_refused_with_an_alarm(province: Province) -> None:
@@ -159,7 +159,7 @@ def test_a_batch_that_does_not_verify_is_refused_by_name(province: Province) -> 
             assert name in outcome.reason
     assert province.files == []
     assert [entry.action for entry in province.store.audit.find()] == ["gateway.refused"] * 3
-    assert province.store.received.counts() == (0, 0)
+    assert province.store.received_batches.counts() == (0, 0)
 
 
 @pytest.mark.parametrize("name", ["resource", "batch_no", "department"])
@@ -271,7 +271,7 @@ def test_a_full_disk_is_a_503_and_leaves_nothing(province: Province) -> None:
         assert isinstance(outcome, Failed)
         assert (outcome.code, outcome.retry_after) == ("503", timedelta(seconds=30))
         assert province.files == []
-        assert province.store.received.counts() == (0, 0)
+        assert province.store.received_batches.counts() == (0, 0)
         assert isinstance(caller.attempt(outgoing(BATCH)), Answered)
 
 
@@ -288,7 +288,7 @@ def test_a_seal_out_of_date_is_a_503(province: Province) -> None:
     with node(province.app) as caller:
         outcome = replace(caller, now=province.clock.now).attempt(outgoing(BATCH))
     assert isinstance(outcome, Failed)
-    assert province.store.received.counts() == (0, 0)
+    assert province.store.received_batches.counts() == (0, 0)
 
 
 def test_an_error_of_ours_is_an_envelope_too(province: Province) -> None:

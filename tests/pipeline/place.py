@@ -510,7 +510,8 @@ def _province(place: Place, node: Node, sent: set[str]) -> None:
     settings = receiver_options(place.province, os.environ, port=0)
     with contextlib.closing(open_store(settings.store, clock=now)) as store:
         received = {
-            f"{row.resource}/{row.batch_no}": row for row in store.received.find(limit=10_000)
+            f"{row.resource}/{row.batch_no}": row
+            for row in store.received_batches.find(limit=10_000)
         }
     assert received.keys() == sent
     files = {path for path in settings.folder.rglob("*") if path.is_file()}

@@ -27,7 +27,7 @@ from exchange.pipeline.pull import PullStage
 from exchange.pipeline.seal import release
 from exchange.run.runner import ROOMS, Outcome, Runner
 from exchange.seal.batch.build import open_batch
-from exchange.store.rows import DeliveryRow
+from exchange.store.node.deliveries import DeliveryRow
 from exchange.text import Text
 from tests.pipeline.place import (
     EAGER,

@@ -19,7 +19,7 @@ from exchange.pipeline.partition import BLOCK, Numbers, PartitionState
 from exchange.pipeline.pull import spread
 from exchange.pipeline.replay import replay, waiting
 from exchange.run.runner import Runner
-from exchange.store.rows import DeliveryRow
+from exchange.store.node.deliveries import DeliveryRow
 from exchange.validate.quarantine import UNREADABLE, show
 from tests.pipeline.place import (
     EAGER,

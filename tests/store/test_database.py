@@ -22,8 +22,8 @@ from sqlalchemy.dialects.sqlite import base as sqlite
 
 from exchange.errors import Denied, ExchangeError, Integrity, Misconfigured, Transient
 from exchange.store.database import HEAD, Transactions, open_store
+from exchange.store.sql import metadata
 from exchange.store.sql_errors import SQLITE_VERDICTS, SQLSTATE_VERDICTS, map_errors
-from exchange.store.tables import metadata
 from tests.store.conftest import Clock
 from tests.support.stored import delivery, receipt, together
 
@@ -113,7 +113,7 @@ def test_names_are_short_and_reserved_nowhere() -> None:
     }
     names = set(metadata.tables)
     for table in metadata.tables.values():
-        names |= set(table.columns.keys())
+        names |= {column.name for column in table.columns}
         names |= {str(index.name) for index in table.indexes}
         names |= {str(one.name) for one in table.constraints if one.name}
     assert not names & reserved

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from exchange.errors import ExchangeError, Integrity
-from exchange.store.rows import SealRow
+from exchange.store.node.seals import SealRow
 from exchange.store.sql import Stale
 from tests.support.stored import START
 

@@ -10,13 +10,10 @@ from typing import TYPE_CHECKING
 import pytest
 
 from exchange.errors import Integrity, Rejected, Transient
-from exchange.store.rows import (
-    DeliveryRow,
-    NoteRow,
-    PullRow,
-    QuarantineRow,
-    ReceivedRow,
-)
+from exchange.store.node.deliveries import DeliveryRow
+from exchange.store.node.pulls import NoteRow, PullRow
+from exchange.store.node.quarantine import QuarantineRow
+from exchange.store.receiver.batches import ReceivedBatchRow
 from exchange.store.sql import Stale
 from tests.support.stored import START
 
@@ -207,14 +204,14 @@ def test_quarantine_is_indexed_once(store: Store) -> None:
 def test_a_record_is_touched_once(store: Store, clock: Clock) -> None:
     place = ("exchange.quarantine.a", 0, 1)
     store.quarantine.add([quarantined(1), quarantined(2)])
-    assert store.quarantine.touch(*place, [2, 0, 0], state="replayed", by="王") == [0, 2]
+    assert store.quarantine.decide(*place, [2, 0, 0], state="replayed", by="王") == [0, 2]
     touched_at = clock.now
-    assert store.quarantine.touch(*place, [0, 1], state="dismissed", by="李", note="重复") == [1]
-    assert store.quarantine.touch(*place, [], state="dismissed", by="李") == []
+    assert store.quarantine.decide(*place, [0, 1], state="dismissed", by="李", note="重复") == [1]
+    assert store.quarantine.decide(*place, [], state="dismissed", by="李") == []
     found = store.quarantine.get(*place)
     assert found is not None
     assert (found.replayed, found.dismissed, found.waiting) == (2, 1, 0)
-    touched = store.quarantine.touched(*place)
+    touched = store.quarantine.decisions(*place)
     assert {row: (one.state, one.by, one.note) for row, one in touched.items()} == {
         0: ("replayed", "王", ""),
         1: ("dismissed", "李", "重复"),
@@ -230,10 +227,10 @@ def test_touching_what_is_not_there_is_refused(store: Store) -> None:
     store.quarantine.add([quarantined(1)])
     for offset, rows in ((1, [0, 3]), (1, [-1]), (2, [0])):
         with pytest.raises(Rejected):
-            store.quarantine.touch(
+            store.quarantine.decide(
                 "exchange.quarantine.a", 0, offset, rows, state="replayed", by="w"
             )
-    assert store.quarantine.touched("exchange.quarantine.a", 0, 1) == {}
+    assert store.quarantine.decisions("exchange.quarantine.a", 0, 1) == {}
 
 
 def test_two_people_replay_a_record_once(opener: Opener) -> None:
@@ -241,7 +238,7 @@ def test_two_people_replay_a_record_once(opener: Opener) -> None:
     stores[0].quarantine.add([quarantined(1, rows=50)])
 
     def replay(store: Store) -> Callable[[], object]:
-        return lambda: store.quarantine.touch(
+        return lambda: store.quarantine.decide(
             "exchange.quarantine.a", 0, 1, range(50), state="replayed", by="w"
         )
 
@@ -288,8 +285,8 @@ def test_notes_say_what_is_no_record(store: Store) -> None:
 # receiver
 
 
-def arrival(number: int, **changes: object) -> ReceivedRow:
-    row = ReceivedRow(
+def arrival(number: int, **changes: object) -> ReceivedBatchRow:
+    row = ReceivedBatchRow(
         sender="node1",
         resource="a",
         batch_no=f"20261123{number:05}",
@@ -304,27 +301,27 @@ def arrival(number: int, **changes: object) -> ReceivedRow:
 
 
 def test_a_repeat_gets_what_was_kept(store: Store) -> None:
-    assert store.received.get("node1", "a", "2026112300001") is None
-    assert store.received.add(arrival(1)) == arrival(1)
-    assert store.received.add(arrival(1, receipt_no="R9", receipt=b"new")) == arrival(1)
-    assert store.received.get("node1", "a", "2026112300001") == arrival(1)
+    assert store.received_batches.get("node1", "a", "2026112300001") is None
+    assert store.received_batches.add(arrival(1)) == arrival(1)
+    assert store.received_batches.add(arrival(1, receipt_no="R9", receipt=b"new")) == arrival(1)
+    assert store.received_batches.get("node1", "a", "2026112300001") == arrival(1)
     other = arrival(1, sender="node2", receipt_no="R2")
-    assert store.received.add(other) == other
+    assert store.received_batches.add(other) == other
     with pytest.raises(Integrity):
-        store.received.add(arrival(3, receipt_no="R2"))
-    assert store.received.find(sender="node2") == [other]
-    assert store.received.find(resource="none") == []
-    assert store.received.counts() == (2, 20)
+        store.received_batches.add(arrival(3, receipt_no="R2"))
+    assert store.received_batches.find(sender="node2") == [other]
+    assert store.received_batches.find(resource="none") == []
+    assert store.received_batches.counts() == (2, 20)
 
 
 def test_requests_at_once_get_one_receipt(opener: Opener) -> None:
     stores = [opener() for _ in range(4)]
     rows = [arrival(1, receipt_no=f"R{number}") for number in range(4)]
     results = together(
-        *(partial(one.received.add, row) for one, row in zip(stores, rows, strict=True))
+        *(partial(one.received_batches.add, row) for one, row in zip(stores, rows, strict=True))
     )
-    assert len({row.receipt_no for row in results if isinstance(row, ReceivedRow)}) == 1
-    assert all(isinstance(row, ReceivedRow) for row in results)
+    assert len({row.receipt_no for row in results if isinstance(row, ReceivedBatchRow)}) == 1
+    assert all(isinstance(row, ReceivedBatchRow) for row in results)
 
 
 # audit

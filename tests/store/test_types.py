@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sqlalchemy.dialects import sqlite
 
-from exchange.store.tables import MAX_TEXT, Moment, Name, Words
+from exchange.store.columns import MAX_TEXT, FreeText, Moment, Name
 
 DIALECT = sqlite.dialect()
 ZONES = st.integers(-14 * 60, 14 * 60).map(lambda minutes: timezone(timedelta(minutes=minutes)))
@@ -43,9 +43,9 @@ def test_a_time_without_zone_is_a_bug() -> None:
 
 @given(st.text(st.characters(), max_size=200))
 def test_words_are_storable_and_else_untouched(words: str) -> None:
-    written = Words().process_bind_param(words, DIALECT)
+    written = FreeText().process_bind_param(words, DIALECT)
     assert written != ""
-    read = Words().process_result_value(written, DIALECT)
+    read = FreeText().process_result_value(written, DIALECT)
     read.encode()
     assert "\0" not in read
     if "\0" not in words and not any("\ud800" <= char <= "\udfff" for char in words):
@@ -53,7 +53,7 @@ def test_words_are_storable_and_else_untouched(words: str) -> None:
 
 
 def test_long_words_are_cut_visibly() -> None:
-    written = Words().process_bind_param("长" * (MAX_TEXT + 1), DIALECT)
+    written = FreeText().process_bind_param("长" * (MAX_TEXT + 1), DIALECT)
     assert written is not None
     assert len(written) == MAX_TEXT
     assert written.endswith("…")

@@ -11,10 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from exchange.store.database import open_store
-from exchange.store.rows import (
-    DeliveryRow,
-    ReceiptRow,
-)
+from exchange.store.node.deliveries import DeliveryRow
+from exchange.store.node.receipts import ReceiptRow
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -28,7 +28,7 @@ from exchange.run.runner import Outcome, Runner, Said
 from exchange.seal.batch.build import open_batch
 from exchange.seal.batch.verify import verify_batch
 from exchange.settings import load as load_settings
-from exchange.store.rows import DeliveryRow
+from exchange.store.node.deliveries import DeliveryRow
 from exchange.text import Text
 
 _START_SECONDS = 30

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from alembic import context
 
-from exchange.store.tables import metadata
+from exchange.store.sql import metadata
 
 context.configure(
     connection=context.config.attributes["connection"],

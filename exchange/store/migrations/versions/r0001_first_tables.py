@@ -1,6 +1,6 @@
 """The first tables.
 
-Types are written out: what a released migration makes must not change with ``tables.py``.
+Types are written out: what a released migration makes must not change with the classes of rows.
 """
 
 from __future__ import annotations

@@ -1,0 +1,1 @@
+"""What a node keeps: deliveries, receipts, quarantine, pulls, the register of its seals."""
