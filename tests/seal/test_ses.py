@@ -46,6 +46,7 @@ from tests.seal.parties import (
     parties,
     sealed,
 )
+from tests.support.soak import BITS_OF_A_SEAL, Amount, bits
 
 each_suite = pytest.mark.parametrize("suite", SUITES.values(), ids=SUITES)
 SHARED = Path(__file__).parents[3] / "shared" / "vectors" / "seal"
@@ -541,36 +542,36 @@ def test_name_must_be_ascii() -> None:
 # Every bit
 
 
-def outer_bits(ses: bytes) -> list[tuple[int, int]]:
-    """Every bit around the signed part, and one bit of every third byte in it."""
+def outer_bits(ses: bytes, amount: Amount) -> list[tuple[int, int]]:
+    """Bits of every byte around the signed part, and one bit of every third byte in it."""
     start = ses.index(read_signature(ses).signed)
     end = start + len(read_signature(ses).signed)
     around = [*range(start), *range(end, len(ses))]
-    return [(at, bit) for at in around for bit in range(8)] + [
-        (at, at % 8) for at in range(start, end, 3)
-    ]
+    within = [(at, at % 8) for at in range(start, end, 3)]
+    return [divmod(bit, 8) for bit in bits(around, amount)] + within
 
 
+@pytest.mark.soak
 def test_every_flipped_bit_is_noticed(tell: Callable[[str], None]) -> None:
     suite = ECDSA_P256_SHA256
     ses = sealed(suite)
-    bits = outer_bits(ses)
-    for at, bit in bits:
+    outer = outer_bits(ses, BITS_OF_A_SEAL)
+    for at, bit in outer:
         assert failed(check(flip(ses, at, bit), suite)), f"bit {bit} of byte {at} went unnoticed"
     chain = parties(suite).ca.certificate
-    # Every bit of its headers and signature, one bit of every byte in between.
+    # Of its headers and signature as many, one bit of every byte in between.
     ends = [*range(8), *range(len(chain) - 90, len(chain))]
-    links = [(at, bit) for at in ends for bit in range(8)]
+    links = [divmod(bit, 8) for bit in bits(ends, BITS_OF_A_SEAL)]
     links += [(at, at % 8) for at in range(8, len(chain) - 90)]
     for at, bit in links:
         checks = check(ses, suite, chain=[flip(chain, at, bit)])
         assert failed(checks), f"bit {bit} of byte {at} of the chain went unnoticed"
-    tell(f"{len(bits)} bits of a seal and {len(links)} of a chain flipped: all noticed")
+    tell(f"{len(outer)} bits of a seal and {len(links)} of a chain flipped: all noticed")
 
 
 def test_flipped_bits_are_noticed_with_sm2() -> None:
     ses = sealed(SM2_SM3)
-    for at, bit in outer_bits(ses)[::11]:
+    for at, bit in outer_bits(ses, BITS_OF_A_SEAL)[::2]:
         assert failed(check(flip(ses, at, bit), SM2_SM3)), f"bit {bit} of byte {at}"
 
 

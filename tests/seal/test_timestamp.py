@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -41,6 +41,7 @@ from exchange.seal.pki.timestamp import (
 from exchange.seal.pki.trust import Links, Trust
 from tests.seal.parties import CONTENT, NAME, NOW, URN, entropy, failed, flip, openssl, parties
 from tests.seal.tsa import Stamper, refusal, serving, tsa
+from tests.support.soak import BITS_OF_A_STAMP, bits
 
 each_suite = pytest.mark.parametrize("suite", SUITES.values(), ids=SUITES)
 DAY = timedelta(days=1)
@@ -275,16 +276,18 @@ def test_the_readers_clock_refuses_the_future() -> None:
         assert failed(checks) == bad
 
 
+@pytest.mark.soak
 def test_every_byte_of_a_stamp_counts(tell: Callable[[str], None]) -> None:
     suite = ECDSA_P256_SHA256
     made = stamped(suite, stamper(suite))
     token = read_signature(made).stamp
     assert token is not None
     start = made.index(token)
-    bits = [(at, (at + n) % 8) for at in range(start, start + len(token)) for n in (0, 3)]
-    for at, bit in bits:
+    places = list(bits(range(start, start + len(token)), BITS_OF_A_STAMP))
+    for place in places:
+        at, bit = divmod(place, 8)
         assert failed(check(flip(made, at, bit), suite)), f"bit {bit} of byte {at} unnoticed"
-    tell(f"{len(bits)} bits of a time stamp flipped: all noticed")
+    tell(f"{len(places)} bits of a time stamp flipped: all noticed")
 
 
 # Asking for stamps
@@ -369,46 +372,63 @@ keyUsage = critical,keyCertSign,cRLSign
 """
 
 
-@pytest.mark.parametrize(
-    ("kind", "digest", "ess"),
-    [
+@dataclass(frozen=True)
+class OpensslAuthority:
+    folder: Path
+    root: bytes
+
+    def answer(self, request: bytes) -> bytes:
+        (self.folder / "request").write_bytes(request)
+        openssl(
+            "ts", "-reply", "-config", self.folder / "tsa.cnf",
+            "-queryfile", self.folder / "request", "-out", self.folder / "answer",
+        )  # fmt: skip
+        return (self.folder / "answer").read_bytes()
+
+
+@pytest.fixture(
+    scope="module",
+    params=[
         ("rsa:2048", "sha256", "sha256"),
         ("rsa:3072", "sha512", "sha1"),
         ("ec:P-256", "sha256", "sha256"),
         ("ec:P-384", "sha384", "sha384"),
     ],
+    ids="-".join,
 )
-@each_suite
-def test_stamps_of_openssl_verify(
-    suite: Suite, kind: str, digest: str, ess: str, tmp_path: Path
-) -> None:
-    """An authority as they are in the field: RSA or ECDSA, over the imprint of our suite."""
-    (tmp_path / "serial").write_text("01")
-    config = tmp_path / "tsa.cnf"
-    config.write_text(CONFIG.format(folder=tmp_path, digest=digest, ess=ess))
+def authority(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> OpensslAuthority:
+    """An authority as they are in the field: RSA or ECDSA."""
+    kind, digest, ess = request.param
+    folder = tmp_path_factory.mktemp("tsa")
+    (folder / "serial").write_text("01")
+    config = folder / "tsa.cnf"
+    config.write_text(CONFIG.format(folder=folder, digest=digest, ess=ess))
     algorithm, _, size = kind.partition(":")
     new = ["-newkey", kind] if algorithm == "rsa" else []
     if not new:
         new = ["-newkey", "ec", "-pkeyopt", f"ec_paramgen_curve:{size}"]
-    ca, key = tmp_path / "ca.pem", tmp_path / "tsa.key"
+    ca, key = folder / "ca.pem", folder / "tsa.key"
     openssl(
         "req", "-x509", "-nodes", *new, f"-{digest}", "-subj", "/CN=root", "-days", "30",
-        "-config", config, "-extensions", "ca", "-keyout", tmp_path / "ca.key", "-out", ca,
+        "-config", config, "-extensions", "ca", "-keyout", folder / "ca.key", "-out", ca,
     )  # fmt: skip
     openssl(
         "req", "-x509", "-nodes", *new, f"-{digest}", "-subj", "/CN=tsa", "-days", "30",
-        "-config", config, "-extensions", "ext", "-CA", ca, "-CAkey", tmp_path / "ca.key",
-        "-keyout", key, "-out", tmp_path / "tsa.pem",
+        "-config", config, "-extensions", "ext", "-CA", ca, "-CAkey", folder / "ca.key",
+        "-keyout", key, "-out", folder / "tsa.pem",
     )  # fmt: skip
     (root,) = from_pem(ca.read_bytes())
+    return OpensslAuthority(folder, root)
+
+
+@each_suite
+def test_stamps_of_openssl_verify(suite: Suite, authority: OpensslAuthority) -> None:
+    """Over the imprint of our suite."""
     value = parties(suite).signer.key.sign(b"content")
-    (tmp_path / "request").write_bytes(write_request(value, suite, 77))
-    openssl(
-        "ts", "-reply", "-config", config, "-queryfile", tmp_path / "request",
-        "-out", tmp_path / "answer",
-    )  # fmt: skip
-    answer = (tmp_path / "answer").read_bytes()
-    trust = Trust([], tsa_anchors=[root])
+    answer = authority.answer(write_request(value, suite, 77))
+    trust = Trust([], tsa_anchors=[authority.root])
     token = stamp(value, suite=suite, post=lambda _: answer, nonce=77, trust=trust)
     _, at = check_stamp("s", token, stamped=value, links=Links(trust, ()), claimed=None)
     assert at == read_token(token).time

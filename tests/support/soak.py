@@ -29,9 +29,19 @@ BITS_OF_A_BATCH: Final = Amount("bits of each byte of a sealed file", 1, 8)
 BITS_OF_A_PROOF: Final = Amount("bits of each byte of a proof", 1, 8)
 BITS_OF_A_SEAL: Final = Amount("bits of each byte of a signature, in every format", 1, 8)
 REPEATED_BYTES: Final = Amount("of the bytes that stand so in a format before, one in", 16, 1)
+BITS_OF_A_STAMP: Final = Amount("bits of each byte of a time stamp", 1, 8)
+PICTURE_BYTES: Final = Amount("of the bytes in the middle of a picture, one in", 16, 1)
 INPUTS: Final = Amount("spoilt inputs for each parser, times the table of the parsers", 1, 50)
 
-AMOUNTS: Final = (BITS_OF_A_BATCH, BITS_OF_A_PROOF, BITS_OF_A_SEAL, REPEATED_BYTES, INPUTS)
+AMOUNTS: Final = (
+    BITS_OF_A_BATCH,
+    BITS_OF_A_PROOF,
+    BITS_OF_A_SEAL,
+    BITS_OF_A_STAMP,
+    REPEATED_BYTES,
+    PICTURE_BYTES,
+    INPUTS,
+)
 
 
 def bits(places: Iterable[int], amount: Amount) -> Iterator[int]:
