@@ -1,4 +1,4 @@
-"""The numbers of a worker: what is said is counted, what is surveyed is shown, all documented."""
+"""The numbers of a worker: progress is counted, the status is shown, all is documented."""
 
 from __future__ import annotations
 
@@ -20,9 +20,8 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from exchange.cascade.delivery import State
 from exchange.errors import ExchangeError, Integrity, Misconfigured, Rejected, Transient
-from exchange.run.metrics import COUNTED, FAMILIES, FRESH_SECONDS, Meter, serving
-from exchange.run.runner import Outcome
-from exchange.run.status import Lag, Standing
+from exchange.run.metrics import COUNTERS, FAMILIES, FRESH_SECONDS, Meter, serving
+from exchange.run.status import Lag, ResourceStatus
 from exchange.text import Text
 from tests.support.pages import DOCS, code, rows, section
 from tests.support.web import ask
@@ -32,7 +31,7 @@ STALL = 60.0
 AWAY = Transient(Text("连不上", "the log is away"), hint=Text("等", "wait"))
 BROKEN = Integrity(Text("不符", "it does not verify"), hint=Text("停", "stop"))
 
-COMPANIES = Standing(
+COMPANIES = ResourceStatus(
     "companies",
     (
         Lag("seal", "exchange.raw.companies", 0, 7, NOON - timedelta(seconds=90)),
@@ -51,11 +50,11 @@ class World:
 
     seconds: float = 1000.0
     error: Exception | None = None
-    found: list[Standing] = field(default_factory=lambda: [COMPANIES])
+    found: list[ResourceStatus] = field(default_factory=lambda: [COMPANIES])
 
     def __post_init__(self) -> None:
         self.meter = Meter(
-            self.survey,
+            self.read_status,
             driver="embedded",
             worker="w-3",
             clock=lambda: NOON,
@@ -63,7 +62,7 @@ class World:
             stall=STALL,
         )
 
-    def survey(self) -> list[Standing]:
+    def read_status(self) -> list[ResourceStatus]:
         if self.error is not None:
             raise self.error
         return self.found
@@ -86,12 +85,12 @@ def world() -> World:
     return World()
 
 
-def test_what_the_runner_says_is_counted(world: World) -> None:
-    world.meter.said("pulled", 100)
-    world.meter.said("pulled", 20)
-    world.meter.said("receipts", 1)
-    world.meter.said("accepted", 0)
-    world.meter.said("something new", 5)
+def test_the_progress_of_the_runner_is_counted(world: World) -> None:
+    world.meter.progress("pulled", 100)
+    world.meter.progress("pulled", 20)
+    world.meter.progress("receipts", 1)
+    world.meter.progress("accepted", 0)
+    world.meter.progress("something new", 5)
     numbers = world.numbers()
     assert numbers["exchange_rows_pulled_total",] == 120
     assert numbers["exchange_receipts_total",] == 1
@@ -104,32 +103,33 @@ def test_what_the_runner_says_is_counted(world: World) -> None:
 
 
 def test_every_word_of_the_runner_has_its_counter() -> None:
-    text = (DOCS.parent / "exchange" / "run" / "runner.py").read_text(encoding="utf-8")
-    assert set(re.findall(r'said\("(\w+)"', text)) == set(COUNTED)
+    modules = (DOCS.parent / "exchange" / "run").glob("*.py")
+    text = "".join(path.read_text(encoding="utf-8") for path in modules)
+    assert set(re.findall(r'progress\("(\w+)"', text)) == set(COUNTERS)
 
 
-def test_errors_are_counted_by_room_and_kind_and_shown_while_they_stand(world: World) -> None:
-    world.meter.failed("pull/companies", AWAY)
-    world.meter.failed("pull/permits", AWAY)
-    world.meter.failed("store", AWAY)
-    world.meter.failed("cascade/companies", BROKEN)
-    outcome = Outcome(errors={"pull/companies": AWAY, "cascade/companies": BROKEN})
-    world.meter.outcome(outcome)
+def test_errors_are_counted_by_stage_and_kind_and_shown_while_they_stand(world: World) -> None:
+    world.meter.count_error("pull/companies", AWAY)
+    world.meter.count_error("pull/permits", AWAY)
+    world.meter.count_error("store", AWAY)
+    world.meter.count_error("cascade/companies", BROKEN)
+    errors: dict[str, ExchangeError] = {"pull/companies": AWAY, "cascade/companies": BROKEN}
+    world.meter.show_errors(errors)
     numbers = world.numbers()
     assert numbers["exchange_errors_total", "pull", "Transient"] == 2
     assert numbers["exchange_errors_total", "store", "Transient"] == 1
     assert numbers["exchange_errors_total", "cascade", "Integrity"] == 1
     assert numbers["exchange_failing", "pull", "companies", "Transient"] == 1
-    del outcome.errors["pull/companies"]
-    world.meter.outcome(outcome)
+    del errors["pull/companies"]
+    world.meter.show_errors(errors)
     assert [key[1:] for key in world.numbers() if key[0] == "exchange_failing"] == [
         ("cascade", "companies", "Integrity")
     ]
 
 
-def test_what_was_surveyed_is_shown_and_left_out_while_the_log_is_away(world: World) -> None:
+def test_the_status_is_shown_and_left_out_while_the_log_is_away(world: World) -> None:
     assert world.numbers()["exchange_up",] == 0
-    world.meter.look()
+    world.meter.refresh()
     numbers = world.numbers()
     assert numbers["exchange_up",] == 1
     raw, sealed = "exchange.raw.companies", "exchange.sealed.companies"
@@ -143,38 +143,42 @@ def test_what_was_surveyed_is_shown_and_left_out_while_the_log_is_away(world: Wo
     assert numbers["exchange_quarantine_rows", "companies"] == 3
     for error in (AWAY, ZeroDivisionError("a defect")):
         world.error = error
-        world.meter.look()
+        world.meter.refresh()
         numbers = world.numbers()
         assert numbers["exchange_up",] == 0
         assert not [key for key in numbers if key[0] == "exchange_lag_entries"]
 
 
-def test_a_worker_is_well_while_its_loop_turns_and_ready_while_the_log_answers(
+def test_a_worker_is_healthy_while_its_loop_goes_round_and_ready_while_the_log_answers(
     world: World,
 ) -> None:
     meter = world.meter
-    assert meter.ill() == ""
-    assert meter.unready() == "starting"
-    meter.turned()
-    assert meter.unready() == "log or store do not answer"
-    meter.look()
-    assert meter.unready() == ""
+    assert meter.health_problem() == ""
+    assert meter.readiness_problem() == "starting"
+    meter.heartbeat()
+    assert meter.readiness_problem() == "log or store do not answer"
+    meter.refresh()
+    assert meter.readiness_problem() == ""
     world.error = AWAY
-    meter.look()
-    assert (meter.ill(), meter.unready()) == ("", "log or store do not answer")
+    meter.refresh()
+    assert (meter.health_problem(), meter.readiness_problem()) == ("", "log or store do not answer")
     world.error = None
-    meter.look()
+    meter.refresh()
     world.seconds += STALL
-    assert (meter.ill(), meter.unready()) == ("", "")
+    assert (meter.health_problem(), meter.readiness_problem()) == ("", "")
     world.seconds += 1
-    assert meter.ill() == meter.unready() == "the main loop has not turned for 61 s"
-    meter.turned()
-    assert meter.ill() == ""
-    assert meter.unready() == ""
-    # A survey that hangs says nothing: its last answer is not believed for ever.
+    assert (
+        meter.health_problem()
+        == meter.readiness_problem()
+        == "no heartbeat of the main loop for 61 s"
+    )
+    meter.heartbeat()
+    assert meter.health_problem() == ""
+    assert meter.readiness_problem() == ""
+    # A reading that hangs says nothing: its last answer is not believed for ever.
     world.seconds += FRESH_SECONDS
-    meter.turned()
-    assert meter.unready() == "log or store do not answer"
+    meter.heartbeat()
+    assert meter.readiness_problem() == "log or store do not answer"
 
 
 @contextmanager
@@ -192,7 +196,7 @@ def test_three_paths_are_served_and_no_other(world: World) -> None:
         assert "process_resident_memory_bytes" in text
         assert ask(port, "/healthz")[::2] == (200, "ok\n")
         assert ask(port, "/readyz")[::2] == (503, "starting\n")
-        world.meter.turned()
+        world.meter.heartbeat()
         wait_for(lambda: ask(port, "/readyz")[::2] == (200, "ok\n"))
         world.seconds += STALL + 1
         assert ask(port, "/healthz")[0] == 503
@@ -205,7 +209,7 @@ def test_three_paths_are_served_and_no_other(world: World) -> None:
             assert refused.value.code == 501
     with pytest.raises(OSError, match="refused"):
         socket.create_connection(("127.0.0.1", port), timeout=5)
-    assert not [one for one in threading.enumerate() if one.name in {"survey", "metrics"}]
+    assert not [one for one in threading.enumerate() if one.name in {"status", "metrics"}]
 
 
 def test_clients_that_say_nothing_do_not_keep_the_others_out(world: World) -> None:
@@ -246,7 +250,7 @@ def test_a_port_that_is_taken_is_a_matter_of_the_settings(world: World) -> None:
 
 def test_two_workers_of_one_process_share_nothing(world: World) -> None:
     other = World()
-    world.meter.said("pulled", 5)
+    world.meter.progress("pulled", 5)
     assert other.numbers()["exchange_rows_pulled_total",] == 0
 
 
@@ -270,7 +274,7 @@ def test_every_metric_is_documented_with_its_labels() -> None:
 def test_the_rules_of_the_page_name_metrics_that_there_are(world: World) -> None:
     page = section((DOCS / "operations.md").read_text(encoding="utf-8"), "Metrics")
     named = set(re.findall(r"\bexchange_\w+", page))
-    world.meter.look()
+    world.meter.refresh()
     known = {name for name, *_ in world.numbers()} | set(FAMILIES)
     assert named <= known | {f"{name}_total" for name in FAMILIES}
 

@@ -1,16 +1,18 @@
 from __future__ import annotations
 
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from pydantic import ValidationError
 
 from exchange.catalog.problems import FileErrors
 from exchange.errors import ExchangeError, Misconfigured
 from exchange.secrets import read_secret
-from exchange.settings import FILE_NAME, Timeouts, find, load
+from exchange.settings import FILE_NAME, SourceSettings, Timeouts, find, load
+from exchange.settings.cron import next_time
 
 GOOD = """\
 node: {code: "232700", name: 大兴安岭地区}
@@ -35,6 +37,10 @@ def write(folder: Path, text: str) -> Path:
     return path
 
 
+BAD_CRON = ("0 25 * * *", "* * * *", "@daily", "0 0 31 2 *", "0 2 * * * *", "每天 2 * * *")
+"""Out of range, too few fields, a name, a day that never comes, seconds, no number."""
+
+
 def test_paths_and_addresses_count_from_the_file(tmp_path: Path) -> None:
     found = load(write(tmp_path, GOOD))
     assert found.sources["companies"].every == timedelta(minutes=15)
@@ -54,6 +60,13 @@ def test_paths_and_addresses_count_from_the_file(tmp_path: Path) -> None:
         (GOOD + "folder: /elsewhere\n", 4, "unknown setting folder"),
         (GOOD + "\tproduction: true\n", 4, "tab"),
         (GOOD.replace("node:", "node："), 1, "full-width"),
+        *(
+            (GOOD.replace("every: 15m", f'cron: "{cron}"'), 3, "setting sources.companies.cron")
+            for cron in BAD_CRON
+        ),
+        (GOOD.replace("15m", "0s"), 3, "setting sources.companies.every"),
+        (GOOD.replace("15m", "4000d"), 3, "setting sources.companies.every"),
+        (GOOD.replace("15m", "9999999999d"), 3, "setting sources.companies.every"),
         (GOOD + UPSTREAM + "  read_seconds: 600\n", 10, "600 s is more than total_seconds, 300 s"),
         (GOOD + UPSTREAM + "  total_seconds: 10\n", 4, "upstream.read_seconds: 60 s is more"),
         (GOOD + UPSTREAM + "  connect_seconds: nan\n", 10, "upstream.connect_seconds"),
@@ -91,6 +104,20 @@ def test_a_wrong_time_limit_is_explained_in_chinese_too(tmp_path: Path) -> None:
         load(write(tmp_path, GOOD + UPSTREAM + "  read_seconds: 600\n"))
     (problem,) = caught.value.problems
     assert "600 秒超过 total_seconds（300 秒）" in problem.show("zh")
+
+
+@given(st.lists(st.text("0123456789*,-/#LHRWmonja?", max_size=4), min_size=4, max_size=6))
+def test_a_cron_expression_has_a_next_time_or_is_refused(fields: list[str]) -> None:
+    """Whatever passes here is asked for its next time by a supervised run."""
+    expression = " ".join(fields)
+    now = datetime(2026, 11, 23, 4, 0, tzinfo=UTC)
+    try:
+        SourceSettings(resource="companies", connector="sql", cron=expression)
+    except ValidationError:
+        with pytest.raises(ValueError, match="cron"):
+            next_time(expression, now)
+    else:
+        assert next_time(expression, now) > now
 
 
 @settings(max_examples=150)

@@ -100,6 +100,7 @@ def apply(
     """
     from exchange.catalog import plan as plans
     from exchange.cli.cluster import drift, drift_text
+    from exchange.node.topics import required_topics
 
     call: Invocation = context.obj
     output = call.output(as_json=as_json)
@@ -113,7 +114,7 @@ def apply(
             schemas_dir=schemas,
             allow_breaking=allow_breaking,
         )
-        left = node.cluster.repair(node.topics()) if drifts else []
+        left = node.cluster.repair(required_topics(node.settings)) if drifts else []
         mended = [item for item in drifts if item not in left]
         if not applied.empty or mended:
             changes = [f"{change.kind} {change.where}" for change in applied.changes]

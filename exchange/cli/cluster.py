@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 
 from exchange.cli.diagnostics import Diagnostic, Grade, probe
 from exchange.errors import Denied, Transient
-from exchange.log import CURSORS, EVIDENCE, RECEIPTS, TURNS
+from exchange.log import CURSORS, EVIDENCE, RECEIPTS, SOURCES
+from exchange.node.topics import required_topics
 from exchange.text import Text
 
 if TYPE_CHECKING:
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
 
 _NEEDS: Mapping[str, Mapping[str, frozenset[str]]] = {
     "pull": {
-        TURNS: frozenset({"READ"}),
+        SOURCES: frozenset({"READ"}),
         CURSORS: frozenset({"READ", "WRITE"}),
         "exchange.raw.": frozenset({"WRITE"}),
         "exchange.quarantine.": frozenset({"WRITE"}),
@@ -49,7 +50,9 @@ _LONG = timedelta(days=365)
 
 def drift(node: Node) -> list[Drift]:
     """Compare the cluster's topics with what the node needs; nothing with another driver."""
-    return node.cluster.drift(node.topics()) if node.settings.log.driver == "kafka" else []
+    if node.settings.log.driver != "kafka":
+        return []
+    return node.cluster.drift(required_topics(node.settings))
 
 
 def drift_text(drift: Drift) -> Text:
@@ -75,7 +78,7 @@ def examine(node: Node) -> Iterator[Diagnostic]:
     answers: list[Health] = []
 
     def ask() -> Text:
-        health = node.cluster.health(node.topics())
+        health = node.cluster.health(required_topics(node.settings))
         answers.append(health)
         return Text(
             f"Kafka {health.version}，{health.brokers} 个代理",

@@ -54,7 +54,7 @@ def demo(
         place,
         scale=scale,
         seed=seed,
-        said=progress.count,
+        progress=progress.count,
     )
     progress.end()
     _table(output, result)

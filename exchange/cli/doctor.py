@@ -153,7 +153,7 @@ def _seal(node: Node, name: str, seal: SealSettings) -> Diagnostic:
     from exchange.seal.eseal.structures import read_seal
     from exchange.seal.pki.x509 import read_certificate
 
-    sealer = node.open_seal(seal)
+    sealer = node.seals.open(seal)
     info = read_seal(sealer.eseal).info
     certificate = read_certificate(sealer.signer.certificate)
     ends = min(info.valid_until, certificate.not_after)
@@ -285,7 +285,7 @@ def _source(node: Node, name: str) -> Text:
     """Try the source, and whether what it brings could be sealed."""
     from exchange.pipeline.context import resource_of
 
-    node.sealer(resource_of(node.catalog, node.source_settings(name).resource))
+    node.seals.of(resource_of(node.catalog, node.source_settings(name).resource))
     return node.source(name).check(timeout=SOURCE_SECONDS)
 
 
@@ -295,7 +295,7 @@ def _upstream(node: Node) -> Text | Diagnostic:
     if upstream is None:
         text = Text("没有配置上级平台", "no upstream is configured")
         return Diagnostic("upstream", Grade.WARN, text, Text("填写 upstream", "fill in upstream:"))
-    node.sender()
+    node.upstream.sender()
     ca = node.settings.resolve(upstream.ca) if upstream.ca else None
     return _answers(upstream.endpoint, upstream.timeouts, ca, "upstream.ca")
 

@@ -45,7 +45,7 @@ def serve(context: typer.Context) -> int:
         output.inform("接收端已启动；Ctrl-C 停止", "the receiver runs; Ctrl-C stops it")
         run_receiver(
             options,
-            sealer=node.open_seal(_section(settings).seal),
+            sealer=node.seals.open(_section(settings).seal),
             clock=node.clock,
             entropy=node.entropy,
             announce=announce,

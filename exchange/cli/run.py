@@ -27,7 +27,7 @@ from exchange.text import Text
 if TYPE_CHECKING:
     from exchange.node.node import Node
     from exchange.run.metrics import Meter
-    from exchange.run.runner import Outcome
+    from exchange.run.outcome import Outcome
 
 _AGAIN_SECONDS = 1.0
 """Pause between two attempts to reach log and store at the start."""
@@ -64,15 +64,15 @@ class Stop(threading.Event):
 
 def choose_stages(only: Sequence[str]) -> tuple[str, ...]:
     """Return the stages to run, all when none is named."""
-    from exchange.run.runner import ROOMS
+    from exchange.run.runner import STAGES
 
     for name in only:
-        if name not in ROOMS:
+        if name not in STAGES:
             raise Misconfigured(
                 Text(f"没有名为 {name} 的环节", f"there is no stage {name}"),
-                hint=Text(f"可用：{', '.join(ROOMS)}", f"one of: {', '.join(ROOMS)}"),
+                hint=Text(f"可用：{', '.join(STAGES)}", f"one of: {', '.join(STAGES)}"),
             )
-    return tuple(stage for stage in ROOMS if not only or stage in only)
+    return tuple(stage for stage in STAGES if not only or stage in only)
 
 
 app = alone()
@@ -128,12 +128,12 @@ def run(
         ),
     ] = "60s",
     worker: Annotated[str, typer.Option(hidden=True)] = "",
-    leash: Annotated[int | None, typer.Option(hidden=True)] = None,
+    parent_pipe: Annotated[int | None, typer.Option(hidden=True)] = None,
     as_json: Json = False,
 ) -> int:
     """Run the stages once, by schedule until SIGTERM or SIGINT, or as a parent of workers.
 
-    ``worker`` names one of several; ``leash``: a file descriptor that ends when its parent does.
+    ``worker`` names one of several; ``parent_pipe``: a descriptor that ends when its parent does.
     """
     call: Invocation = context.obj
     stages = choose_stages(only or ())
@@ -146,8 +146,8 @@ def run(
     stop = Stop()
     if not once:
         stop.on_signals(notify)
-    if leash is not None:
-        _follow_parent(leash, stop, notify, seconds("--drain", drain))
+    if parent_pipe is not None:
+        _follow_parent(parent_pipe, stop, notify, seconds("--drain", drain))
     with call.open_node(worker) as node:
         warn_software_keys(output, node)
         node.take_up_catalog()
@@ -164,7 +164,7 @@ def _run_once(
     from exchange.run.runner import Runner
 
     output = progress.output
-    outcome = Runner(node, progress.count, rooms=stages).once(sources)
+    outcome = Runner(node, progress.count, stages=stages).once(sources)
     progress.end()
     numbers = counts(outcome)
     output.answer(
@@ -213,7 +213,7 @@ def warn_software_keys(output: Output, node: Node) -> None:
     from exchange.seal.pki.signers import SOFTWARE_KEY_WARNING
 
     for name, seal in node.settings.seals.items():
-        if node.open_seal(seal).signer.software:
+        if node.seals.open(seal).signer.software:
             output.inform(f"!!! {name}: {output.text(SOFTWARE_KEY_WARNING)}")
 
 
@@ -287,15 +287,15 @@ def _follow_parent(
     descriptor: int, stop: threading.Event, notify: Callable[[str, str], None], drain: float
 ) -> None:
     """Finish when the parent is gone, within the time that it would have given."""
-    from exchange.run.supervisor import on_leash
+    from exchange.run.supervisor import watch_parent
 
-    def let_go() -> None:
+    def finish() -> None:
         notify("父进程已不在：完成手头的工作", "the parent is gone: finishing what is under way")
         stop.set()
         time.sleep(drain)
         os._exit(Transient.exit_code)
 
-    on_leash(descriptor, let_go)
+    watch_parent(descriptor, finish)
 
 
 def _supervise_workers(
@@ -308,7 +308,7 @@ def _supervise_workers(
     drain: str,
 ) -> int:
     """Run several workers on this machine and look after them; return the worst exit code."""
-    from exchange.run.supervisor import Crew
+    from exchange.run.supervisor import Supervisor
 
     output = call.output()
     stop = Stop()
@@ -338,7 +338,7 @@ def _supervise_workers(
     command += ["--config", str(settings_path), "--lang", call.lang]
     command += [part for stage in stages for part in ("--only", stage)]
     commands = {name: [*command, "--worker", name] for name in names}
-    return Crew(commands, lambda text: notify(*text), time.monotonic, bound).run(stop)
+    return Supervisor(commands, lambda text: notify(*text), time.monotonic, bound).run(stop)
 
 
 def _names(prefix: str | None, count: int) -> list[str]:
@@ -369,7 +369,7 @@ def _run_until(
         def count(what: str, number: int) -> None:
             progress.count(what, number)
             if meter is not None:
-                meter.said(what, number)
+                meter.progress(what, number)
 
         def report(name: str, error: ExchangeError) -> None:
             moment = datetime.now(UTC).isoformat(timespec="seconds")
@@ -377,13 +377,16 @@ def _run_until(
             sys.stderr.write(json.dumps(line, ensure_ascii=False) + "\n")
             sys.stderr.flush()
             if meter is not None:
-                meter.failed(name, error)
+                meter.count_error(name, error)
+
+        def heartbeat(outcome: Outcome) -> None:
+            if meter is not None:
+                meter.show_errors(outcome.errors)
 
         if meter is not None:
-            stop.heartbeat = meter.turned
+            stop.heartbeat = meter.heartbeat
         notify("运行中；Ctrl-C 或 SIGTERM 停止", "running; Ctrl-C or SIGTERM stops it")
-        turned = meter.outcome if meter is not None else (lambda _outcome: None)
-        Runner(node, count, rooms=stages, turned=turned).forever(stop, report)
+        Runner(node, count, stages=stages, heartbeat=heartbeat).forever(stop, report)
     notify("已停止", "stopped")
     return 0
 
@@ -402,12 +405,12 @@ def _metered(node: Node) -> Iterator[Meter | None]:
             Text("指标需要 prometheus-client", "metrics need prometheus-client"),
             hint=Text("pip install 'gov-exchange[metrics]'", "pip install 'gov-exchange[metrics]'"),
         ) from error
-    from exchange.run.status import Survey
+    from exchange.run.status import StatusReader
 
     number = re.search(r"-(\d{1,5})$", node.worker)
     port = section.port + (int(number[1]) if number is not None else 0)
     meter = Meter(
-        Survey(node),
+        StatusReader(node),
         driver=node.settings.log.driver,
         worker=node.worker,
         clock=node.clock,

@@ -85,7 +85,7 @@ def _away(node: Node) -> dict[str, Any]:
     """Tell for how long the time-stamping authority has been away, when it is."""
     from exchange.seal.pki.stamping import read_patience
 
-    state = read_patience(node.patience_file)
+    state = read_patience(node.seals.patience_file)
     if node.settings.tsa is None or state.since is None:
         return {}
     return {

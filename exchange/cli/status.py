@@ -17,7 +17,7 @@ from exchange.text import Text
 
 if TYPE_CHECKING:
     from exchange.node.node import Node
-    from exchange.run.status import Standing
+    from exchange.run.status import ResourceStatus
     from exchange.store.node.pulls import PullRow
 
 _GROUPS = ("seal", "cascade", "store", "evidence")
@@ -30,16 +30,16 @@ app = alone()
 )
 def status(context: typer.Context, *, as_json: Json = False) -> int:
     """Show each resource: what came in, went out, waits or is halted, and who is behind."""
-    from exchange.run.status import Survey
+    from exchange.run.status import StatusReader
 
     call: Invocation = context.obj
     output = call.output(as_json=as_json)
     with call.open_node() as node:
-        standings = Survey(node)()
+        statuses = StatusReader(node)()
         pulls = _last_pulls(node)
         now = node.clock()
-    rows = [_row(standing, pulls, now) for standing in standings]
-    attention = [*_attention(standings, pulls)]
+    rows = [_row(status, pulls, now) for status in statuses]
+    attention = [*_attention(statuses, pulls)]
     output.answer({"attention": attention, "resources": rows})
     if output.as_json:
         return 0
@@ -58,25 +58,25 @@ def _last_pulls(node: Node) -> dict[str, PullRow]:
 
 
 def _attention(
-    standings: Sequence[Standing], pulls: Mapping[str, PullRow]
+    statuses: Sequence[ResourceStatus], pulls: Mapping[str, PullRow]
 ) -> Iterator[dict[str, Any]]:
     """Name what goes on only when a person acts, and the command for it."""
-    for standing in standings:
-        for partition, why in standing.halted.items():
+    for status in statuses:
+        for partition, why in status.halted.items():
             yield _item(
-                f"{standing.resource}/{partition}", why, f"exchange release {standing.resource}"
+                f"{status.resource}/{partition}", why, f"exchange release {status.resource}"
             )
-        if wrong := standing.deliveries.get(State.HALTED, 0):
+        if wrong := status.deliveries.get(State.HALTED, 0):
             yield _item(
-                standing.resource,
+                status.resource,
                 Text(f"{wrong} 个批次的回执不成立", f"wrong receipt of {wrong} batches"),
-                f"exchange cascade retry {standing.resource}",
+                f"exchange cascade retry {status.resource}",
             )
-        if refused := standing.deliveries.get(State.REFUSED, 0):
+        if refused := status.deliveries.get(State.REFUSED, 0):
             yield _item(
-                standing.resource,
+                status.resource,
                 Text(f"省级退回 {refused} 个批次", f"{refused} batches refused by the province"),
-                f"exchange cascade list {standing.resource} --state refused",
+                f"exchange cascade list {status.resource} --state refused",
             )
     for name, pull in pulls.items():
         if pull.error:
@@ -87,43 +87,43 @@ def _item(subject: str, what: Text, do: str) -> dict[str, Any]:
     return {"subject": subject, "what": what._asdict(), "do": do}
 
 
-def _row(standing: Standing, pulls: Mapping[str, PullRow], now: datetime) -> dict[str, Any]:
-    halted = next(iter(standing.halted.values()), None)
-    if halted is None and standing.deliveries.get(State.HALTED):
+def _row(status: ResourceStatus, pulls: Mapping[str, PullRow], now: datetime) -> dict[str, Any]:
+    halted = next(iter(status.halted.values()), None)
+    if halted is None and status.deliveries.get(State.HALTED):
         halted = Text("回执不成立", "wrong receipt")
     ended = [
         pull.ended_at
         for pull in pulls.values()
-        if pull.resource == standing.resource and pull.ended_at is not None
+        if pull.resource == status.resource and pull.ended_at is not None
     ]
     return {
-        "resource": standing.resource,
-        "unchecked": standing.behind("seal"),
-        "quarantine": standing.quarantine,
-        "batches": standing.batches,
-        "receipts": standing.deliveries.get(State.RECEIPTED, 0),
-        "waiting": standing.waiting,
-        "refused": standing.deliveries.get(State.REFUSED, 0),
+        "resource": status.resource,
+        "unchecked": status.behind("seal"),
+        "quarantine": status.quarantine,
+        "batches": status.batches,
+        "receipts": status.deliveries.get(State.RECEIPTED, 0),
+        "waiting": status.waiting,
+        "refused": status.deliveries.get(State.REFUSED, 0),
         "halted": halted._asdict() if halted is not None else None,
         "last_pull": max(ended).isoformat(timespec="seconds") if ended else None,
-        "partitions": standing.partitions,
-        "lag": {reader: _lag(standing, group, now) for reader, group in _groups(standing).items()},
+        "partitions": status.partitions,
+        "lag": {reader: _lag(status, group, now) for reader, group in _groups(status).items()},
     }
 
 
-def _groups(standing: Standing) -> dict[str, str]:
+def _groups(status: ResourceStatus) -> dict[str, str]:
     """Give the group of each reader; the group of publishing only when records are published."""
-    publishing = publish_group(standing.resource)
-    published = any(lag.group == publishing for lag in standing.lags)
+    publishing = publish_group(status.resource)
+    published = any(lag.group == publishing for lag in status.lags)
     return {name: name for name in _GROUPS} | ({"publish": publishing} if published else {})
 
 
-def _lag(standing: Standing, group: str, now: datetime) -> dict[str, Any]:
-    since = standing.since(group)
+def _lag(status: ResourceStatus, group: str, now: datetime) -> dict[str, Any]:
+    since = status.since(group)
     return {
-        "behind": standing.behind(group),
+        "behind": status.behind(group),
         "seconds": max(0, int((now - since).total_seconds())) if since is not None else 0,
-        "partitions": sum(lag.behind > 0 for lag in standing.lags if lag.group == group),
+        "partitions": sum(lag.behind > 0 for lag in status.lags if lag.group == group),
     }
 
 

@@ -25,8 +25,8 @@ CURSORS = "exchange.cursors"
 RECEIPTS = "exchange.receipts"
 EVIDENCE = "exchange.evidence"
 """What is in the evidence log (存证日志), in its order."""
-TURNS = "exchange.turns"
-"""Holds no messages: whoever reads one of its partitions has the turn of that share of sources."""
+SOURCES = "exchange.sources"
+"""Holds no messages: who reads one of its partitions pulls that share of the sources."""
 
 MAX_VALUE_BYTES = 1_000_000
 """Largest value of a message: Kafka's default limit of 1 MiB, less room for its envelope."""

@@ -228,7 +228,7 @@ class SealAdministration:
         else:
             place = node.settings.resolve(given)
         key = Key(os.path.relpath(place, base), since, address, password)
-        old, new = node.open_seal(settings), self._open(base, settings, key)
+        old, new = node.seals.open(settings), self._open(base, settings, key)
         if new.signer.certificate == old.signer.certificate:
             raise Misconfigured(
                 Text("新旧证书相同", "the certificate is the one in use"),
@@ -262,7 +262,7 @@ class SealAdministration:
     def _next_key(self, place: Path, settings: SealSettings, row: SealRow, years: int) -> None:
         node = self.node
         base = node.settings.resolve(settings.folder)
-        before = node.open_seal(settings)
+        before = node.seals.open(settings)
         root = self._authority(base.parent / AUTHORITY, before.suite.id)
         foreign = root.certificate not in read_certificates(base / "root.pem")
         if foreign or not before.signer.software:  # a device is never followed by a file
@@ -322,7 +322,7 @@ class SealAdministration:
         for name, settings in self.node.settings.seals.items():
             folder = self.node.settings.resolve(settings.folder)
             try:
-                data = read_eseal(folder / self.node.seal_key(settings).folder)
+                data = read_eseal(folder / self.node.seals.key(settings).folder)
                 seal = read_seal(data)
             except (Misconfigured, Integrity):
                 continue  # no seal yet, or a broken one: `exchange doctor` says which

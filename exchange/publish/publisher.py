@@ -1,4 +1,4 @@
-"""Runs the doors of several resources: once, or until a person stops it."""
+"""Runs the stages of several resources: once, or until a person stops it."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from exchange.errors import ExchangeError, Transient
 from exchange.publish.stage import PublishStage
-from exchange.run.runner import Outcome
+from exchange.run.outcome import Outcome
 
 _IDLE_SECONDS = 0.5
 _MOMENT_SECONDS = 0.2

@@ -1,10 +1,10 @@
 """What a running worker shows a monitor: ``/metrics`` for Prometheus, ``/healthz``, ``/readyz``.
 
-In: what the runner says as it goes, and a survey of log and store every few seconds. Out: text
+In: the progress of the runner, and the status of log and store every few seconds. Out: text
 over HTTP, on loopback unless the settings say otherwise. No personal data: names of resources,
-sources and topics, and numbers. A scrape reads what is known and waits for nothing; a log or
-store that does not answer shows as ``exchange_up 0``, and takes the numbers that come from it
-along: none is better than an old one.
+sources and topics, and numbers. A scrape reads what is known and waits for nothing. A log or
+store that does not answer shows as ``exchange_up 0``, and the numbers that come from it are left
+out: none is better than an old one.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from datetime import datetime
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from socketserver import ThreadingMixIn
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 from prometheus_client import CollectorRegistry, ProcessCollector
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
@@ -28,15 +28,15 @@ from prometheus_client.registry import Collector
 
 from exchange import __version__
 from exchange.errors import ExchangeError, Misconfigured
-from exchange.run.status import Standing
+from exchange.run.status import ResourceStatus
 from exchange.text import Text
 
-SURVEY_SECONDS = 10.0
-"""Pause between two surveys; longer where a survey takes long, see ``_SURVEY_SHARE``."""
-_SURVEY_SHARE = 0.05
-"""Share of the time that surveys may take: many partitions on a cluster are many questions."""
+STATUS_SECONDS = 10.0
+"""Pause between two readings of the status; longer where one takes long, see ``_STATUS_SHARE``."""
+_STATUS_SHARE = 0.05
+"""Share of the time that readings may take: many partitions on a cluster are many questions."""
 FRESH_SECONDS = 300.0
-"""A worker whose last good survey is older is not ready."""
+"""A worker whose last good reading is older is not ready."""
 _REQUEST_SECONDS = 5.0
 _CONNECTIONS = 8
 _JOIN_SECONDS = 5.0
@@ -52,30 +52,30 @@ class Family(NamedTuple):
     labels: tuple[str, ...] = ()
 
 
-COUNTED = {
+COUNTERS = {
     "pulled": "exchange_rows_pulled",
     "accepted": "exchange_rows_accepted",
     "quarantined": "exchange_rows_quarantined",
     "batches": "exchange_batches_sealed",
     "receipts": "exchange_receipts",
 }
-"""What the runner says, and the counter that it moves."""
+"""What the runner reports as progress, and the counter that it moves."""
 _PARTITION = ("group", "topic", "partition")
 FAMILIES = {
     "exchange_build": Family(
         GaugeMetricFamily, "always 1; what runs", ("version", "python", "driver", "worker")
     ),
-    "exchange_up": Family(GaugeMetricFamily, "1: log and store answered the last survey"),
+    "exchange_up": Family(GaugeMetricFamily, "1: log and store answered when last asked"),
     "exchange_rows_pulled": Family(CounterMetricFamily, "rows pulled by this worker"),
     "exchange_rows_accepted": Family(CounterMetricFamily, "rows accepted and sealed by it"),
     "exchange_rows_quarantined": Family(CounterMetricFamily, "rows put into quarantine by it"),
     "exchange_batches_sealed": Family(CounterMetricFamily, "batches sealed by it"),
     "exchange_receipts": Family(CounterMetricFamily, "verified receipts got by it"),
     "exchange_errors": Family(
-        CounterMetricFamily, "errors, each once when it appears", ("room", "kind")
+        CounterMetricFamily, "errors, each once when it appears", ("stage", "kind")
     ),
     "exchange_failing": Family(
-        GaugeMetricFamily, "1: this error stands now", ("room", "subject", "kind")
+        GaugeMetricFamily, "1: this error stands now", ("stage", "subject", "kind")
     ),
     "exchange_last_success_timestamp_seconds": Family(
         GaugeMetricFamily, "when this worker last did so", ("what",)
@@ -99,20 +99,12 @@ FAMILIES = {
 """Every metric of ours, as in docs/operations.md; counters get ``_total`` when written."""
 
 
-class Ran(Protocol):
-    """What is read of a run's outcome."""
-
-    @property
-    def errors(self) -> Mapping[str, ExchangeError]:
-        """Errors that stand now, by room and subject: ``pull/companies``."""
-
-
 class Meter(Collector):
     """The numbers of one worker; every method may be called from any thread."""
 
     def __init__(
         self,
-        survey: Callable[[], list[Standing]],
+        read_status: Callable[[], list[ResourceStatus]],
         *,
         driver: str,
         worker: str,
@@ -120,11 +112,11 @@ class Meter(Collector):
         monotonic: Callable[[], float],
         stall: float,
     ) -> None:
-        """Count from zero; ``stall``: seconds without a turn after which a worker counts as dead.
+        """Count from zero; ``stall``: seconds without a heartbeat after which a worker is dead.
 
-        ``survey`` is called by :meth:`look` alone.
+        ``read_status`` is called by :meth:`refresh` alone.
         """
-        self._survey = survey
+        self._read_status = read_status
         self._build = (__version__, platform.python_version(), driver, worker)
         self._clock = clock
         self._monotonic = monotonic
@@ -134,68 +126,72 @@ class Meter(Collector):
         self._errors: Counter[tuple[str, ...]] = Counter()
         self._last: dict[str, float] = {}
         self._failing: set[tuple[str, str, str]] = set()
-        self._turn = monotonic()
-        self._turned = False
-        self._standings: list[Standing] = []
+        self._beat = monotonic()
+        self._started = False
+        self._statuses: list[ResourceStatus] = []
         self._up = False
         self._seen = monotonic()
         self._registry = CollectorRegistry()
         self._registry.register(self)
         ProcessCollector(registry=self._registry)
 
-    # --- what the runner says -------------------------------------------------------------
+    # --- from the runner ------------------------------------------------------------------
 
-    def said(self, what: str, count: int) -> None:
+    def progress(self, what: str, count: int) -> None:
         """Count what happened; what has no counter is passed over."""
-        if count <= 0 or what not in COUNTED:
+        if count <= 0 or what not in COUNTERS:
             return
         with self._lock:
             self._counts[what] += count
             self._last[what] = self._clock().timestamp()
 
-    def turned(self) -> None:
+    def heartbeat(self) -> None:
         """Note that the main loop is alive."""
-        self._turn = self._monotonic()
-        self._turned = True
+        self._beat = self._monotonic()
+        self._started = True
 
-    def failed(self, where: str, error: ExchangeError) -> None:
+    def count_error(self, where: str, error: ExchangeError) -> None:
         """Count an error that appeared."""
         with self._lock:
-            self._errors[_place(where)[0], type(error).__name__] += 1
+            self._errors[where.partition("/")[0], type(error).__name__] += 1
 
-    def outcome(self, ran: Ran) -> None:
-        """Take over which errors stand now."""
-        failing = {(*_place(where), type(error).__name__) for where, error in [*ran.errors.items()]}
+    def show_errors(self, errors: Mapping[str, ExchangeError]) -> None:
+        """Take over which errors stand now, by stage and subject: ``pull/companies``."""
+        failing = {
+            (*where.partition("/")[::2], type(error).__name__) for where, error in errors.items()
+        }
         with self._lock:
             self._failing = failing
 
     # --- what a monitor asks --------------------------------------------------------------
 
-    def look(self) -> None:
-        """Survey log and store; that they are away is a result."""
+    def refresh(self) -> None:
+        """Read the status from log and store; that they are away is a result."""
+        statuses: list[ResourceStatus] = []
+        up = False
         try:
-            standings, up = self._survey(), True
+            statuses, up = self._read_status(), True
         except ExchangeError as error:
-            _LOGGER.info("no survey: %s", error)
-            standings, up = [], False
+            _LOGGER.info("no status: %s", error)
         except Exception:
-            _LOGGER.exception("defect in the survey")
-            standings, up = [], False
+            _LOGGER.exception("defect in reading the status")
         with self._lock:
-            self._standings, self._up = standings, up
+            self._statuses, self._up = statuses, up
             if up:
                 self._seen = self._monotonic()
 
-    def ill(self) -> str:
-        """Say why the process does not work, empty when it does: the main loop must turn."""
-        still = self._monotonic() - self._turn
-        return "" if still <= self._stall else f"the main loop has not turned for {still:.0f} s"
+    def health_problem(self) -> str:
+        """Say why the process does not work, empty when it does: the main loop must go round."""
+        silence = self._monotonic() - self._beat
+        return (
+            "" if silence <= self._stall else f"no heartbeat of the main loop for {silence:.0f} s"
+        )
 
-    def unready(self) -> str:
+    def readiness_problem(self) -> str:
         """Say why the worker cannot do its job now, empty when it can."""
-        if ill := self.ill():
-            return ill
-        if not self._turned:
+        if problem := self.health_problem():
+            return problem
+        if not self._started:
             return "starting"
         with self._lock:
             fresh = self._monotonic() - self._seen <= FRESH_SECONDS
@@ -214,17 +210,17 @@ class Meter(Collector):
         """Give every family with its samples."""
         now = self._clock().timestamp()
         with self._lock:
-            samples = dict(self._own()) | dict(self._surveyed(now))
+            samples = dict(self._own()) | dict(self._resources(now))
         for name, family in FAMILIES.items():
-            made = family.kind(name, family.text, labels=family.labels)
+            metric = family.kind(name, family.text, labels=family.labels)
             for labels, value in samples[name].items():
-                made.add_metric([*labels], value)
-            yield made
+                metric.add_metric([*labels], value)
+            yield metric
 
     def _own(self) -> Iterator[tuple[str, Mapping[tuple[str, ...], float]]]:
         yield "exchange_build", {self._build: 1}
         yield "exchange_up", {(): self._up}
-        for what, name in COUNTED.items():
+        for what, name in COUNTERS.items():
             yield name, {(): self._counts[what]}
         yield "exchange_errors", dict(self._errors)
         yield "exchange_failing", dict.fromkeys(self._failing, 1)
@@ -233,41 +229,36 @@ class Meter(Collector):
             {(what,): at for what, at in self._last.items()},
         )
 
-    def _surveyed(self, now: float) -> Iterator[tuple[str, Mapping[tuple[str, ...], float]]]:
+    def _resources(self, now: float) -> Iterator[tuple[str, Mapping[tuple[str, ...], float]]]:
         lags = {
             (lag.group, lag.topic, str(lag.partition)): lag
-            for one in self._standings
-            for lag in one.lags
+            for status in self._statuses
+            for lag in status.lags
         }
-        yield "exchange_lag_entries", {partition: lag.behind for partition, lag in lags.items()}
+        yield "exchange_lag_entries", {key: lag.behind for key, lag in lags.items()}
         yield (
             "exchange_lag_seconds",
             {
-                partition: max(0.0, now - lag.since.timestamp()) if lag.since is not None else 0.0
-                for partition, lag in lags.items()
+                key: max(0.0, now - lag.since.timestamp()) if lag.since is not None else 0.0
+                for key, lag in lags.items()
             },
         )
         yield (
             "exchange_halted_partitions",
-            {(one.resource,): len(one.halted) for one in self._standings},
+            {(status.resource,): len(status.halted) for status in self._statuses},
         )
         yield (
             "exchange_deliveries",
             {
-                (one.resource, str(state)): count
-                for one in self._standings
-                for state, count in one.deliveries.items()
+                (status.resource, str(state)): count
+                for status in self._statuses
+                for state, count in status.deliveries.items()
             },
         )
         yield (
             "exchange_quarantine_rows",
-            {(one.resource,): one.quarantine for one in self._standings},
+            {(status.resource,): status.quarantine for status in self._statuses},
         )
-
-
-def _place(where: str) -> tuple[str, str]:
-    room, _, subject = where.partition("/")
-    return room, subject
 
 
 # --- over HTTP ------------------------------------------------------------------------------------
@@ -318,15 +309,15 @@ class _Handler(BaseHTTPRequestHandler):
                 body, kind = meter.page(self.headers.get("Accept", ""))
                 self._answer(HTTPStatus.OK, body, kind)
             case "/healthz":
-                self._judge(meter.ill())
+                self._judge(meter.health_problem())
             case "/readyz":
-                self._judge(meter.unready())
+                self._judge(meter.readiness_problem())
             case _:
                 self._answer(HTTPStatus.NOT_FOUND, b"/metrics /healthz /readyz\n")
 
-    def _judge(self, trouble: str) -> None:
-        status = HTTPStatus.SERVICE_UNAVAILABLE if trouble else HTTPStatus.OK
-        self._answer(status, (trouble or "ok").encode() + b"\n")
+    def _judge(self, problem: str) -> None:
+        status = HTTPStatus.SERVICE_UNAVAILABLE if problem else HTTPStatus.OK
+        self._answer(status, (problem or "ok").encode() + b"\n")
 
     def _answer(
         self, status: HTTPStatus, body: bytes, kind: str = "text/plain; charset=utf-8"
@@ -348,9 +339,9 @@ def serving(
     port: int,
     *,
     monotonic: Callable[[], float],
-    pause: float = SURVEY_SECONDS,
+    pause: float = STATUS_SECONDS,
 ) -> Iterator[int]:
-    """Survey and serve from threads of their own until the block ends; yields the port.
+    """Read the status and serve from threads of their own until the block ends; yields the port.
 
     Raises Misconfigured when the port cannot be had.
     """
@@ -364,16 +355,16 @@ def serving(
                 "修改 metrics.port，或停止占用它的进程", "change metrics.port, or stop who has it"
             ),
         ) from error
-    done = threading.Event()
+    end = threading.Event()
 
-    def survey() -> None:
-        while not done.is_set():
+    def refresh() -> None:
+        while not end.is_set():
             began = monotonic()
-            meter.look()
-            done.wait(max(pause, (monotonic() - began) / _SURVEY_SHARE))
+            meter.refresh()
+            end.wait(max(pause, (monotonic() - began) / _STATUS_SHARE))
 
     threads = [
-        threading.Thread(target=survey, name="survey", daemon=True),
+        threading.Thread(target=refresh, name="status", daemon=True),
         threading.Thread(target=server.serve_forever, name="metrics", daemon=True),
     ]
     for thread in threads:
@@ -381,7 +372,7 @@ def serving(
     try:
         yield server.server_address[1]
     finally:
-        done.set()
+        end.set()
         server.shutdown()
         server.server_close()
         for thread in threads:

@@ -1,4 +1,4 @@
-"""Where each resource stands: how far its readers are behind, what waits, what is halted.
+"""The status of each resource: how far its readers are behind, what waits, what is halted.
 
 Reads log and store and changes nothing, so that it may be asked beside running workers, by
 ``exchange status`` and by the metrics of every worker.
@@ -9,19 +9,21 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from typing import TYPE_CHECKING
 
 from exchange.cascade.delivery import State
 from exchange.log import (
-    Log,
     publish_group,
     quarantine_topic,
     raw_topic,
     records_topic,
     sealed_topic,
 )
-from exchange.node.node import Node
-from exchange.pipeline.partition import partition_key
 from exchange.text import Text
+
+if TYPE_CHECKING:
+    from exchange.log import Log
+    from exchange.node.node import Node
 
 READERS: tuple[tuple[str, Callable[[str], str]], ...] = (
     ("seal", raw_topic),
@@ -51,8 +53,8 @@ class Lag:
 
 
 @dataclass(frozen=True)
-class Standing:
-    """One resource."""
+class ResourceStatus:
+    """The status of one resource (状态)."""
 
     resource: str
     lags: tuple[Lag, ...]
@@ -95,17 +97,17 @@ def _readers(resource: str, topics: Collection[str]) -> Iterator[tuple[str, str]
         yield publish_group(resource), sealed_topic(resource)
 
 
-class Survey:
-    """Looks at every resource; what cannot have changed since is not read again."""
+class StatusReader:
+    """Reads the status of every resource; what cannot have changed since is not read again."""
 
     def __init__(self, node: Node) -> None:
-        """Look at nothing yet."""
+        """Read nothing yet."""
         self._node = node
         self._heads: dict[tuple[str, str, int], tuple[int, int, datetime | None]] = {}
         """By group and partition: position, end, and when the entry at the position was written."""
 
-    def __call__(self) -> list[Standing]:
-        """Return how every resource stands, by name."""
+    def __call__(self) -> list[ResourceStatus]:
+        """Return the status of every resource, by name."""
         node = self._node
         log = node.log
         partitions = {topic.name: topic.partitions for topic in log.topics()}
@@ -113,11 +115,11 @@ class Survey:
         for (name, state), count in node.store.deliveries.counts().items():
             deliveries.setdefault(name, {})[State(state)] = count
         quarantine = node.store.quarantine.counts()
-        found = []
-        for resource in node.resources():
+        statuses = []
+        for resource in node.topics.resources():
             count, replayed, dismissed = quarantine.get(resource, (0, 0, 0))
-            found.append(
-                Standing(
+            statuses.append(
+                ResourceStatus(
                     resource,
                     tuple(
                         self._lag(log, group, topic, partition)
@@ -129,7 +131,7 @@ class Survey:
                     self._halted(resource, partitions.get(raw_topic(resource), 0)),
                 )
             )
-        return found
+        return statuses
 
     def _lag(self, log: Log, group: str, topic: str, partition: int) -> Lag:
         first, end = log.bounds(topic, partition)
@@ -147,6 +149,8 @@ class Survey:
         return Lag(group, topic, partition, 0 if since is None else end - position, since)
 
     def _halted(self, resource: str, partitions: int) -> dict[int, Text]:
+        from exchange.pipeline.partition import partition_key
+
         states = {
             partition: self._node.context.state(partition_key(resource, partition))
             for partition in range(partitions)

@@ -1,8 +1,8 @@
 """Several workers on one machine: started, started again when they die, drained together.
 
-In: a command line per worker. Out: the worst exit code. The parent does no work of its own. Its
-children hold the end of a pipe (the leash) that only the parent can write to: when the parent
-is gone, however it went, they read its end, finish what is under way and end too.
+In: a command line per worker. Out: the worst exit code. The parent does no work of its own. Each
+worker reads from a pipe that only the parent can write to (the parent pipe): when the parent is
+gone, however it went, the pipe ends; the worker finishes what is under way and ends too.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ _DOUBLINGS = 20
 
 @dataclass(frozen=True)
 class Backoff:
-    """How long a worker that died is left alone, in seconds."""
+    """How long a worker that died is left alone (退避), in seconds."""
 
     first: float = 0.5
     cap: float = 30.0
@@ -44,19 +44,19 @@ class Backoff:
 
 def worst(codes: Sequence[int]) -> int:
     """Choose the exit code that needs a person most; who was killed may simply go on later."""
-    found = {code if code in (0, *_WORST) else Transient.exit_code for code in codes}
-    return next((code for code in _WORST if code in found), 0)
+    known = {code if code in (0, *_WORST) else Transient.exit_code for code in codes}
+    return next((code for code in _WORST if code in known), 0)
 
 
-def on_leash(descriptor: int, let_go: Callable[[], None]) -> None:
-    """Call ``let_go`` from a thread when the parent at the other end is gone."""
+def watch_parent(descriptor: int, on_end: Callable[[], None]) -> None:
+    """Call ``on_end`` from a thread when the parent at the other end of the pipe is gone."""
 
     def wait() -> None:
         while os.read(descriptor, 1):
             pass
-        let_go()
+        on_end()
 
-    threading.Thread(target=wait, name="leash", daemon=True).start()
+    threading.Thread(target=wait, name="parent pipe", daemon=True).start()
 
 
 @dataclass
@@ -72,11 +72,11 @@ class _Worker:
 
 
 @dataclass
-class Crew:
-    """The workers of one parent, by name; ``tell`` is told of every death and start."""
+class Supervisor:
+    """The workers of one parent, by name; ``announce`` hears of every start and end."""
 
     commands: Mapping[str, Sequence[str]]
-    tell: Callable[[Text], None]
+    announce: Callable[[Text], None]
     monotonic: Callable[[], float]
     drain: float
     """Seconds that workers have to finish what is under way; then they are killed."""
@@ -85,59 +85,59 @@ class Crew:
     def run(self, stop: threading.Event) -> int:
         """Keep every worker running until ``stop`` is set, then drain; return the exit code."""
         workers = [_Worker(name, command) for name, command in self.commands.items()]
-        leash, held = os.pipe()
+        parent_pipe, write_end = os.pipe()
         try:
             while not stop.is_set():
                 for worker in workers:
-                    self._keep(worker, leash)
+                    self._check(worker, parent_pipe)
                 stop.wait(_LOOK_SECONDS)
-            return self._end(workers)
+            return self._drain(workers)
         finally:
-            os.close(held)
-            os.close(leash)
+            os.close(write_end)
+            os.close(parent_pipe)
 
-    def _keep(self, worker: _Worker, leash: int) -> None:
+    def _check(self, worker: _Worker, parent_pipe: int) -> None:
         """Start a worker whose time has come; notice that one died."""
         now = self.monotonic()
         if worker.process is None:
             if now >= worker.due:
-                self._start(worker, leash, now)
+                self._start(worker, parent_pipe, now)
         elif (code := worker.process.poll()) is not None:
             worker.process = None
-            self._died(worker, code, now)
+            self._note_end(worker, code, now)
 
-    def _start(self, worker: _Worker, leash: int, now: float) -> None:
-        command = [*worker.command, "--leash", str(leash)]
+    def _start(self, worker: _Worker, parent_pipe: int, now: float) -> None:
+        command = [*worker.command, "--parent-pipe", str(parent_pipe)]
         worker.began = now
         try:
             # A group of its own: what a terminal sends comes to the parent alone.
             worker.process = subprocess.Popen(  # noqa: S603 - our own command line
-                command, stdin=subprocess.DEVNULL, pass_fds=(leash,), process_group=0
+                command, stdin=subprocess.DEVNULL, pass_fds=(parent_pipe,), process_group=0
             )
         except OSError as error:
             why = error.strerror or str(error)
-            self.tell(
+            self.announce(
                 Text(f"{worker.name} 不能启动：{why}", f"{worker.name} cannot be started: {why}")
             )
-            self._died(worker, Transient.exit_code, now)
+            self._note_end(worker, Transient.exit_code, now)
             return
         number = worker.process.pid
-        self.tell(Text(f"{worker.name} 已启动（{number}）", f"{worker.name} runs ({number})"))
+        self.announce(Text(f"{worker.name} 已启动（{number}）", f"{worker.name} runs ({number})"))
 
-    def _died(self, worker: _Worker, code: int, now: float) -> None:
+    def _note_end(self, worker: _Worker, code: int, now: float) -> None:
         worker.code = code
         worker.deaths = worker.deaths + 1 if now - worker.began < self.backoff.quick else 1
         wait = self.backoff.after(worker.deaths)
         worker.due = now + wait
         how = _how(code)
-        self.tell(
+        self.announce(
             Text(
                 f"{worker.name} 已结束（{how.zh}），{wait:g} 秒后重新启动",
                 f"{worker.name} ended ({how.en}), it starts again in {wait:g} s",
             )
         )
 
-    def _end(self, workers: Sequence[_Worker]) -> int:
+    def _drain(self, workers: Sequence[_Worker]) -> int:
         """Let every worker finish; kill those that do not in time."""
         for worker in workers:
             if worker.process is not None:
@@ -149,7 +149,7 @@ class Crew:
             try:
                 code = worker.process.wait(max(0.0, end - self.monotonic()))
             except subprocess.TimeoutExpired:
-                self.tell(
+                self.announce(
                     Text(
                         f"{worker.name} 在 {self.drain:g} 秒内没有完成，强制结束；未丢失任何数据",
                         f"{worker.name} did not finish in {self.drain:g} s and is killed; "

@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
 from pydantic import (
+    AfterValidator,
     BaseModel,
     BeforeValidator,
     ConfigDict,
@@ -26,9 +27,12 @@ from pydantic import (
 from pydantic_core import PydanticCustomError
 
 from exchange.secrets import REFERENCES, read_secret
+from exchange.settings.cron import next_time
 from exchange.settings.timeouts import Timeouts
 
-_DURATION = re.compile(r"(\d+)\s*(s|m|h|d)")
+_DURATION = re.compile(r"(\d{1,9})\s*(s|m|h|d)")
+_LONGEST_PAUSE = timedelta(days=3660)
+_ANY_TIME = datetime(2026, 1, 1, tzinfo=UTC)
 _SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 
 
@@ -49,6 +53,17 @@ Seconds = Annotated[float, Field(gt=0, le=7200, validate_default=True)]
 def _wrong(zh: str, en: str) -> PydanticCustomError:
     """Make the error of a setting, in both languages."""
     return PydanticCustomError("text", "{en}", {"zh": zh, "en": en})
+
+
+def _cron(expression: str) -> str:
+    try:
+        next_time(expression, _ANY_TIME)
+    except ValueError as error:
+        raise _wrong(
+            f"“{expression}”不是五段 cron 表达式，或永不到来",
+            f"'{expression}' is no cron expression of five fields, or never comes",
+        ) from error
+    return expression
 
 
 class _Frozen(BaseModel):
@@ -97,8 +112,8 @@ class SourceSettings(_Frozen):
 
     resource: Name
     connector: str
-    every: Duration | None = None
-    cron: str | None = None
+    every: Annotated[Duration, Field(gt=timedelta(), le=_LONGEST_PAUSE)] | None = None
+    cron: Annotated[str, AfterValidator(_cron)] | None = None
     options: Mapping[str, Any] = Field(default_factory=dict, alias="with")
 
 

@@ -21,7 +21,7 @@ from pathlib import Path
 from exchange.errors import Transient
 from exchange.log import CURSORS, sealed_topic
 from exchange.node.node import Node
-from exchange.run.status import Survey
+from exchange.run.status import StatusReader
 from tests.chaos.audit import Findings, audit
 from tests.chaos.plan import PARTITIONS, Track, What, plan
 from tests.chaos.stage import ROOT, Stage, stage, told
@@ -218,7 +218,7 @@ def _waiting(node: Node) -> list[str]:
     """List the partitions that wait to be sealed, delivered or shown."""
     return [
         f"{lag.group} {lag.topic}/{lag.partition}: {lag.behind} since {lag.since}"
-        for one in Survey(node)()
+        for one in StatusReader(node)()
         for lag in one.lags
         if lag.behind and lag.group != "evidence"
     ]

@@ -36,7 +36,7 @@ def main(folder: Path, port: int) -> None:
     place = Place(folder)
     settings = receiver_options(place.province, os.environ, port=port)
     assert place.province.receiver is not None
-    sealer = Node(place.province).open_seal(place.province.receiver.seal)
+    sealer = Node(place.province).seals.open(place.province.receiver.seal)
     with contextlib.closing(open_store(settings.store, clock=now, migrate=True)) as store:
         remove_parts(settings.folder)
         app = create_app(settings, store=store, sealer=sealer, clock=now, entropy=os.urandom)

@@ -182,7 +182,7 @@ def serving(folder: Path, **changes: Any) -> Iterator[None]:
         app = create_app(
             given,
             store=store,
-            sealer=province.open_seal(settings.receiver.seal),
+            sealer=province.seals.open(settings.receiver.seal),
             clock=lambda: datetime.now(UTC),
             entropy=os.urandom,
         )

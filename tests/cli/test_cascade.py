@@ -87,7 +87,7 @@ def test_a_kill_while_it_is_sent_again_loses_nothing(
         with open_node() as node:
             node.failpoint = strike
             with pytest.raises(Struck):
-                Runner(node, rooms=("cascade",)).once()
+                Runner(node, stages=("cascade",)).once()
         assert run("run", "--once", "--only", "cascade").code == 0
     with open_node() as node:
         row = node.store.deliveries.get("companies", refused)

@@ -53,19 +53,19 @@ def test_topics_are_planned_made_and_mended(folder: Path, cluster: Cluster, run:
     planned = run("catalog", "plan")
     assert planned.code == 2
     assert "~ exchange.sealed.companies: topic to be created" in planned.out
-    assert "~ exchange.turns: 新建主题" in run("catalog", "plan", lang="zh").out
+    assert "~ exchange.sources: 新建主题" in run("catalog", "plan", lang="zh").out
     with open_node() as node:
         assert node.cluster.topics() == [], "looking makes nothing"
 
     applied = run("catalog", "apply", "--json")
     assert applied.code == 0
     assert {one["topic"] for one in applied.json["topics"]} == {
-        *(f"exchange.{name}" for name in ("cursors", "evidence", "receipts", "turns")),
+        *(f"exchange.{name}" for name in ("cursors", "evidence", "receipts", "sources")),
         *(f"exchange.{kind}.companies" for kind in ("raw", "sealed", "quarantine")),
     }
     with open_node() as node:
         assert Topic("exchange.raw.companies", 2) in node.cluster.topics()
-        assert Topic("exchange.turns", 64) in node.cluster.topics()
+        assert Topic("exchange.sources", 64) in node.cluster.topics()
         assert Topic("exchange.cursors", compacted=True) in node.cluster.topics()
         (entry,) = node.store.audit.find()
         assert "exchange.raw.companies" in entry.detail
@@ -94,7 +94,7 @@ def test_what_cannot_be_altered_stays_and_is_told(folder: Path, cluster: Cluster
     assert "kafka-reassign-partitions.sh" in text(told, "topics")
     done = run("catalog", "apply")
     assert done.code == 2
-    assert "! exchange.turns: replication: 1 → 3" in done.err
+    assert "! exchange.sources: replication: 1 → 3" in done.err
 
 
 def test_partitions_without_enough_copies_fail(folder: Path, cluster: Cluster, run: Run) -> None:

@@ -151,7 +151,7 @@ def test_request_make_file_use(folder: Path, run: Run, monkeypatch: pytest.Monke
     assert not (folder / "seals" / "market" / "password.txt").exists()
     add(folder, 'market: {folder: seals/market, password: "env:SEAL_PASSWORD"}')
     with open_node() as node:
-        sealer = node.open_seal(node.settings.seals["market"])
+        sealer = node.seals.open(node.settings.seals["market"])
         roots = node.anchors(node.settings.trust)
         assert verify_seal(sealer.eseal, anchors=roots, at=node.clock()).ok
     assert (sealer.suite.id, sealer.details.info.name) == ("ecdsa-p256-sha256", "市场监督管理局")
@@ -180,7 +180,7 @@ def test_a_new_key_takes_over(folder: Path, run: Run) -> None:
     assert run("seal", "rotate", "data").code == 3  # the last one has not taken over yet
     with open_node() as node:
         node.clock = lambda: datetime.fromisoformat(turned.json["since"])
-        assert node.open_seal(node.settings.seals["data"]).signer.certificate == new
+        assert node.seals.open(node.settings.seals["data"]).signer.certificate == new
     assert len(run("seal", "show", "data", "--json").json["certificates"]) == 2
 
 
@@ -224,9 +224,9 @@ def test_a_key_of_the_seal_maker_takes_over(
     assert turned.json["key"] == "../data-2027"
     with open_node() as node:
         settings = node.settings.seals["data"]
-        before = node.open_seal(settings).signer.certificate
+        before = node.seals.open(settings).signer.certificate
         node.clock = lambda: datetime(2029, 12, 31, 16, tzinfo=UTC)
-        assert [before, node.open_seal(settings).signer.certificate] == [
+        assert [before, node.seals.open(settings).signer.certificate] == [
             read_certificates(each / "cert.pem")[0] for each in (folder / "seals" / "data", path)
         ]
     assert run("seal", "rotate", "data", "--at", "soon").code == 3

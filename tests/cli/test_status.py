@@ -10,7 +10,7 @@ import pytest
 
 from exchange.log import raw_topic
 from exchange.node.node import Node
-from exchange.run.status import Survey
+from exchange.run.status import StatusReader
 from exchange.store.node.pulls import PullRow
 from tests.cli.conftest import Run, serving
 from tests.pipeline.place import Place, records
@@ -86,17 +86,17 @@ def place(tmp_path: Path) -> Place:
     return make(tmp_path / "node", {"cases": records(30), "firms": records(10)})
 
 
-def test_a_survey_changes_nothing_and_sees_what_moved(place: Place) -> None:
+def test_reading_the_status_changes_nothing_and_sees_what_moved(place: Place) -> None:
     with place.node() as node:
-        survey = Survey(node)
+        read_status = StatusReader(node)
         before = [topic.name for topic in node.log.topics()]
-        assert [(one.resource, one.partitions, one.lags) for one in survey()] == [
+        assert [(one.resource, one.partitions, one.lags) for one in read_status()] == [
             ("cases", 0, ()),
             ("firms", 0, ()),
         ]
         assert [topic.name for topic in node.log.topics()] == before
         _pull(node, "cases")
-        cases, firms = survey()
+        cases, firms = read_status()
         assert cases.behind("seal") == 1
         written = cases.since("seal")
         assert written is not None
@@ -106,7 +106,7 @@ def test_a_survey_changes_nothing_and_sees_what_moved(place: Place) -> None:
         while stage.step():
             pass
         stage.close()
-        cases, _ = survey()
+        cases, _ = read_status()
         assert (cases.behind("seal"), cases.since("seal")) == (0, None)
         assert cases.behind("cascade") == 1
         assert node.log.bounds(raw_topic("cases"), 0) == (0, 1)

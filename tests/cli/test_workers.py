@@ -19,7 +19,7 @@ from exchange.cli.run import Stop, _reach
 from exchange.errors import Transient
 from exchange.log import Log
 from exchange.node.node import Node
-from exchange.run.supervisor import Backoff, Crew, worst
+from exchange.run.supervisor import Backoff, Supervisor, worst
 from exchange.text import Text
 from tests.cli.conftest import Run
 from tests.pipeline.place import Place, audit, records, settle
@@ -59,28 +59,28 @@ def test_the_exit_code_is_the_one_that_needs_a_person_most(codes: list[int], exp
     assert worst(codes) == expected
 
 
-# --- a crew of small programs -------------------------------------------------------------------
+# --- supervised small programs ------------------------------------------------------------------
 
 
 @dataclass
-class Crewed:
-    """A crew in a thread of its own, and what it told."""
+class Supervised:
+    """A supervisor in a thread of its own, and what it announced."""
 
     programs: dict[str, str]
     drain: float = 30
-    told: list[str] = field(default_factory=list)
+    announced: list[str] = field(default_factory=list)
     code: int | None = None
 
     @contextmanager
     def running(self) -> Iterator[threading.Event]:
         stop = threading.Event()
         commands = {n: [sys.executable, "-c", text] for n, text in self.programs.items()}
-        crew = Crew(
-            commands, lambda what: self.told.append(what.en), time.monotonic, self.drain, QUICK
+        supervisor = Supervisor(
+            commands, lambda what: self.announced.append(what.en), time.monotonic, self.drain, QUICK
         )
 
         def run() -> None:
-            self.code = crew.run(stop)
+            self.code = supervisor.run(stop)
 
         thread = threading.Thread(target=run)
         thread.start()
@@ -92,7 +92,7 @@ class Crewed:
         assert not thread.is_alive()
 
     def count(self, pattern: str) -> int:
-        return sum(re.search(pattern, line) is not None for line in list(self.told))
+        return sum(re.search(pattern, line) is not None for line in list(self.announced))
 
 
 UNTIL_TERM = """
@@ -104,22 +104,26 @@ signal.pause()
 
 
 def test_what_dies_is_started_again_and_the_last_code_of_each_counts() -> None:
-    crew = Crewed({"w-0": "raise SystemExit(3)", "w-1": UNTIL_TERM.format(code=1)})
-    with crew.running():
-        wait_for(lambda: crew.count(r"^w-0 ended \(exit 3\)") >= 5)
-    assert crew.count("^w-1 runs") == 1
-    assert crew.told[0].startswith("w-0 runs (")
-    pauses = [float(m[1]) for line in crew.told if (m := re.search(r"again in ([\d.]+) s", line))]
+    workers = Supervised({"w-0": "raise SystemExit(3)", "w-1": UNTIL_TERM.format(code=1)})
+    with workers.running():
+        wait_for(lambda: workers.count(r"^w-0 ended \(exit 3\)") >= 5)
+    assert workers.count("^w-1 runs") == 1
+    assert workers.announced[0].startswith("w-0 runs (")
+    pauses = [
+        float(m[1]) for line in workers.announced if (m := re.search(r"again in ([\d.]+) s", line))
+    ]
     assert pauses[:5] == [0.01, 0.02, 0.04, 0.05, 0.05]
-    assert crew.code == 3
+    assert workers.code == 3
 
 
 def test_a_program_that_cannot_be_started_is_tried_again() -> None:
     told: list[str] = []
     stop = threading.Event()
-    crew = Crew({"w-0": ["/nowhere/at/all"]}, lambda w: told.append(w.en), time.monotonic, 1, QUICK)
+    supervisor = Supervisor(
+        {"w-0": ["/nowhere/at/all"]}, lambda w: told.append(w.en), time.monotonic, 1, QUICK
+    )
     codes: list[int] = []
-    thread = threading.Thread(target=lambda: codes.append(crew.run(stop)))
+    thread = threading.Thread(target=lambda: codes.append(supervisor.run(stop)))
     thread.start()
     wait_for(lambda: sum("cannot be started: No such file" in line for line in told) >= 2)
     stop.set()
@@ -129,13 +133,13 @@ def test_a_program_that_cannot_be_started_is_tried_again() -> None:
 
 def test_who_does_not_finish_in_time_is_killed() -> None:
     deaf = "import signal; signal.signal(signal.SIGTERM, signal.SIG_IGN)\nwhile 1: signal.pause()"
-    crew = Crewed({"w-0": deaf}, drain=0.2)
-    with crew.running():
-        wait_for(lambda: crew.count("w-0 runs"))
-        pid = int(re.findall(r"\d+", crew.told[0])[-1])
+    workers = Supervised({"w-0": deaf}, drain=0.2)
+    with workers.running():
+        wait_for(lambda: workers.count("w-0 runs"))
+        pid = int(re.findall(r"\d+", workers.announced[0])[-1])
         wait_for(lambda: ignores(pid, signal.SIGTERM))
-    assert crew.count(r"^w-0 did not finish in 0.2 s and is killed") == 1
-    assert crew.code == Transient.exit_code
+    assert workers.count(r"^w-0 did not finish in 0.2 s and is killed") == 1
+    assert workers.code == Transient.exit_code
     assert not alive(pid)
 
 
@@ -157,9 +161,9 @@ def ignores(pid: int, number: int) -> bool:
         (["--workers", "1", "--drain", "soon"], 3, "--drain soon is no duration"),
         (["--once", "--wait", "never"], 3, "--wait never is no duration"),
         (["--workers", "0"], 64, "Invalid value for '--workers'"),
-        (["--workers", "2", "--once"], 64, "neither --once nor sources"),
-        (["--workers", "2", "companies"], 64, "neither --once nor sources"),
-        (["--only", "pull", "--only", "push"], 3, "there is no room push"),
+        (["--workers", "2", "--once"], 64, "neither with --once nor with sources"),
+        (["--workers", "2", "companies"], 64, "neither with --once nor with sources"),
+        (["--only", "pull", "--only", "push"], 3, "there is no stage push"),
     ],
 )
 @pytest.mark.usefixtures("folder")
@@ -169,7 +173,7 @@ def test_what_makes_no_sense_is_refused(run: Run, options: list[str], code: int,
 
 
 @pytest.mark.usefixtures("province")
-def test_two_rooms_of_three(run: Run) -> None:
+def test_two_stages_of_three(run: Run) -> None:
     first = run("run", "--once", "--only", "seal", "--only", "pull", "--json")
     assert (first.json["accepted"], first.json["receipts"]) == (5, 0)
     assert run("run", "--once", "--only", "cascade", "--json").json["receipts"] == 1

@@ -391,8 +391,8 @@ def test_partitions_added_by_another_process_are_found(opening: Opening, topic: 
 
 def test_a_member_subscribes_to_kinds() -> None:
     assert kinds(["exchange.raw.a", "exchange.raw.b"]) == r"(exchange\.raw\.[^.]+)$"
-    assert kinds(["exchange.turns", "exchange.raw.a"]) == (
-        r"(exchange\.raw\.[^.]+|exchange\.turns)$"
+    assert kinds(["exchange.sources", "exchange.raw.a"]) == (
+        r"(exchange\.raw\.[^.]+|exchange\.sources)$"
     )
 
 

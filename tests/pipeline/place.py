@@ -41,7 +41,7 @@ from exchange.receipt import Sent
 from exchange.receipt import check as check_receipt
 from exchange.receiver.app import create_app
 from exchange.receiver.serve import background, serve
-from exchange.run.runner import ROOMS, Runner
+from exchange.run.runner import STAGES, Runner
 from exchange.seal.batch.build import open_batch
 from exchange.seal.batch.verify import verify_batch
 from exchange.seal.eseal.signature import Sealer
@@ -209,7 +209,7 @@ class Place:
         """Serve the province from a thread; the node is pointed at it."""
         settings = receiver_options(self.province, os.environ, port=0)
         assert self.province.receiver is not None
-        sealer = Node(self.province).open_seal(self.province.receiver.seal)
+        sealer = Node(self.province).seals.open(self.province.receiver.seal)
         with contextlib.closing(open_store(settings.store, clock=clock, migrate=True)) as store:
             app = create_app(settings, store=store, sealer=sealer, clock=clock, entropy=os.urandom)
             with background(wrap(app, sealer)) as endpoint:
@@ -292,14 +292,14 @@ def run_once(
     folder: Path,
     stage: str = "",
     number: int = 0,
-    rooms: Sequence[str] = ROOMS,
+    stages: Sequence[str] = STAGES,
     names: Sequence[str] | None = None,
 ) -> None:
     """Run the node once, to be killed at a door; exits as the command does."""
     strike = Striker(stage, number)
     try:
         with Place(folder).node(failpoint=strike) as node:
-            outcome = Runner(node, policy=EAGER, rooms=rooms).once(names)
+            outcome = Runner(node, policy=EAGER, stages=stages).once(names)
     except ExchangeError as error:
         (folder / "outcome.json").write_text(json.dumps({"error": str(error)}))
         sys.exit(error.exit_code)
@@ -319,7 +319,7 @@ def run_province(folder: Path, port: int, stage: str = "", number: int = 0) -> N
     place = Place(folder)
     settings = receiver_options(place.province, os.environ, port=port)
     assert place.province.receiver is not None
-    sealer = Node(place.province).open_seal(place.province.receiver.seal)
+    sealer = Node(place.province).seals.open(place.province.receiver.seal)
     with contextlib.closing(open_store(settings.store, clock=now, migrate=True)) as store:
         remove_parts(settings.folder)
         app = create_app(

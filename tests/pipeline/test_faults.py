@@ -25,7 +25,8 @@ from exchange.log.frames import decode_frame
 from exchange.node.node import Node
 from exchange.pipeline.pull import PullStage
 from exchange.pipeline.seal import release
-from exchange.run.runner import ROOMS, Outcome, Runner
+from exchange.run.outcome import Outcome
+from exchange.run.runner import STAGES, Runner
 from exchange.seal.batch.build import open_batch
 from exchange.store.node.deliveries import DeliveryRow
 from exchange.text import Text
@@ -143,7 +144,7 @@ def test_a_clock_set_back_repeats_no_number(place: Place) -> None:
 def test_no_batch_sleeps_until_the_old_time_comes_round(place: Place) -> None:
     clock = Clock()
     with place.node(clock=clock) as node:
-        assert Runner(node, rooms=("pull", "seal")).once().errors == {}
+        assert Runner(node, stages=("pull", "seal")).once().errors == {}
         clock.offset = timedelta(hours=2)
         first = Runner(node, policy=EAGER).once()
         assert isinstance(first.error(), Transient), "nobody serves: it waits, in two hours"
@@ -581,7 +582,7 @@ def test_an_error_in_any_door_is_told_and_the_open_doors_go_on(
         assert stumble.left <= 0
         assert first.batches > 0
         if not isinstance(error, Transient):
-            assert set(first.errors) <= {f"{room}/{name}" for room in ROOMS for name in NAMES}
+            assert set(first.errors) <= {f"{stage}/{name}" for stage in STAGES for name in NAMES}
         last = runner.once()
         if last.waiting:  # a batch that was left under way
             last = runner.once()

@@ -1,6 +1,6 @@
 """The rights that docs/kafka.md lists are enough for every room, and each of them is needed.
 
-The rooms are real, and so is the broker: StandardAuthorizer decides, the lines are read from the
+The stages are real, and so is the broker: StandardAuthorizer decides, the lines are read from the
 page. Each kind of work that touches the cluster is there: rows and rows that are no records,
 refused records, foreign messages, batches, receipts.
 """
@@ -18,15 +18,16 @@ from exchange.errors import Denied, ExchangeError
 from exchange.log import Message, Topic, sealed_topic
 from exchange.log.kafka import KafkaLog
 from exchange.node.node import Node
+from exchange.node.topics import required_topics
 from exchange.pipeline.replay import replay
 from exchange.pipeline.seal import release
 from exchange.run.runner import Runner
-from exchange.run.status import Survey
+from exchange.run.status import StatusReader
 from exchange.settings import load
 from tests.pipeline.place import EAGER, Place, catalog, records, source, write_csv
 from tests.support.security import ADMIN, Guarded, documented, grant, revoke, secret
 
-ROOMS = ("pull", "seal", "cascade", "evidence")
+STAGES = ("pull", "seal", "cascade", "evidence")
 OPERATOR = "operator"
 LINES = documented()
 _numbers = count(1, 1000)
@@ -52,7 +53,7 @@ def place(broker: Guarded) -> Iterator[Place]:
     with place.gateway():
         point(place, broker, OPERATOR)
         with node(place, OPERATOR) as opened:
-            assert opened.cluster.repair(opened.topics()) == []
+            assert opened.cluster.repair(required_topics(opened.settings)) == []
         yield place
 
 
@@ -91,19 +92,19 @@ def strange(broker: Guarded) -> None:
         transaction.append(Message(sealed_topic("cases"), b"strange"))
 
 
-def prepare(place: Place, broker: Guarded, *rooms: str) -> None:
+def prepare(place: Place, broker: Guarded, *stages: str) -> None:
     """Let somebody with every right do what comes before."""
     point(place, broker, ADMIN)
     add(place)
     with node(place, ADMIN) as opened:
-        outcome = Runner(opened, policy=EAGER, rooms=rooms).once()
+        outcome = Runner(opened, policy=EAGER, stages=stages).once()
         assert outcome.pulled >= 60
         assert outcome.errors == {}
 
 
 def work(place: Place, broker: Guarded, user: str) -> None:
     """Do all that a user is there for; raises the first error."""
-    before = ROOMS[: ROOMS.index(user)] if user in ROOMS else ROOMS[:2]
+    before = STAGES[: STAGES.index(user)] if user in STAGES else STAGES[:2]
     if before:
         prepare(place, broker, *before)
     point(place, broker, user)
@@ -113,13 +114,13 @@ def work(place: Place, broker: Guarded, user: str) -> None:
             return
         if user == "pull":
             add(place)
-            stack.enter_context(closing(opened.turns()))
+            stack.enter_context(closing(opened.topics.source_assignment()))
         if user == "seal":  # a store that was lost is made again from the log
             for path in (place.folder / "data").glob("store.db*"):
                 path.unlink()
         if user == "cascade":
             strange(broker)
-        outcome = Runner(opened, policy=EAGER, rooms=(user,)).once()
+        outcome = Runner(opened, policy=EAGER, stages=(user,)).once()
         if (error := outcome.error()) is not None:
             raise error
 
@@ -130,8 +131,8 @@ def operate(opened: Node) -> None:
     known = {topic.name: topic.partitions for topic in opened.cluster.topics()}
     new = Topic(f"{scratch}{next(_numbers)}")
     wider = Topic(scratch, known.get(scratch, 0) + 1)
-    assert opened.cluster.repair([*opened.topics(), new, wider]) == []
-    Survey(opened)()
+    assert opened.cluster.repair([*required_topics(opened.settings), new, wider]) == []
+    StatusReader(opened)()
     release(opened.context, "cases")
     resource = opened.context.resource("cases")
     assert replay(opened.context, opened.store, resource, by="me").rows
@@ -140,7 +141,7 @@ def operate(opened: Node) -> None:
 def test_every_room_and_the_operator_do_their_work_with_the_rights_listed(
     place: Place, broker: Guarded
 ) -> None:
-    for user in (*ROOMS, OPERATOR):
+    for user in (*STAGES, OPERATOR):
         work(place, broker, user)
 
 

@@ -8,12 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from exchange.errors import Integrity
+from exchange.errors import ExchangeError, Integrity
 from exchange.evidence.entry import Entry
 from exchange.evidence.log import EvidenceLog, Reader
 from exchange.log import EVIDENCE, Message
 from exchange.pipeline.evidence import EvidenceStage
-from exchange.run.runner import Runner
+from exchange.run.runner import STAGES, Runner
 from tests.pipeline.place import EAGER, Place, audit, records
 from tests.support.nodes import add, make
 
@@ -26,9 +26,9 @@ def place(tmp_path: Path) -> Place:
     return make(tmp_path / "node", {"cases": records(ROWS), "firms": records(ROWS)})
 
 
-def run(place: Place, *rooms: str) -> dict[str, object]:
+def run(place: Place, *stages: str) -> dict[str, ExchangeError]:
     with place.node() as node:
-        return dict(Runner(node, policy=EAGER, **({"rooms": rooms} if rooms else {})).once().errors)  # type: ignore[arg-type]
+        return Runner(node, policy=EAGER, stages=stages or STAGES).once().errors
 
 
 def state(place: Place) -> tuple[int, bytes]:
@@ -42,9 +42,9 @@ def stage(stack: ExitStack, place: Place, folder: str = FOLDER) -> EvidenceStage
         node.context,
         place.folder / folder,
         node.origin,
-        sealer=node.evidence_sealer,
-        resources=node.resources(),
-        ask=node._ask_witness,
+        sealer=node.seals.of_evidence,
+        resources=node.topics.resources(),
+        ask=node.upstream.witness,
     )
     return stack.enter_context(closing(opened))
 

@@ -186,7 +186,7 @@ def test_no_more_is_pulled_while_the_province_is_far_behind(tmp_path: Path) -> N
     )
     place.call("http://127.0.0.1:9")
     with place.node() as node:
-        done = Runner(node, policy=EAGER, rooms=("pull", "seal")).once()
+        done = Runner(node, policy=EAGER, stages=("pull", "seal")).once()
     assert isinstance(done.errors["pull/cases"], Transient)
     assert 3 < done.batches < 18
     assert done.pulled < 1800
@@ -244,9 +244,9 @@ def test_a_batch_that_another_worker_settles_meanwhile_was_not_put_back(tmp_path
     """A worker with a partition just moved looks for batches put back; the other delivers."""
     place = make(tmp_path / "node", {"cases": records(50)})
     with place.node() as node:
-        Runner(node, policy=EAGER, rooms=("pull", "seal")).once()
+        Runner(node, policy=EAGER, stages=("pull", "seal")).once()
     with place.gateway(), place.node() as node, place.node() as other:
-        faster = other.deliver_stage("cases", other.sender(), EAGER)
+        faster = other.deliver_stage("cases", other.upstream.sender(), EAGER)
         first = node.store.deliveries.first
 
         def slow(resource: str, partition: int, states: Collection[str]) -> DeliveryRow | None:
@@ -255,7 +255,7 @@ def test_a_batch_that_another_worker_settles_meanwhile_was_not_put_back(tmp_path
             return row
 
         vars(node.store.deliveries)["first"] = slow
-        stage = node.deliver_stage("cases", node.sender(), EAGER)
+        stage = node.deliver_stage("cases", node.upstream.sender(), EAGER)
         assert stage.step() is None
         assert stage.step() is None
         faster.close()
@@ -275,12 +275,12 @@ def test_the_waits_of_one_partition_delay_no_other(tmp_path: Path) -> None:
     place = make(tmp_path / "node", {"cases": records(600)})
     widen(place, 4)
     with place.node() as node:
-        Runner(node, policy=EAGER, rooms=("pull", "seal")).once()
+        Runner(node, policy=EAGER, stages=("pull", "seal")).once()
         slow = node.store.deliveries.find(resource="cases")[-1]
         later = node.clock() + timedelta(minutes=5)
         node.store.deliveries.save(replace(slow, state="waiting", due=later))
     with place.gateway(), place.node() as node:
-        stage = node.deliver_stage("cases", node.sender(), EAGER)
+        stage = node.deliver_stage("cases", node.upstream.sender(), EAGER)
         for _ in range(200):
             delivery = stage.step()
             if delivery is not None and delivery.state == "waiting":

@@ -10,7 +10,8 @@ from exchange.cascade.delivery import State
 from exchange.errors import Denied, ExchangeError, Integrity, Rejected, Transient
 from exchange.log import RECEIPTS
 from exchange.pipeline.deliver import retry
-from exchange.run.runner import Outcome, Runner
+from exchange.run.outcome import Outcome
+from exchange.run.runner import Runner
 from tests.gateway.faults import Fault, answering_twice
 from tests.pipeline.place import EAGER, Place, audit, entries, records, settle, write_table
 from tests.support.nodes import faulty, make

@@ -1,4 +1,4 @@
-"""The supervised loop: schedules, a graceful stop, and the rooms one by one."""
+"""The supervised loop: schedules, a graceful stop, and the stages one by one."""
 
 from __future__ import annotations
 
@@ -14,12 +14,15 @@ from typing import Any
 
 import pytest
 
-from exchange.errors import ExchangeError, Integrity, Rejected, Transient
+from exchange.errors import ExchangeError, Integrity, Misconfigured, Rejected, Transient
 from exchange.log import Log, raw_topic
+from exchange.node.node import Node
 from exchange.pipeline.context import state_message
 from exchange.pipeline.deliver import retry
 from exchange.pipeline.seal import release
-from exchange.run.runner import ROOMS, Runner, Schedule
+from exchange.run.outcome import Outcome
+from exchange.run.runner import STAGES, Runner
+from exchange.run.schedule import Schedule
 from exchange.text import Text
 from tests.gateway.faults import Fault
 from tests.pipeline.place import (
@@ -51,9 +54,16 @@ def schedule(tmp_path: Path) -> Schedule:
         + source("sql", "byhand", options)
     )
     place = Place.make(tmp_path / "node", catalog("often", "nightly", "byhand"), sources)
-    planned = Schedule(place.node())
-    planned.own(["often", "nightly", "byhand"], NOON)
+    planned = planner(place.node(), Outcome())
+    planned.assign(["often", "nightly", "byhand"], NOON)
     return planned
+
+
+def planner(node: Node, outcome: Outcome) -> Schedule:
+    """Plan the sources of a node as its runner does."""
+    return Schedule(
+        node.settings.sources, lambda name: node.context.state(f"pull/{name}"), outcome.keep
+    )
 
 
 def at(hours: float) -> datetime:
@@ -62,26 +72,26 @@ def at(hours: float) -> datetime:
 
 def test_a_source_runs_by_its_span_or_its_local_time(schedule: Schedule) -> None:
     assert schedule.due(NOON) == ["often"]
-    schedule.done("often", NOON, failed=False)
+    schedule.finish("often", NOON, failed=False)
     assert schedule.due(at(0.2)) == []
     assert schedule.due(at(0.25)) == ["often"]
-    schedule.done("often", at(0.25), failed=False)
+    schedule.finish("often", at(0.25), failed=False)
     assert schedule.due(at(14.49)) == ["often"]
     assert schedule.due(at(14.5)) == ["often", "nightly"], "half past two in the morning, local"
-    schedule.done("nightly", at(14.5), failed=False)
-    schedule.done("often", at(14.5), failed=False)
+    schedule.finish("nightly", at(14.5), failed=False)
+    schedule.finish("often", at(14.5), failed=False)
     assert schedule.due(at(14.6)) == []
     assert schedule.due(at(38.5)) == ["often", "nightly"]
 
 
 def test_a_failed_source_comes_again_soon(schedule: Schedule) -> None:
-    schedule.done("often", NOON, failed=True)
+    schedule.finish("often", NOON, failed=True)
     assert schedule.due(NOON + timedelta(seconds=59)) == []
     assert schedule.due(NOON + timedelta(seconds=60)) == ["often"]
 
 
 def test_a_schedule_goes_on_from_the_last_pull_whoever_made_it(tmp_path: Path) -> None:
-    """A restart, or another worker's turn, fires nothing twice and forgets nothing."""
+    """A restart, or a take-over, fires nothing twice and forgets nothing."""
     options = 'url: "sqlite:///x.db", table: cases'
     sources = source("sql", "often", options, when="every: 15m")
     sources += source("sql", "nightly", options, when='cron: "30 2 * * *"')
@@ -94,10 +104,10 @@ def test_a_schedule_goes_on_from_the_last_pull_whoever_made_it(tmp_path: Path) -
 
     def due(*names: str) -> list[str]:
         with place.node() as node:
-            planned = Schedule(node)
-            planned.own(names, NOON)
-            planned.own(["nightly"], NOON)
-            planned.own(names, NOON)
+            planned = planner(node, Outcome())
+            planned.assign(names, NOON)
+            planned.assign(["nightly"], NOON)
+            planned.assign(names, NOON)
             return planned.due(NOON)
 
     began("often", at(-0.2), done=True)
@@ -105,7 +115,7 @@ def test_a_schedule_goes_on_from_the_last_pull_whoever_made_it(tmp_path: Path) -
     assert due("often", "nightly") == []
     began("often", at(-0.25), done=True)
     assert due("often", "nightly") == ["often"]
-    assert due("nightly") == [], "the turn is another worker's"
+    assert due("nightly") == [], "the source is another worker's"
     began("nightly", at(-24), done=True)
     assert due("nightly") == ["nightly"], "the node was down at half past two"
     began("often", at(-0.1), done=False)
@@ -113,11 +123,58 @@ def test_a_schedule_goes_on_from_the_last_pull_whoever_made_it(tmp_path: Path) -
 
 
 def test_a_clock_set_back_lets_no_source_sleep(schedule: Schedule) -> None:
-    schedule.done("often", at(48), failed=False)
-    schedule.done("nightly", at(48), failed=False)
+    schedule.finish("often", at(48), failed=False)
+    schedule.finish("nightly", at(48), failed=False)
     assert schedule.due(NOON) == []
     assert schedule.due(at(0.25)) == ["often"]
     assert "nightly" in schedule.due(at(14.5))
+
+
+def test_a_schedule_that_fails_stops_its_own_source_only(tmp_path: Path) -> None:
+    """Settings refuse such an expression; a plan may fail all the same, for any reason."""
+    options = 'url: "sqlite:///x.db", table: cases'
+    sources = source("sql", "often", options, when="every: 15m")
+    sources += source("sql", "nightly", options, when='cron: "30 2 * * *"')
+    place = Place.make(tmp_path / "node", catalog("often", "nightly"), sources)
+    outcome = Outcome()
+    with place.node() as node:
+        known = dict(node.settings.sources)
+        known["nightly"] = known["nightly"].model_copy(update={"cron": "0 25 * * *"})
+        planned = Schedule(known, lambda _name: {}, outcome.keep)
+        planned.assign(known, NOON)
+        assert planned.due(NOON) == ["often"]
+        planned.finish("often", NOON, failed=False)
+        planned.finish("nightly", NOON, failed=False)
+        assert planned.due(at(0.25)) == ["often"]
+    assert set(outcome.errors) == {"schedule/nightly"}
+    assert isinstance(outcome.errors["schedule/nightly"], Misconfigured)
+    assert "0 25 * * *" in outcome.errors["schedule/nightly"].what.en
+
+
+def test_a_supervised_run_goes_on_beside_a_source_that_cannot_be_planned(tmp_path: Path) -> None:
+    place = scheduled(tmp_path / "node", 100)
+    told: list[tuple[str, ExchangeError]] = []
+    stop = threading.Event()
+
+    def supervise() -> None:
+        with place.node() as node:
+            sources = dict(node.settings.sources)
+            broken = {"every": None, "cron": "0 25 * * *"}
+            sources["firms"] = sources["firms"].model_copy(update=broken)
+            node.settings = node.settings.model_copy(update={"sources": sources})
+            Runner(node, policy=EAGER).forever(stop, lambda *one: told.append(one))
+
+    with place.gateway():
+        thread = threading.Thread(target=supervise)
+        thread.start()
+        try:
+            wait_for(lambda: receipts(place) == {"cases": 1})
+            add(place, "cases", records(50, first=101))
+            wait_for(lambda: receipts(place) == {"cases": 2})
+        finally:
+            stop.set()
+            thread.join(30)
+    assert [(where, type(error)) for where, error in told] == [("schedule/firms", Misconfigured)]
 
 
 def scheduled(folder: Path, rows: int) -> Place:
@@ -291,22 +348,22 @@ def receipts(place: Place) -> dict[str, int]:
         return dict(node.store.receipts.counts())
 
 
-def test_the_rooms_one_after_the_other_give_what_one_run_gives(tmp_path: Path) -> None:
+def test_the_stages_one_after_the_other_give_what_one_run_gives(tmp_path: Path) -> None:
     counts = []
-    for rooms in (ROOMS,), tuple((room,) for room in ROOMS):
-        place = make(tmp_path / f"{len(rooms)}", {"cases": records(700), "firms": records(300)})
+    for runs in (STAGES,), tuple((stage,) for stage in STAGES):
+        place = make(tmp_path / f"{len(runs)}", {"cases": records(700), "firms": records(300)})
         with place.gateway():
-            for some in rooms:
-                assert finish(start(run_once, place.folder, "", 0, some)) == 0
+            for stages in runs:
+                assert finish(start(run_once, place.folder, "", 0, stages)) == 0
         assert outcome(place)["waiting"] == 0
         counts.append(audit(place))
     assert counts[0] == counts[1]
 
 
-def test_the_command_runs_one_room(tmp_path: Path) -> None:
+def test_the_command_runs_one_stage(tmp_path: Path) -> None:
     place = make(tmp_path / "node", {"cases": records(100)})
     with place.gateway():
-        told = [command(place, "run", "--once", "--only", room) for room in ("pull", "seal")]
+        told = [command(place, "run", "--once", "--only", stage) for stage in ("pull", "seal")]
         last = command(place, "run", "--once", "--only", "cascade")
         command(place, "run", "--once", "--only", "evidence")
     assert [one["pulled"] for one in told] == [100, 0]

@@ -137,14 +137,14 @@ def test_a_seal_stopped_between_two_batches_signs_no_more(place: Place) -> None:
     """The register is asked before every signature, not only when the seal was opened."""
     with place.node() as node, keeping(place) as administration:
         resource = node.context.resource("cases")
-        sealer = node.ready(resource)
+        sealer = node.seals.ready(resource)
         at = node.clock()
         assert sealer.seal(b"one", property_info="urn:test", at=at)
         administration.take("data", Step.CANCEL, "单位撤销")
         with pytest.raises(Denied, match="cancelled"):
             sealer.seal(b"two", property_info="urn:test", at=at)
         with pytest.raises(Denied, match="request a new seal"):
-            node.ready(resource)
+            node.seals.ready(resource)
 
 
 def test_while_it_waits_nothing_is_read_for_nothing(place: Place) -> None:

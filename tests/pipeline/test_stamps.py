@@ -11,7 +11,8 @@ import pytest
 
 from exchange.errors import Transient
 from exchange.log import sealed_topic
-from exchange.run.runner import ROOMS, Outcome, Runner
+from exchange.run.outcome import Outcome
+from exchange.run.runner import STAGES, Runner
 from exchange.seal.batch.container import Container
 from exchange.seal.batch.verify import verify_batch
 from exchange.seal.crypto.der import to_pem
@@ -69,14 +70,14 @@ def authority(place: Place, clock: Clock) -> Iterator[Tsa]:
         yield running
 
 
-def run(place: Place, clock: Clock, count: int, rooms: tuple[str, ...]) -> Outcome:
+def run(place: Place, clock: Clock, count: int, stages: tuple[str, ...]) -> Outcome:
     """Give the source more rows and run once, as a new process would."""
     more = records(count, first=len(place.sources["cases"]) + 1, dirty=False)
     place.sources["cases"].extend(more)
     if more:
         write_table(place.folder / "cases.db", more)
     with place.node(clock=clock) as node:
-        return Runner(node, policy=EAGER, rooms=rooms).once()
+        return Runner(node, policy=EAGER, stages=stages).once()
 
 
 def stamps(place: Place) -> list[bool]:
@@ -95,7 +96,7 @@ def test_batches_are_stamped_and_the_province_takes_them(
     place: Place, authority: Tsa, clock: Clock
 ) -> None:
     with place.gateway():
-        outcome = run(place, clock, 100, ROOMS)
+        outcome = run(place, clock, 100, STAGES)
     assert outcome.errors == {}
     assert set(stamps(place)) == {True}
     assert len(authority.asked) == len(stamps(place))
@@ -106,29 +107,29 @@ def test_the_authority_goes_away_and_comes_back(
     place: Place, authority: Tsa, clock: Clock, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Each run is a process of its own: a restart gives no new patience."""
-    rooms = ("pull", "seal")
+    stages = ("pull", "seal")
     answering = authority.answer
 
     def silent(_: bytes) -> bytes:
         raise ConnectionError
 
-    assert run(place, clock, 40, rooms).errors == {}
+    assert run(place, clock, 40, stages).errors == {}
     authority.answer = silent
     for _ in range(2):
-        assert run(place, clock, 40, rooms).errors == {}
+        assert run(place, clock, 40, stages).errors == {}
         clock.ahead += PATIENCE / 2
     assert "sealing goes on without stamps" in caplog.text
     clock.ahead += timedelta(seconds=1)
-    held = run(place, clock, 40, rooms)
+    held = run(place, clock, 40, stages)
     assert isinstance(held.errors["seal/cases"], Transient)
     assert "nothing is lost" in held.errors["seal/cases"].hint.en
     with place.node() as node:
-        assert read_patience(node.patience_file).spent >= PATIENCE
+        assert read_patience(node.seals.patience_file).spent >= PATIENCE
     assert stamps(place) == [True, False, False]
     authority.answer = answering
     clock.ahead += timedelta(minutes=1)
-    assert run(place, clock, 0, rooms).errors == {}
+    assert run(place, clock, 0, stages).errors == {}
     assert stamps(place) == [True, False, False, True]
     clock.ahead = timedelta()
     with place.node() as node:
-        assert read_patience(node.patience_file).since is None
+        assert read_patience(node.seals.patience_file).since is None

@@ -106,7 +106,7 @@ def lag(run: Run, name: str) -> dict[str, int]:
 def run_sealing(place: Place) -> None:
     """Pull and seal; resources that other tests left on the broker are not of this catalog."""
     with pytest.raises(SystemExit):
-        run_once(place.folder, rooms=("pull", "seal"))
+        run_once(place.folder, stages=("pull", "seal"))
     outcome = json.loads((place.folder / "outcome.json").read_text("utf-8"))
     assert all(where.startswith("catalog/") for where in outcome["errors"]), outcome
 

@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from exchange.cascade.profiles import RESOURCE_HEADER
-from exchange.run.runner import Outcome, Runner
+from exchange.run.outcome import Outcome
+from exchange.run.runner import Runner
 from exchange.seal.eseal.signature import Sealer
 from tests.gateway.faults import Fault, FaultyProvince
 from tests.pipeline.place import (

@@ -29,7 +29,7 @@ from exchange.errors import Transient
 from exchange.log import Partition, Topic
 from exchange.log.kafka import KafkaLog
 from exchange.node.node import Node
-from exchange.run.status import Survey
+from exchange.run.status import StatusReader
 from exchange.settings import KafkaSettings
 from exchange.settings import load as load_settings
 from exchange.text import Text
@@ -96,8 +96,8 @@ def shared(folder: Path, feed: Feed, *, workers: int, conninfo: str) -> Shared:
         with receiver(folder), Node(load_settings(settings)) as node:
             started = time.perf_counter()
             with _workers(folder, workers, environment) as processes:
-                survey = Survey(node)
-                _wait(lambda: _drained(survey), 0.25)
+                read_status = StatusReader(node)
+                _wait(lambda: _drained(read_status), 0.25)
                 wall = time.perf_counter() - started
                 cpu = sum(cpu_seconds(one.pid) for one in processes)
                 rss = max(peak_rss(one.pid) for one in processes)
@@ -168,9 +168,9 @@ def _section(bootstrap: Sequence[str], partitions: int = 1) -> str:
     )
 
 
-def _drained(survey: Survey) -> bool:
+def _drained(read_status: StatusReader) -> bool:
     """Tell whether every raw message is sealed and every batch has its receipt."""
-    return not any(one.behind("seal") or one.behind("cascade") for one in survey())
+    return not any(one.behind("seal") or one.behind("cascade") for one in read_status())
 
 
 def _wait(happened: Callable[[], bool], look: float = _LOOK_SECONDS) -> None:

@@ -27,7 +27,7 @@ from exchange.log.embedded.log import EmbeddedLog
 from exchange.log.frames import decode_frame, encode_slices
 from exchange.node.node import Node
 from exchange.pipeline.context import CHUNK_ENTRIES
-from exchange.run.runner import ROOMS, Runner
+from exchange.run.runner import STAGES, Runner
 from exchange.seal.batch import tree
 from exchange.seal.batch.avro import parse_schema
 from exchange.seal.batch.build import BatchFacts, Packed, build, pack
@@ -101,7 +101,7 @@ def _round(
     resource = node.context.resource(node.source_settings(source).resource)
     raw, sealed = raw_topic(resource.name), sealed_topic(resource.name)
     log.ensure([Topic(raw), Topic(sealed)])
-    sealer = node.sealer(resource)
+    sealer = node.seals.of(resource)
     validator = compile_resource(resource, node.catalog.tables)
     schema = parse_schema(schema_text(resource))
 
@@ -186,12 +186,12 @@ def _facts(node: Node, resource: Resource) -> BatchFacts:
 
 
 def loading_times(node: Node) -> dict[str, float]:
-    """Run one door after the other over everything; return CPU seconds by door."""
+    """Run one stage after the other over everything; return CPU seconds by stage."""
     seconds = {}
-    for room in ROOMS:
+    for stage in STAGES:
         started = time.process_time()
-        outcome = Runner(node, rooms=(room,)).once()
-        seconds[room] = time.process_time() - started
+        outcome = Runner(node, stages=(stage,)).once()
+        seconds[stage] = time.process_time() - started
         if error := outcome.error():
             raise error
     return seconds

@@ -180,7 +180,7 @@ def _row_path(folder: Path, server: Server) -> Measurement:
         done = rowpath.run(
             server.url,
             schema=avro_schema(resource),
-            sign=node.sealer(resource).signer.sign,
+            sign=node.seals.of(resource).signer.sign,
             today=datetime.now(UTC).date(),
             table=_PART,
         )

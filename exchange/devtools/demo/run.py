@@ -24,7 +24,8 @@ from exchange.node.node import Node
 from exchange.node.scaffold import new_node
 from exchange.receipt import Sent
 from exchange.receipt import check as check_receipt
-from exchange.run.runner import Outcome, Runner, Said
+from exchange.run.outcome import Outcome
+from exchange.run.runner import ProgressHook, Runner
 from exchange.seal.batch.build import open_batch
 from exchange.seal.batch.verify import verify_batch
 from exchange.settings import load as load_settings
@@ -79,7 +80,7 @@ def example(name: str) -> Path:
     return installed if installed.exists() else beside
 
 
-def run_demo(folder: Path, *, scale: float, seed: int, said: Said) -> DemoResult:
+def run_demo(folder: Path, *, scale: float, seed: int, progress: ProgressHook) -> DemoResult:
     """Make the node in ``folder`` (new or empty) and run the whole job on it."""
     started = time.monotonic()
     made = prepare(folder, scale=scale, seed=seed)
@@ -87,7 +88,7 @@ def run_demo(folder: Path, *, scale: float, seed: int, said: Said) -> DemoResult
     settings = load_settings(node_folder / "exchange.yaml")
     with receiver(node_folder / "province" / "exchange.yaml"), Node(settings) as node:
         node.take_up_catalog()
-        outcome = Runner(node, said).once()
+        outcome = Runner(node, progress).once()
         results = [_result(node, source.resource, made) for source in made.by_resource.values()]
         paths = export(node, folder / "evidence")
         verified = sum(verify_files(node, batch, receipt) for batch, receipt in paths)

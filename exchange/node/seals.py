@@ -1,0 +1,170 @@
+"""The seals of a node (电子印章): opened, admitted by the register, with their time stamps."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+from functools import cached_property, partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from exchange.errors import Misconfigured
+from exchange.seal.eseal.folder import Key, key_at, open_sealer, read_certificates, read_keys
+from exchange.seal.eseal.lifecycle import State, admit
+from exchange.seal.eseal.signature import Sealer
+from exchange.seal.pki.signers import GuardedSigner
+from exchange.text import Text
+
+if TYPE_CHECKING:
+    from exchange.catalog.model import Resource
+    from exchange.seal.pki.stamping import Stamping
+    from exchange.settings import SealSettings, Settings
+
+_LOGGER = logging.getLogger(__name__)
+
+
+@dataclass
+class Seals:
+    """The seals that the settings name, each opened on first use.
+
+    ``state`` reads the state of a seal from the register, by its number.
+    """
+
+    settings: Settings
+    environ: Mapping[str, str] = field(repr=False)
+    clock: Callable[[], datetime]
+    entropy: Callable[[int], bytes]
+    state: Callable[[str], str | None]
+    resources: ExitStack
+    """Closes what was opened."""
+
+    def __post_init__(self) -> None:
+        """Open nothing yet."""
+        self._sealers: dict[str, tuple[Key, Sealer]] = {}
+
+    def of(self, resource: Resource) -> Sealer:
+        """Return the seal of the resource's department, or the node's ``default`` one.
+
+        Its key is the one of this moment. It asks the register before every signature.
+        """
+        return self.named(self._name(resource.department.id))
+
+    def named(self, name: str) -> Sealer:
+        """Return a seal by the name that the settings have for it."""
+        settings = self.settings.seals[name]
+        key = self.key(settings)
+        known, sealer = self._sealers.get(name, (None, None))
+        if sealer is None or known != key:
+            sealer = self._guarded(name, self.open(settings, key))
+            self._sealers[name] = key, sealer
+        return sealer
+
+    def ready(self, resource: Resource) -> Sealer:
+        """Return the seal when it may seal now.
+
+        Raises Denied when the register does not let it, Transient when the patience with the
+        time-stamping authority is used up.
+        """
+        sealer = self.of(resource)
+        if self.stamping is not None:
+            self.stamping.ready()
+        self._admit(self._name(resource.department.id), sealer.details.info.es_id)
+        return sealer
+
+    def of_evidence(self) -> Sealer:
+        """Return the seal whose key signs the checkpoints of the evidence log."""
+        seals = self.settings.seals
+        usual = "default" if "default" in seals else next(iter(seals), "-")
+        name = self.settings.evidence.seal or usual
+        if name not in seals:
+            raise Misconfigured(
+                Text(f"没有名为 {name} 的印章", f"there is no seal {name}"),
+                hint=Text("请检查 evidence.seal 与 seals", "check evidence.seal and seals"),
+            )
+        return self.named(name)
+
+    def key(self, settings: SealSettings) -> Key:
+        """Return the key of a seal that signs now."""
+        return key_at(read_keys(self.settings.resolve(settings.folder)), self.clock())
+
+    def open(self, settings: SealSettings, key: Key | None = None) -> Sealer:
+        """Open a seal folder, with the key of this moment or another."""
+        folder = self.settings.resolve(settings.folder)
+        key = key or self.key(settings)
+        return open_sealer(
+            folder / key.folder,
+            key=key.address or settings.key,
+            password=key.password or settings.password,
+            environ=self.environ,
+        )
+
+    @property
+    def patience_file(self) -> Path:
+        """Where it stands for how long the time-stamping authority has been away."""
+        return self.settings.resolve(self.settings.state) / "tsa.json"
+
+    @cached_property
+    def stamping(self) -> Stamping | None:
+        """What gets time stamps for seals; None when no authority is configured."""
+        section = self.settings.tsa
+        if section is None:
+            return None
+        from exchange.http.timestamps import post_to
+        from exchange.http.transport import Transport
+        from exchange.seal.pki.stamping import Stamping
+        from exchange.seal.pki.timestamp import MAX_TOKEN_BYTES
+        from exchange.seal.pki.trust import Trust
+
+        transport = Transport(
+            section.url,
+            monotonic=time.monotonic,
+            timeouts=section.timeouts,
+            max_answer=MAX_TOKEN_BYTES,
+            ca=self.settings.resolve(section.ca) if section.ca else None,
+            insecure_http=section.insecure_http,
+        )
+        self.resources.callback(transport.close)
+        return Stamping(
+            post=post_to(section.url, transport.post),
+            trust=Trust(anchors(self.settings, section.trust)),
+            entropy=self.entropy,
+            clock=self.clock,
+            path=self.patience_file,
+            allowed=section.patience,
+            say=lambda text: _LOGGER.warning("%s · %s", text.zh, text.en),
+        )
+
+    def _name(self, department: str) -> str:
+        """Return the name that the settings have for a department's seal."""
+        seals = self.settings.seals
+        name = department if department in seals else "default"
+        if name not in seals:
+            raise Misconfigured(
+                Text(f"部门 {department} 没有电子印章", f"department {department} has no seal"),
+                hint=Text(
+                    f"在 seals 下登记 {department} 或 default",
+                    f"name a folder for {department} or default under seals:",
+                ),
+            )
+        return name
+
+    def _guarded(self, name: str, sealer: Sealer) -> Sealer:
+        es_id = sealer.details.info.es_id
+        guard = GuardedSigner(sealer.signer, lambda: self._admit(name, es_id))
+        stamping = self.stamping
+        stamp = partial(stamping.stamp, suite=sealer.suite) if stamping is not None else None
+        return replace(sealer, signer=guard, stamp=stamp)
+
+    def _admit(self, name: str, es_id: str) -> None:
+        state = self.state(es_id)
+        admit(State(state) if state is not None else None, name)
+
+
+def anchors(settings: Settings, paths: tuple[Path, ...]) -> tuple[bytes, ...]:
+    """Read trust anchors (信任根), DER."""
+    files = (read_certificates(settings.resolve(path)) for path in paths)
+    return tuple(certificate for certificates in files for certificate in certificates)

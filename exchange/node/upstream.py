@@ -1,0 +1,99 @@
+"""The way to the province (上级平台): what sends batches, and what asks for a witness."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from datetime import datetime
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+from exchange.errors import Misconfigured
+from exchange.text import Text
+
+if TYPE_CHECKING:
+    from exchange.cascade.delivery import Outcome
+    from exchange.cascade.profiles import Batch, Target
+    from exchange.cascade.witness import Cosigned, Seen
+    from exchange.evidence.checkpoint import Note
+    from exchange.http.message import Request, Response
+    from exchange.pipeline.evidence import Ask
+    from exchange.settings import Settings
+    from exchange.settings.sections import UpstreamSettings
+
+
+@dataclass
+class Upstream:
+    """The province as the settings describe it; nothing is connected before it is used."""
+
+    settings: Settings
+    environ: Mapping[str, str] = field(repr=False)
+    clock: Callable[[], datetime]
+    resources: ExitStack
+    """Closes what was opened."""
+
+    @property
+    def section(self) -> UpstreamSettings:
+        """The settings of the province; raises Misconfigured when there are none."""
+        if self.settings.upstream is None:
+            raise Misconfigured(
+                Text("没有配置上级平台", "no upstream is configured"),
+                hint=Text("在 exchange.yaml 中填写 upstream", "fill in upstream: in exchange.yaml"),
+            )
+        return self.settings.upstream
+
+    def sender(self) -> Callable[[Batch], Outcome]:
+        """Make what sends a batch to the province once; for use by one thread."""
+        from exchange.cascade.profiles import attempt, profile
+
+        target, post = self._service(self.section.path)
+        chosen = profile(self.section.profile)
+        return lambda batch: attempt(batch, target, profile=chosen, post=post, now=self.clock)
+
+    @property
+    def witness(self) -> Ask | None:
+        """What asks the province to sign a checkpoint along; None when it is not asked."""
+        section = self.settings.upstream
+        return self._ask_witness if section is not None and section.witness is not None else None
+
+    def _ask_witness(
+        self, note: Note, old: int, proof: Sequence[bytes], certificates: Sequence[bytes]
+    ) -> Cosigned | Seen:
+        from exchange.cascade.witness import ask
+
+        target, post = self._witness_service
+        return ask(
+            note.to_bytes(),
+            old=old,
+            proof=proof,
+            certificates=certificates,
+            target=target,
+            post=post,
+            now=self.clock,
+        )
+
+    @cached_property
+    def _witness_service(self) -> tuple[Target, Callable[[Request], Response]]:
+        """The way to the witness; for use by one thread."""
+        return self._service(self.section.witness or "")
+
+    def _service(self, path: str) -> tuple[Target, Callable[[Request], Response]]:
+        """Open the way to one service of the province."""
+        from exchange.cascade.profiles import Target
+        from exchange.cascade.signing import Credentials
+        from exchange.http.transport import Transport
+
+        section = self.section
+        transport = Transport(
+            section.endpoint,
+            monotonic=time.monotonic,
+            timeouts=section.timeouts,
+            ca=self.settings.resolve(section.ca) if section.ca else None,
+            insecure_http=section.insecure_http,
+        )
+        self.resources.callback(transport.close)
+        secret = self.settings.secret(section.secret, self.environ)
+        target = Target(section.endpoint, Credentials(section.rid, section.sid, secret), path)
+        return target, transport.post

@@ -1,0 +1,128 @@
+"""What a run did: counts, and the errors of each stage and source or resource.
+
+One thread owns an outcome. The delivery loop, which has a thread of its own, sends reports.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+from exchange.cascade.delivery import State
+from exchange.errors import Denied, ExchangeError, Integrity, Misconfigured, Rejected, Transient
+from exchange.text import Text
+
+_WORST = (Integrity, Denied, Misconfigured, Transient, Rejected)
+
+_LOGGER = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class DeliveryReport:
+    """What one step of the delivery loop came to; without a resource: that it cannot begin."""
+
+    resource: str = ""
+    state: State | None = None
+    """State of the delivery; None: there is none, or the step failed."""
+    error: ExchangeError | None = None
+
+    @property
+    def where(self) -> str:
+        """The key of its error in an outcome."""
+        return f"cascade/{self.resource}" if self.resource else "cascade"
+
+
+@dataclass
+class Outcome:
+    """What one run did; ``errors`` by stage and source or resource: ``pull/x``, ``seal/x``."""
+
+    pulled: int = 0
+    accepted: int = 0
+    quarantined: int = 0
+    notes: int = 0
+    """Rows of sources that are no records: titles, group rows. Kept, and shown by quarantine."""
+    batches: int = 0
+    receipts: int = 0
+    refused: int = 0
+    waiting: int = 0
+    """Batches that still wait for the province."""
+    ignored: dict[str, list[str]] = field(default_factory=dict)
+    """By resource, columns of its sources that the catalog does not name."""
+    coarsened: dict[str, dict[str, int]] = field(default_factory=dict)
+    """By resource and field, instants of which only the milliseconds were kept."""
+    kept: int = 0
+    """Statements and receipts that are new in the evidence log."""
+    halted: set[str] = field(default_factory=set)
+    """Stages and resources that wait for a person: ``seal/x``, ``cascade/x``."""
+    errors: dict[str, ExchangeError] = field(default_factory=dict)
+
+    def error(self) -> ExchangeError | None:
+        """Return the error that decides the exit code: the one that needs a person most."""
+        for kind in _WORST:
+            for error in self.errors.values():
+                if isinstance(error, kind):
+                    return error
+        return None
+
+    def is_halted(self, resource: str) -> bool:
+        """Tell whether a resource waits for a person."""
+        return not self.halted.isdisjoint({f"seal/{resource}", f"cascade/{resource}"})
+
+    @contextmanager
+    def keep(self, where: str, *, beside: type[ExchangeError] | None = None) -> Iterator[None]:
+        """Keep what fails with the source or resource it belongs to: the others go on.
+
+        Errors of kind ``beside`` are not kept but passed on.
+        """
+        try:
+            yield
+        except Exception as error:
+            if beside is not None and isinstance(error, beside):
+                raise
+            self.errors[where] = exchange_error(where, error, self.errors.get(where))
+        else:
+            self.errors.pop(where, None)
+
+    def add(self, report: DeliveryReport) -> None:
+        """Take over what the delivery loop reports."""
+        where, error = report.where, report.error
+        if report.state is not None:
+            self.halted.discard(where)
+        match report.state:
+            case State.RECEIPTED:
+                self.receipts += 1
+            case State.REFUSED if error is not None:
+                self.refused += 1
+                self.errors[f"refused/{report.resource}"] = error
+                error = None  # the next batch follows
+            case State.HALTED:
+                self.halted.add(where)
+        if error is None:
+            self.errors.pop(where, None)
+        else:
+            self.errors[where] = error
+
+
+def exchange_error(
+    where: str, error: Exception, known: ExchangeError | None = None
+) -> ExchangeError:
+    """Return an error of ours as it is, any other as a defect of the program.
+
+    The traceback of a defect goes to the program's log, once while it stays the same one:
+    ``known`` is the error that stood there before.
+    """
+    if isinstance(error, ExchangeError):
+        return error
+    name = type(error).__name__
+    defect = Integrity(
+        Text(f"{where} 遇到程序缺陷 {name}", f"a defect of the program at {where}: {name}"),
+        hint=Text(
+            "数据未丢失；请把日志中的出错位置交给维护者",
+            "nothing is lost; send the traceback in the log to the maintainers",
+        ),
+    )
+    if str(known) != str(defect):
+        _LOGGER.error("defect in %s", where, exc_info=error)
+    return defect
