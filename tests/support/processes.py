@@ -93,9 +93,11 @@ def scheduled(folder: Path, rows: int, extra: str = "", *, name: str = "cases") 
 def delivered(place: Place) -> int:
     """Count the rows that the province has confirmed; by SQL, for it is asked again and again."""
     store = f"file:{place.folder / 'data' / 'store.db'}?mode=ro"
-    question = "SELECT coalesce(sum(rows), 0) FROM deliveries WHERE state = 'receipted'"
+    question = "SELECT sum(row_count) FROM deliveries WHERE delivery_state = 'receipted'"
     try:
         with contextlib.closing(sqlite3.connect(store, uri=True)) as database:
-            return int(database.execute(question).fetchone()[0])
-    except sqlite3.OperationalError:  # there is no store yet
-        return 0
+            return int(database.execute(question).fetchone()[0] or 0)
+    except sqlite3.OperationalError as error:
+        if "unable to open" in str(error) or "no such table" in str(error):
+            return 0  # there is no store yet
+        raise
