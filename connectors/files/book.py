@@ -290,24 +290,26 @@ def _consecutive(rows: Rows) -> Rows:
 
 
 def _merged(rows: Rows, ranges: Sequence[Range]) -> Rows:
-    """Let cells that are merged downwards (合并单元格) count for each of their rows."""
+    """Let cells that are merged downwards (合并单元格) count for each of their rows.
+
+    A row that has nothing else is none: a merge over a blank line makes no record of it.
+    """
     down = sorted(r for r in ranges if r.bottom > r.top)
     if not down:
         yield from rows
         return
     at = 0
-    open_ranges: list[tuple[Range, Value]] = []
+    open_ranges: list[tuple[Range, Value | None]] = []
     for number, cells in rows:
-        open_ranges = [(r, value) for r, value in open_ranges if r.bottom >= number]
-        for merged, value in open_ranges:
-            cells = _padded(cells, merged.left + 1)  # noqa: PLW2901 - the row grows
-            cells[merged.left] = value
         while at < len(down) and down[at].top <= number:
             merged = down[at]
             at += 1
-            value_at_top = cells[merged.left] if merged.left < len(cells) else None
-            if merged.top == number and value_at_top not in (None, ""):
-                open_ranges.append((merged, value_at_top))
+            seen = merged.top == number and merged.left < len(cells)
+            open_ranges.append((merged, cells[merged.left] if seen else None))
+        open_ranges = [(r, value) for r, value in open_ranges if r.bottom >= number]
+        for merged, value in open_ranges if _used(cells) else ():
+            cells = _padded(cells, merged.left + 1)  # noqa: PLW2901 - the row grows
+            cells[merged.left] = value
         yield number, cells
 
 

@@ -88,7 +88,12 @@ _AGAIN = Text("请检查并重新导出该文件，或拆分它", "look at it an
 
 
 def damage(error: BaseException) -> Rejected:
-    """Return the refusal for what a library could not read."""
+    """Return the refusal for what a library could not read, or for a library that is missing."""
+    if isinstance(error, ModuleNotFoundError):
+        return Misconfigured(
+            Text(f"无法读取：没有安装 {error.name}", f"cannot be read: {error.name} is missing"),
+            hint=Text("请安装 gov-exchange[node]", "install gov-exchange[node]"),
+        )
     told = f"{type(error).__name__}: {error}"[:300]
     return Rejected(
         Text(f"已损坏，无法读取（{told}）", f"is damaged, it cannot be read ({told})"),

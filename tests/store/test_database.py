@@ -11,7 +11,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from alembic import command
 from alembic.autogenerate import compare_metadata
+from alembic.config import Config
 from alembic.migration import MigrationContext
 from sqlalchemy import create_engine, make_url, text
 from sqlalchemy.dialects.mssql import base as mssql
@@ -22,6 +24,7 @@ from sqlalchemy.dialects.sqlite import base as sqlite
 
 from exchange.errors import Denied, ExchangeError, Integrity, Misconfigured, Transient
 from exchange.store.database import HEAD, Transactions, open_store
+from exchange.store.node.pulls import NoteRow
 from exchange.store.sql import metadata
 from exchange.store.sql_errors import SQLITE_VERDICTS, SQLSTATE_VERDICTS, map_errors
 from tests.store.conftest import Clock
@@ -33,6 +36,7 @@ if TYPE_CHECKING:
     from tests.support.servers import Server
 
 NOBODY = 65534
+MIGRATIONS = Path(__file__).parents[2] / "exchange/store/migrations"
 
 
 @pytest.fixture
@@ -51,6 +55,24 @@ def test_migrations_make_exactly_the_tables(store: Store) -> None:
     with store._transactions.read() as connection:
         context = MigrationContext.configure(connection, opts={"compare_type": True})
         assert compare_metadata(context, metadata) == []
+
+
+def test_notes_move_over_to_their_new_key(path: Path) -> None:
+    config = Config()
+    config.set_main_option("script_location", str(MIGRATIONS))
+    engine = create_engine(f"sqlite:///{path}")
+    with engine.begin() as connection:
+        config.attributes["connection"] = connection
+        command.upgrade(config, "0004")
+        connection.execute(
+            text("INSERT INTO source_notes VALUES ('p1', 'a.xls/S', :row, 'group', '北京市')"),
+            [{"row": row} for row in range(1, 2_501)],
+        )
+    engine.dispose()
+    with closing(opened(path)) as store:
+        notes = [NoteRow("p1", "a.xls/S", row, "group", "北京市") for row in range(1, 2_501)]
+        assert store.pulls.notes("p1", limit=3_000) == notes
+        assert store.pulls.add_notes(notes) == 0, "they have the key that they would get today"
 
 
 def test_everything_survives_a_restart(opener: Opener) -> None:

@@ -282,6 +282,15 @@ def test_notes_say_what_is_no_record(store: Store) -> None:
     assert store.pulls.notes("p2") == []
 
 
+def test_every_note_of_a_place_is_kept(store: Store) -> None:
+    place = ("p1", "高校.xls/Sheet1", 0)
+    notes = [NoteRow(*place, "sheet", name) for name in ("说明", "码表", "数据")]
+    notes += [NoteRow("p1", "", 0, "passed over", "数据.zip"), NoteRow(*place, "outside", "数据")]
+    assert store.pulls.add_notes(notes) == 5
+    assert store.pulls.add_notes([*notes, notes[0]]) == 0
+    assert set(store.pulls.notes("p1")) == set(notes)
+
+
 # receiver
 
 

@@ -32,6 +32,8 @@ REPEATED_BYTES: Final = Amount("of the bytes that stand so in a format before, o
 BITS_OF_A_STAMP: Final = Amount("bits of each byte of a time stamp", 1, 8)
 PICTURE_BYTES: Final = Amount("of the bytes in the middle of a picture, one in", 16, 1)
 INPUTS: Final = Amount("spoilt inputs for each parser, times the table of the parsers", 1, 50)
+WORKBOOKS: Final = Amount("times 60 generated workbooks of each writer, and texts", 1, 17)
+CUTS: Final = Amount("of the percents at which a workbook is cut, one in", 10, 1)
 
 AMOUNTS: Final = (
     BITS_OF_A_BATCH,
@@ -41,6 +43,8 @@ AMOUNTS: Final = (
     REPEATED_BYTES,
     PICTURE_BYTES,
     INPUTS,
+    WORKBOOKS,
+    CUTS,
 )
 
 

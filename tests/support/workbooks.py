@@ -140,7 +140,7 @@ def xlsb(
                 ]
             ),
         )
-        height = max(len(rows), *(row + 1 for row, _ in errors))
+        height = max([len(rows), *(row + 1 for row, _ in errors)])
         width = max(len(cells) for cells in rows)
         body = _record(129) + _record(148, struct.pack("<4I", 0, height - 1, 0, width - 1))
         body += _record(145)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Annotated, Any
 
@@ -43,13 +45,24 @@ Index("ix_pulls_started", PULLS.c.started_at)
 
 @dataclass(frozen=True, slots=True)
 class NoteRow:
-    """A row of a source that is no record (a title, a group heading), and why."""
+    """A row of a source that is no record (a title, a group heading), and why.
+
+    A place may have several notes: each is known by ``digest``, that of all that it says.
+    """
 
     pull: Annotated[str, Stored("pull_id", Name(64), key=True)]
-    locator: Annotated[str, Stored("locator", Name(400), key=True)]
-    row: Annotated[int, Stored("row_no", BigInteger, key=True)]
+    locator: Annotated[str, Stored("locator", Name(400), null=True)]
+    row: Annotated[int, Stored("row_no", BigInteger)]
     kind: Annotated[str, Stored("note_kind", Name(32))]
     text: Annotated[str, Stored("note_text", FreeText, null=True)]
+    digest: Annotated[str, Stored("note_digest", Name(64), key=True)] = field(
+        default="", compare=False, repr=False
+    )
+
+    def __post_init__(self) -> None:
+        """Compute the digest."""
+        said = json.dumps([self.locator, self.row, self.kind, self.text])
+        object.__setattr__(self, "digest", hashlib.sha256(said.encode()).hexdigest())
 
 
 NOTES = RowTable("source_notes", NoteRow)
@@ -92,12 +105,12 @@ class Pulls:
         """Add notes; those already there stay as they are. Return how many were new."""
         with self._lender.write() as connection:
             known = NOTES.insert_missing(connection, rows)
-        return len({(row.pull, row.locator, row.row) for row in rows}) - len(known)
+        return len({(row.pull, row.digest) for row in rows}) - len(known)
 
     def notes(self, pull: str, *, limit: int = 1000) -> list[NoteRow]:
         """Find the notes of a pull in the order of its source."""
         query = select(*NOTES.columns).where(NOTES.c.pull == pull)
-        query = query.order_by(NOTES.c.locator, NOTES.c.row).limit(limit)
+        query = query.order_by(NOTES.c.locator, NOTES.c.row, NOTES.c.digest).limit(limit)
         with self._lender.read() as connection:
             return NOTES.read(connection, query)
 
