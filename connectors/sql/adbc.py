@@ -2,8 +2,13 @@
 
 Types: numbers, booleans, dates, times with and without zone and text come as they are.
 ``numeric(p, s)`` comes as an exact decimal, cast to text by the server (cheaper than decoding
-it here) and parsed in columns. Everything else (uuid, json, bytea, arrays, enums, intervals,
-``numeric`` without precision, ``char(n)``) comes as PostgreSQL writes it as text (``::text``).
+it here) and parsed in columns; ``float4`` as the number that PostgreSQL shows. Everything else
+(uuid, json, bytea, arrays, enums, intervals, ``numeric`` without precision, ``char(n)``) comes
+as PostgreSQL writes it as text (``::text``).
+
+Order and comparison are those of the table's own columns, qualified: an output column of the
+same name would be sorted as text. Positions are PostgreSQL's own text of a value, cast back to
+its type, so every type that can be sorted can be resumed.
 
 Values never become part of an SQL text: COPY takes no parameters, so a cursor's values are
 laid down as settings of the transaction and read by ``current_setting``.
@@ -12,9 +17,11 @@ laid down as settings of the transaction and read by ``current_setting``.
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import date, datetime
-from typing import TYPE_CHECKING, Any
+from itertools import count
+from typing import Any
 from urllib.parse import urlsplit, urlunsplit
 
 import adbc_driver_manager
@@ -22,30 +29,25 @@ import polars as pl
 import pyarrow as pa
 from adbc_driver_postgresql import dbapi
 
-from exchange.connect import (
-    Denied,
-    ExchangeError,
-    Misconfigured,
-    Rejected,
-    Text,
-    Transient,
-    slices,
-    suggest,
+from exchange.connect import ExchangeError, Misconfigured, Text, database_error, slices
+from exchange.connectors.sql import postgres
+from exchange.connectors.sql.address import near
+from exchange.connectors.sql.reader import (
+    MAX_FRAME_BYTES,
+    Address,
+    Chunk,
+    Want,
+    check_zone,
+    unfit,
 )
-from exchange.connectors.sql.reader import MAX_FRAME_BYTES, Address, Want
 
-if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
-
-_AS_IS = {
-    *("int2", "int4", "int8", "float4", "float8", "bool", "text", "varchar", "name"),
-    *("date", "timestamp", "timestamptz"),
-}
 _MAX_PRECISION = 38
 _TYPMOD_HEADER = 4
 _BYTES_PER_VALUE = 14
 """Typical width of a value: sizes ADBC's batches so that a frame is about ``batch_rows``."""
 _MIN_BATCH, _MAX_BATCH = 1 << 20, 32 << 20
+_FROM = '"q"'
+"""The name that the table or query has in our statements."""
 
 
 @contextmanager
@@ -68,9 +70,9 @@ class AdbcReader:
         self._connection = connection
         self._where = where
         self._execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY")
-        milliseconds = str(where.statement_seconds * 1000)
-        self._rows("SELECT set_config('statement_timeout', $1, true)", milliseconds)
-        ((encoding,),) = self._rows("SELECT current_setting('server_encoding')")
+        for name, value in postgres.session(where.statement_seconds).items():
+            self._rows("SELECT set_config($1, $2, true)", name, value)
+        ((encoding, shown, clock),) = self._rows(postgres.FACTS)
         if encoding == "SQL_ASCII":
             raise Misconfigured(
                 Text(
@@ -82,18 +84,26 @@ class AdbcReader:
                     "convert the database to UTF8, or export files and pull them with `files`",
                 ),
             )
-        self._from = f"({where.query}) AS q" if where.query else _quoted_table(where.table or "")
+        check_zone(shown)
+        self.clock: datetime | None = datetime.fromisoformat(clock)
+        self._place = f"({where.query})" if where.query else _quoted_table(where.table or "")
+        self._from = f"{self._place} AS {_FROM}"
         self._schema = self._probe()
         self.columns = tuple(self._schema.names)
+        self._types = self._declared()
         self.key = self._primary_key() if where.table else ()
 
-    def read(self, want: Want, columns: Sequence[str]) -> Iterator[pl.DataFrame]:
-        """Stream frames; types follow from the table's definition alone."""
+    def read(self, want: Want, columns: Sequence[str]) -> Iterator[Chunk]:
+        """Stream chunks; types follow from the table's definition alone."""
         fields = [self._schema.field(name) for name in columns]
-        picked = ", ".join(map(_pick, fields))
-        sql = f"SELECT {picked} FROM {self._from}{self._condition(want)}"  # noqa: S608 - quoted
+        picked = [f"{self._picked(f)} AS {postgres.quoted(f.name)}" for f in fields]
+        exact = _Exact(want.order, self._types)
+        picked += [
+            f"{_column(name)}::text AS {postgres.quoted(as_)}" for name, as_ in exact.extra.items()
+        ]
+        sql = f"SELECT {', '.join(picked)} FROM {self._from}{self._condition(want)}"  # noqa: S608
         if want.order:
-            sql += " ORDER BY " + ", ".join(map(_quoted, want.order))
+            sql += " ORDER BY " + ", ".join(map(_column, want.order))
         decimals = {f.name: d for f in fields if (d := _decimal(f)) is not None}
         hint = self._where.batch_rows * len(fields) * _BYTES_PER_VALUE
         with self._connection.cursor() as cursor:
@@ -108,34 +118,46 @@ class AdbcReader:
             batches = cursor.fetch_record_batch()
             nothing = True
             for batch in batches:
-                frame = _typed(_frame(batch), decimals)
-                for piece in slices(frame, self._where.batch_rows, MAX_FRAME_BYTES):
+                for piece in slices(_frame(batch), self._where.batch_rows, MAX_FRAME_BYTES):
                     nothing = False
-                    yield piece
+                    yield exact.chunk(piece, decimals)
             if nothing:
-                yield _typed(_frame(batches.schema.empty_table()), decimals)
+                yield exact.chunk(_frame(batches.schema.empty_table()), decimals)
+
+    def numeric(self, column: str) -> bool:
+        """Whether a column that comes as text holds numbers."""
+        return self._types[column] in postgres.NUMERIC
+
+    def earlier(self, column: str, value: Any, overlap: float) -> Any:
+        """Return a position's value moved back by ``overlap``."""
+        return postgres.earlier(self._types[column], value, overlap)
+
+    def exact(self, column: str, text: str) -> Any:
+        """Return what a person wrote as PostgreSQL writes it."""
+        try:
+            ((found,),) = self._rows(f"SELECT ({self._value(0, column, text)})::text")
+        except adbc_driver_manager.Error as error:
+            raise unfit(column, text) from error
+        return found
+
+    def _picked(self, field: pa.Field) -> str:
+        return postgres.picked(_column(field.name), self._types[field.name])
 
     def _condition(self, want: Want) -> str:
-        if want.after is not None:
-            left = ", ".join(map(_quoted, want.order))
-            right = ", ".join(
-                self._value(i, name, value)
-                for i, (name, value) in enumerate(zip(want.order, want.after, strict=True))
-            )
-            return f" WHERE ({left}) > ({right})"
-        if want.since is not None:
-            first = want.order[0]
-            return f" WHERE {_quoted(first)} >= {self._value(0, first, want.since)}"
-        if want.null is not None:
-            return f" WHERE {_quoted(want.order[0])} IS {'' if want.null else 'NOT '}NULL"
-        return ""
+        values = count()
+        return postgres.condition(
+            want,
+            column=_column,
+            value=lambda name, value: self._value(next(values), name, value),
+            types=self._types,
+            clock=self.clock,
+        )
 
     def _value(self, number: int, column: str, value: Any) -> str:
         """Lay a value down in the transaction and return the expression that reads it."""
-        text = value.isoformat() if isinstance(value, date | datetime) else str(value)
         setting = f"exchange.value{number}"
-        self._rows("SELECT set_config($1, $2, true)", setting, text)
-        return f"current_setting('{setting}')::{_type(self._schema.field(column))}"
+        self._rows("SELECT set_config($1, $2, true)", setting, str(value))
+        return f"current_setting('{setting}')::{self._types[column]}"
 
     def _probe(self) -> pa.Schema:
         with self._connection.cursor() as cursor:
@@ -149,6 +171,12 @@ class AdbcReader:
                 return cursor.fetch_record_batch().schema
         raise self._no_table(self._where.table) from problem
 
+    def _declared(self) -> dict[str, str]:
+        """Return the types of the columns as they are written in a cast."""
+        names = list(map(_column, self.columns))
+        row = self._rows(postgres.declared(names, self._from))[0] if names else ()
+        return dict(zip(self.columns, row, strict=True))
+
     def _no_table(self, table: str) -> Misconfigured:
         self._connection.rollback()
         rows = self._rows(
@@ -157,10 +185,9 @@ class AdbcReader:
             "WHERE table_schema NOT IN ('pg_catalog', 'information_schema') "
             "ORDER BY 1 LIMIT 1000"
         )
-        near = suggest(table, [name for (name,) in rows])
         return Misconfigured(
             Text(f"数据库里没有表 {table}", f"the database has no table {table}"),
-            hint=Text(f"请修改配置。{near.zh}", f"edit the settings: {near.en}"),
+            hint=near(table, [name for (name,) in rows]),
         )
 
     def _primary_key(self) -> tuple[str, ...]:
@@ -170,7 +197,7 @@ class AdbcReader:
             "JOIN pg_catalog.pg_attribute a "
             "ON a.attrelid = i.indrelid AND a.attnum = k.attnum "
             "WHERE i.indisprimary AND i.indrelid = $1::regclass ORDER BY k.place",
-            self._from,
+            self._place,
         )
         return tuple(name for (name,) in rows)
 
@@ -209,12 +236,12 @@ def _address(where: Address) -> str:
     return urlunsplit(parts._replace(query=query))
 
 
-def _quoted(name: str) -> str:
-    return '"' + name.replace('"', '""') + '"'
-
-
 def _quoted_table(table: str) -> str:
-    return ".".join(map(_quoted, table.split(".", 1)))
+    return ".".join(map(postgres.quoted, table.split(".", 1)))
+
+
+def _column(name: str) -> str:
+    return f"{_FROM}.{postgres.quoted(name)}"
 
 
 def _type(field: pa.Field) -> str:
@@ -232,9 +259,24 @@ def _decimal(field: pa.Field) -> pl.Decimal | None:
     return pl.Decimal(precision, scale)
 
 
-def _pick(field: pa.Field) -> str:
-    name = _quoted(field.name)
-    return name if _type(field) in _AS_IS else f"{name}::text AS {name}"
+class _Exact:
+    """Finds the exact position of rows: numbers and text as they came, others as text beside."""
+
+    def __init__(self, order: Sequence[str], types: dict[str, str]) -> None:
+        self._order = order
+        self.extra = {
+            name: f"_exact{place}"
+            for place, name in enumerate(order)
+            if types[name] in postgres.NO_TEXT
+        }
+
+    def chunk(self, raw: pl.DataFrame, decimals: dict[str, pl.Decimal]) -> Chunk:
+        """Make a chunk of what came: columns typed, positions kept apart."""
+        exact = raw.select(self.extra.get(name, name) for name in self._order)
+        null = next(
+            (n for n, column in zip(self._order, exact, strict=True) if column.null_count()), None
+        )
+        return Chunk(_typed(raw.drop(self.extra.values()), decimals), exact.row, null)
 
 
 _EPOCH = date(1970, 1, 1)
@@ -275,23 +317,9 @@ def _within(values: pl.Series) -> bool:
     return low >= _FIRST * scale and high < _LAST * scale
 
 
-_AGAIN = Text(
-    "请检查数据库是否在运行、网络是否可达；系统会从断点继续",
-    "check that the database runs and can be reached; the next pull goes on from here",
-)
-_RIGHTS = Text(
-    "请检查账号、密码和读取权限", "check the account, its password and its right to read"
-)
-_EDIT = Text("请修改该数据源的配置", "edit the settings of this source")
-_WAIT = "08", "40", "53", "55", "57", "58"
-"""SQLSTATE classes to wait for: connection, conflict, resources, not ready, stopped, system."""
-_REFUSED = ("28", "42501")
-_WRONG = ("3D", "3F", "42")
-
-
 @contextmanager
 def _border(where: Address) -> Iterator[None]:
-    """Turn ADBC's errors into ours by SQLSTATE; without one, the connection is gone."""
+    """Turn ADBC's errors into ours by SQLSTATE, or by what the client library says."""
     try:
         yield
     except ExchangeError:
@@ -309,16 +337,4 @@ def _ours(error: Exception, state: str, where: Address) -> ExchangeError:
     found = _SQLSTATE.search(str(error))
     state = state or (found[1] if found else "")
     told = str(error).partition("Query was:")[0].strip().removeprefix("IO: [libpq] ")
-    verdict, hint = _verdict(state, told)
-    name = where.locator
-    return verdict(Text(f"读取 {name} 失败：{told}", f"cannot read {name}: {told}"), hint=hint)
-
-
-def _verdict(state: str, told: str) -> tuple[type[ExchangeError], Text]:
-    if state.startswith(_REFUSED) or "authentication failed" in told or "认证失败" in told:
-        return Denied, _RIGHTS
-    if state.startswith(_WRONG) or re.search('database ".*" does not exist', told):
-        return Misconfigured, _EDIT
-    if not state or state.startswith(_WAIT):
-        return Transient, _AGAIN
-    return Rejected, _EDIT
+    return database_error(where.locator, told, state=state)

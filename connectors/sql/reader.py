@@ -2,31 +2,68 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from datetime import date, datetime, timedelta, timezone
+from decimal import Decimal, InvalidOperation
+from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+from exchange.connect import Misconfigured, Text
 
+if TYPE_CHECKING:
     import polars as pl
 
 MAX_FRAME_BYTES = 64 * 1024 * 1024
 """Arrow bytes of one frame."""
+ZONE = timezone(timedelta(hours=8))
+"""The offset of every session, and of every time that has none of its own."""
+
+Position = tuple[Any, ...]
+"""A row's values in the columns of the order, exactly as they can be compared again."""
+
+
+class Rows(Enum):
+    """Which rows to read, by their value in the first column of the order."""
+
+    ALL = "all"
+    TIMELY = "timely"
+    """A value that can be ordered, not beyond the database's clock."""
+    ODD = "odd"
+    """All others: NULL, infinite, impossible, or beyond the clock."""
 
 
 @dataclass(frozen=True, slots=True)
 class Want:
     """Which rows to read, decided without I/O; a reader spells it in its own SQL.
 
-    ``after``: rows behind this position of ``order``. ``since``: rows at or above a value of
-    the first column of ``order``. ``null``: rows where that column is (or is not) NULL.
+    ``since``: rows whose value in the first column of ``order`` is this or more. ``after``,
+    ``upto``: rows behind, and at or before, a position. All that are given hold together.
     """
 
     order: tuple[str, ...] = ()
-    after: tuple[Any, ...] | None = None
+    rows: Rows = Rows.ALL
     since: Any = None
-    null: bool | None = None
+    after: Position | None = None
+    upto: Position | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Chunk:
+    """A frame, and the exact position of each of its rows.
+
+    ``null`` names a column of the order that holds NULL in some row.
+    """
+
+    frame: pl.DataFrame
+    position: Callable[[int], Position]
+    null: str | None = None
+
+    def last(self) -> Position:
+        """Return the position of the last row."""
+        return self.position(self.frame.height - 1)
 
 
 class Reader(Protocol):
@@ -36,9 +73,20 @@ class Reader(Protocol):
     """Columns of the table or query, in order."""
     key: tuple[str, ...]
     """Its primary key; empty when there is none or it is a query."""
+    clock: datetime | None
+    """The database's clock at :data:`ZONE`, without an offset; None where it is not known."""
 
-    def read(self, want: Want, columns: Sequence[str]) -> Iterator[pl.DataFrame]:
-        """Stream frames in order; always the same types for the same table."""
+    def read(self, want: Want, columns: Sequence[str]) -> Iterator[Chunk]:
+        """Stream chunks in order; always the same types for the same table."""
+
+    def numeric(self, column: str) -> bool:
+        """Whether a column that comes as text holds numbers."""
+
+    def earlier(self, column: str, value: Any, overlap: float) -> Any:
+        """Return a position's value moved back by ``overlap``; raises Misconfigured."""
+
+    def exact(self, column: str, text: str) -> Any:
+        """Return what a person wrote as a value of the column; raises Misconfigured."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,3 +105,83 @@ class Address:
     def locator(self) -> str:
         """Name the place within the source."""
         return self.table or "query"
+
+
+def check_zone(shown: Any) -> None:
+    """Refuse a session that does not show 1970-01-01T00:00Z at :data:`ZONE`."""
+    if str(shown)[:19] != "1970-01-01 08:00:00":
+        raise Misconfigured(
+            Text(
+                f"数据库会话的时区无法设为 +08:00：1970-01-01T00:00Z 显示为 {shown}",
+                f"the session's time zone cannot be set to +08:00: it shows "
+                f"1970-01-01T00:00Z as {shown}",
+            ),
+            hint=Text(
+                "请去掉地址或数据库角色中改变时区的设置",
+                "drop what sets a time zone in the address or for the database role",
+            ),
+        )
+
+
+def shift(value: Any, overlap: float) -> Any:
+    """Return ``value`` moved back by ``overlap``: seconds of a time, difference of a number.
+
+    Raises Misconfigured where that has no meaning.
+    """
+    if isinstance(value, datetime):
+        return value - timedelta(seconds=overlap)
+    if isinstance(value, date):
+        return value - timedelta(days=math.ceil(overlap / 86_400))
+    if isinstance(value, int):
+        return value - math.ceil(overlap)
+    if isinstance(value, Decimal):
+        return value - Decimal(str(overlap))
+    if isinstance(value, float):
+        return value - overlap
+    try:
+        moved = datetime.fromisoformat(value) - timedelta(seconds=overlap)
+    except (TypeError, ValueError, OverflowError) as error:
+        raise Misconfigured(
+            Text(
+                f"增量列的值 {value!r} 不是时间或数字，不能使用 overlap",
+                f"the cursor value {value!r} is no time or number: overlap has no meaning",
+            ),
+            hint=Text("请去掉 overlap", "drop overlap"),
+        ) from error
+    # Text compares as text: keep the separator, and drop the fraction, which only widens.
+    return moved.isoformat(sep=" " if " " in value else "T", timespec="seconds")
+
+
+def number(column: str, text: str) -> Decimal:
+    """Read a number that a person wrote; raises Misconfigured."""
+    try:
+        value = Decimal(text)
+    except InvalidOperation as error:
+        raise unfit(column, text) from error
+    if not value.is_finite():
+        raise unfit(column, text)
+    return value
+
+
+def unfit(column: str, text: str) -> Misconfigured:
+    """Say that a text is no value of a column."""
+    return Misconfigured(
+        Text(f"{text!r} 不是列 {column} 的值", f"{text!r} is no value of the column {column}"),
+        hint=Text(
+            "时间写成 2026-11-01 或 2026-11-01 08:00:00，数字写成数字",
+            "write a time as 2026-11-01 or 2026-11-01 08:00:00, a number as a number",
+        ),
+    )
+
+
+TEXT_FORMS = (
+    ("____-__-__", "%Y-%m-%d"),
+    ("____-__-__ %", "%Y-%m-%d %H:%M:%S.%f"),
+    ("____-__-__T%", "%Y-%m-%dT%H:%M:%S.%f"),
+)
+"""Text that is a day or a time, as a LIKE pattern, and how the clock is written in that form."""
+
+
+def text_limits(clock: datetime) -> tuple[tuple[str, str], ...]:
+    """Return patterns of text that is a time, each with the clock in the same form."""
+    return tuple((pattern, clock.strftime(form)) for pattern, form in TEXT_FORMS)

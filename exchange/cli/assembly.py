@@ -18,6 +18,7 @@ _MODULES = {
     "doctor": "doctor",
     "catalog": "catalog",
     "connector": "connector",
+    "source": "source",
     "run": "run",
     "publish": "publish",
     "status": "status",

@@ -44,11 +44,27 @@ _HEADS = (("配置项", "setting"), ("类型", "type"), ("默认值", "default")
 @app.command(help=both("试连一个数据源", "try a source"))
 def check(context: typer.Context, source: str, *, as_json: Json = False) -> int:
     """Try a source without pulling from it."""
+    from exchange.cli.doctor import source_concerns
+    from exchange.connect.surface import CHECK_SECONDS
+
     call: Invocation = context.obj
     output = call.output(as_json=as_json)
     with call.open_node() as node:
-        text = node.source(source).check()
-    output.answer({"source": source, "ok": True, "text": text._asdict()}, output.text(text))
+        opened = node.source(source)
+        text = opened.check()
+        resource = node.context.resource(node.source_settings(source).resource)
+        concerns = source_concerns(opened, resource, CHECK_SECONDS)
+    output.answer(
+        {
+            "source": source,
+            "ok": True,
+            "text": text._asdict(),
+            "concerns": [concern._asdict() for concern in concerns],
+        },
+        output.text(text),
+    )
+    for concern in concerns:
+        output.inform(f"! {output.text(concern)}")
     return 0
 
 

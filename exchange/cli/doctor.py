@@ -30,6 +30,8 @@ from exchange.errors import (
 from exchange.text import Text
 
 if TYPE_CHECKING:
+    from exchange.catalog.model import Resource
+    from exchange.connect import Source
     from exchange.log import Log
     from exchange.node.node import Node
     from exchange.settings import SealSettings, Settings, Timeouts, TsaSettings
@@ -281,12 +283,38 @@ def judge_space(free: int) -> Diagnostic:
     )
 
 
-def _source(node: Node, name: str) -> Text:
-    """Try the source, and whether what it brings could be sealed."""
+def _source(node: Node, name: str) -> Text | Diagnostic:
+    """Try the source, and whether what it brings could be sealed; name what is amiss."""
     from exchange.pipeline.context import resource_of
 
-    node.seals.of(resource_of(node.catalog, node.source_settings(name).resource))
-    return node.source(name).check(timeout=SOURCE_SECONDS)
+    resource = resource_of(node.catalog, node.source_settings(name).resource)
+    node.seals.of(resource)
+    source = node.source(name)
+    text = source.check(timeout=SOURCE_SECONDS)
+    concerns = source_concerns(source, resource, SOURCE_SECONDS)
+    if not concerns:
+        return text
+    listed = Text("；".join(c.zh for c in concerns), "; ".join(c.en for c in concerns))
+    hint = Text("请修改来源或目录", "mend the source or the catalog")
+    return Diagnostic(f"source {name}", Grade.WARN, listed, hint)
+
+
+def source_concerns(source: Source, resource: Resource, seconds: float) -> list[Text]:
+    """List what is wrong with a source that can be read: odd rows, columns it lacks."""
+    from exchange.validate.work import absent_columns
+
+    concerns = list(source.concerns(timeout=seconds))
+    columns = source.columns(timeout=seconds)
+    if columns is not None and (absent := absent_columns(resource, columns)):
+        names = ", ".join(absent)
+        concerns.append(
+            Text(
+                f"来源缺少目录登记的列，相应数据项为空：{names}",
+                f"columns that the catalog names and the source lacks, "
+                f"their fields are empty: {names}",
+            )
+        )
+    return concerns
 
 
 def _upstream(node: Node) -> Text | Diagnostic:

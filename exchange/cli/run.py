@@ -171,6 +171,7 @@ def _run_once(
         numbers
         | {
             "ignored": outcome.ignored,
+            "absent": outcome.absent,
             "coarsened": outcome.coarsened,
             "errors": {name: _facts(error) for name, error in outcome.errors.items()},
         }
@@ -224,6 +225,13 @@ def _report_left_out(output: Output, outcome: Outcome) -> None:
         output.inform(
             f"{resource}：目录中没有这些来源列，未封签：{names}",
             f"{resource}: columns that the catalog does not name, not sealed: {names}",
+        )
+    for source, columns in outcome.absent.items():
+        names = ", ".join(columns)
+        output.inform(
+            f"{source}：来源缺少目录登记的列，相应数据项为空：{names}",
+            f"{source}: columns that the catalog names and the source lacks, "
+            f"their fields are empty: {names}",
         )
     for resource, fields in outcome.coarsened.items():
         names = ", ".join(f"{name} {count:,}" for name, count in fields.items())

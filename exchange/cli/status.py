@@ -37,9 +37,10 @@ def status(context: typer.Context, *, as_json: Json = False) -> int:
     with call.open_node() as node:
         statuses = StatusReader(node)()
         pulls = _last_pulls(node)
+        absent = {name: _absent(node, name) for name in node.settings.sources}
         now = node.clock()
     rows = [_row(status, pulls, now) for status in statuses]
-    attention = [*_attention(statuses, pulls)]
+    attention = [*_attention(statuses, pulls), *_drift(absent)]
     output.answer({"attention": attention, "resources": rows})
     if output.as_json:
         return 0
@@ -55,6 +56,27 @@ def _last_pulls(node: Node) -> dict[str, PullRow]:
     sources = node.settings.sources
     pulls = {name: node.store.pulls.find(source=name, limit=1) for name in sources}
     return {name: newest[0] for name, newest in pulls.items() if newest}
+
+
+def _absent(node: Node, name: str) -> str:
+    """Return the columns that the last pull of a source did not have."""
+    from exchange.pipeline.pull import pull_key
+
+    return ", ".join(node.context.state(pull_key(name)).get("absent", ()))
+
+
+def _drift(absent: Mapping[str, str]) -> Iterator[dict[str, Any]]:
+    """Name the sources that lack columns."""
+    for name, columns in absent.items():
+        if columns:
+            yield _item(
+                name,
+                Text(
+                    f"来源缺少目录登记的列：{columns}",
+                    f"the source lacks columns that the catalog names: {columns}",
+                ),
+                f"exchange connector check {name}",
+            )
 
 
 def _attention(

@@ -6,6 +6,7 @@ this package and nothing else of ours. Whatever a connector raises passes one er
 leaves as Transient, Misconfigured, Denied or Rejected, without secrets in its text.
 """
 
+from exchange.connect.error_map import database_error
 from exchange.connect.registry import find, installed
 from exchange.connect.secrets import Resolver, Secret
 from exchange.connect.slicing import slices
@@ -28,6 +29,7 @@ __all__ = [
     "Text",
     "Transient",
     "connector",
+    "database_error",
     "find",
     "installed",
     "slices",

@@ -6,6 +6,7 @@ be imported here. What is in no table is refused with the cause kept and its typ
 
 from __future__ import annotations
 
+import re
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
@@ -20,6 +21,10 @@ if TYPE_CHECKING:
 _AGAIN = Text(
     "请检查对方是否在运行、网络是否可达；系统会自动重试",
     "check that the other side runs and can be reached; the pull is tried again",
+)
+_DATABASE_AGAIN = Text(
+    "请检查数据库是否在运行、网络是否可达；系统会从断点继续",
+    "check that the database runs and can be reached; the next pull goes on from here",
 )
 _RIGHTS = Text(
     "请检查账号、密码和读取权限", "check the account, its password and its right to read"
@@ -52,6 +57,91 @@ ERROR_MAP: Mapping[str, tuple[type[ExchangeError], Text]] = {
     "builtins.OSError": (Transient, _AGAIN),
 }
 _MAX_TEXT = 600
+
+
+_SQLSTATES: Mapping[str, type[ExchangeError]] = {
+    # By the longest beginning that fits.
+    "28": Denied,  # authorization
+    "42501": Denied,  # privilege
+    "3D": Misconfigured,  # catalog
+    "3F": Misconfigured,  # schema
+    "42": Misconfigured,  # syntax, names
+    "08": Transient,  # connection
+    "40": Transient,  # conflict
+    "53": Transient,  # resources
+    "55": Transient,  # not ready
+    "57": Transient,  # stopped by a person
+    "58": Transient,  # system
+}
+_MYSQL: Mapping[type[ExchangeError], tuple[int, ...]] = {
+    # Access to a server, database, table, column, privilege, routine, account; passwords.
+    Denied: (1044, 1045, 1130, 1142, 1143, 1227, 1370, 1410, 1698, 1820, 1862),
+    # Unknown database, table, column, option; syntax; TLS and log-in that the server has not.
+    Misconfigured: (1049, 1051, 1054, 1064, 1115, 1146, 1193, 1251, 2026, 2059, 3159),
+    # Too many connections, shutdown, locks, network, resources, stopped, too slow; unreachable.
+    Transient: (
+        *(1040, 1053, 1158, 1159, 1160, 1161, 1203, 1205, 1213, 1226, 1317),
+        *(1927, 1969, 3024),
+        *(2002, 2003, 2005, 2006, 2013, 2014, 2055),
+    ),
+}
+_WRAPPED = (None, 2003, 2013)
+"""Numbers that say no more than that there is no connection."""
+_NO_STATE = ("", "HY000")
+_TOLD: tuple[tuple[type[ExchangeError], tuple[str, ...]], ...] = (
+    # What a client library says before there is a code: names of programs' own, which a
+    # server's language does not change, or both languages.
+    (Denied, ("pg_hba.conf", "authentication failed", "认证失败", "no password supplied")),
+    (
+        Misconfigured,
+        (
+            *("does not support SSL", "sslmode", "ertificate verify failed", "rtificate file"),
+            *("SSL: WRONG_VERSION_NUMBER", "CERTIFICATE_VERIFY_FAILED", "not match host name"),
+            *("invalid URI", "invalid connection option", "invalid integer value"),
+            *("invalid port number", "unrecognized configuration parameter", "invalid percent"),
+            *("no such table", "no such column", "syntax error", "file is not a database"),
+            *("unable to open database file", "unexpected keyword argument"),
+        ),
+    ),
+)
+_NO_DATABASE = re.compile('(database|数据库) *".*" *(does not exist|不存在)')
+_NO_ROLE = re.compile('(role|角色) *".*" *(does not exist|不存在|is not permitted)')
+
+
+def database_error(
+    locator: str, told: str, *, state: str = "", code: int | None = None, gone: bool = True
+) -> ExchangeError:
+    """Return our error for what a database or its driver said.
+
+    ``state`` is the SQLSTATE, ``code`` a number of MySQL's; without either ``told`` decides, and
+    at last ``gone``: whether the driver means the connection, not the statement.
+    """
+    # MySQL's numbers say more than its states: 42000 is a wrong name and a missing right.
+    verdict = _by_text(told) if code in _WRAPPED and state in _NO_STATE else None
+    verdict = verdict or _by_code(code) or _by_state(state)
+    verdict = verdict or (Transient if gone and state in _NO_STATE else Rejected)
+    hint = {Transient: _DATABASE_AGAIN, Denied: _RIGHTS}.get(verdict, _EDIT)
+    told = told[:_MAX_TEXT]
+    return verdict(
+        Text(f"读取 {locator} 失败：{told}", f"cannot read {locator}: {told}"), hint=hint
+    )
+
+
+def _by_state(state: str) -> type[ExchangeError] | None:
+    fitting = [part for part in _SQLSTATES if state.startswith(part)]
+    return _SQLSTATES[max(fitting, key=len)] if fitting else None
+
+
+def _by_code(code: int | None) -> type[ExchangeError] | None:
+    return next((verdict for verdict, codes in _MYSQL.items() if code in codes), None)
+
+
+def _by_text(told: str) -> type[ExchangeError] | None:
+    if _NO_ROLE.search(told):
+        return Denied
+    if _NO_DATABASE.search(told):
+        return Misconfigured
+    return next((v for v, parts in _TOLD if any(part in told for part in parts)), None)
 
 
 def translate(error: Exception, connector: str, secrets: Sequence[Secret]) -> ExchangeError:

@@ -53,12 +53,15 @@ class Pulled:
 
     ``cursor`` None: the pull cannot be resumed here. ``locator`` names the place within the
     source (table; file/sheet). A frame of 0 rows moves the cursor or carries notes only.
+    ``changes``: the records are changes, so one that was delivered already may come again in a
+    newer version once a broken pull goes on; what goes on counts as another pull then.
     """
 
     frame: pl.DataFrame
     cursor: Cursor | None = None
     locator: str = ""
     notes: tuple[Note, ...] = field(default=())
+    changes: bool = False
 
 
 Function = Callable[..., Iterable["pl.DataFrame | Pulled"]]
@@ -87,6 +90,24 @@ class Connector:
     ) -> Callable[..., list[dict[str, Any]]]:
         """Register (``@name.discover``) how to list what the source offers."""
         self._hooks["discover"] = hook
+        return hook
+
+    def columns(self, hook: Callable[..., tuple[str, ...]]) -> Callable[..., tuple[str, ...]]:
+        """Register (``@name.columns``) how to tell a pull's columns without reading rows."""
+        self._hooks["columns"] = hook
+        return hook
+
+    def concerns(self, hook: Callable[..., tuple[Text, ...]]) -> Callable[..., tuple[Text, ...]]:
+        """Register (``@name.concerns``) how to find what a person should look into."""
+        self._hooks["concerns"] = hook
+        return hook
+
+    def rewind(self, hook: Callable[..., Cursor]) -> Callable[..., Cursor]:
+        """Register (``@name.rewind``) how to make the cursor that starts from the value ``to``.
+
+        The function may name ``cursor``: where the source stands now.
+        """
+        self._hooks["rewind"] = hook
         return hook
 
     def spec(self) -> dict[str, Any]:
@@ -180,6 +201,41 @@ class Source:
             return []
         columns = [{"name": n, "type": str(t)} for n, t in frame.schema.items()]
         return [{"name": self.connector.name, "columns": columns}]
+
+    def columns(self, *, timeout: float = CHECK_SECONDS) -> tuple[str, ...] | None:
+        """Return the columns that a pull brings; None where only a pull can tell."""
+        hook = self._hooks.get("columns")
+        if hook is None:
+            return None
+        found: tuple[str, ...] = self._within(timeout, lambda: self._call(hook))
+        return found
+
+    def concerns(self, *, timeout: float = CHECK_SECONDS) -> tuple[Text, ...]:
+        """Return what a person should look into, though the source can be read."""
+        hook = self._hooks.get("concerns")
+        if hook is None:
+            return ()
+        found: tuple[Text, ...] = self._within(timeout, lambda: self._call(hook))
+        return found
+
+    def rewind(self, cursor: Cursor | None, to: str, *, timeout: float = CHECK_SECONDS) -> Cursor:
+        """Return the cursor from which the next pull starts at the value ``to``, inclusive.
+
+        Raises Misconfigured where the source has no such place.
+        """
+        hook = self._hooks.get("rewind")
+        if hook is None:
+            name = self.connector.name
+            raise Misconfigured(
+                Text(
+                    f"连接器 {name} 没有可以指定起点的游标",
+                    f"the cursor of connector {name} cannot be set to a value",
+                ),
+                hint=Text("只有增量数据源可以改起点", "only incremental sources have a start"),
+            )
+        made: Cursor = self._within(timeout, lambda: self._call(hook, cursor=cursor, to=to))
+        _check_cursor(self.connector.name, made)
+        return made
 
     def preview(self, rows: int = 10, *, timeout: float = CHECK_SECONDS) -> pl.DataFrame | None:
         """Return the first rows of a full pull; None when there is nothing."""

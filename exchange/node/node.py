@@ -230,7 +230,8 @@ class Node:
         from exchange.pipeline.pull import PullStage
 
         resource = self.context.resource(self.source_settings(name).resource)
-        return PullStage(self.context, name, resource.name, self.source(name))
+        stops = self.source_settings(name).drift == "stop"
+        return PullStage(self.context, name, resource.name, self.source(name), stops)
 
     def seal_stage(self, resource: str) -> SealStage:
         """Open the stage that checks and seals a resource."""

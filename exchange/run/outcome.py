@@ -50,6 +50,8 @@ class Outcome:
     """Batches that still wait for the province."""
     ignored: dict[str, list[str]] = field(default_factory=dict)
     """By resource, columns of its sources that the catalog does not name."""
+    absent: dict[str, list[str]] = field(default_factory=dict)
+    """By source, columns of optional fields that the catalog names and the source lacks."""
     coarsened: dict[str, dict[str, int]] = field(default_factory=dict)
     """By resource and field, instants of which only the milliseconds were kept."""
     kept: int = 0

@@ -233,7 +233,11 @@ class _Run:
         except Fenced:
             return False
         with outcome.keep("store"):
-            self._record(name, self._node.context.state(where), outcome.errors.get(where))
+            state = self._node.context.state(where)
+            self._record(name, state, outcome.errors.get(where))
+            outcome.absent.pop(name, None)
+            if absent := state.get("absent"):
+                outcome.absent[name] = absent
         return True
 
     def _check_backlog(self, resource: str) -> None:

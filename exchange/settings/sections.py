@@ -107,13 +107,15 @@ class SourceSettings(_Frozen):
 
     ``every`` is a duration, ``cron`` a five-field expression; neither means: with every
     ``run --once`` only.
-    ``with`` holds the connector's own settings.
+    ``with`` holds the connector's own settings. ``drift`` says what happens when the source
+    lacks a column that the catalog names for an optional field.
     """
 
     resource: Name
     connector: str
     every: Annotated[Duration, Field(gt=timedelta(), le=_LONGEST_PAUSE)] | None = None
     cron: Annotated[str, AfterValidator(_cron)] | None = None
+    drift: Literal["stop", "warn"] = "warn"
     options: Mapping[str, Any] = Field(default_factory=dict, alias="with")
 
 

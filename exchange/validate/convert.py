@@ -257,7 +257,17 @@ def _instants(values: pl.Series, zone: str) -> pl.Series:
     return _filled(zoned, values, lambda rest: _placed(_read(rest, _LOCAL_FORMS), zone).to_frame())
 
 
-_STEADY: Final = {"Asia/Shanghai": (datetime(1991, 9, 15), timedelta(hours=8))}  # noqa: DTZ001
+CHINA: Final = "Etc/GMT-8"
+"""China standard time, +08:00 in every year: the zone of what has no offset.
+
+Asia/Shanghai is another clock: it has summer time in 1940-49 and 1986-91, when some hours exist
+twice or never, and +08:05:43 before 1901. What a database shows as 1988-07-01 08:00 would be
+shown as 07:00 in a certificate.
+"""
+_STEADY: Final = {
+    CHINA: (datetime(1, 1, 1), timedelta(hours=8)),  # noqa: DTZ001
+    "Asia/Shanghai": (datetime(1991, 9, 15), timedelta(hours=8)),  # noqa: DTZ001
+}
 """Zones whose offset has not changed since a day; converting by table costs ten times more."""
 
 

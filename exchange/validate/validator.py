@@ -19,6 +19,7 @@ from exchange.catalog.model import OPERATION, CodeTable, Resource
 from exchange.text import Text
 from exchange.validate import reasons
 from exchange.validate.checks import FORMAL, FULL_WIDTH, Check, field_checks, rule_checks, source
+from exchange.validate.convert import CHINA
 from exchange.validate.seen import Group, Seen
 from exchange.validate.work import DEFECT, DELETE, INSERT, OPERATIONS, Work
 
@@ -75,7 +76,7 @@ _IS_DELETE: Final = pl.col(OPERATION).eq_missing(pl.lit(DELETE, OPERATIONS))
 
 
 def compile_resource(
-    resource: Resource, tables: Mapping[str, CodeTable], *, zone: str = "Asia/Shanghai"
+    resource: Resource, tables: Mapping[str, CodeTable], *, zone: str = CHINA
 ) -> Validator:
     """Compile the checks of a resource; instants without an offset are read in ``zone``."""
     checks = [_DEFECTIVE, _OPERATION]

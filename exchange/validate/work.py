@@ -39,6 +39,20 @@ def source_columns(resource: Resource, columns: Collection[str]) -> Mapping[str,
     return found
 
 
+def absent_columns(resource: Resource, columns: Collection[str]) -> Mapping[str, str]:
+    """Return columns that the catalog names and the source lacks, each with its field.
+
+    Of optional fields: without the others nothing is sealed.
+    """
+    found = source_columns(resource, columns)
+    wanted = {name: column for column, name in resource.columns.items()}
+    return {
+        wanted.get(field.name, field.name): field.name
+        for field in resource.fields
+        if field.name not in found and not field.required and field.name not in resource.key
+    }
+
+
 def _require(resource: Resource, found: Mapping[str, str], frame: pl.DataFrame) -> None:
     """Raise :class:`Misconfigured` when a field that every record must have has no column."""
     missing = [
@@ -46,13 +60,13 @@ def _require(resource: Resource, found: Mapping[str, str], frame: pl.DataFrame) 
         for field in resource.fields
         if field.name not in found and (field.required or field.name in resource.key)
     ]
-    if missing and not frame.is_empty() and _only_deletes(frame):
+    if missing and not frame.is_empty() and only_deletes(frame):
         missing = [field for field in missing if field.name in resource.key]
     if missing and frame.width > 0:
         raise _missing(resource, missing, set(frame.columns) - set(found.values()) - RESERVED)
 
 
-def _only_deletes(frame: pl.DataFrame) -> bool:
+def only_deletes(frame: pl.DataFrame) -> bool:
     """Tell whether all records are withdrawals, which need nothing but the key."""
     if OPERATION not in frame.columns or frame[OPERATION].dtype.base_type() not in {
         pl.String,

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import math
 import re
-from datetime import UTC, date, datetime, time
+from datetime import UTC, date, datetime, time, timedelta, timezone
 from decimal import Decimal
-from zoneinfo import ZoneInfo
 
 from exchange.catalog.identifiers import is_resident_id, is_uscc
 from exchange.catalog.model import Field, Physical
@@ -14,7 +13,7 @@ from exchange.validate.convert import FALSE, TRUE
 from tests.validate.samples import LICENCE, TABLES, TODAY
 
 BLANK = " \t\r\n\v\f\u00a0\u3000"
-SHANGHAI = ZoneInfo("Asia/Shanghai")
+CHINA = timezone(timedelta(hours=8))
 WORDS = dict.fromkeys(TRUE, True) | dict.fromkeys(FALSE, False)
 
 
@@ -38,7 +37,7 @@ def _date(text: str) -> date:
 
 def _instant(text: str) -> datetime:
     if ":" not in text and not re.fullmatch("[0-9]{14}", text):
-        return datetime.combine(_date(text), time(), tzinfo=SHANGHAI).astimezone(UTC)
+        return datetime.combine(_date(text), time(), tzinfo=CHINA).astimezone(UTC)
     match = re.fullmatch(
         r"(\d{4})[-/](\d{1,2})[-/](\d{1,2})[ T](\d\d?):(\d\d?)(?::(\d\d?)(?:\.(\d{1,9}))?)?"
         r"(Z|[+-]\d\d:?\d\d)?",
@@ -51,7 +50,7 @@ def _instant(text: str) -> datetime:
     millis = 1000 * int((match[7] or "").ljust(9, "0")[:3] or 0)
     local = datetime(year, month, day, hour, minute, int(match[6] or 0), millis)  # noqa: DTZ001
     if match[8] is None:
-        return local.replace(tzinfo=SHANGHAI).astimezone(UTC)
+        return local.replace(tzinfo=CHINA).astimezone(UTC)
     return datetime.fromisoformat(f"{local.isoformat()}{match[8]}").astimezone(UTC)
 
 
@@ -81,7 +80,7 @@ def typed(item: Field, text: str) -> object:  # noqa: C901, PLR0911, PLR0912 - o
                 return _instant(text)
             except Bad:  # a bare date is midnight, as spreadsheets show it
                 day = _date(text)
-                return datetime(day.year, day.month, day.day, tzinfo=SHANGHAI).astimezone(UTC)
+                return datetime(day.year, day.month, day.day, tzinfo=CHINA).astimezone(UTC)
         case Physical.BOOLEAN:
             return WORDS[text]
         case _:

@@ -1,0 +1,143 @@
+"""The cursor of a database source, as values: where it stands, and what it has delivered."""
+
+from __future__ import annotations
+
+import base64
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import date, datetime, time, timedelta
+from decimal import Decimal
+from typing import Any
+
+import numpy as np
+import polars as pl
+
+from exchange.connect import Cursor
+from exchange.connectors.sql.reader import Position
+from exchange.connectors.sql.values import Damaged
+
+Hashes = np.ndarray[Any, np.dtype[np.uint64]]
+DEFECT = "_defect"
+
+
+def nothing() -> Hashes:
+    """Return no hashes."""
+    return np.empty(0, dtype=np.uint64)
+
+
+@dataclass(frozen=True, slots=True)
+class State:
+    """The cursor of an incremental pull.
+
+    ``at`` is the newest position delivered, never beyond the database's clock; ``since``, where
+    a person had the source start, until the first row behind it is delivered. ``seen`` and
+    ``odd`` are hashes of delivered rows: of the stretch that is read again, and of rows whose
+    cursor value has no place in the order. ``low``, when set, is where that stretch had to be
+    cut because it held too many rows.
+    """
+
+    at: Position | None = None
+    since: Any = None
+    low: Position | None = None
+    seen: Hashes = field(default_factory=nothing)
+    odd: Hashes = field(default_factory=nothing)
+
+    @classmethod
+    def read(cls, cursor: Cursor | None, order: tuple[str, ...]) -> State:
+        """Read a cursor; positions in other columns (the settings changed) count as none."""
+        at, since = position(cursor, "at", order), position(cursor, "since", order[:1])
+        first = None if since is None else since[0]
+        if cursor is None or cursor.get("polars") != pl.__version__:
+            # Hashes hold within one version of polars only: after an upgrade the stretch that
+            # is read again is delivered once more.
+            return cls(at=at, since=first)
+        low = position(cursor, "low", order)
+        seen, odd = _unpack(cursor.get("seen", "")), _unpack(cursor.get("odd", ""))
+        return cls(at, first, low, seen, odd)
+
+    def since_value(self, value: Any) -> State:
+        """Return the state that starts from a value: rows from it on are read again."""
+        return State(since=value, odd=self.odd)
+
+    def cursor(self, order: tuple[str, ...]) -> Cursor:
+        """Return the state as plain JSON."""
+        out: dict[str, Any] = {"polars": pl.__version__}
+        if self.at is not None:
+            out["at"] = named(order, self.at)
+        if self.since is not None:
+            out["since"] = named(order[:1], (self.since,))
+        if self.low is not None:
+            out["low"] = named(order, self.low)
+        if len(self.seen):
+            out["seen"] = _pack(self.seen)
+        if len(self.odd):
+            out["odd"] = _pack(self.odd)
+        return out
+
+
+def row_hashes(frame: pl.DataFrame, names: Sequence[str]) -> Hashes:
+    """Hash rows by their values; what is broken about a row counts, in whatever frame it is."""
+    hashes = frame.select(names).hash_rows(seed=0)
+    if DEFECT in frame.columns:
+        broken = frame[DEFECT].is_not_null()
+        hashes = hashes ^ (frame[DEFECT].hash(seed=1) * broken.cast(pl.UInt64))
+    return hashes.to_numpy()
+
+
+def named(names: Sequence[str], values: Sequence[Any]) -> dict[str, Any]:
+    """Return a position as JSON."""
+    return dict(zip(names, map(_encode, values), strict=True))
+
+
+def position(cursor: Cursor | None, part: str, names: tuple[str, ...]) -> Position | None:
+    """Read a position back; one of other columns counts as none."""
+    found = (cursor or {}).get(part)
+    if not isinstance(found, dict) or tuple(found) != names:
+        return None
+    return tuple(map(_decode, found.values()))
+
+
+def _pack(hashes: Hashes) -> str:
+    return base64.b64encode(hashes.astype("<u8").tobytes()).decode()
+
+
+def _unpack(text: str) -> Hashes:
+    return np.frombuffer(base64.b64decode(text), dtype="<u8").astype(np.uint64)
+
+
+def _encode(value: Any) -> Any:
+    """Return a value as JSON: numbers and text as they are, others by the name of a type."""
+    if isinstance(value, float) and not math.isfinite(value):
+        return {"float": repr(value)}
+    for kind, (name, write, _) in _KINDS.items():
+        if isinstance(value, kind):
+            return {name: write(value)}
+    return value if value is None or isinstance(value, int | float | str) else {"text": str(value)}
+
+
+def _decode(value: Any) -> Any:
+    if not isinstance(value, dict):
+        return value
+    ((name, text),) = value.items()
+    return _READERS[name](text)
+
+
+_KINDS: Mapping[type, tuple[str, Callable[[Any], Any], Callable[[Any], Any]]] = {
+    datetime: ("datetime", datetime.isoformat, datetime.fromisoformat),
+    date: ("date", date.isoformat, date.fromisoformat),
+    time: ("time", time.isoformat, time.fromisoformat),
+    timedelta: (
+        "microseconds",
+        lambda value: value // timedelta(microseconds=1),
+        lambda number: timedelta(microseconds=number),
+    ),
+    Decimal: ("decimal", str, Decimal),
+    Damaged: ("damaged", bytes.hex, Damaged.fromhex),
+    bytes: ("bytes", bytes.hex, bytes.fromhex),
+}
+_READERS: Mapping[str, Callable[[Any], Any]] = {
+    **{name: read for name, _, read in _KINDS.values()},
+    "float": float,
+    "text": str,
+}

@@ -1,0 +1,119 @@
+"""The stretch of rows that the next pull reads again: hashes of what was delivered in it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import polars as pl
+
+from exchange.connectors.sql.cursor import Hashes, nothing, row_hashes
+from exchange.connectors.sql.reader import Chunk, Position, shift
+
+MAX_WINDOW_ROWS = 16_384
+"""Rows remembered in a cursor (8 bytes each): read again, and without a place in the order."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Piece:
+    """The rows of a chunk from ``start`` on."""
+
+    chunk: Chunk
+    start: int
+    values: pl.Series
+    hashes: Hashes
+
+    def cut(self, count: int) -> _Piece:
+        return _Piece(self.chunk, self.start + count, self.values[count:], self.hashes[count:])
+
+
+@dataclass(slots=True)
+class Window:
+    """The last rows in order: those with the last value, or within ``overlap`` below it.
+
+    ``numeric``: the column's text is that of a number, and compares as one. ``low`` is the
+    position behind which it begins, where it had to be cut to MAX_WINDOW_ROWS.
+    """
+
+    names: Sequence[str]
+    column: str
+    overlap: float
+    numeric: bool = False
+    low: Position | None = None
+    _pieces: list[_Piece] = field(default_factory=list)
+
+    @property
+    def hashes(self) -> Hashes:
+        """The hashes of its rows."""
+        found = [piece.hashes for piece in self._pieces]
+        return np.concatenate(found) if found else nothing()
+
+    def take(self, chunk: Chunk, hashes: Hashes) -> None:
+        """Add all rows of a chunk, hashed already, whatever their values."""
+        values = self._values(chunk.frame)
+        self._pieces.append(_Piece(chunk, 0, values, hashes))
+        self._limit()
+
+    def slide(self, chunk: Chunk) -> None:
+        """Move on to the rows of a chunk behind it; hash only those that stay."""
+        values = self._values(chunk.frame)
+        least = self._least(values)
+        start = _suffix(values, least, equal=not self.overlap)
+        if start:
+            self._pieces, self.low = [], None
+        else:
+            self._drop(least)
+        hashes = row_hashes(chunk.frame[start:], self.names)
+        self._pieces.append(_Piece(chunk, start, values[start:], hashes))
+        self._limit()
+
+    def _values(self, frame: pl.DataFrame) -> pl.Series:
+        values = frame[self.column]
+        if self.numeric and values.dtype == pl.String:
+            return values.cast(pl.Float64, strict=False)
+        return values
+
+    def _least(self, values: pl.Series) -> Any:
+        """Return the least value that stays."""
+        present = values.drop_nulls()
+        if present.is_empty():
+            return None
+        return shift(present[-1], self.overlap) if self.overlap else present[-1]
+
+    def _drop(self, least: Any) -> None:
+        """Drop the rows before ``least``."""
+        kept: list[_Piece] = []
+        for piece in reversed(self._pieces):
+            start = _suffix(piece.values, least, equal=not self.overlap)
+            if start < len(piece.values):
+                kept.append(piece.cut(start))
+            if start:
+                self.low = None
+                break
+        self._pieces = kept[::-1]
+
+    def _limit(self) -> None:
+        """Keep the newest MAX_WINDOW_ROWS."""
+        over = sum(len(piece.hashes) for piece in self._pieces) - MAX_WINDOW_ROWS
+        while over > 0:
+            piece = self._pieces[0]
+            count = min(over, len(piece.hashes))
+            self.low = piece.chunk.position(piece.start + count - 1)
+            self._pieces[0] = piece.cut(count)
+            if count == len(piece.hashes):
+                del self._pieces[0]
+            over -= count
+
+
+def _suffix(values: pl.Series, least: Any, *, equal: bool) -> int:
+    """Return from where on the rows stay: equal to ``least``, or not below it, to the end.
+
+    A value that could not be read stays: it has its place in the database's order.
+    """
+    if least is None:
+        return 0
+    beyond = (values != least) if equal else (values < least)
+    places = np.flatnonzero(beyond.fill_null(value=False).to_numpy())
+    return int(places[-1]) + 1 if places.size else 0

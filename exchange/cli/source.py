@@ -1,0 +1,68 @@
+"""Commands on a source: where it starts from."""
+
+from __future__ import annotations
+
+import json
+from typing import Annotated, Any
+
+import typer
+
+from exchange.cli.invocation import Invocation, actor
+from exchange.cli.options import Json, both, group
+
+app = group("source", "数据源：从何处开始", "sources: where they start")
+
+
+@app.callback()
+def sources() -> None:
+    """Keep the group a group, whatever the number of its commands."""
+
+
+@app.command(help=both("改变增量数据源的起点", "set where a source starts from"))
+def rewind(
+    context: typer.Context,
+    name: str,
+    to: Annotated[
+        str,
+        typer.Option(help=both("增量列的值，含该值", "a value of the cursor column, inclusive")),
+    ],
+    *,
+    apply: Annotated[
+        bool, typer.Option("--apply", help=both("实际修改，否则只试运行", "do it; else a dry run"))
+    ] = False,
+    as_json: Json = False,
+) -> int:
+    """Have a source start from a value of its cursor column; without ``--apply`` only show it."""
+    from exchange.pipeline.context import state_message
+    from exchange.pipeline.pull import pull_key, rewound
+
+    call: Invocation = context.obj
+    output = call.output(as_json=as_json)
+    with call.open_node() as node:
+        source, key = node.source(name), pull_key(name)
+        if apply:
+            node.context.log.claim(key)  # a pull that is under way stops before it writes more
+        state = node.context.state(key)
+        cursor = source.rewind(state.get("cursor"), to)
+        before, after = _place(state.get("cursor")), _place(cursor)
+        if apply:
+            with node.context.log.transaction(key) as tx:
+                tx.append(state_message(key, rewound(state, cursor, node.clock())))
+            node.store.audit.append(actor(), "source.rewind", name, f"{before} -> {after}")
+    output.answer(
+        {"source": name, "before": before, "after": after, "applied": apply},
+        f"{name}: {before} → {after}",
+    )
+    if apply:
+        output.inform("下次拉取从此处开始", "the next pull starts there")
+    else:
+        output.inform(
+            "试运行，未改动；加 --apply 生效", "a dry run, nothing is changed; --apply does it"
+        )
+    return 0
+
+
+def _place(cursor: Any) -> str:
+    """Return where a cursor stands, without what it remembers."""
+    place = (cursor or {}).get("since") or (cursor or {}).get("at")
+    return json.dumps(place, ensure_ascii=False) if place else "-"
