@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
-from exchange.catalog.build import Builder
-from exchange.catalog.model import Catalog
 from exchange.catalog.problems import FileErrors, Problem, Problems
 from exchange.catalog.sections import Source
 from exchange.catalog.tree import Node, Scalar, parse
 from exchange.text import Text
 
-__all__ = ["FileErrors", "Problem", "load", "loads"]
+if TYPE_CHECKING:
+    from exchange.catalog.model import Catalog
+
+__all__ = ["FileErrors", "Problem", "load", "loads", "resource_names"]
 
 MAX_FILES: Final = 1000
 
@@ -20,17 +21,19 @@ MAX_FILES: Final = 1000
 def load(path: Path) -> Catalog:
     """Read a catalog and what it includes; raises :class:`FileErrors` with every problem."""
     problems = Problems()
-    source = Source(problems)
-    node = _tree(path, problems)
-    if node is not None:
-        source.main(node)
-        for file in _included(source.includes, path, problems):
-            included = _tree(file, problems)
-            if included is None:
-                node = None
-            else:
-                source.add(included)
-    return _finish(source, problems, complete=node is not None)
+    return _finish(*_gather(path, problems), problems)
+
+
+def resource_names(path: Path) -> list[str]:
+    """Name the resources without checking them: quick, for who reads no record.
+
+    Raises :class:`FileErrors` for files that cannot be read.
+    """
+    problems = Problems()
+    source, complete = _gather(path, problems)
+    if not complete:
+        raise FileErrors(problems.subject, problems.found)
+    return list(source.sections["resources"])
 
 
 def loads(text: str, file: str = "catalog.yaml") -> Catalog:
@@ -46,13 +49,31 @@ def loads(text: str, file: str = "catalog.yaml") -> Catalog:
             Text("文本目录不能引用其他文件", "a catalog given as text includes no files"),
             Text("从文件读取目录", "load it from a file"),
         )
-    return _finish(source, problems, complete=node is not None)
+    return _finish(source, node is not None, problems)
 
 
-def _finish(source: Source, problems: Problems, *, complete: bool) -> Catalog:
+def _gather(path: Path, problems: Problems) -> tuple[Source, bool]:
+    """Gather a catalog's files, and tell whether all could be read."""
+    source = Source(problems)
+    node = _tree(path, problems)
+    complete = node is not None
+    if node is not None:
+        source.main(node)
+        for file in _included(source.includes, path, problems):
+            included = _tree(file, problems)
+            if included is None:
+                complete = False
+            else:
+                source.add(included)
+    return source, complete
+
+
+def _finish(source: Source, complete: bool, problems: Problems) -> Catalog:  # noqa: FBT001
     """Build what was gathered, unless a file is missing from it: half would mislead."""
     if not complete:
         raise FileErrors(problems.subject, problems.found)
+    from exchange.catalog.build import Builder
+
     catalog = Builder(source, problems).catalog()
     problems.check()
     return catalog

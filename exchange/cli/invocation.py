@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import getpass
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -47,6 +46,8 @@ class Invocation:
 
 def actor() -> str:
     """Name who gives the command, for the audit trail; ``cli`` where the user has no name."""
+    import getpass
+
     try:
         return f"cli:{getpass.getuser()}"[:128]
     except (OSError, KeyError, ImportError):

@@ -1,17 +1,19 @@
-"""Entry of the command ``exchange``."""
+"""Entry of the command ``exchange``. It loads what a command line needs, and nothing else."""
 
 from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Mapping, Sequence
-from typing import NoReturn
+from typing import TYPE_CHECKING
 
 from exchange import __version__
-from exchange.cli.invocation import Invocation
-from exchange.cli.output import language
-from exchange.errors import ExchangeError, Misconfigured
-from exchange.text import Text
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from typing import NoReturn
+
+    from exchange.cli.invocation import Invocation
+    from exchange.errors import ExchangeError
 
 _ANYWHERE = {"--config": "EXCHANGE_CONFIG", "--lang": "EXCHANGE_LANG"}
 
@@ -25,11 +27,13 @@ EXTRAS: Mapping[str, str] = {
     "charset_normalizer": "node",
     "croniter": "node",
     "fastavro": "node",
+    "lxml": "node",
     "polars": "node",
     "pyarrow": "node",
     "python_calamine": "node",
     "requests": "node",
     "sqlalchemy": "node",
+    "xlrd": "node",
     "xlsxwriter": "node",
     "fastapi": "receiver",
     "uvicorn": "receiver",
@@ -68,6 +72,13 @@ def take_global(arguments: Sequence[str]) -> tuple[list[str], dict[str, str]]:
 def main(arguments: Sequence[str], environ: Mapping[str, str]) -> int:
     """Run one command and return its exit code."""
     rest, values = take_global(arguments)
+    if rest in (["version"], ["--version"]):
+        sys.stdout.write(f"exchange {__version__}\n")
+        return 0
+    from exchange.cli.invocation import Invocation
+    from exchange.cli.output import language
+    from exchange.errors import ExchangeError
+
     environ = {**environ, **values}
     call = Invocation(language(environ), environ)
     output = call.output(as_json="--json" in rest)
@@ -92,25 +103,26 @@ def main(arguments: Sequence[str], environ: Mapping[str, str]) -> int:
 
 
 def _run(call: Invocation, arguments: Sequence[str]) -> int:
-    from exchange.cli import verify
+    if arguments[:1] in (["verify"], ["prove"]):  # they run where Typer is missing
+        from exchange.cli import verify
 
-    # These are answered without Typer: they have to be quick, or to run where it is missing.
-    if list(arguments) in (["version"], ["--version"]):
-        call.output().answer(None, f"exchange {__version__}")
-        return 0
-    if arguments and arguments[0] in verify.COMMANDS:
         return verify.run(call, arguments)
     try:
         from exchange.cli.assembly import run_command
     except ModuleNotFoundError as error:
         if error.name != "typer":
             raise
+        from exchange.cli import verify
+
         return verify.alone(call, arguments)
     return run_command(call, arguments)
 
 
-def _missing_extra(error: ModuleNotFoundError) -> Misconfigured | None:
+def _missing_extra(error: ModuleNotFoundError) -> ExchangeError | None:
     """Name the extra that brings a missing package; None for a package of no extra."""
+    from exchange.errors import Misconfigured
+    from exchange.text import Text
+
     package = (error.name or "").partition(".")[0]
     if package not in EXTRAS:
         return None

@@ -214,7 +214,7 @@ def replay(
     if replayed.unknown:
         output.inform(
             f"文件中有 {replayed.unknown:,} 条已处理过或不在隔离区",
-            f"{replayed.unknown:,} records of the file do not wait: replayed already, or unknown",
+            f"{replayed.unknown:,} records of the file are not waiting: replayed, or unknown",
         )
     if replayed.rows:
         output.inform(

@@ -26,7 +26,6 @@ from exchange.text import Text
 if TYPE_CHECKING:
     from exchange.evidence.files import Circumstances, Verdict, Verifier
 
-COMMANDS = ("verify", "prove")
 MAX_FILE = 8 * 1024 * 1024
 """Bytes of the largest file of evidence; a larger one is refused before it is read."""
 MAX_FILES = 1000
@@ -342,6 +341,7 @@ def _unreadable(path: Path, why: str) -> Misconfigured:
 def write(path: Path, data: bytes) -> None:
     """Write a file; raises Misconfigured when that cannot be done."""
     try:
+        path.parent.stat()  # no folder is made here: a wrong path would go unnoticed
         write_file(path, data)
     except OSError as error:
         raise Misconfigured(

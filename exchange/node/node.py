@@ -164,7 +164,10 @@ class Node:
     @cached_property
     def topics(self) -> Topics:
         """What stands in the topics of the log."""
-        return Topics(self.settings, self.log, self.catalog.resources.keys())
+        from exchange.catalog.loader import resource_names
+
+        names = resource_names(self.settings.resolve(self.settings.catalog))
+        return Topics(self.settings, self.log, names)
 
     @cached_property
     def seals(self) -> Seals:

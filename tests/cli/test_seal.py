@@ -171,7 +171,8 @@ def add(folder: Path, line: str) -> None:
 
 def test_a_new_key_takes_over(folder: Path, run: Run) -> None:
     assert again(folder, run, 1) == 0
-    turned = run("seal", "rotate", "data", "--json")
+    later = (datetime.now(UTC) + timedelta(hours=1)).isoformat()
+    turned = run("seal", "rotate", "data", "--at", later, "--json")
     assert turned.code == 0, turned.err
     path = folder / "seals" / "data" / turned.json["key"]
     listed = read_seal(read_eseal(path)).info.certificates

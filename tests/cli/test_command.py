@@ -1,0 +1,200 @@
+"""The command itself: what it loads, how it answers a wrong line, what it lacks, completion."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+import tomllib
+from importlib import import_module
+from importlib.metadata import packages_distributions
+from pathlib import Path
+
+import pytest
+
+from exchange import __version__
+from exchange.cli.assembly import _MODULES
+from exchange.cli.main import EXTRAS
+from tests.cli.conftest import Run
+
+ROOT = Path(__file__).parents[2]
+
+LOADED = """
+import json, os, sys
+from exchange.cli.main import main
+sys.stdout = sys.stderr
+code = main(sys.argv[1:], os.environ)
+print(json.dumps([code, sorted(sys.modules)]), file=sys.__stdout__)
+"""
+"""Run a command; answer with its exit code and what was loaded."""
+
+LACKING = """
+import os, sys
+
+class Absent:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] == sys.argv[1]:
+            raise ModuleNotFoundError(f"No module named {name!r}", name=name)
+
+sys.meta_path.insert(0, Absent())
+from exchange.cli.main import main
+sys.exit(main(sys.argv[2:], os.environ))
+"""
+"""Run a command on a machine that lacks a package."""
+
+
+def python(code: str, *arguments: str, **environ: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-c", code, *arguments],
+        check=False,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        env={**os.environ, "PYTHONPATH": str(ROOT), "EXCHANGE_LANG": "en", **environ},
+    )
+
+
+def loaded(*arguments: str) -> set[str]:
+    """Run a command in a new interpreter; return the modules that it loaded."""
+    done = python(LOADED, *arguments)
+    code, modules = json.loads(done.stdout)
+    assert code == 0, done.stderr
+    return set(modules)
+
+
+@pytest.mark.parametrize("line", ["version", "--version", "version --lang en"])
+def test_version_loads_nothing_but_the_entry(line: str) -> None:
+    modules = loaded(*line.split())
+    ours = {name for name in modules if name.partition(".")[0] == "exchange"}
+    assert ours == {"exchange", "exchange.cli", "exchange.cli.main"}
+    assert modules.isdisjoint({"typer", "argparse", "dataclasses"})
+
+
+@pytest.mark.usefixtures("folder")
+def test_a_command_loads_its_own_module_alone() -> None:
+    ours = {f"exchange.cli.{name}" for name in _MODULES.values()}
+    assert loaded("catalog", "check") & ours == {"exchange.cli.assembly", "exchange.cli.catalog"}
+
+
+@pytest.mark.usefixtures("folder")
+def test_status_loads_no_columns_and_no_connections() -> None:
+    heavy = {"polars", "numpy", "pyarrow", "requests", "fastapi", "cryptography", "fastavro"}
+    assert loaded("status", "--json").isdisjoint(heavy | {"rich"})
+
+
+@pytest.mark.usefixtures("folder")
+def test_a_preview_loads_what_reads_and_masks() -> None:
+    heavy = {"pyarrow", "requests", "fastapi", "cryptography", "fastavro", "kafka", "alembic"}
+    assert loaded("connector", "preview", "companies", "--json").isdisjoint(heavy | {"rich"})
+
+
+def test_every_command_has_its_module_and_its_help_in_both_languages(run: Run) -> None:
+    for name, module in _MODULES.items():
+        assert import_module(f"exchange.cli.{module}").app
+        shown = {lang: run(name, "--help", lang=lang) for lang in ("zh", "en")}
+        assert [answer.code for answer in shown.values()] == [0, 0]
+        assert re.search("[一-鿿]", shown["zh"].out)
+        assert not re.search("[一-鿿]", shown["en"].out), name
+    assert set(re.findall(r"^  ([a-z]+) ", run("--help").out, re.MULTILINE)) == set(_MODULES)
+
+
+@pytest.mark.parametrize(
+    ("line", "says"),
+    [
+        ("statos", "status"),
+        ("receiver", "serve"),
+        ("receiver server", "serve"),
+        ("quarantine show", "ddress"),
+        ("run --workers none", "--workers"),
+        ("--nonsense", "--nonsense"),
+        ("", "Commands:"),
+    ],
+)
+def test_a_line_that_cannot_be_read_is_64(run: Run, line: str, says: str) -> None:
+    answer = run(*line.split())
+    assert answer.code == 64
+    assert says in answer.err + answer.out
+
+
+def test_the_version_is_answered_twice(run: Run) -> None:
+    assert run("--version").out == run("version").out == f"exchange {__version__}\n"
+
+
+@pytest.mark.parametrize(
+    ("package", "line", "extra"),
+    [
+        ("pydantic", "status", "base"),
+        ("sqlalchemy", "status", "node"),
+        ("polars", "connector preview companies", "node"),
+        ("fastapi", "receiver serve --config province/exchange.yaml", "receiver"),
+        ("kafka", "status --config kafka.yaml", "kafka"),
+    ],
+)
+def test_what_is_missing_is_named_with_its_extra(
+    folder: Path, package: str, line: str, extra: str
+) -> None:
+    kafka = "log: {driver: kafka, kafka: {bootstrap: ['127.0.0.1:1']}}\n"
+    (folder / "kafka.yaml").write_text((folder / "exchange.yaml").read_text("utf-8") + kafka)
+    done = python(LACKING, package, *line.split())
+    assert done.returncode == 3, done.stderr
+    assert f"gov-exchange[{extra}]" in done.stderr.replace("node,kafka", "kafka")
+    assert "only the verifier" not in done.stderr
+
+
+@pytest.mark.usefixtures("folder")
+def test_without_typer_the_verifier_is_there() -> None:
+    done = python(LACKING, "typer", "status")
+    assert done.returncode == 3
+    assert "only the verifier is installed here" in done.stderr
+    assert "gov-exchange[node]" in done.stderr
+
+
+def test_the_extra_of_every_package_is_known() -> None:
+    extras = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"][
+        "optional-dependencies"
+    ]
+    homes: dict[str, set[str]] = {}
+    for extra, requirements in extras.items():
+        for requirement in requirements:
+            name = re.split(r"[\[>=;]", requirement)[0].lower().replace("_", "-")
+            homes.setdefault(name, set()).add(extra)
+    distributions = packages_distributions()
+    assert "typer" not in EXTRAS  # its absence means that the verifier stands alone
+    known = {
+        name.lower().replace("_", "-"): extra
+        for package, extra in EXTRAS.items()
+        for name in distributions[package]
+    }
+    assert set(known) == set(homes) - {"gov-exchange", "typer"}
+    for name, extra in known.items():
+        assert extra in homes[name], name
+
+
+@pytest.mark.parametrize(
+    ("words", "place", "completed"),
+    [
+        ("exchange rec", 1, "receiver"),
+        ("exchange receiver s", 2, "serve show"),
+        ("exchange cascade list --st", 3, "--state"),
+    ],
+)
+def test_a_shell_completes_commands(words: str, place: int, completed: str) -> None:
+    asked = {"COMP_WORDS": words, "COMP_CWORD": str(place)}
+    done = python(
+        "from exchange.cli.main import run; run()", _EXCHANGE_COMPLETE="complete_bash", **asked
+    )
+    assert done.stdout.split() == completed.split(), done.stderr
+
+
+def test_the_environment_is_handed_in_and_left_alone(
+    run: Run, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    before = dict(os.environ)
+    assert run("status", "--json").code == 3
+    assert run("--config", folder / "exchange.yaml", "--lang", "zh", "status", "--json").code == 0
+    assert {k: v for k, v in os.environ.items() if k.startswith("EXCHANGE")} == {
+        k: v for k, v in before.items() if k.startswith("EXCHANGE")
+    }

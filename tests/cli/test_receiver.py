@@ -1,0 +1,50 @@
+"""`exchange receiver list` and `show`: what the province received and answered."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.cli.conftest import Run
+
+DEPARTMENT = "11232700MB1C531139"
+PROVINCE = ("--config", "province/exchange.yaml")
+
+
+def test_a_batch_is_listed_and_shown_with_its_receipt(delivered: Path, run: Run) -> None:
+    (sent,) = run("cascade", "list", "--json").json["deliveries"]
+    (batch,) = run("receiver", "list", *PROVINCE, "--json").json["batches"]
+    address = f"{DEPARTMENT}/companies/{sent['batch_no']}"
+    assert batch["address"] == address
+    assert (batch["sender"], batch["resource"], batch["rows"]) == (DEPARTMENT, "companies", 5)
+    assert batch["receipt_no"] == sent["receipt_no"]
+    assert (delivered / "province" / "received" / batch["file"]).is_file()
+    listed = run("receiver", "list", "companies", *PROVINCE)
+    assert address in listed.out
+    assert sent["receipt_no"] in listed.out
+
+    shown = run("receiver", "show", address, *PROVINCE, "--json").json
+    assert shown["receipt"]["receipt"]["receipt_no"] == sent["receipt_no"]
+    assert {name: shown[name] for name in batch} == batch
+    text = run("receiver", "show", address, *PROVINCE)
+    assert sent["receipt_no"] in text.out
+    assert batch["file"] in text.out
+
+
+@pytest.mark.usefixtures("folder")
+def test_what_was_not_received_is_said(run: Run) -> None:
+    assert run("receiver", "list", *PROVINCE, "--json").json == {"batches": []}
+    assert "no batches" in run("receiver", "list", *PROVINCE).out
+    for address in ("nobody/companies/1", "companies", "a/b/c/d"):
+        refused = run("receiver", "show", address, *PROVINCE)
+        assert refused.code == 1
+        assert address in refused.err
+
+
+@pytest.mark.usefixtures("folder")
+def test_a_node_that_receives_nothing_says_where_to_look(run: Run) -> None:
+    for line in ("list", "serve"):
+        refused = run("receiver", line)
+        assert refused.code == 3
+        assert "province/exchange.yaml" in refused.err
