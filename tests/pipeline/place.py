@@ -7,14 +7,18 @@ milliseconds; each opens the folder anew, as after a crash.
 from __future__ import annotations
 
 import contextlib
+import functools
 import io
 import json
 import multiprocessing
 import os
+import shutil
 import signal
 import sqlite3
 import sys
+import tempfile
 import threading
+import weakref
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
@@ -169,15 +173,13 @@ class Place:
 
     @classmethod
     def make(cls, folder: Path, catalog_text: str, sources: str) -> Place:
-        written = folder.with_name(folder.name + ".yaml")
-        written.write_text(catalog_text, encoding="utf-8")
-        new_node(
-            folder,
-            now=datetime.now(UTC) - timedelta(hours=1),
-            entropy=os.urandom,
-            catalog=written,
-            sources=sources,
-        )
+        """Make a node with a catalog as :func:`catalog` writes it; nobody serves its province."""
+        shutil.copytree(_pattern(), folder)
+        (folder / "catalog.yaml").write_text(catalog_text, encoding="utf-8")
+        path = folder / "exchange.yaml"
+        head, mark, rest = path.read_text(encoding="utf-8").partition("sources: {}\n")
+        assert (mark, rest) == ("sources: {}\n", "")
+        path.write_text(f"{head}sources:{sources}\n", encoding="utf-8")
         return cls(folder)
 
     @property
@@ -215,6 +217,29 @@ class Place:
             with background(wrap(app, sealer)) as endpoint:
                 self.call(endpoint)
                 yield endpoint
+
+
+@functools.cache
+def _pattern() -> Path:
+    """Make the node that others are copies of: keys, seals and two stores take their time."""
+    # Kept by the finalizer of its own, until this process ends.
+    home = tempfile.TemporaryDirectory(prefix="exchange-node-")
+    weakref.finalize(_pattern, home.cleanup)
+    folder = Path(home.name) / "node"
+    written = folder.with_name("catalog.yaml")
+    written.write_text(catalog("cases"), encoding="utf-8")
+    new_node(
+        folder,
+        now=datetime.now(UTC) - timedelta(hours=1),
+        entropy=os.urandom,
+        catalog=written,
+        sources=" {}",
+    )
+    place = Place(folder)
+    with place.gateway(), place.node() as node:
+        assert node.store  # made now, and the province's too: copies need no migration
+    place.call("http://127.0.0.1:1")
+    return folder
 
 
 def now() -> datetime:

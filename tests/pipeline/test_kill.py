@@ -39,10 +39,10 @@ SOURCES = (
     source(
         "sql",
         "cases",
-        'url: "sqlite:///cases.db", table: cases, cursor_column: seq, batch_rows: 200',
+        'url: "sqlite:///cases.db", table: cases, cursor_column: seq, batch_rows: 20',
     )
     # A snapshot with a key: goes on behind the last row.
-    + source("sql", "firms", 'url: "sqlite:///firms.db", table: cases, key: [id], batch_rows: 120')
+    + source("sql", "firms", 'url: "sqlite:///firms.db", table: cases, key: [id], batch_rows: 20')
     # No cursor: goes on after the rows that are there.
     + source('"listed.py:listed"', "listed", "file: listed.csv")
     + source("files", "drops", "folder: drops, settle: 0")
@@ -62,24 +62,22 @@ def template(tmp_path_factory: pytest.TempPathFactory) -> Place:
         SOURCES,
     )
     sources = {
-        "cases": records(600),
-        "firms": records(300),
-        "listed": records(250),
-        "drops": records(150) + records(100, first=151),
+        "cases": records(50),
+        "firms": records(40),
+        "listed": records(110),
+        "drops": records(30) + records(20, first=31),
     }
     write_table(place.folder / "cases.db", sources["cases"])
     write_table(place.folder / "firms.db", sources["firms"])
     write_csv(place.folder / "listed.csv", sources["listed"])
     (place.folder / "listed.py").write_text(LISTED)
-    write_csv(place.folder / "drops" / "a.csv", sources["drops"][:150])
-    write_csv(place.folder / "drops" / "b.csv", sources["drops"][150:])
+    write_csv(place.folder / "drops" / "a.csv", sources["drops"][:30])
+    write_csv(place.folder / "drops" / "b.csv", sources["drops"][30:])
     # One of them has partitions that are sealed and delivered each for itself.
     path = place.folder / "exchange.yaml"
-    path.write_text(path.read_text(encoding="utf-8") + "\nlog: {partitions: {cases: 3}}\n")
+    path.write_text(path.read_text(encoding="utf-8") + "\nlog: {partitions: {cases: 2}}\n")
     place.sources = sources
     place.whole = frozenset({"firms", "listed"})
-    with place.gateway(), place.node() as node:
-        assert node.store  # Both stores are made now: copies need no migration.
     return place
 
 
