@@ -1,8 +1,8 @@
 """What tests of several rooms share: servers started when first asked for, and what was counted.
 
-`make test` runs in one process a core (pytest-xdist). A file's tests stay together, for they
-share what they made; those that start brokers, nodes and workers all run in one process, so that
-no two of them ask for the machine at once.
+`make test` runs in one process a core (pytest-xdist). Tests that share what they made stay
+together: those of a file, of a folder whose tests start nodes, and all that use brokers. What
+takes longest is begun first, so that the rest fills the time beside it.
 """
 
 from __future__ import annotations
@@ -123,17 +123,22 @@ def count(record_property: Callable[[str, object], None]) -> Callable[[str], Non
     return partial(record_property, _ONE_MORE)
 
 
-class _ByFile(LoadScopeScheduling):  # type: ignore[misc]  # the library has no types
-    """Shares tests out by file. xdist's own groups set a field that pytest 9.2 no longer has."""
+class _ByScope(LoadScopeScheduling):  # type: ignore[misc]  # the library has no types
+    """Shares scopes out. xdist's own groups set a field that pytest 9.2 no longer has."""
 
     def _split_scope(self, nodeid: str) -> str:
-        file, _, _ = nodeid.partition("::")
-        return "heavy" if selection.folder_of(file) in selection.HEAVY else file
+        return selection.scope_of(nodeid)
+
+    def _assign_work_unit(self, node: Any) -> None:
+        for scope in reversed(selection.FIRST):
+            if scope in self.workqueue:
+                self.workqueue.move_to_end(scope, last=False)
+        super()._assign_work_unit(node)
 
 
 @pytest.hookimpl(optionalhook=True)  # there is none with -p no:xdist
-def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> _ByFile:
-    return _ByFile(config, log)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> _ByScope:
+    return _ByScope(config, log)
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

@@ -11,7 +11,10 @@ import pytest
 
 HEAVY: Final = frozenset({"bench", "chaos", "cli", "demo", "gateway", "log", "pipeline", "publish"})
 """Folders whose tests start processes that share the machine's cores."""
-SERVERS: Final = frozenset({"postgres", "mariadb", "kafka_broker"})
+BROKERS: Final = frozenset(
+    {"kafka_broker", "empty_broker", "mortal_broker", "three_brokers", "guarded"}
+)
+SERVERS: Final = frozenset({"postgres", "mariadb"}) | BROKERS
 """Fixtures that start a server; what starts one without them has the marker ``server``."""
 _TESTS: Final = Path(__file__).parents[1]
 _OPTION: Final = "random_order_seed"
@@ -20,6 +23,27 @@ _OPTION: Final = "random_order_seed"
 def folder_of(path: str) -> str:
     """Return the first folder under tests/ of a path there, or the file's own name."""
     return Path(path).parts[1]
+
+
+_KAFKA: Final = frozenset({"tests/bench/test_broker.py", "tests/cli/test_cluster.py"})
+"""Files that use brokers, beside the folders chaos and publish and all named ``test_kafka…``."""
+FIRST: Final = (
+    *("kafka", "pipeline", "cli", "bench", "gateway", "demo", "log"),
+    *("tests/test_readme.py", "tests/test_real_input.py"),
+)
+"""What is begun first, for it takes longest: the rest fills the other processes' time."""
+
+
+def scope_of(node: str) -> str:
+    """Return what a test is run with, in one process: all that use brokers, a folder, or a file.
+
+    Brokers are started once in a run, so their tests stay together.
+    """
+    file, _, _ = node.partition("::")
+    folder = folder_of(file)
+    if folder in {"chaos", "publish"} or file in _KAFKA or "kafka" in Path(file).name:
+        return "kafka"
+    return folder if folder in HEAVY else file
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
