@@ -31,6 +31,7 @@ BITS_OF_A_SEAL: Final = Amount("bits of each byte of a signature, in every forma
 REPEATED_BYTES: Final = Amount("of the bytes that stand so in a format before, one in", 16, 1)
 BITS_OF_A_STAMP: Final = Amount("bits of each byte of a time stamp", 1, 8)
 PICTURE_BYTES: Final = Amount("of the bytes in the middle of a picture, one in", 16, 1)
+TABLES_OF_ANYTHING: Final = Amount("random tables of any type, for validation", 30, 800)
 INPUTS: Final = Amount("spoilt inputs for each parser, times the table of the parsers", 1, 50)
 WORKBOOKS: Final = Amount("times 60 generated workbooks of each writer, and texts", 1, 17)
 CUTS: Final = Amount("of the percents at which a workbook is cut, one in", 10, 1)
@@ -42,6 +43,7 @@ AMOUNTS: Final = (
     BITS_OF_A_STAMP,
     REPEATED_BYTES,
     PICTURE_BYTES,
+    TABLES_OF_ANYTHING,
     INPUTS,
     WORKBOOKS,
     CUTS,

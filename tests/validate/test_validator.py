@@ -14,6 +14,7 @@ from exchange.errors import Misconfigured
 from exchange.log.frames import decode_frame, encode_frame
 from exchange.validate.seen import Seen
 from exchange.validate.validator import compile_resource
+from tests.support.soak import TABLES_OF_ANYTHING
 from tests.validate import reference
 from tests.validate.samples import LICENCE, TABLES, VALIDATOR, check, field, found, good
 
@@ -286,7 +287,8 @@ def test_columns_decide_as_rows_do(frame: pl.DataFrame) -> None:
         assert checked.accepted.select(group).drop_nulls().is_duplicated().sum() == 0
 
 
-@settings(max_examples=80, suppress_health_check=[HealthCheck.too_slow])
+@pytest.mark.soak
+@settings(max_examples=TABLES_OF_ANYTHING.now, suppress_health_check=[HealthCheck.too_slow])
 @given(
     dataframes(
         cols=[column(name, allow_null=True) for name in NAMES],
