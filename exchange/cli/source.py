@@ -1,4 +1,4 @@
-"""Commands on a source: where it starts from."""
+"""Commands on a source: where it starts from, what it has that is no record."""
 
 from __future__ import annotations
 
@@ -9,8 +9,12 @@ import typer
 
 from exchange.cli.invocation import Invocation, actor
 from exchange.cli.options import Json, both, group
+from exchange.cli.source_notes import HELP, notes
 
-app = group("source", "数据源：从何处开始", "sources: where they start")
+app = group(
+    "source", "数据源：从何处开始、不是记录的内容", "sources: where they start, what is no record"
+)
+app.command(help=HELP)(notes)
 
 
 @app.callback()

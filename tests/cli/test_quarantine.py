@@ -97,6 +97,22 @@ def test_notes_are_summed_up(run: Run) -> None:
     assert "group 3, title 1" in run("quarantine", "list", "companies").out
 
 
+@pytest.mark.usefixtures("held")
+def test_notes_of_a_source_are_listed(run: Run) -> None:
+    with open_node() as node:
+        names = ("说明", "码表")
+        notes = [NoteRow("p1", "a.xls/表1", 0, "sheet", name) for name in names]
+        node.store.pulls.save(PullRow("p1", "companies", "companies", datetime.now(UTC), "done"))
+        node.store.pulls.add_notes([*notes, NoteRow("p1", "", 0, "passed over", "数据.zip")])
+    listed = run("source", "notes", "companies", "--json").json
+    assert {note["text"] for note in listed["notes"]} == {*names, "数据.zip"}
+    assert listed["more"] is False
+    first = run("source", "notes", "companies", "--rows", "1", "--json").json
+    assert (len(first["notes"]), first["more"]) == (1, True)
+    assert "码表" in run("source", "notes", "companies").out
+    assert run("source", "notes", "nobody").code == 3
+
+
 def test_a_corrected_file_goes_back_once(held: Path, run: Run) -> None:
     def fix(cells: dict[str, str]) -> None:
         if cells["status"] == "9":

@@ -1,0 +1,65 @@
+"""The command ``source notes``: what the pulls of a source met that is no record."""
+
+from __future__ import annotations
+
+from itertools import islice
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from exchange.cli.invocation import Invocation
+from exchange.cli.options import Json, both
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from exchange.node.node import Node
+
+HELP = both(
+    "列出数据源中不是记录的内容：标题、分组、表尾、未读的工作表和文件",
+    "list what is no record: titles, groups, footers, unread sheets and files",
+)
+_PULLS = 100
+"""Newest pulls whose notes are listed."""
+_HEADS = (("拉取", "pull"), ("位置", "place"), ("行", "row"), ("类别", "kind"), ("内容", "text"))
+
+
+def notes(
+    context: typer.Context,
+    name: Annotated[str, typer.Argument(metavar="SOURCE", help=both("数据源", "the source"))],
+    *,
+    rows: Annotated[int, typer.Option(min=1, help=both("最多行数", "rows at most"))] = 1_000,
+    as_json: Json = False,
+) -> int:
+    """List the notes of the newest pulls of a source, newest pull first."""
+    call: Invocation = context.obj
+    output = call.output(as_json=as_json)
+    with call.open_node() as node:
+        found = list(islice(_notes(node, name, rows + 1), rows + 1))
+    shown = found[:rows]
+    nothing = output.t("没有", "there is nothing")
+    output.answer({"notes": shown, "more": len(found) > rows}, None if shown else nothing)
+    if shown:
+        heads = [output.t(*pair) for pair in _HEADS]
+        keys = ("pull", "locator", "row", "kind", "text")
+        output.table(name, heads, ([str(note[key] or "") for key in keys] for note in shown))
+    if len(found) > rows:
+        output.inform(f"只列出前 {rows} 条，用 --rows 改变", f"the first {rows}: see --rows")
+    return 0
+
+
+def _notes(node: Node, name: str, limit: int) -> Iterator[dict[str, Any]]:
+    """Yield the notes of a source; raises Misconfigured when there is no such source."""
+    node.source_settings(name)
+    pulls = [pull.pull for pull in node.store.pulls.find(source=name, limit=_PULLS)]
+    # A pull that brought notes alone stands in no list of pulls.
+    current = node.context.state(f"pull/{name}").get("pull")
+    for pull in dict.fromkeys([*([current] if current else []), *pulls]):
+        for note in node.store.pulls.notes(pull, limit=limit):
+            yield {
+                "pull": pull,
+                "locator": note.locator,
+                "row": note.row,
+                "kind": note.kind,
+                "text": note.text,
+            }
