@@ -1,10 +1,11 @@
-"""The house stands as drawn: who imports whom, and what loads when."""
+"""The floor plan holds: who imports whom, what stands where, and what loads when."""
 
 from __future__ import annotations
 
 import json
 import subprocess
 import sys
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -54,6 +55,7 @@ def test_help_and_version_load_nothing_heavy(command: list[str]) -> None:
 BLOCKED = """
 import os
 import sys
+from collections import Counter
 
 class Absent:
     def find_spec(self, name, path=None, target=None):
@@ -85,3 +87,24 @@ def test_the_verifier_alone_needs_none_of_the_extras(name: str, tmp_path: Path) 
 def test_every_room_says_what_it_is() -> None:
     for path in (ROOT / "exchange").glob("*/__init__.py"):
         assert path.read_text().startswith('"""'), path
+
+
+GROUND = {"__init__", "__main__", "durable", "errors", "receipt", "secrets", "text"}
+"""Modules that stand beside the rooms: what every room may use, and the receipt."""
+
+
+def test_every_module_has_a_room() -> None:
+    top = ROOT / "exchange"
+    rooms = [path.parent.name for path in top.glob("*/__init__.py")]
+    assert len(rooms) <= 26
+    assert {path.stem for path in top.glob("*.py")} <= GROUND
+
+
+def test_modules_of_one_name_stand_in_two_rooms_at_most() -> None:
+    """A name in a third room says nothing any more; the command line names files by group."""
+    places = Counter(
+        path.name
+        for path in (ROOT / "exchange").rglob("[!_]*.py")
+        if path.parent.name not in {"cli", "versions"}
+    )
+    assert [name for name, count in places.items() if count > 2] == []
