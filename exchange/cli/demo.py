@@ -17,7 +17,7 @@ from exchange.cli.reasons import reason
 from exchange.cli.run import counts
 
 if TYPE_CHECKING:
-    from exchange.devtools.demo.run import DemoResult
+    from exchange.devtools.demo.demonstration import DemoResult
 
 _SHOWN_REASONS = 3
 
@@ -43,7 +43,7 @@ def demo(
     as_json: Json = False,
 ) -> int:
     """Run the demo; show in a table what happened, and what to try next."""
-    from exchange.devtools.demo.run import run_demo
+    from exchange.devtools.demo.demonstration import run_demo
 
     call: Invocation = context.obj
     output = call.output(as_json=as_json)

@@ -56,7 +56,7 @@ class _Work:
 
 @dataclass
 class DeliveryLoop:
-    """Delivers the batches of many resources by turns; one that waits delays no other."""
+    """Delivers the batches of many resources (投递循环); one that waits delays no other."""
 
     node: Node
     policy: Policy

@@ -54,7 +54,7 @@ class Lag:
 
 @dataclass(frozen=True)
 class ResourceStatus:
-    """The status of one resource (状态)."""
+    """The status of one resource (资源状态)."""
 
     resource: str
     lags: tuple[Lag, ...]

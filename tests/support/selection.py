@@ -9,7 +9,7 @@ from typing import Final
 
 import pytest
 
-HEAVY: Final = frozenset({"bench", "chaos", "cli", "demo", "gateway", "log", "pipeline", "publish"})
+HEAVY: Final = frozenset({"chaos", "cli", "devtools", "gateway", "log", "pipeline", "publish"})
 """Folders whose tests start processes that share the machine's cores."""
 BROKERS: Final = frozenset(
     {"kafka_broker", "empty_broker", "mortal_broker", "three_brokers", "guarded"}

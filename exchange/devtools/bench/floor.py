@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from psycopg import sql
 
 from exchange.devtools.bench.measure import Stopwatch, Usage
-from exchange.devtools.bench.postgres import database
-from exchange.devtools.bench.table import RESOURCE
+from exchange.devtools.bench.person_table import RESOURCE
+from exchange.devtools.bench.postgres_connection import database
 
 
 @dataclass(frozen=True, slots=True)

@@ -42,7 +42,7 @@ class Numbered:
 def publish_rate(context: PipelineContext, resource: str) -> Published:
     """Publish everything that is sealed of a resource and not published yet.
 
-    ``house`` is one on Kafka; joining the group is not counted.
+    ``context`` is one on Kafka; joining the group is not counted.
     """
     stage = PublishStage(context, context.resource(resource), Numbered())
     try:

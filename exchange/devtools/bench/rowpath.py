@@ -2,7 +2,7 @@
 
 psycopg dict rows from a server-side cursor → a pydantic model with the checks of the catalog's
 ``bench_person``, every reason kept → fastavro container of the resource's schema → one
-signature per batch. It does less than the house: no log, no tree over the records, no delivery.
+signature per batch. It does less than a node: no log, no tree over the records, no delivery.
 """
 
 from __future__ import annotations
@@ -31,8 +31,8 @@ from pydantic import (
 
 from exchange.catalog.identifiers import is_resident_id, is_uscc
 from exchange.devtools.bench.measure import Stopwatch, Usage
-from exchange.devtools.bench.postgres import database
-from exchange.devtools.bench.table import RESOURCE
+from exchange.devtools.bench.person_table import RESOURCE
+from exchange.devtools.bench.postgres_connection import database
 from exchange.devtools.synthetic import COUNTIES
 
 BATCH_ROWS: Final = 8_192

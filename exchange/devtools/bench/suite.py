@@ -18,12 +18,13 @@ from typing import Any, Final, TypeVar
 from psycopg import sql
 
 from exchange.catalog.avro import avro_schema
-from exchange.devtools.bench import floor, rowpath, stages
-from exchange.devtools.bench.cluster import publishing, rebalance, shared, whole
-from exchange.devtools.bench.evidence import audited, packaged
+from exchange.devtools.bench import floor, rowpath, stage_cost
+from exchange.devtools.bench.evidence_cost import audited, packaged
+from exchange.devtools.bench.kafka_job import publishing, rebalance, shared, whole
 from exchange.devtools.bench.measure import machine, median
-from exchange.devtools.bench.postgres import database
-from exchange.devtools.bench.run import (
+from exchange.devtools.bench.person_table import RESOURCE, load_postgres, write_csv
+from exchange.devtools.bench.postgres_connection import database
+from exchange.devtools.bench.whole_job import (
     MILLION,
     TABLE_ROWS,
     URL,
@@ -37,7 +38,6 @@ from exchange.devtools.bench.run import (
     run,
     table_feed,
 )
-from exchange.devtools.bench.table import RESOURCE, load_postgres, write_csv
 from exchange.devtools.servers.ports import free_port
 from exchange.devtools.servers.postgres import Missing, Server, postgres
 from exchange.node.node import Node
@@ -47,7 +47,7 @@ from exchange.text import Text
 SERVER: Final = "EXCHANGE_BENCH_POSTGRES"
 """Environment variable that names a PostgreSQL to use instead of one of the bench's own."""
 PART_ROWS: Final = 200_000
-"""Rows that stages, doors and the row-at-a-time path are measured on."""
+"""Rows that steps, stages and the row-at-a-time path are measured on."""
 MEGABYTE: Final = 1024 * 1024
 _PART: Final = "bench_part"
 _LARGE: Final = "bench_large"
@@ -127,7 +127,7 @@ def _with_postgres(plan: Plan, folder: Path, server: Server, say: Say) -> Iterat
             done = _emptied(folder, publishing, server)
             yield {"kind": "published", "records": done.records, **asdict(done.usage)}
             yield {"kind": "rebalanced", **asdict(rebalance(folder))}
-    say(Text("逐段测量", "measuring stages"))
+    say(Text("逐段测量", "measuring step by step"))
     yield from _stages(plan, folder, server)
     if plan.tables:
         say(Text(f"{plan.tables} 个表", f"{plan.tables} tables"))
@@ -197,10 +197,10 @@ def _stages(plan: Plan, folder: Path, server: Server) -> Iterator[Measurement]:
     place = folder / "node"
     with _node(folder, server.url) as node, receiver(place):
         rows = min(plan.rows, PART_ROWS)
-        for stage in stages.stages(node, RESOURCE, rows, place, rounds=plan.rounds):
-            yield {"kind": "stage", **asdict(stage)}
-        for room, seconds in stages.loading_times(node).items():
-            yield {"kind": "door", "name": room, "micros": seconds * MILLION / rows, "rows": rows}
+        for step in stage_cost.steps(node, RESOURCE, rows, place, rounds=plan.rounds):
+            yield {"kind": "step", **asdict(step)}
+        for stage, seconds in stage_cost.loading_times(node).items():
+            yield {"kind": "stage", "name": stage, "micros": seconds * MILLION / rows, "rows": rows}
         yield {"kind": "packaged", **asdict(packaged(node, RESOURCE))}
     shutil.rmtree(place)
 
@@ -441,12 +441,12 @@ _LIMITS: Final[Mapping[str, float]] = {"validate": 1.3, "encode": 2.0}
 
 
 def _of_parts(measured: Sequence[Measurement]) -> Iterator[Figure]:
-    parts = {each["name"]: each for each in measured if each["kind"] == "stage"}
+    parts = {each["name"]: each for each in measured if each["kind"] == "step"}
     for name, each in parts.items():
-        text = Text(f"分段：{name}", f"stage: {name}")
+        text = Text(f"步骤：{name}", f"step: {name}")
         least, most = each["spread"]
         yield Figure(
-            f"stage.{name}",
+            f"step.{name}",
             text,
             each["micros"],
             "µs/row",
@@ -455,9 +455,9 @@ def _of_parts(measured: Sequence[Measurement]) -> Iterator[Figure]:
             most=most,
         )
     for each in measured:
-        if each["kind"] == "door":
-            text = Text(f"门：{each['name']}", f"door: {each['name']}")
-            yield Figure(f"door.{each['name']}", text, each["micros"], "µs/row")
+        if each["kind"] == "stage":
+            text = Text(f"环节：{each['name']}", f"stage: {each['name']}")
+            yield Figure(f"stage.{each['name']}", text, each["micros"], "µs/row")
         elif each["kind"] == "help":
             text = Text("exchange --help", "exchange --help")
             yield Figure("help", text, each["seconds"] * 1000, "ms", 300)

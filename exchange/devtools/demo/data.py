@@ -16,7 +16,7 @@ import numpy as np
 import polars as pl
 
 from exchange.catalog.model import Catalog, Resource
-from exchange.devtools import synthetic as invented
+from exchange.devtools import synthetic
 from exchange.devtools.demo.dirt import (
     PLACEHOLDER,
     Dirt,
@@ -91,19 +91,19 @@ _SHOPS: Final = ("食品商店", "小吃店", "理发店", "山产品店", "汽�
 
 def _parties(random: Random, rows: int) -> _Parties:
     count = max(10, rows // 4)
-    counties = pick(random, list(invented.COUNTIES), count)
-    places = invented.matrix(counties)
-    people = invented.person_names(random, count)
-    places_of = counties.replace_strict(invented.COUNTIES, return_dtype=pl.String)
+    counties = pick(random, list(synthetic.COUNTIES), count)
+    places = synthetic.matrix(counties)
+    people = synthetic.person_names(random, count)
+    places_of = counties.replace_strict(synthetic.COUNTIES, return_dtype=pl.String)
     pool = pl.DataFrame(
         {
             "kind": pick(random, [_LEGAL] * 6 + [_TRADER] * 3 + [_PERSON], count),
             "person": people,
             "person_code": _citizens(random, places),
-            "company": invented.company_names(random, counties),
-            "company_code": invented.column(invented.usccs(random, places)),
+            "company": synthetic.company_names(random, counties),
+            "company_code": synthetic.column(synthetic.usccs(random, places)),
             "shop": places_of + people + pick(random, _SHOPS, count),
-            "shop_code": invented.column(invented.usccs(random, places, kind="92")),
+            "shop_code": synthetic.column(synthetic.usccs(random, places, kind="92")),
         }
     )
     legal, trader = pl.col("kind") == _LEGAL, pl.col("kind") == _TRADER
@@ -118,11 +118,11 @@ def _parties(random: Random, rows: int) -> _Parties:
     return _Parties(**made.to_dict())
 
 
-def _citizens(random: Random, places: invented.Bytes) -> pl.Series:
+def _citizens(random: Random, places: synthetic.Bytes) -> pl.Series:
     count = len(places)
-    births = invented.days(random, "1950-01-01", "2004-12-31", count)
+    births = synthetic.days(random, "1950-01-01", "2004-12-31", count)
     male = random.integers(0, 2, count).astype(bool)
-    return invented.column(invented.resident_ids(random, places, births, male))
+    return synthetic.column(synthetic.resident_ids(random, places, births, male))
 
 
 def _subject(prefix: str, parties: _Parties) -> dict[str, pl.Series]:
@@ -170,7 +170,7 @@ _PERMITS: Final = (
 def _licences(resource: Resource, random: Random, rows: int) -> tuple[Columns, Sequence[Fault]]:
     """行政许可 (双公示, domain.md §7.1)."""
     parties = _parties(random, rows)
-    decided = invented.days(random, "2021-01-01", _LAST_DAY, rows)
+    decided = synthetic.days(random, "2021-01-01", _LAST_DAY, rows)
     begins = decided + random.integers(0, 8, rows)
     ends = _iso(begins + 365 * random.integers(1, 6, rows))
     document, kind, certificate, content = _draw(random, _PERMITS, rows)
@@ -218,7 +218,7 @@ _OFFENCES: Final = (
 
 def _penalties(resource: Resource, random: Random, rows: int) -> tuple[Columns, Sequence[Fault]]:
     """行政处罚 (双公示, domain.md §7.2); money in 万元 with six decimals."""
-    decided = invented.days(random, "2021-01-01", _LAST_DAY, rows)
+    decided = synthetic.days(random, "2021-01-01", _LAST_DAY, rows)
     offence, basis, kind = _draw(random, _OFFENCES, rows)
     fined, seized, suspended = kind == _FINE, kind == _SEIZED, kind == _SUSPENDED
     until = _iso(decided + random.choice([90, 365, 1_095], rows))
@@ -271,13 +271,13 @@ _SEALS: Final = (
 def _seals(_resource: Resource, random: Random, rows: int) -> tuple[Columns, Sequence[Fault]]:
     """电子印章台账 (domain.md §7.7): one organ's seals stand together."""
     organs = -(-rows // len(_SEALS))
-    counties = pick(random, list(invented.COUNTIES), organs)
-    places_of = counties.replace_strict(invented.COUNTIES, return_dtype=pl.String)
-    codes = invented.usccs(random, invented.matrix(counties), kind="11")
+    counties = pick(random, list(synthetic.COUNTIES), organs)
+    places_of = counties.replace_strict(synthetic.COUNTIES, return_dtype=pl.String)
+    codes = synthetic.usccs(random, synthetic.matrix(counties), kind="11")
     each = np.arange(rows) // len(_SEALS)
     owner = (places_of + pick(random, _OFFICES.split(), organs)).gather(each)
     suffix, kind = (column.gather(np.arange(rows) % len(_SEALS)) for column in _texts(_SEALS))
-    made = invented.days(random, "2023-01-01", "2026-03-31", rows)
+    made = synthetic.days(random, "2023-01-01", "2026-03-31", rows)
     filed = made - random.integers(0, 5, rows)
     begins = made + random.integers(1, 15, rows)
     ends = _iso(begins + 5 * 365)
@@ -288,7 +288,7 @@ def _seals(_resource: Resource, random: Random, rows: int) -> tuple[Columns, Seq
         "seal_type": kind,
         "police_code": "2327" + _numbers(rows, 9),
         "owner": owner,
-        "owner_code": invented.column(codes).gather(each),
+        "owner_code": synthetic.column(codes).gather(each),
         "area_code": counties.gather(each),
         "ses_version": pick(random, ["4", "4", "4", "5", "1"], rows),
         "picture_type": _same("png", rows),
@@ -339,9 +339,9 @@ _APPEALS: Final = (
 
 def _orders(_resource: Resource, random: Random, rows: int) -> tuple[Columns, Sequence[Fault]]:
     """12345 工单 (domain.md §7.6); times are local, to the second."""
-    counties = pick(random, list(invented.COUNTIES), rows)
-    offices = invented.usccs(random, invented.matrix(_COUNTY_CODES), kind="11")
-    office = counties.replace_strict(_COUNTY_CODES, invented.column(offices))
+    counties = pick(random, list(synthetic.COUNTIES), rows)
+    offices = synthetic.usccs(random, synthetic.matrix(_COUNTY_CODES), kind="11")
+    office = counties.replace_strict(_COUNTY_CODES, synthetic.column(offices))
     called = _moments(random, rows)
     sent = called + _seconds(random, 300, 3_600, rows)
     signed = sent + _seconds(random, 600, 8 * 3_600, rows)
@@ -358,21 +358,21 @@ def _orders(_resource: Resource, random: Random, rows: int) -> tuple[Columns, Se
         + _numbers(rows, 6),
         "source": pick(random, ["01", "01", "01", "02", "03", "04", "05"], rows),
         "call_time": _clock(called),
-        "citizen_name": invented.person_names(random, rows),
+        "citizen_name": synthetic.person_names(random, rows),
         "sex": pick(random, ["1", "2", "1", "2", "9"], rows),
-        "phone": invented.column(invented.mobiles(random, rows)),
+        "phone": synthetic.column(synthetic.mobiles(random, rows)),
         "subject_type": _same("个人", rows),
         "is_secret": pick(random, ["0"] * 9 + ["1"], rows),
         "appeal_type": kind,
         "category_code": category,
         "title": title,
         "content": content,
-        "address": invented.addresses(random, counties),
+        "address": synthetic.addresses(random, counties),
         "area_code": counties,
         "lng": longitude,
         "lat": latitude,
         "urgency": pick(random, ["0"] * 8 + ["1", "2"], rows),
-        "handler_org": counties.replace_strict(invented.COUNTIES) + "人民政府办公室",
+        "handler_org": counties.replace_strict(synthetic.COUNTIES) + "人民政府办公室",
         "handler_org_code": office,
         "dispatch_time": _clock(sent),
         "sign_due": _clock(sent + np.timedelta64(8, "h")),
@@ -404,7 +404,7 @@ def _orders(_resource: Resource, random: Random, rows: int) -> tuple[Columns, Se
 
 
 _DAY: Final = 24 * 3_600
-_COUNTY_CODES: Final = pl.Series(list(invented.COUNTIES))
+_COUNTY_CODES: Final = pl.Series(list(synthetic.COUNTIES))
 
 GENERATORS: Final[Mapping[str, Generator]] = {
     "credit_license": _licences,
@@ -450,7 +450,7 @@ def _chance(random: Random, rows: int, percent: int) -> pl.Series:
 
 
 def _numbers(rows: int, width: int) -> pl.Series:
-    return invented.column(invented.digits(np.arange(1, rows + 1), width))
+    return synthetic.column(synthetic.digits(np.arange(1, rows + 1), width))
 
 
 def _money(random: Random, rows: int) -> pl.Series:
@@ -460,20 +460,20 @@ def _money(random: Random, rows: int) -> pl.Series:
 
 def _hex(random: Random, rows: int, width: int) -> pl.Series:
     symbols = np.frombuffer(b"0123456789abcdef", np.uint8)
-    return invented.column(symbols[random.integers(0, 16, (rows, width))])
+    return synthetic.column(symbols[random.integers(0, 16, (rows, width))])
 
 
-def _iso(days: invented.Days) -> pl.Series:
+def _iso(days: synthetic.Days) -> pl.Series:
     return pl.Series(days).dt.to_string("iso:strict")
 
 
-def _year(days: invented.Days) -> pl.Series:
+def _year(days: synthetic.Days) -> pl.Series:
     return pl.Series(days).dt.year().cast(pl.String)
 
 
-def _moments(random: Random, rows: int) -> invented.Days:
+def _moments(random: Random, rows: int) -> synthetic.Days:
     """Draw times of working hours, to the second."""
-    days = invented.days(random, "2025-01-01", _LAST_DAY, rows)
+    days = synthetic.days(random, "2025-01-01", _LAST_DAY, rows)
     return days + _seconds(random, 8 * 3_600, 20 * 3_600, rows)
 
 
@@ -481,5 +481,5 @@ def _seconds(random: Random, least: int, most: int, rows: int) -> np.typing.NDAr
     return random.integers(least, most, rows).astype("timedelta64[s]")
 
 
-def _clock(moments: invented.Days) -> pl.Series:
+def _clock(moments: synthetic.Days) -> pl.Series:
     return pl.Series(moments.astype("datetime64[ms]")).dt.strftime("%Y-%m-%d %H:%M:%S")

@@ -13,7 +13,7 @@ import pytest
 
 from exchange.catalog.avro import avro_schema
 from exchange.catalog.loader import load
-from exchange.devtools.bench import floor, rowpath, table
+from exchange.devtools.bench import floor, person_table, rowpath
 from exchange.errors import Misconfigured, Transient
 
 if TYPE_CHECKING:
@@ -27,14 +27,14 @@ CATALOG = Path(__file__).parents[2] / "examples" / "bench" / "catalog.yaml"
 
 
 @pytest.fixture(scope="module")
-def loaded(postgres: Server) -> Iterator[table.Loaded]:
-    yield table.load_postgres(postgres.url, ROWS, table=TABLE)
+def loaded(postgres: Server) -> Iterator[person_table.Loaded]:
+    yield person_table.load_postgres(postgres.url, ROWS, table=TABLE)
     with psycopg.connect(postgres.url) as connection:
         connection.execute(f"DROP TABLE {TABLE}")
 
 
 def test_the_floor_receives_every_row_and_keeps_none(
-    postgres: Server, loaded: table.Loaded
+    postgres: Server, loaded: person_table.Loaded
 ) -> None:
     found = floor.run(postgres.url, table=TABLE)
     assert found.rows == loaded.rows
@@ -43,14 +43,16 @@ def test_the_floor_receives_every_row_and_keeps_none(
     assert found.usage.peak_rss > 0
 
 
-def test_the_row_path_refuses_exactly_the_dirt(postgres: Server, loaded: table.Loaded) -> None:
+def test_the_row_path_refuses_exactly_the_dirt(
+    postgres: Server, loaded: person_table.Loaded
+) -> None:
     signed: list[bytes] = []
 
     def sign(data: bytes) -> bytes:
         signed.append(data)
         return bytes(70)
 
-    resource = load(CATALOG).resources[table.RESOURCE]
+    resource = load(CATALOG).resources[person_table.RESOURCE]
     found = rowpath.run(
         postgres.url,
         schema=avro_schema(resource),
@@ -69,8 +71,8 @@ def test_the_row_path_refuses_exactly_the_dirt(postgres: Server, loaded: table.L
     assert records[0]["record_no"] == "DXAL000000000001"  # type: ignore[index, call-overload]
 
 
-def test_the_row_path_stops_at_its_limit(postgres: Server, loaded: table.Loaded) -> None:
-    resource = load(CATALOG).resources[table.RESOURCE]
+def test_the_row_path_stops_at_its_limit(postgres: Server, loaded: person_table.Loaded) -> None:
+    resource = load(CATALOG).resources[person_table.RESOURCE]
     found = rowpath.run(
         postgres.url,
         schema=avro_schema(resource),

@@ -24,8 +24,8 @@ from typing import Final
 from psycopg import sql
 
 from exchange.devtools.bench.measure import cpu_seconds, median, peak_rss, tree_cpu_seconds
-from exchange.devtools.bench.postgres import database
-from exchange.devtools.bench.table import RESOURCE
+from exchange.devtools.bench.person_table import RESOURCE
+from exchange.devtools.bench.postgres_connection import database
 from exchange.devtools.servers.ports import free_port
 from exchange.errors import Misconfigured, Transient
 from exchange.node.node import Node

@@ -11,8 +11,8 @@ import pytest
 from exchange.cli import bench as command
 from exchange.cli.output import Output
 from exchange.devtools.bench import suite
-from exchange.devtools.bench.run import Run, csv_feed, run
-from exchange.devtools.bench.table import write_csv
+from exchange.devtools.bench.person_table import write_csv
+from exchange.devtools.bench.whole_job import Run, csv_feed, run
 from exchange.errors import Transient
 from exchange.seal.crypto.suites import SUITES
 from exchange.text import Text
@@ -80,8 +80,8 @@ def test_the_summary_has_every_target(measured: list[suite.Measurement]) -> None
         "csv.rss": 512,
         "3 tables": 60,
         "row_path.ratio": 7,
-        "stage.validate": 1.3,
-        "stage.encode": 2,
+        "step.validate": 1.3,
+        "step.encode": 2,
         "help": 300,
         "hash": 3,
         "verify": 150_000,
@@ -89,13 +89,13 @@ def test_the_summary_has_every_target(measured: list[suite.Measurement]) -> None
         "package.bare": 4096,
     }
     assert found["hash"].value == pytest.approx(
-        found["stage.leaves"].value + found["stage.tree"].value
+        found["step.leaves"].value + found["step.tree"].value
     )
     assert found["package.whole"].value > found["package.bare"].value > 1_000
-    assert {f"stage.seal: {name}" for name in SUITES} <= found.keys()
+    assert {f"step.seal: {name}" for name in SUITES} <= found.keys()
     # A server that was given is somebody else's: its processes are not counted.
     assert "postgresql.server" not in found
-    assert {f"door.{name}" for name in ("pull", "seal", "cascade")} <= found.keys()
+    assert {f"stage.{name}" for name in ("pull", "seal", "cascade")} <= found.keys()
 
 
 def test_a_target_is_reached_from_its_own_side() -> None:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from exchange.devtools.servers import kafka_files as brokerfiles
+from exchange.devtools.servers import kafka_files
 from exchange.devtools.servers.kafka import VARIABLE, brokers
 from exchange.devtools.servers.postgres import Missing
 from exchange.errors import Misconfigured, Transient
@@ -141,7 +141,7 @@ def loads(text: str, folder: Path) -> Settings:
 def test_nothing_to_run_it_with_says_how_to_get_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", "")
     with pytest.raises(Missing) as caught:
-        brokerfiles.machine({})
+        kafka_files.machine({})
     assert "openjdk-17-jre-headless maven" in caught.value.hint.en
     assert VARIABLE in caught.value.hint.zh
 
@@ -157,8 +157,8 @@ def test_artifacts_are_resolved_once_and_seen_whole(tmp_path: Path) -> None:
     )
     maven.chmod(0o755)
     script = (
-        "import os, pathlib; from exchange.devtools.bench import brokerfiles\n"
-        "place = brokerfiles.machine(os.environ).classpath.removesuffix('/*')\n"
+        "import os, pathlib; from exchange.devtools.servers import kafka_files\n"
+        "place = kafka_files.machine(os.environ).classpath.removesuffix('/*')\n"
         "print(sorted(os.listdir(place)))\n"
     )
     environ = os.environ | {
@@ -183,5 +183,5 @@ def test_maven_that_fails_leaves_nothing_half_done(
     maven.chmod(0o755)
     monkeypatch.setenv("PATH", f"{tmp_path}{os.pathsep}{os.environ['PATH']}")
     with pytest.raises(Transient, match="no route"):
-        brokerfiles.machine({"XDG_CACHE_HOME": str(tmp_path)})
+        kafka_files.machine({"XDG_CACHE_HOME": str(tmp_path)})
     assert [path.name for path in (tmp_path / "gov-exchange").iterdir()] == ["lock"]

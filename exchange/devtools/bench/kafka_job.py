@@ -20,9 +20,18 @@ from pathlib import Path
 from typing import Final
 
 from exchange.devtools.bench.measure import cpu_seconds, peak_rss
+from exchange.devtools.bench.person_table import RESOURCE
 from exchange.devtools.bench.publishing import Published, publish_rate
-from exchange.devtools.bench.run import ONE_CORE, URL, Feed, Run, command, make_node, receiver, run
-from exchange.devtools.bench.table import RESOURCE
+from exchange.devtools.bench.whole_job import (
+    ONE_CORE,
+    URL,
+    Feed,
+    Run,
+    command,
+    make_node,
+    receiver,
+    run,
+)
 from exchange.devtools.servers.kafka import brokers
 from exchange.devtools.servers.ports import free_port
 from exchange.errors import Transient

@@ -8,28 +8,28 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from exchange.catalog.identifiers import is_resident_id, is_uscc
-from exchange.devtools import synthetic as invented
+from exchange.devtools import synthetic
 
 seeds = st.integers(0, 2**32 - 1)
-counties = pl.Series(list(invented.COUNTIES)).gather(np.arange(64) % len(invented.COUNTIES))
+counties = pl.Series(list(synthetic.COUNTIES)).gather(np.arange(64) % len(synthetic.COUNTIES))
 
 
 @settings(max_examples=25)
 @given(seed=seeds, kind=st.sampled_from(["91", "92", "93", "11", "N2"]))
 def test_every_uscc_passes_both_check_digits(seed: int, kind: str) -> None:
     random = np.random.default_rng(seed)
-    codes = invented.usccs(random, invented.matrix(counties), kind=kind)
-    assert all(is_uscc(code) for code in invented.column(codes))
+    codes = synthetic.usccs(random, synthetic.matrix(counties), kind=kind)
+    assert all(is_uscc(code) for code in synthetic.column(codes))
 
 
 @settings(max_examples=25)
 @given(seed=seeds)
 def test_every_citizen_number_says_its_county_birth_and_sex(seed: int) -> None:
     random = np.random.default_rng(seed)
-    births = invented.days(random, "1900-01-01", "2024-02-29", 64)
+    births = synthetic.days(random, "1900-01-01", "2024-02-29", 64)
     male = random.random(64) < 0.5
-    numbers = invented.column(
-        invented.resident_ids(random, invented.matrix(counties), births, male)
+    numbers = synthetic.column(
+        synthetic.resident_ids(random, synthetic.matrix(counties), births, male)
     )
     for number, county, birth, is_male in zip(numbers, counties, births, male, strict=True):
         assert is_resident_id(number)
@@ -41,23 +41,23 @@ def test_every_citizen_number_says_its_county_birth_and_sex(seed: int) -> None:
 @settings(max_examples=25)
 @given(st.lists(st.dates(), min_size=1))
 def test_calendar_digits_are_the_iso_date(days: list[object]) -> None:
-    made = invented.column(invented.calendar_digits(np.array(days, "datetime64[D]")))
+    made = synthetic.column(synthetic.calendar_digits(np.array(days, "datetime64[D]")))
     assert made.to_list() == [str(day).replace("-", "") for day in days]
 
 
 def test_mobiles_begin_with_13_to_19() -> None:
-    made = invented.column(invented.mobiles(np.random.default_rng(1), 1000))
+    made = synthetic.column(synthetic.mobiles(np.random.default_rng(1), 1000))
     assert made.str.contains("^1[3-9][0-9]{9}$").all()
 
 
 def test_names_are_of_two_or_three_characters() -> None:
-    made = invented.person_names(np.random.default_rng(1), 1000)
+    made = synthetic.person_names(np.random.default_rng(1), 1000)
     assert set(made.str.len_chars()) == {2, 3}
 
 
 def test_the_same_seed_makes_the_same_companies() -> None:
     first, again = (
-        invented.company_names(np.random.default_rng(7), counties).to_list() for _ in range(2)
+        synthetic.company_names(np.random.default_rng(7), counties).to_list() for _ in range(2)
     )
     assert first == again
     assert all(name.startswith("大兴安岭") for name in first)

@@ -15,8 +15,8 @@ import numpy as np
 import polars as pl
 from psycopg import sql
 
-from exchange.devtools import synthetic as invented
-from exchange.devtools.bench.postgres import database
+from exchange.devtools import synthetic
+from exchange.devtools.bench.postgres_connection import database
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -49,15 +49,15 @@ COLUMNS: Final = {
 ZONE: Final = "Asia/Shanghai"
 STATUSES: Final = ("01", "02", "03", "09")
 
-_COUNTIES: Final = pl.Series(list(invented.COUNTIES))
-_COUNTY_BYTES: Final = invented.matrix(_COUNTIES)
+_COUNTIES: Final = pl.Series(list(synthetic.COUNTIES))
+_COUNTY_BYTES: Final = synthetic.matrix(_COUNTIES)
 _START: Final = np.datetime64("2025-01-01T00:00:00.000", "ms")
 _STEP: Final = np.timedelta64(5, "s")
 _PREFIX: Final = np.frombuffer(b"DXAL", np.uint8)
 _FULL_WIDTH: Final = dict(zip("0123456789", "０１２３４５６７８９", strict=True))
 
 
-class Dirt(StrEnum):
+class RowFault(StrEnum):
     """What is wrong with a dirty record: one fault each, a tenth of the dirt each."""
 
     USCC_CHECK = "uscc_check"
@@ -142,32 +142,32 @@ def write_csv(path: Path, rows: int, *, seed: int = SEED) -> Loaded:
     return Loaded(rows, dict(dirty), size)
 
 
-def _chunk(random: invented.Random, first: int) -> tuple[pl.DataFrame, pl.Series]:
+def _chunk(random: synthetic.Random, first: int) -> tuple[pl.DataFrame, pl.Series]:
     count = CHUNK_ROWS
     number = np.arange(first, first + count)
     county = random.integers(0, len(_COUNTIES), count)
     codes = _COUNTIES.gather(county)
-    births = invented.days(random, "1940-01-01", "2007-12-31", count)
+    births = synthetic.days(random, "1940-01-01", "2007-12-31", count)
     male = random.random(count) < 0.5  # noqa: PLR2004 - one in two
     legal = random.random(count) < 0.7  # noqa: PLR2004 - the others are natural persons
-    starts = invented.days(random, "2019-01-01", "2026-06-30", count)
+    starts = synthetic.days(random, "2019-01-01", "2026-06-30", count)
     clean = pl.DataFrame(
         {
             "record_no": _record_numbers(number),
-            "name": invented.person_names(random, count),
-            "resident_id": invented.column(
-                invented.resident_ids(random, _COUNTY_BYTES[county], births, male)
+            "name": synthetic.person_names(random, count),
+            "resident_id": synthetic.column(
+                synthetic.resident_ids(random, _COUNTY_BYTES[county], births, male)
             ),
-            "uscc": invented.column(invented.usccs(random, _COUNTY_BYTES[county])),
-            "company": invented.company_names(random, codes),
+            "uscc": synthetic.column(synthetic.usccs(random, _COUNTY_BYTES[county])),
+            "company": synthetic.company_names(random, codes),
             "sex": pl.Series(np.where(male, "1", "2")),
             "region_code": codes,
-            "mobile": invented.column(invented.mobiles(random, count)),
+            "mobile": synthetic.column(synthetic.mobiles(random, count)),
             "birth_date": births,
             "valid_from": starts,
             "valid_until": starts + random.integers(30, 3_650, count),
             "amount": pl.Series(random.integers(0, 500_000_000, count)),
-            "status": invented.pick(random, STATUSES, count),
+            "status": synthetic.pick(random, STATUSES, count),
             "is_legal": legal,
             "updated_at": _START + number * _STEP,
             "far": _record_numbers(np.where(number > FAR, number - FAR, number - 1)),
@@ -187,11 +187,11 @@ def _chunk(random: invented.Random, first: int) -> tuple[pl.DataFrame, pl.Series
 
 def _record_numbers(number: np.typing.NDArray[np.int64]) -> pl.Series:
     prefix = np.broadcast_to(_PREFIX, (len(number), len(_PREFIX)))
-    return invented.column(np.hstack([prefix, invented.digits(number, 12)]))
+    return synthetic.column(np.hstack([prefix, synthetic.digits(number, 12)]))
 
 
-def _dirt(random: invented.Random, number: np.typing.NDArray[np.int64]) -> pl.Series:
-    kinds = pl.Series(list(Dirt), dtype=pl.String)
+def _dirt(random: synthetic.Random, number: np.typing.NDArray[np.int64]) -> pl.Series:
+    kinds = pl.Series(list(RowFault), dtype=pl.String)
     # One row in fifty of every second row is one in a hundred.
     chance = random.integers(0, 50 * len(kinds), len(number))
     index = np.where((number % 2 == 0) & (chance < len(kinds)), chance, len(kinds))
@@ -204,20 +204,20 @@ def _next_digit(column: str) -> pl.Expr:
     return pl.col(column).str.head(17) + wrong
 
 
-_SPOILT: Final[Mapping[Dirt, tuple[str, pl.Expr]]] = {
-    Dirt.USCC_CHECK: ("uscc", _next_digit("uscc").fill_null("91232700MA00000000")),
-    Dirt.RESIDENT_CHECK: ("resident_id", _next_digit("resident_id")),
-    Dirt.NAME_MISSING: ("name", pl.lit(None, pl.String)),
-    Dirt.ENDS_BEFORE_START: ("valid_until", pl.col("valid_from").dt.offset_by("-1d")),
-    Dirt.STATUS_UNKNOWN: ("status", pl.lit("77")),
-    Dirt.MOBILE_FULL_WIDTH: (
+_SPOILT: Final[Mapping[RowFault, tuple[str, pl.Expr]]] = {
+    RowFault.USCC_CHECK: ("uscc", _next_digit("uscc").fill_null("91232700MA00000000")),
+    RowFault.RESIDENT_CHECK: ("resident_id", _next_digit("resident_id")),
+    RowFault.NAME_MISSING: ("name", pl.lit(None, pl.String)),
+    RowFault.ENDS_BEFORE_START: ("valid_until", pl.col("valid_from").dt.offset_by("-1d")),
+    RowFault.STATUS_UNKNOWN: ("status", pl.lit("77")),
+    RowFault.MOBILE_FULL_WIDTH: (
         "mobile",
         pl.col("mobile").str.replace_many(list(_FULL_WIDTH), list(_FULL_WIDTH.values())),
     ),
-    Dirt.COMPANY_TOO_LONG: ("company", pl.lit("大兴安岭林业集团" * 15)),
-    Dirt.KEY_TWICE: ("record_no", pl.col("far")),
-    Dirt.AMOUNT_NEGATIVE: ("amount", pl.lit("-0.01").cast(pl.Decimal(14, 2))),
-    Dirt.SEX_UNLIKE_ID: (
+    RowFault.COMPANY_TOO_LONG: ("company", pl.lit("大兴安岭林业集团" * 15)),
+    RowFault.KEY_TWICE: ("record_no", pl.col("far")),
+    RowFault.AMOUNT_NEGATIVE: ("amount", pl.lit("-0.01").cast(pl.Decimal(14, 2))),
+    RowFault.SEX_UNLIKE_ID: (
         "sex",
         pl.when(pl.col("sex") == "1").then(pl.lit("2")).otherwise(pl.lit("1")),
     ),

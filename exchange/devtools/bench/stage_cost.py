@@ -1,8 +1,7 @@
-"""What each stage costs in CPU, one after the other in this process, on the same rows.
+"""What each step and stage costs in CPU, one after the other in this process, on the same rows.
 
-Two views. *Stages* call the functions that a door calls, and nothing else. *Doors* run one door
-of the corridor at a time, with its reading and writing of the log, over all rows: what a door
-takes beyond its stages is the price of durable steps.
+A *step* calls functions that a stage calls, and nothing else. A *stage* runs with its reading and
+writing of the log, over all rows: what it takes beyond its steps is the price of durability.
 """
 
 from __future__ import annotations
@@ -20,7 +19,7 @@ import polars as pl
 
 from exchange.catalog.avro import schema_text
 from exchange.catalog.model import Resource
-from exchange.devtools.bench.evidence import sealers
+from exchange.devtools.bench.evidence_cost import sealers
 from exchange.devtools.bench.measure import median
 from exchange.log import Message, Topic, raw_topic, sealed_topic
 from exchange.log.embedded.log import EmbeddedLog
@@ -42,8 +41,8 @@ T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
-class Stage:
-    """CPU microseconds per row of one stage, a median; ``spread`` is (least, most)."""
+class Step:
+    """CPU microseconds per row of one step, a median; ``spread`` is (least, most)."""
 
     name: str
     micros: float
@@ -52,7 +51,7 @@ class Stage:
 
 
 class _Times:
-    """Seconds by stage, of several rounds over the same rows."""
+    """Seconds by step, of several rounds over the same rows."""
 
     def __init__(self) -> None:
         self._taken: dict[str, list[tuple[float, int]]] = {}
@@ -68,25 +67,25 @@ class _Times:
         self._taken.setdefault(name, []).append((seconds, rows))
         return made
 
-    def stages(self) -> Iterator[Stage]:
-        """Give each stage in the order of the flow."""
+    def steps(self) -> Iterator[Step]:
+        """Give each step in the order of the flow."""
         for name, taken in self._taken.items():
             micros = [seconds * 1e6 / rows for seconds, rows in taken]
-            yield Stage(name, median(micros), (min(micros), max(micros)), taken[0][1])
+            yield Step(name, median(micros), (min(micros), max(micros)), taken[0][1])
 
 
-def stages(node: Node, source: str, rows: int, folder: Path, *, rounds: int = 3) -> list[Stage]:
-    """Measure every stage on a source of ``rows`` rows; ``folder`` takes logs of the rounds."""
+def steps(node: Node, source: str, rows: int, folder: Path, *, rounds: int = 3) -> list[Step]:
+    """Measure every step on a source of ``rows`` rows; ``folder`` takes logs of the rounds."""
     times = _Times()
     seals = {name: sealer for name, (sealer, _) in sealers(node.clock()).items()}
     for number in range(rounds):
         gc.collect()
-        log = EmbeddedLog(folder / f"stages-{number}.db", clock=node.clock)
+        log = EmbeddedLog(folder / f"steps-{number}.db", clock=node.clock)
         try:
             _round(node, source, rows, log=log, times=times, seals=seals)
         finally:
             log.close()
-    return list(times.stages())
+    return list(times.steps())
 
 
 def _round(
@@ -141,7 +140,7 @@ def _round(
 
 
 def _check(validator: Validator, frames: Sequence[pl.DataFrame]) -> list[Checked]:
-    """Check as the seal door does: several messages at once, keys of the pull kept."""
+    """Check as the seal stage does: several messages at once, keys of the pull kept."""
     today, seen = datetime.now(UTC).date(), Seen()
     done: list[Checked] = []
     for start in range(0, len(frames), CHUNK_ENTRIES):
@@ -158,7 +157,7 @@ def _leaves(sealer: Sealer, seed: bytes, packed: Packed) -> list[bytes]:
 
 
 def _append(log: EmbeddedLog, topic: str, values: Sequence[bytes]) -> None:
-    """Append in transactions of the size that the doors make."""
+    """Append in transactions of the size that the stages make."""
     for start in range(0, len(values), CHUNK_ENTRIES):
         with log.transaction("bench") as tx:
             for value in values[start : start + CHUNK_ENTRIES]:
