@@ -25,7 +25,7 @@ def folder_of(path: str) -> str:
     return Path(path).parts[1]
 
 
-_KAFKA: Final = frozenset({"tests/bench/test_broker.py", "tests/cli/test_cluster.py"})
+_KAFKA: Final = frozenset({"tests/devtools/test_broker.py", "tests/cli/test_cluster.py"})
 """Files that use brokers, beside the folders chaos and publish and all named ``test_kafka…``."""
 FIRST: Final = (
     *("kafka", "pipeline", "cli", "bench", "gateway", "demo", "log"),
