@@ -222,7 +222,7 @@ def _trust(node: Node) -> Text | Diagnostic:
 def _log(node: Node) -> Text:
     """Write a small note: opening alone does not show that the disk takes anything."""
     from exchange.log import CURSORS, Topic
-    from exchange.pipeline.context import state_message
+    from exchange.pipeline.messages import state_message
 
     node.log.ensure([Topic(CURSORS, compacted=True)])
     with node.log.transaction("doctor") as tx:

@@ -37,8 +37,7 @@ def rewind(
     as_json: Json = False,
 ) -> int:
     """Have a source start from a value of its cursor column; without ``--apply`` only show it."""
-    from exchange.pipeline.context import state_message
-    from exchange.pipeline.pull import pull_key, rewound
+    from exchange.pipeline.messages import PullState, pull_key
 
     call: Invocation = context.obj
     output = call.output(as_json=as_json)
@@ -46,12 +45,12 @@ def rewind(
         source, key = node.source(name), pull_key(name)
         if apply:
             node.context.log.claim(key)  # a pull that is under way stops before it writes more
-        state = node.context.state(key)
-        cursor = source.rewind(state.get("cursor"), to)
-        before, after = _place(state.get("cursor")), _place(cursor)
+        state = node.context.pull_state(name) or PullState("", node.clock())
+        cursor = source.rewind(state.cursor, to)
+        before, after = _place(state.cursor), _place(cursor)
         if apply:
             with node.context.log.transaction(key) as tx:
-                tx.append(state_message(key, rewound(state, cursor, node.clock())))
+                tx.append(state.rewind(cursor).to_message(name))
             node.store.audit.append(actor(), "source.rewind", name, f"{before} -> {after}")
     output.answer(
         {"source": name, "before": before, "after": after, "applied": apply},

@@ -53,8 +53,9 @@ def _notes(node: Node, name: str, limit: int) -> Iterator[dict[str, Any]]:
     node.source_settings(name)
     pulls = [pull.pull for pull in node.store.pulls.find(source=name, limit=_PULLS)]
     # A pull that brought notes alone stands in no list of pulls.
-    current = node.context.state(f"pull/{name}").get("pull")
-    for pull in dict.fromkeys([*([current] if current else []), *pulls]):
+    state = node.context.pull_state(name)
+    current = [state.pull] if state is not None and state.pull else []
+    for pull in dict.fromkeys([*current, *pulls]):
         for note in node.store.pulls.notes(pull, limit=limit):
             yield {
                 "pull": pull,

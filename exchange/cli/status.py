@@ -60,9 +60,8 @@ def _last_pulls(node: Node) -> dict[str, PullRow]:
 
 def _absent(node: Node, name: str) -> str:
     """Return the columns that the last pull of a source did not have."""
-    from exchange.pipeline.pull import pull_key
-
-    return ", ".join(node.context.state(pull_key(name)).get("absent", ()))
+    state = node.context.pull_state(name)
+    return "" if state is None else ", ".join(state.absent)
 
 
 def _drift(absent: Mapping[str, str]) -> Iterator[dict[str, Any]]:

@@ -2,36 +2,22 @@
 
 from __future__ import annotations
 
-import json
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any
 
 from exchange.catalog.model import Catalog, Resource
 from exchange.errors import Misconfigured, Rejected, Transient
-from exchange.log import (
-    CURSORS,
-    Entry,
-    Log,
-    Message,
-    Topic,
-    quarantine_topic,
-    raw_topic,
-    sealed_topic,
-)
+from exchange.log import CURSORS, Entry, Log, Topic, quarantine_topic, raw_topic, sealed_topic
 from exchange.log.frames import Recent
-from exchange.pipeline.projection import NOBODY
-from exchange.seal.batch.statement import instant
+from exchange.pipeline.messages import PullState, pull_key
+from exchange.pipeline.partition import PartitionState, partition_key
 from exchange.text import Text
-from exchange.validate.quarantine import UNREADABLE
 
 CHUNK_ENTRIES = 8
 """Raw messages checked at once: columns want 20,000 rows and more (D1)."""
 CHUNK_BYTES = 16 * 1024 * 1024
-FENCED_IN_A_ROW = 100
-"""How often in a row a worker may find that another was faster, or has the partition now."""
 
 
 @dataclass(frozen=True)
@@ -76,18 +62,25 @@ class PipelineContext:
         Raises Transient while a broker has not heard yet of topics that another has just made.
         """
         raw = raw_topic(resource)
-        found = [topic.partitions for topic in self.log.topics() if topic.name == raw]
-        if not found:
+        counts = [topic.partitions for topic in self.log.topics() if topic.name == raw]
+        if not counts:
             raise Transient(
                 Text(f"集群还不知道主题 {raw}", f"the log does not know topic {raw} yet"),
                 hint=Text("稍后自动重试", "it is tried again"),
             )
-        return max(found)
+        return max(counts)
 
-    def state(self, key: str) -> dict[str, Any]:
-        """Read the newest state with this key; empty when there is none."""
-        entry = self.log.latest(CURSORS, key)
-        return json.loads(entry.value) if entry is not None else {}
+    def latest(self, key: str) -> Entry | None:
+        """Read the newest state with this key; None when there is none."""
+        return self.log.latest(CURSORS, key)
+
+    def pull_state(self, source: str) -> PullState | None:
+        """Read how far a source's pull is; None before the first one."""
+        return PullState.of(self.latest(pull_key(source)))
+
+    def partition_state(self, resource: str, partition: int) -> PartitionState:
+        """Read what a partition goes on from."""
+        return PartitionState.of(self.latest(partition_key(resource, partition)))
 
 
 def resource_of(catalog: Catalog, name: str) -> Resource:
@@ -98,29 +91,4 @@ def resource_of(catalog: Catalog, name: str) -> Resource:
     raise Rejected(
         Text(f"目录中没有资源 {name}", f"the catalog has no resource {name}"),
         hint=Text(f"目录中的资源：{known}", f"resources: {known}"),
-    )
-
-
-def state_message(key: str, state: Mapping[str, Any]) -> Message:
-    """Make the message that replaces the state with this key."""
-    return Message(CURSORS, json.dumps(state, ensure_ascii=False).encode(), key)
-
-
-def unreadable(resource: str, entry: Entry, context: PipelineContext) -> Message:
-    """Make the quarantine message of a foreign message: its very bytes, and where it stood."""
-    return Message(
-        quarantine_topic(resource),
-        entry.value,
-        headers={
-            "kind": "unreadable",
-            "source": NOBODY,
-            "pull": NOBODY,
-            "locator": f"{entry.topic}/{entry.partition}/{entry.offset}",
-            "at": instant(context.clock()),
-            "rows": "1",
-            "reasons": json.dumps({UNREADABLE: 1}),
-            "catalog": context.catalog.version,
-            "raw": f"{entry.partition}/{entry.offset}",
-        },
-        partition=entry.partition,
     )

@@ -1,10 +1,11 @@
-"""The door sealed → province → receipt: one batch of a partition at a time, until it is settled."""
+"""The stage sealed → province → receipt: one batch of a partition at a time, until it settles."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from functools import partial
 
 from exchange.cascade.delivery import (
     Answered,
@@ -25,9 +26,18 @@ from exchange.cascade.delivery import (
 )
 from exchange.cascade.profiles import Batch
 from exchange.catalog.model import Resource
-from exchange.log import MAX_VALUE_BYTES, RECEIPTS, Entry, Fenced, Message, sealed_topic
-from exchange.pipeline.context import FENCED_IN_A_ROW, PipelineContext, state_message, unreadable
-from exchange.pipeline.projection import delivery_of, is_batch, moved, pending, receipt_row
+from exchange.log import MAX_VALUE_BYTES, Entry, sealed_topic
+from exchange.pipeline.context import PipelineContext
+from exchange.pipeline.messages import (
+    ReceiptEntry,
+    RefusedEntry,
+    SealedEntry,
+    put_back_key,
+    put_back_message,
+    put_back_offset,
+)
+from exchange.pipeline.project import delivery_of, moved, pending, receipt_row
+from exchange.pipeline.stage import Reading
 from exchange.receipt import Sent
 from exchange.receipt import check as check_receipt
 from exchange.seal.batch.build import open_statement
@@ -38,14 +48,15 @@ from exchange.store.sql import Stale
 _OPEN = (State.PENDING, State.SENDING, State.CHECKING, State.WAITING)
 """States of a delivery that still has to be sent."""
 _LOOK_EVERY = timedelta(seconds=5)
-"""How often a cascade door looks for batches that a person put back."""
+"""How often the stage looks for batches that a person put back."""
 
 
 @dataclass
-class _Way:
+class _UnderWay:
     """A batch under way; ``put_back`` by a person: it lies behind the partition's position."""
 
     entry: Entry
+    sealed: SealedEntry
     put_back: bool
     tries: int = 0
 
@@ -56,7 +67,7 @@ class DeliverStage:
 
     The next one of a partition follows after a receipt or refusal; no partition waits for another.
     A refused batch that a person puts back (:func:`retry`) lies behind the position: it is read
-    again by its address, before the door goes on with the log.
+    again by its address, before the stage goes on with the log.
     """
 
     context: PipelineContext
@@ -71,19 +82,18 @@ class DeliverStage:
         """Join the consumer group; nothing is read yet."""
         self.context.ensure(self.resource.name)
         self._topic = sealed_topic(self.resource.name)
-        self._consumer = self.context.log.consumer("cascade", [self._topic])
-        self._ways: dict[int, _Way] = {}
+        self._reading = Reading(self.context.log, "cascade", [self._topic])
+        self._under_way: dict[int, _UnderWay] = {}
         self._looked: dict[int, datetime] = {}
         self._ours: set[int] = set()
         """Partitions whose deliveries under way were begun by us, in this process."""
         self._last = -1
-        self._fenced = 0
         self.tries = 0
-        """How often this door has sent the batch that it returned last."""
+        """How often this stage has sent the batch that it returned last."""
 
     def close(self) -> None:
         """Leave the consumer group."""
-        self._consumer.close()
+        self._reading.close()
 
     def step(self) -> Delivery | None:
         """Bring the open batch of a partition one attempt further; None when there is none.
@@ -95,19 +105,14 @@ class DeliverStage:
         waiting: Delivery | None = None
         tries = 0
         for partition in sorted(
-            self._ways, key=lambda partition: (partition <= self._last, partition)
+            self._under_way, key=lambda partition: (partition <= self._last, partition)
         ):
-            if partition not in self._ways:  # dropped meanwhile, with another
+            if partition not in self._under_way:  # dropped meanwhile, with another
                 continue
             self._last = partition
-            try:
-                delivery = self._turn(partition)
-            except Fenced:  # another worker has the partition, or we have it anew
-                self._fenced += 1
-                if self._fenced > FENCED_IN_A_ROW:
-                    raise
+            delivery = self._reading.attempt(partial(self._advance, partition))
+            if delivery is None:  # another worker has the partition, or we have it anew
                 continue
-            self._fenced = 0
             if delivery.settled or delivery.state is State.HALTED:
                 return delivery
             if waiting is None:
@@ -115,13 +120,13 @@ class DeliverStage:
         self.tries = tries
         return waiting
 
-    def _turn(self, partition: int) -> Delivery:
-        way = self._ways[partition]
+    def _advance(self, partition: int) -> Delivery:
+        way = self._under_way[partition]
         try:
-            delivery = self._advance(partition, way)
+            delivery = self._deliver(partition, way)
             if delivery.settled:
                 self._settle(delivery, partition, way)
-                del self._ways[partition]
+                del self._under_way[partition]
         except BaseException as error:
             if not isinstance(error, Stale):  # it was ours, and its lease need not be waited for
                 self._ours.discard(partition)
@@ -130,63 +135,65 @@ class DeliverStage:
         self.tries = way.tries
         return delivery
 
-    def _advance(self, partition: int, way: _Way) -> Delivery:
-        name = self.resource.name
+    def _deliver(self, partition: int, way: _UnderWay) -> Delivery:
+        name, batch_no = self.resource.name, way.sealed.batch_no
         if self.context.log.claim(cascade_owner(name, partition)):
             self._ours.discard(partition)
-        row = self.store.deliveries.get(name, way.entry.key)
+        row = self.store.deliveries.get(name, batch_no)
         if row is None:
-            self.store.deliveries.add([pending(name, way.entry)])
-            row = self.store.deliveries.get(name, way.entry.key)
+            self.store.deliveries.add([pending(name, way.entry, way.sealed)])
+            row = self.store.deliveries.get(name, batch_no)
             assert row is not None  # noqa: S101 - added one line above
         return self._attempt(row, partition, way)
 
     def _look(self) -> None:
         """Take up the next batch of every partition of ours that has none under way."""
-        mine = {partition for _, partition in self._consumer.assigned()}
-        for partition in self._ways.keys() - mine:  # another worker has the partition now
+        mine = self._reading.assigned()
+        for partition in self._under_way.keys() - mine:  # another worker has the partition now
             self._drop(partition)
         now = self.context.clock()
-        for partition in mine - self._ways.keys():
+        for partition in mine - self._under_way.keys():
             # Now and then for a batch that was put back, …
             looked = self._looked.get(partition)
             if looked is None or abs(now - looked) >= _LOOK_EVERY:
                 self._looked[partition] = now
-                if (entry := self._behind(partition)) is not None:
-                    self._ways[partition] = _Way(entry, put_back=True)
-        while len(self._ways) < len(mine):  # … else for the next one.
-            busy = {(self._topic, partition) for partition in self._ways}
-            entries = self._consumer.poll(max_entries=1, max_bytes=1, skip=busy)
+                if (way := self._put_back(partition)) is not None:
+                    self._under_way[partition] = way
+        while len(self._under_way) < len(mine):  # … else for the next one.
+            busy = {(self._topic, partition) for partition in self._under_way}
+            entries = self._reading.poll(1, 1, busy)
             if not entries:
                 return
-            if is_batch(entries[0]):
-                self._ways[entries[0].partition] = _Way(entries[0], put_back=False)
-            else:
+            sealed = SealedEntry.of(entries[0])
+            if sealed is None:
                 self._foreign(entries[0])
+            else:
+                way = _UnderWay(entries[0], sealed, put_back=False)
+                self._under_way[entries[0].partition] = way
 
     def _foreign(self, entry: Entry) -> None:
         """Keep a message that is none of ours in quarantine, and go on behind it."""
-        with self.context.log.transaction(cascade_owner(self.resource.name, entry.partition)) as tx:
-            tx.append(unreadable(self.resource.name, entry, self.context))
-            tx.commit(self._consumer, entry.topic, entry.partition, entry.offset + 1)
+        context, name, partition = self.context, self.resource.name, entry.partition
+        refused = RefusedEntry.unreadable(entry, context.clock(), context.catalog.version)
+        with self._reading.transaction(cascade_owner(name, partition), entry) as tx:
+            tx.append(refused.to_message(name, partition))
 
     def _drop(self, partition: int) -> None:
         """Forget a partition's batch under way: it is read again by whoever has the partition."""
-        self._ways.pop(partition, None)
+        self._under_way.pop(partition, None)
         self._looked.pop(partition, None)
-        for other in [other for other, way in self._ways.items() if not way.put_back]:
-            del self._ways[other]
-        self._consumer.rewind()
+        for other in [other for other, way in self._under_way.items() if not way.put_back]:
+            del self._under_way[other]
+        self._reading.rewind()
 
-    def _behind(self, partition: int) -> Entry | None:
+    def _put_back(self, partition: int) -> _UnderWay | None:
         """Find the oldest batch that was put back, and note in the log that it is under way.
 
         The note stands in for the position, which has moved past: with it the receipt reaches
         the log even when we are killed as soon as the store has it.
         """
         log, name = self.context.log, self.resource.name
-        key = again_key(name, partition)
-        offset = self.context.state(key).get("offset")
+        offset = put_back_offset(self.context.latest(put_back_key(name, partition)))
         if offset is None:
             # The position first: another worker may settle the batch while we look, and what is
             # open after the position had moved past it was put back.
@@ -196,10 +203,13 @@ class DeliverStage:
                 return None
             offset = row.offset
             with log.transaction(cascade_owner(name, partition)) as tx:
-                tx.append(state_message(key, {"offset": offset}))
-        return log.read(self._topic, partition, offset, max_entries=1)[0]
+                tx.append(put_back_message(name, partition, offset))
+        entry = log.read(self._topic, partition, offset, max_entries=1)[0]
+        sealed = SealedEntry.of(entry)
+        assert sealed is not None  # noqa: S101 - it was a batch when it was delivered first
+        return _UnderWay(entry, sealed, put_back=True)
 
-    def _attempt(self, row: DeliveryRow, partition: int, way: _Way) -> Delivery:
+    def _attempt(self, row: DeliveryRow, partition: int, way: _UnderWay) -> Delivery:
         """Feed the machine until it waits for time or for a person."""
         context, delivery, entry = self.context, delivery_of(row), way.entry
         batch = Batch(row.resource, row.batch_no, self.resource.department.code, entry.value)
@@ -260,39 +270,34 @@ class DeliverStage:
         Kept before the store knows, so that a halt always has its evidence; cut to a message.
         """
         with self.context.log.transaction(cascade_owner(delivery.resource, partition)) as tx:
-            key = f"{delivery.resource}/{delivery.batch_no}"
-            value = receipt[:MAX_VALUE_BYTES]
-            tx.append(Message(RECEIPTS, value, key, headers={"kind": "wrong"}))
+            content = receipt[:MAX_VALUE_BYTES]
+            name, number = delivery.resource, delivery.batch_no
+            tx.append(ReceiptEntry(name, number, partition, content, verified=False).to_message())
 
-    def _settle(self, delivery: Delivery, partition: int, way: _Way) -> None:
+    def _settle(self, delivery: Delivery, partition: int, way: _UnderWay) -> None:
         """Write the receipt to the log and move on, in one transaction."""
-        context, name, entry = self.context, self.resource.name, way.entry
+        context, name = self.context, self.resource.name
         receipt = self.store.receipts.get(delivery.resource, delivery.batch_no)
         context.failpoint("settle:before")
         if way.put_back:
             self._looked.pop(partition, None)  # There may be more of them.
         with context.log.transaction(cascade_owner(name, partition)) as tx:
-            if way.put_back and not context.state(again_key(name, partition)):
+            key = put_back_key(name, partition)
+            if way.put_back and put_back_offset(context.latest(key)) is None:
                 return  # Another worker has settled it.
             if delivery.state is State.RECEIPTED and receipt is not None:
-                key = f"{delivery.resource}/{delivery.batch_no}"
-                headers = {"kind": "receipt", "lane": str(partition)}
-                tx.append(Message(RECEIPTS, receipt.content, key, headers=headers))
+                number = way.sealed.batch_no
+                tx.append(ReceiptEntry(name, number, partition, receipt.content).to_message())
             if way.put_back:
-                tx.append(state_message(again_key(name, partition), {}))
+                tx.append(put_back_message(name, partition, None))
             else:
-                tx.commit(self._consumer, entry.topic, entry.partition, entry.offset + 1)
+                self._reading.commit(tx, way.entry)
         context.failpoint("settle:after")
 
 
 def cascade_owner(resource: str, partition: int) -> str:
     """Name who writes a partition's receipts."""
     return f"cascade/{resource}/{partition}"
-
-
-def again_key(resource: str, partition: int) -> str:
-    """Name the note of a batch that was put back and is under way, on the compacted topic."""
-    return f"again/{resource}/{partition}"
 
 
 def retry(store: Store, row: DeliveryRow, clock: Callable[[], datetime]) -> DeliveryRow:

@@ -1,16 +1,16 @@
-"""The corridor's door to the evidence log (存证日志): every statement and every receipt goes in.
+"""The stage that writes the evidence log (存证日志): every statement and every receipt goes in.
 
-    EvidenceDoor   sealed, receipts ──► exchange.evidence ──► folder ──► checkpoint ──► witness
+    EvidenceStage  sealed, receipts ──► exchange.evidence ──► folder ──► checkpoint ──► witness
 
-A topic holds the entries in their order, and the folder of the evidence log is a view of it: a
-folder that was lost is made again, to the byte, and each machine may keep one. The folder may be
-behind the topic; entries that only the folder has (the log was restored from an older backup) go
-back to the topic. Of one folder one process is the keeper; the others leave it alone.
+A topic holds the entries in their order, and the folder of the evidence log is a projection of
+it: a folder that was lost is made again, to the byte, and each machine may have one. The folder
+may be behind the topic; entries that only the folder has (the log was restored from an older
+backup) go back to the topic. One process writes a folder; the others leave it alone.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,9 +22,10 @@ from exchange.evidence.checkpoint import Note, Signers
 from exchange.evidence.entry import Entry, well_formed
 from exchange.evidence.log import EvidenceLog
 from exchange.log import EVIDENCE, RECEIPTS, Fenced, Message, sealed_topic
-from exchange.log import Entry as Found
-from exchange.pipeline.context import PipelineContext, state_message
-from exchange.pipeline.projection import is_batch
+from exchange.log import Entry as LogEntry
+from exchange.pipeline.context import CHUNK_BYTES, PipelineContext
+from exchange.pipeline.messages import EVIDENCE_KEY, EvidenceState, ReceiptEntry, SealedEntry
+from exchange.pipeline.stage import Reading
 from exchange.seal.batch.build import open_statement
 from exchange.seal.crypto.suites import SM2_SM3
 from exchange.seal.eseal.signature import Sealer
@@ -32,9 +33,7 @@ from exchange.seal.pki.trust import Trust
 from exchange.text import Text
 
 GROUP = "evidence"
-_STATE = "evidence"
 _ENTRIES = 64
-_BYTES = 16 * 1024 * 1024
 
 Ask = Callable[[Note, int, Sequence[bytes], Sequence[bytes]], Cosigned | Seen]
 """Asks the witness: the note, what it saw last, the proof from there, the certificates."""
@@ -42,7 +41,7 @@ Ask = Callable[[Note, int, Sequence[bytes], Sequence[bytes]], Cosigned | Seen]
 
 @dataclass
 class EvidenceStage:
-    """Keeps the evidence log of a node; open while this process has it."""
+    """Writes the evidence log of a node; open while this process has it."""
 
     context: PipelineContext
     log: EvidenceLog
@@ -65,8 +64,8 @@ class EvidenceStage:
             for resource in self.resources:
                 self.context.ensure(resource)
             topics = [*map(sealed_topic, self.resources), RECEIPTS]
-            self._consumer = self.context.log.consumer(GROUP, topics)
-            undo.callback(self._consumer.close)
+            self._reading = Reading(self.context.log, GROUP, topics)
+            undo.callback(self._reading.close)
             self._next, self._size = self._followed()
             self._follow()
             self._give_back()
@@ -74,28 +73,23 @@ class EvidenceStage:
 
     def close(self) -> None:
         """Leave the group and give the evidence log free."""
-        self._consumer.close()
+        self._reading.close()
         self.log.close()
 
     def step(self) -> int | None:
         """Append what the next messages hold; how many entries, None when there are none."""
-        messages = self._consumer.poll(max_entries=_ENTRIES, max_bytes=_BYTES)
+        messages = self._reading.poll(_ENTRIES, CHUNK_BYTES)
         if not messages:
-            return self._follow() or None  # what other keepers have found
+            return self._follow() or None  # what other writers have added
+        return self._reading.attempt(lambda: self._take(messages)) or 0
+
+    def _take(self, messages: Sequence[LogEntry]) -> int:
         last = messages[-1]
         self.context.failpoint("evidence:before")
-        try:
-            with self.context.log.transaction(f"evidence/{last.topic}/{last.partition}") as tx:
-                if entries := [entry for entry in map(entry_of, messages) if entry is not None]:
-                    tx.append(_message(entry.to_bytes() for entry in entries))
-                tx.append(state_message(_STATE, self._state()))
-                tx.commit(self._consumer, last.topic, last.partition, last.offset + 1)
-        except Fenced:
-            self._consumer.rewind()
-            return 0
-        except BaseException:
-            self._consumer.rewind()
-            raise
+        with self._reading.transaction(f"evidence/{last.topic}/{last.partition}", last) as tx:
+            if entries := [entry for entry in map(entry_of, messages) if entry is not None]:
+                tx.append(_message(entry.to_bytes() for entry in entries))
+            tx.append(self._state().to_message())
         self.context.failpoint("evidence:ordered")
         count = self._follow()
         self.context.failpoint("evidence:after")
@@ -123,19 +117,18 @@ class EvidenceStage:
         self._size += place == self._size
         return place is not None
 
-    def _state(self) -> dict[str, int | str]:
-        root = self.log.root_of(self._size).hex()
-        return {"offset": self._next, "size": self._size, "root": root}
+    def _state(self) -> EvidenceState:
+        return EvidenceState(self._next, self._size, self.log.root_of(self._size).hex())
 
     def _followed(self) -> tuple[int, int]:
         """Return an offset of the topic, and how many of the folder's entries come before it.
 
         From the last state that was noted, when the folder begins with it; else from the start.
         """
-        noted = self.context.state(_STATE)
-        known = 0 < noted.get("size", 0) <= self.log.size
-        if known and self.log.root_of(noted["size"]).hex() == noted["root"]:
-            return noted["offset"], noted["size"]
+        state = EvidenceState.of(self.context.latest(EVIDENCE_KEY))
+        known = 0 < state.size <= self.log.size
+        if known and self.log.root_of(state.size).hex() == state.root:
+            return state.offset, state.size
         return 0, 0
 
     def _give_back(self) -> None:
@@ -168,7 +161,7 @@ class EvidenceStage:
             size = note.checkpoint.head.size
             if answer.size > size:
                 self._follow()
-                if answer.size <= self.log.size:  # another keeper has shown what was new
+                if answer.size <= self.log.size:  # another writer has shown what was new
                     return None
                 raise Integrity(
                     Text(
@@ -203,7 +196,7 @@ class EvidenceStage:
             return
         signers = Signers(answer.certificates, trust=self.witnesses, witnesses=self.witnesses)
         try:
-            failed = [one.name for one in signers.check_witness(note, answer.line) if not one.ok]
+            failed = [c.name for c in signers.check_witness(note, answer.line) if not c.ok]
         except ValueError as error:
             failed = [str(error)]
         if failed:
@@ -220,7 +213,7 @@ def _message(entries: Iterable[bytes]) -> Message:
     return Message(EVIDENCE, b"\n".join(entries))
 
 
-def _entries(message: Found) -> list[bytes]:
+def _entries(message: LogEntry) -> list[bytes]:
     """Return the entries of a message of the topic; none of one that a stranger wrote."""
     lines = message.value.split(b"\n")
     return lines if len(lines) <= _ENTRIES and all(map(well_formed, lines)) else []
@@ -240,21 +233,18 @@ def _another_history(log: EvidenceLog, place: int) -> Integrity:
     )
 
 
-def entry_of(message: Found) -> Entry | None:
+def entry_of(message: LogEntry) -> Entry | None:
     """Return what a message of the log is in the evidence log; None for what does not belong."""
-    if message.topic == RECEIPTS:
-        return _receipt(message.key, message.value, message.headers)
-    return Entry.of_statement(open_statement(message.value)) if is_batch(message) else None
-
-
-def _receipt(key: str, content: bytes, headers: Mapping[str, str]) -> Entry | None:
-    resource, _, batch_no = key.partition("/")
-    if headers.get("kind") != "receipt":
+    if message.topic != RECEIPTS:
+        sealed = SealedEntry.of(message)
+        return None if sealed is None else Entry.of_statement(open_statement(sealed.data))
+    receipt = ReceiptEntry.of(message)
+    if receipt is None or not receipt.verified:
         return None
     return Entry(
         type="receipt",
-        resource=resource,
-        lane=int(headers.get("lane", "0")),  # of the former version: one partition only
-        batch_no=batch_no,
-        digest=f"sm3:{SM2_SM3.digest(content).hex()}",
+        resource=receipt.resource,
+        lane=receipt.partition,
+        batch_no=receipt.batch_no,
+        digest=f"sm3:{SM2_SM3.digest(receipt.content).hex()}",
     )

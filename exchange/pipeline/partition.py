@@ -7,10 +7,14 @@ Partitions of one resource take their batch numbers in blocks from one :class:`N
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, replace
+from typing import Self
 
 from exchange.catalog.model import Limits
 from exchange.errors import Transient
+from exchange.log import Entry, Message
+from exchange.pipeline.messages import STATE_VERSION, state_message, state_of
 from exchange.text import Text
 from exchange.validate.limits import Tally
 
@@ -29,40 +33,7 @@ def numbers_key(resource: str) -> str:
     return f"numbers/{resource}"
 
 
-@dataclass
-class Numbers:
-    """Which batch numbers (批次号) of a resource's day are given out, and to which partition."""
-
-    day: str = ""
-    """Local date, YYYYMMDD; never goes back, whatever the clock does."""
-    last: int = 0
-    blocks: dict[str, tuple[int, int]] = field(default_factory=dict)
-    """The block that each partition took last: first and last number."""
-
-    def block(self, partition: int, state: PartitionState, today: str) -> None:
-        """Give a partition its next block; the same one again when nothing of it was used.
-
-        Raises Transient when the day has no numbers left.
-        """
-        day = max(self.day, state.day, today)
-        if day != self.day:
-            self.day, self.last, self.blocks = day, 0, {}
-        number = state.number if state.day == day else 0
-        first, last = self.blocks.get(str(partition), (0, 0))
-        if last <= number:
-            first, last = self.last + 1, min(self.last + BLOCK, _LAST_NUMBER)
-            if first > last:
-                raise Transient(
-                    Text("今天的批次号已用完", "today's batch numbers are used up"),
-                    hint=Text(
-                        "明天自动继续，数据留在日志中", "it goes on tomorrow; the log keeps all"
-                    ),
-                )
-            self.last, self.blocks[str(partition)] = last, (first, last)
-        state.day, state.number, state.upto = day, max(number, first - 1), last
-
-
-@dataclass
+@dataclass(frozen=True, slots=True)
 class PartitionState:
     """What a partition goes on from."""
 
@@ -76,31 +47,100 @@ class PartitionState:
     pull: str = ""
     accepted: int = 0
     rejected: int = 0
-    recent: list[tuple[int, int]] = field(default_factory=list)
-    halted: dict[str, str] | None = None
+    recent: tuple[tuple[int, int], ...] = ()
+    """Newest chunks of the pull: rows, refused."""
+    halted: Text | None = None
+    """Why it waits for a person."""
     waived: str = ""
     """A pull that a person let go on over the limits."""
 
-    def begin(self, pull: str) -> None:
+    def to_message(self, resource: str, partition: int) -> Message:
+        """Make the message."""
+        halted = None if self.halted is None else self.halted._asdict()
+        state = asdict(self) | {"version": STATE_VERSION, "halted": halted}
+        return state_message(partition_key(resource, partition), state)
+
+    @classmethod
+    def of(cls, entry: Entry | None) -> Self:
+        """Read the newest state; that of a new partition when there is none."""
+        state = state_of(entry)
+        if state.get("halted"):
+            state["halted"] = Text(**state["halted"])
+        state["recent"] = tuple((rows, refused) for rows, refused in state.get("recent", ()))
+        return cls(**state)
+
+    def begin(self, pull: str) -> Self:
         """Start to count anew with a new pull."""
-        if pull != self.pull:
-            self.pull, self.accepted, self.rejected, self.recent = pull, 0, 0, []
+        if pull == self.pull:
+            return self
+        return replace(self, pull=pull, accepted=0, rejected=0, recent=())
 
     def has_number(self, today: str) -> bool:
         """Tell whether the partition's block has a number for a batch of ``today``."""
         return self.day >= today and self.number < self.upto
 
-    def next_number(self) -> str:
-        """Return the next batch number (批次号): date and five digits, per resource."""
-        self.number += 1
+    def next_number(self) -> Self:
+        """Take the next number of the block."""
+        return replace(self, number=self.number + 1)
+
+    @property
+    def batch_no(self) -> str:
+        """The batch number (批次号) taken last: date and five digits, unique in the resource."""
         return f"{self.day}{self.number:05d}"
 
-    def judge(self, limits: Limits, accepted: int, rejected: int) -> Text | None:
-        """Count a chunk against the limits; halts the partition when the source has gone bad."""
+    def judge(self, limits: Limits, accepted: int, rejected: int) -> Self:
+        """Count a chunk against the limits; halted when the source has gone bad.
+
+        The chunk is counted in ``rejected`` already.
+        """
         tally = Tally(limits, recent=self.recent, rejected=self.rejected - rejected)
         tally.add(accepted, rejected)
-        self.recent = tally.recent
         exceeded = None if self.waived == self.pull else tally.exceeded()
-        if exceeded is not None:
-            self.halted = exceeded._asdict()
-        return exceeded
+        return replace(self, recent=tuple(tally.recent), halted=exceeded or self.halted)
+
+    def release(self) -> Self:
+        """Go on as a person asked; the present pull is not judged again."""
+        return replace(self, halted=None, waived=self.pull, recent=())
+
+
+@dataclass(frozen=True, slots=True)
+class Numbers:
+    """Which batch numbers of a resource's day are given out, and to which partition."""
+
+    day: str = ""
+    """Local date, YYYYMMDD; never goes back, whatever the clock does."""
+    last: int = 0
+    blocks: Mapping[str, tuple[int, int]] = field(default_factory=dict)
+    """The block that each partition took last: first and last number."""
+
+    def to_message(self, resource: str) -> Message:
+        """Make the message."""
+        return state_message(numbers_key(resource), asdict(self) | {"version": STATE_VERSION})
+
+    @classmethod
+    def of(cls, entry: Entry | None) -> Self:
+        """Read the newest state."""
+        return cls(**state_of(entry))
+
+    def block(
+        self, partition: int, state: PartitionState, today: str
+    ) -> tuple[Numbers, PartitionState]:
+        """Give a partition its next block; the same one again when nothing of it was used.
+
+        Raises Transient when the day has no numbers left.
+        """
+        day = max(self.day, state.day, today)
+        whole = self if day == self.day else Numbers(day)
+        number = state.number if state.day == day else 0
+        first, last = whole.blocks.get(str(partition), (0, 0))
+        if last <= number:
+            first, last = whole.last + 1, min(whole.last + BLOCK, _LAST_NUMBER)
+            if first > last:
+                raise Transient(
+                    Text("今天的批次号已用完", "today's batch numbers are used up"),
+                    hint=Text(
+                        "明天自动继续，数据留在日志中", "it goes on tomorrow; the log keeps all"
+                    ),
+                )
+            whole = Numbers(day, last, {**whole.blocks, str(partition): (first, last)})
+        return whole, replace(state, day=day, number=max(number, first - 1), upto=last)

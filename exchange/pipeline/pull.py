@@ -2,23 +2,20 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import asdict, dataclass, replace
-from datetime import datetime
-from typing import Any
 from zlib import crc32
 
 import polars as pl
 
 from exchange.catalog.model import Resource
-from exchange.connect import Cursor, Note, Pulled, Source
+from exchange.connect import Note, Pulled, Source
 from exchange.errors import ExchangeError, Misconfigured
-from exchange.log import Entry, Message, quarantine_topic, raw_topic
+from exchange.log import Message, raw_topic
 from exchange.log.frames import encode_frame, encode_slices, is_too_large
-from exchange.pipeline.context import PipelineContext, state_message
-from exchange.seal.batch.statement import instant
+from exchange.pipeline.context import PipelineContext
+from exchange.pipeline.messages import NotesEntry, Origin, PullState, RawBatch, pull_key
 from exchange.text import Text
 from exchange.validate.oversized import cut
 from exchange.validate.work import RESERVED, absent_columns, only_deletes, source_columns
@@ -27,18 +24,6 @@ _LONG_RECORD = 128 * 1024
 """Bytes of a record, or of one text in it, from which on it may not fit a message."""
 _NOTES = 500
 """Notes in one message."""
-_RAW_HEADERS = frozenset({"source", "pull", "since", "locator", "at", "rows", "index"})
-
-
-def pull_key(source: str) -> str:
-    """Name the state of a source's pull on the compacted topic."""
-    return f"pull/{source}"
-
-
-def rewound(state: Mapping[str, Any], cursor: Cursor, now: datetime) -> dict[str, Any]:
-    """Return a pull's state with another cursor: the next pull is a new one, from there."""
-    new = {"pull": "", "began": instant(now), "rows": 0, "messages": [], "since": []}
-    return {**new, **state, "cursor": cursor, "done": True}
 
 
 @dataclass(frozen=True)
@@ -57,40 +42,42 @@ class PullStage:
     """Whether a column that the catalog names and the source lacks stops the source."""
 
     def run(
-        self, seen: Callable[[Mapping[str, Any]], None] = lambda _state: None
+        self, seen: Callable[[PullState | None], None] = lambda _state: None
     ) -> Generator[int, None, None]:
         """Pull what is new; yield the number of rows each time some are durable.
 
         ``seen`` is called with the state of the pull before, and with that of this one when it
         is done: read later from the log, either may be that of another worker's next pull.
         """
-        context, key = self.context, pull_key(self.name)
+        context = self.context
         context.ensure(self.resource)
-        context.log.claim(key)  # before reading the state: from now on others are fenced
-        resumable = self.source.connector.resumable
-        state = context.state(key)
+        context.log.claim(pull_key(self.name))  # before the state is read: others are fenced now
+        state = context.pull_state(self.name)
         seen(state)
+        resumable = self.source.connector.resumable
+        if state is not None and not state.done and state.changes:
+            seen(replace(state, done=True))
         # Without a cursor to go on from, everything comes again: that is another pull. So are
         # changes that go on: one may be a newer version of a record that the pull has brought.
-        again = resumable and (not state.get("cursor") or state.get("changes", False))
-        if state and not state["done"] and state.get("changes"):
-            seen(state | {"done": True})
-        if not state or state["done"] or again:
+        if state is None or state.done or (resumable and (not state.cursor or state.changes)):
             state = self._begin(state)
-        state = self._widen({"changes": False, "absent": [], "noted": []} | state)
-        with closing(self.source.pull(state["cursor"] if resumable else None)) as stream:
-            waiting = yield from self._take(key, stream, state)
-        state["done"] = True
-        rows = self._commit(key, waiting, state)
+        state = self._widen(state)
+        with closing(self.source.pull(state.cursor if resumable else None)) as stream:
+            rows, waiting, state = yield from self._take(stream, state)
+        state = replace(state, done=True)
+        self._commit(waiting, state)
         seen(state)
-        yield rows
+        yield state.rows - rows
 
     def _take(
-        self, key: str, stream: Iterator[Pulled], state: dict[str, Any]
-    ) -> Generator[int, None, list[Message]]:
-        """Commit what the source brings, frame by frame; return what is left for the pull's end."""
-        resumable = self.source.connector.resumable
-        skip = 0 if resumable else state["rows"]
+        self, stream: Iterator[Pulled], state: PullState
+    ) -> Generator[int, None, tuple[int, list[Message], PullState]]:
+        """Commit what the source brings, frame by frame.
+
+        Return the rows committed, and what is left for the pull's end: messages and state.
+        """
+        resumable, durable = self.source.connector.resumable, state.rows
+        skip = 0 if resumable else durable
         waiting: list[Message] = []
         ready = False
         while True:
@@ -98,134 +85,117 @@ class PullStage:
                 pulled = next(stream, None)
             except ExchangeError:
                 if ready:
-                    yield self._commit(key, waiting, state)
+                    self._commit(waiting, state)
+                    yield state.rows - durable
                 raise
             if pulled is None:
-                break
+                return durable, waiting, state
             if ready:
-                yield self._commit(key, waiting, state)
-                waiting = []
+                self._commit(waiting, state)
+                yield state.rows - durable
+                waiting, durable = [], state.rows
             frame = pulled.frame[skip:] if skip else pulled.frame
             skip = max(0, skip - pulled.frame.height)
-            pulled = self._compared(replace(pulled, frame=frame), state)
-            waiting += self._messages(pulled, state)
-            state["changes"] = state["changes"] or pulled.changes
-            state["rows"] += frame.height
+            messages, state = self._messages(replace(pulled, frame=frame), state)
+            waiting += messages
             # Rows without a cursor behind them wait for one. All wait for the next frame: what
             # comes with the last one is committed together with the pull's end, so that a
             # cursor which starts from the beginning never stands in an open pull.
             ready = pulled.cursor is not None or not resumable
-            state["cursor"] = pulled.cursor if ready else state["cursor"]
-        return waiting
+            state = replace(state, cursor=pulled.cursor) if ready else state
 
-    def _begin(self, before: Mapping[str, Any]) -> dict[str, Any]:
+    def _begin(self, before: PullState | None) -> PullState:
         now = self.context.clock()
-        return {
-            "pull": f"{now:%Y%m%dT%H%M%S}-{self.context.entropy(4).hex()}",
-            "began": instant(now),
-            "cursor": before.get("cursor"),
-            "rows": 0,
-            "messages": [],
-            "since": [],
-            "done": False,
-            "changes": False,
-            "absent": [],
-            "noted": before.get("absent", []),
-        }
+        pull = f"{now:%Y%m%dT%H%M%S}-{self.context.entropy(4).hex()}"
+        if before is None:
+            return PullState(pull, now)
+        return PullState(pull, now, before.cursor, noted=before.absent)
 
-    def _compared(self, pulled: Pulled, state: dict[str, Any]) -> Pulled:
-        """Tell of columns that the catalog names and the source does not have (any more).
+    def _widen(self, state: PullState) -> PullState:
+        """Give the state a place for each partition: messages of this pull, and where it began."""
+        raw = raw_topic(self.resource)
+        new = range(len(state.since), self.context.partitions(self.resource))
+        ends = [self.context.log.bounds(raw, number)[1] for number in new]
+        return replace(
+            state, since=(*state.since, *ends), messages=(*state.messages, *(0 for _ in new))
+        )
 
-        Each is noted once. Raises Misconfigured where the source is to stop at that.
-        """
-        if not pulled.frame.width or only_deletes(pulled.frame):
-            return pulled
-        absent = absent_columns(self.context.resource(self.resource), pulled.frame.columns)
-        if absent and self.stops_at_drift:
-            raise _drifted(self.name, absent)
-        known = {*state["absent"], *state["noted"]}
-        state["absent"] = sorted({*state["absent"], *absent})
-        notes = tuple(
+    def _commit(self, messages: Sequence[Message], state: PullState) -> None:
+        context = self.context
+        context.failpoint("pull:before")
+        with context.log.transaction(pull_key(self.name)) as tx:
+            for message in messages:
+                tx.append(message)
+            tx.append(state.to_message(self.name))
+        context.failpoint("pull:after")
+
+    def _messages(self, pulled: Pulled, state: PullState) -> tuple[list[Message], PullState]:
+        """Make the messages of what the source gave, and the state behind them."""
+        resource = self.context.resource(self.resource)
+        absent = self._absent(pulled, resource)
+        known = {*state.absent, *state.noted}
+        drift = (
             Note(0, "column", f"there is no column {column}: the field {field} is empty")
             for column, field in absent.items()
             if column not in known
         )
-        return replace(pulled, notes=(*pulled.notes, *notes))
+        notes = (*pulled.notes, *drift)
+        origin = Origin(self.name, state.pull, pulled.locator, self.context.clock())
+        counts = RawCounts(state.since, list(state.messages))
+        messages = list(raw_messages(self.context, resource, pulled.frame, origin, counts))
+        for start in range(0, len(notes), _NOTES):
+            some = [asdict(note) for note in notes[start : start + _NOTES]]
+            messages.append(NotesEntry(origin, some).to_message(self.resource))
+        return messages, replace(
+            state,
+            rows=state.rows + pulled.frame.height,
+            messages=tuple(counts.messages),
+            changes=state.changes or pulled.changes,
+            absent=tuple(sorted({*state.absent, *absent})),
+        )
 
-    def _widen(self, state: dict[str, Any]) -> dict[str, Any]:
-        """Give the state a place for each partition: messages of this pull, and where it began."""
-        raw, partitions = raw_topic(self.resource), self.context.partitions(self.resource)
-        new = range(len(state["since"]), partitions)
-        ends = [self.context.log.bounds(raw, partition)[1] for partition in new]
-        return state | {
-            "since": state["since"] + ends,
-            "messages": state["messages"] + [0] * len(new),
-        }
+    def _absent(self, pulled: Pulled, resource: Resource) -> Mapping[str, str]:
+        """Return columns of the catalog that the source does not have (any more), by field.
 
-    def _commit(self, key: str, messages: Sequence[Message], state: dict[str, Any]) -> int:
-        context = self.context
-        context.failpoint("pull:before")
-        with context.log.transaction(key) as tx:
-            for message in messages:
-                tx.append(message)
-            tx.append(state_message(key, state))
-        context.failpoint("pull:after")
-        topic = raw_topic(self.resource)
-        return sum(int(m.headers["rows"]) for m in messages if m.topic == topic)
+        Raises Misconfigured where the source is to stop at that.
+        """
+        if not pulled.frame.width or only_deletes(pulled.frame):
+            return {}
+        absent = absent_columns(resource, pulled.frame.columns)
+        if absent and self.stops_at_drift:
+            raise _drifted(self.name, absent)
+        return absent
 
-    def _messages(self, pulled: Pulled, state: dict[str, Any]) -> Iterator[Message]:
-        headers = {
-            "source": self.name,
-            "pull": state["pull"],
-            "locator": pulled.locator,
-            "at": instant(self.context.clock()),
-        }
-        resource = self.context.resource(self.resource)
-        yield from raw_messages(self.context, resource, pulled.frame, headers, state)
-        for start in range(0, len(pulled.notes), _NOTES):
-            notes = pulled.notes[start : start + _NOTES]
-            yield Message(
-                quarantine_topic(self.resource),
-                json.dumps([asdict(note) for note in notes], ensure_ascii=False).encode(),
-                headers={**headers, "kind": "notes"},
-            )
+
+@dataclass(frozen=True, slots=True)
+class RawCounts:
+    """The raw messages of a pull or a replay, by partition."""
+
+    since: Sequence[int]
+    """Offset of the end when the pull began."""
+    messages: list[int]
+    """Messages so far; it goes up with each that is made."""
 
 
 def raw_messages(
     context: PipelineContext,
     resource: Resource,
     frame: pl.DataFrame,
-    headers: Mapping[str, str],
-    state: Mapping[str, list[int]],
+    origin: Origin,
+    counts: RawCounts,
 ) -> Iterator[Message]:
-    """Cut what a pull brought into raw messages, each for its partition.
-
-    ``state`` counts by partition: ``messages`` of the pull so far, which goes up here, and the
-    offset ``since`` which they stand.
-    """
-    for partition, some in spread(slim(frame, resource), resource, len(state["since"])):
-        for start, rows, value in encode_slices(some):
-            part = some[start : start + rows]
+    """Cut what a pull brought into raw messages, each for its partition."""
+    for partition, rows in spread(slim(frame, resource), resource, len(counts.since)):
+        for start, height, value in encode_slices(rows):
+            part = rows[start : start + height]
             data = fitting(part, value)
             if data is value:
                 context.recent.keep(data, part)
-            yield Message(
-                raw_topic(resource.name),
-                data,
-                headers={
-                    **headers,
-                    "rows": str(rows),
-                    "since": str(state["since"][partition]),
-                    "index": str(state["messages"][partition]),
-                },
-                partition=partition,
+            batch = RawBatch(
+                origin, height, counts.since[partition], counts.messages[partition], data
             )
-            state["messages"][partition] += 1
-
-
-def pull_of(entry: Entry) -> str | None:
-    """Return the pull of a raw message; None for a message that no node of ours wrote."""
-    return entry.headers["pull"] if entry.headers.keys() >= _RAW_HEADERS else None
+            yield batch.to_message(resource.name, partition)
+            counts.messages[partition] += 1
 
 
 def spread(
@@ -237,11 +207,11 @@ def spread(
     that comes twice in a pull is seen. Rows whose key is unclear go to the first partition. The
     share is the CRC-32 of the key's text, which no version of any library changes.
     """
-    found = source_columns(resource, frame.columns)
-    if partitions == 1 or not found.keys() >= set(resource.key):
+    columns = source_columns(resource, frame.columns)
+    if partitions == 1 or not columns.keys() >= set(resource.key):
         yield 0, frame
         return
-    key = [found[name] for name in resource.key]
+    key = [columns[name] for name in resource.key]
     texts = frame.select(
         pl.concat_str(
             [pl.col(name).cast(pl.String).str.strip_chars() for name in key],

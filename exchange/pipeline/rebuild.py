@@ -13,7 +13,8 @@ from dataclasses import replace
 from exchange.cascade.delivery import State
 from exchange.log import RECEIPTS, Entry, Log, quarantine_topic, sealed_topic
 from exchange.pipeline.context import PipelineContext
-from exchange.pipeline.projection import is_batch, is_notes, pending, receipt_row, show
+from exchange.pipeline.messages import NotesEntry, ReceiptEntry, SealedEntry
+from exchange.pipeline.project import pending, project, receipt_row
 from exchange.store.database import Store
 from exchange.store.node.deliveries import DeliveryRow
 
@@ -28,59 +29,58 @@ def catch_up(context: PipelineContext, store: Store, resource: str) -> bool:
     the loss comes back last.
     """
     context.ensure(resource)
-    topics = (quarantine_topic(resource), sealed_topic(resource))
-    partitions = [
-        (topic, partition) for topic in topics for partition in range(context.partitions(resource))
-    ]
-    if all(_knows(context.log, store, resource, *partition) for partition in partitions):
+    log, sealed_in = context.log, sealed_topic(resource)
+    topics, count = (quarantine_topic(resource), sealed_in), context.partitions(resource)
+    partitions = [(topic, number) for topic in topics for number in range(count)]
+    if all(_knows(log, store, resource, *partition) for partition in partitions):
         return False
-    receipts = {
-        entry.key: entry.value
-        for entry in _entries(context.log, RECEIPTS, 0, context.log.bounds(RECEIPTS, 0)[1])
-        if entry.headers.get("kind") == "receipt" and entry.key.startswith(f"{resource}/")
-    }
-    for topic, partition in partitions:
-        settled = context.log.position("cascade", sealed_topic(resource), partition)
-        shown = context.log.position("store", topic, partition)
-        for entry in _entries(context.log, topic, partition, shown):
-            if topic == sealed_topic(resource) and is_batch(entry) and entry.offset < settled:
-                _settle(store, pending(resource, entry), receipts.get(f"{resource}/{entry.key}"))
+    receipts = {}
+    for entry in _entries(log, RECEIPTS, 0, log.bounds(RECEIPTS, 0)[1]):
+        receipt = ReceiptEntry.of(entry)
+        if receipt is not None and receipt.verified and receipt.resource == resource:
+            receipts[receipt.batch_no] = receipt.content
+    for topic, number in partitions:
+        settled = log.position("cascade", sealed_in, number)
+        for entry in _entries(log, topic, number, log.position("store", topic, number)):
+            sealed = SealedEntry.of(entry) if topic == sealed_in else None
+            if sealed is not None and entry.offset < settled:
+                row = pending(resource, entry, sealed)
+                _settle(store, row, receipts.get(sealed.batch_no))
             else:
-                show(store, resource, [entry])
+                project(store, resource, [entry])
     return True
 
 
-def _knows(log: Log, store: Store, resource: str, topic: str, partition: int) -> bool:
+def _knows(log: Log, store: Store, resource: str, topic: str, number: int) -> bool:
     """Tell whether the store holds the last message of a partition that was shown to it."""
-    shown = log.position("store", topic, partition)
-    if shown == log.bounds(topic, partition)[0]:
+    shown = log.position("store", topic, number)
+    if shown == log.bounds(topic, number)[0]:
         return True
-    (entry,) = log.read(topic, partition, shown - 1, max_entries=1)
+    (entry,) = log.read(topic, number, shown - 1, max_entries=1)
     if topic == sealed_topic(resource):
-        return not is_batch(entry) or store.deliveries.get(resource, entry.key) is not None
-    if is_notes(entry):
-        return bool(store.pulls.notes(entry.headers["pull"], limit=1))
-    return store.quarantine.get(topic, partition, entry.offset) is not None
+        sealed = SealedEntry.of(entry)
+        return sealed is None or store.deliveries.get(resource, sealed.batch_no) is not None
+    if (notes := NotesEntry.of(entry)) is not None:
+        return bool(store.pulls.notes(notes.origin.pull, limit=1))
+    return store.quarantine.get(topic, number, entry.offset) is not None
 
 
 def _settle(store: Store, row: DeliveryRow, content: bytes | None) -> None:
     """Show a batch that was settled, with its receipt."""
-    done = replace(row, state=State.REFUSED, code="rebuilt", reason=_UNKNOWN)
-    receipt = receipt_row(content) if content is not None else None
-    if receipt is not None:
+    settled = replace(row, state=State.REFUSED, code="rebuilt", reason=_UNKNOWN)
+    if content is not None:
+        receipt = receipt_row(content)
         store.receipts.add(receipt)
-        done = replace(row, state=State.RECEIPTED, receipt_no=receipt.receipt_no)
-    store.deliveries.add([done])
+        settled = replace(row, state=State.RECEIPTED, receipt_no=receipt.receipt_no)
+    store.deliveries.add([settled])
     known = store.deliveries.get(row.resource, row.batch_no)
     if known is not None and known.state not in {State.RECEIPTED, State.REFUSED}:
-        moved = replace(
-            known, state=done.state, code=done.code, reason=done.reason, receipt_no=done.receipt_no
-        )
-        store.deliveries.save(replace(moved, owner="", due=None))
+        news = {name: getattr(settled, name) for name in ("state", "code", "reason", "receipt_no")}
+        store.deliveries.save(replace(known, **news, owner="", due=None))
 
 
-def _entries(log: Log, topic: str, partition: int, end: int) -> Iterator[Entry]:
-    offset = log.bounds(topic, partition)[0]
-    while page := log.read(topic, partition, offset, max_entries=_PAGE) if offset < end else []:
+def _entries(log: Log, topic: str, number: int, end: int) -> Iterator[Entry]:
+    offset = log.bounds(topic, number)[0]
+    while page := log.read(topic, number, offset, max_entries=_PAGE) if offset < end else []:
         yield from (entry for entry in page if entry.offset < end)
         offset = page[-1].offset + 1

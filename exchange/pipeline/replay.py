@@ -1,4 +1,4 @@
-"""The corridor's door back: quarantine ──► raw, what a person sends through once more (D8).
+"""The stage back: quarantine ──► raw, what a person sends through once more (D8).
 
 Raw messages and the note of which records went are one transaction of the log, so that nothing
 is replayed twice whatever dies in between; the store follows, and catches up with the next
@@ -8,7 +8,7 @@ replay when it could not.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import polars as pl
 
@@ -16,9 +16,15 @@ from exchange.catalog.model import Resource
 from exchange.errors import Rejected
 from exchange.log import Entry, Message, quarantine_topic, raw_topic
 from exchange.log.frames import decode_frame
-from exchange.pipeline.context import PipelineContext, state_message
-from exchange.pipeline.projection import is_refused
-from exchange.pipeline.pull import raw_messages
+from exchange.pipeline.context import CHUNK_BYTES, PipelineContext
+from exchange.pipeline.messages import (
+    Origin,
+    RefusedEntry,
+    replayed_key,
+    replayed_message,
+    replayed_rows,
+)
+from exchange.pipeline.pull import RawCounts, raw_messages
 from exchange.seal.batch.statement import instant
 from exchange.store.database import Store
 from exchange.store.node.quarantine import QuarantineRow
@@ -29,8 +35,8 @@ from exchange.validate.reasons import COLUMN as REASONS
 
 MAX_MESSAGES = 100_000
 """Quarantine messages looked at in one replay."""
-_MESSAGES, _BYTES = 64, 16 * 1024 * 1024
-"""Quarantine messages, and bytes of them, in one transaction."""
+_MESSAGES = 64
+"""Quarantine messages in one transaction."""
 _REPEATS = ("key", "unique")
 """Rules of uniqueness: they judge a record against its pull, which a replay cannot see."""
 
@@ -70,7 +76,7 @@ def replay(
     done = Replayed(f"replay-{moment}-{context.entropy(4).hex()}")
     partitions = range(context.partitions(resource.name))
     ends = [context.log.bounds(raw_topic(resource.name), partition)[1] for partition in partitions]
-    counts = {"since": ends, "messages": [0] * len(ends)}
+    counts = RawCounts(ends, [0] * len(ends))
     work = _Work(context, store, resource, by, counts, done)
     if corrections is None:
         rows = store.quarantine.find(resource=resource.name, waiting=True, limit=MAX_MESSAGES)
@@ -106,7 +112,7 @@ def _groups(entries: Iterable[Entry]) -> Iterator[list[Entry]]:
     group: list[Entry] = []
     size = 0
     for entry in entries:
-        if group and (len(group) == _MESSAGES or size + len(entry.value) > _BYTES):
+        if group and (len(group) == _MESSAGES or size + len(entry.value) > CHUNK_BYTES):
             yield group
             group, size = [], 0
         group.append(entry)
@@ -123,8 +129,7 @@ class _Work:
     store: Store
     resource: Resource
     by: str
-    counts: Mapping[str, list[int]]
-    """By partition: where the raw topic ended when it began, and messages written since."""
+    counts: RawCounts
     done: Replayed
 
     def named(self, corrections: Corrections) -> Iterator[tuple[Place, dict[int, str]]]:
@@ -159,16 +164,16 @@ class _Work:
         with context.log.transaction(f"replay/{name}") as tx:
             for entry in entries:
                 place = (entry.partition, entry.offset)
-                before = self._replayed(place)
+                before = replayed_rows(context.latest(replayed_key(name, *place)))
                 refused = refused_of(entry)
                 rows = self._choose(refused, place, wanted[place], before)
                 went[place] = sorted(before | set(rows))
                 if rows:
                     frame = self._frame(refused, rows, corrections)
-                    for message in self._messages(frame, entry):
+                    for message in self._messages(frame, RefusedEntry.of(entry).origin):
                         tx.append(message)
-                    state = {"pull": self.done.pull, "rows": went[place]}
-                    tx.append(state_message(_key(name, place), state))
+                    key = replayed_key(name, *place)
+                    tx.append(replayed_message(key, self.done.pull, went[place]))
         context.failpoint("replay:after")
         for (partition, offset), rows in went.items():
             # Those of before too: the store may have missed them.
@@ -176,12 +181,8 @@ class _Work:
                 quarantine_topic(name), partition, offset, rows, state="replayed", by=self.by
             )
 
-    def _replayed(self, place: Place) -> set[int]:
-        """Return the records of a message that the log knows as replayed."""
-        return set(self.context.state(_key(self.resource.name, place)).get("rows", ()))
-
     def _choose(
-        self, refused: Refused, place: Place, named: dict[int, str] | None, before: set[int]
+        self, refused: Refused, place: Place, named: dict[int, str] | None, before: frozenset[int]
     ) -> list[int]:
         """Choose the records to send back, in their order."""
         topic = quarantine_topic(self.resource.name)
@@ -215,15 +216,10 @@ class _Work:
         chosen = {address: corrections[address] for address in some.addresses()}
         return back_to_raw(some, self.resource, chosen)
 
-    def _messages(self, frame: pl.DataFrame, entry: Entry) -> Iterator[Message]:
+    def _messages(self, frame: pl.DataFrame, origin: Origin) -> Iterator[Message]:
         """Make raw messages like those of a pull."""
-        headers = {
-            "source": entry.headers["source"],
-            "pull": self.done.pull,
-            "locator": entry.headers["locator"],
-            "at": instant(self.context.clock()),
-        }
-        for message in raw_messages(self.context, self.resource, frame, headers, self.counts):
+        origin = replace(origin, pull=self.done.pull, at=self.context.clock())
+        for message in raw_messages(self.context, self.resource, frame, origin, self.counts):
             self.done.messages += 1
             yield message
         self.done.rows += frame.height
@@ -231,16 +227,15 @@ class _Work:
 
 def refused_of(entry: Entry) -> Refused:
     """Take the refused records out of a quarantine message."""
-    headers = entry.headers
-    ours = is_refused(entry)
+    refused = RefusedEntry.of(entry)
     return Refused(
         entry.partition,
         entry.offset,
-        decode_frame(entry.value) if ours else unreadable(entry.value),
-        headers.get("source", ""),
-        headers.get("locator", ""),
-        headers.get("at", ""),
-        foreign=not ours,
+        decode_frame(refused.data) if refused.readable else unreadable(refused.data),
+        refused.origin.source,
+        refused.origin.locator,
+        instant(refused.origin.at),
+        foreign=not refused.readable,
     )
 
 
@@ -253,11 +248,6 @@ def waiting(
         refused = refused_of(context.log.read(*place, max_entries=1)[0])
         touched = store.quarantine.decisions(*place)
         yield refused.only([one for one in range(refused.frame.height) if one not in touched])
-
-
-def _key(resource: str, place: Place) -> str:
-    """Name the note of what was replayed of a message, on the compacted topic."""
-    return f"replayed/{resource}/{place[0]}/{place[1]}"
 
 
 def _address(text: str) -> tuple[int, int, int]:

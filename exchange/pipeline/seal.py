@@ -1,11 +1,10 @@
-"""The door raw → sealed, quarantine: check, seal what passes, keep what does not."""
+"""The stage raw → sealed, quarantine: check, seal what passes, keep what does not."""
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from datetime import date, datetime
 from itertools import groupby
 
@@ -16,23 +15,17 @@ from numpy.typing import NDArray
 from exchange.catalog.avro import schema_text
 from exchange.catalog.model import Resource
 from exchange.errors import Rejected
-from exchange.log import Entry, Fenced, Message, quarantine_topic, raw_topic, sealed_topic
+from exchange.log import Entry, Message, raw_topic
 from exchange.log.frames import decode_frame, encode_slices
-from exchange.pipeline.context import (
-    CHUNK_BYTES,
-    CHUNK_ENTRIES,
-    FENCED_IN_A_ROW,
-    PipelineContext,
-    state_message,
-    unreadable,
-)
+from exchange.pipeline.context import CHUNK_BYTES, CHUNK_ENTRIES, PipelineContext
+from exchange.pipeline.messages import RawBatch, RefusedEntry, SealedEntry
 from exchange.pipeline.numbers import take_numbers
-from exchange.pipeline.partition import PartitionState, partition_key
-from exchange.pipeline.pull import fitting, pull_of
+from exchange.pipeline.partition import PartitionState
+from exchange.pipeline.pull import fitting
+from exchange.pipeline.stage import Reading
 from exchange.seal.batch.avro import parse_schema
 from exchange.seal.batch.build import BatchFacts, Packed, build, pack
 from exchange.seal.batch.columns import Encoded, encode
-from exchange.seal.batch.statement import instant
 from exchange.seal.eseal.signature import Sealer
 from exchange.text import BEIJING, Text
 from exchange.validate.deletes import blank_deletes
@@ -41,14 +34,13 @@ from exchange.validate.reasons import COLUMN as REASONS
 from exchange.validate.seen import Seen
 from exchange.validate.validator import compile_resource
 
-"""Batch numbers carry the local date."""
 _LONG_RECORD = 256 * 1024
 """Bytes of a record from which on it may not fit a batch."""
 
 
 @dataclass(frozen=True)
 class Sealed:
-    """What one step of the seal door did."""
+    """What one step of the stage did."""
 
     accepted: int = 0
     quarantined: int = 0
@@ -58,7 +50,7 @@ class Sealed:
 
 @dataclass
 class _Work:
-    """What the seal door knows of a partition between two steps; guarded by its claim."""
+    """What is known of a partition between two steps; guarded by the claim on it."""
 
     state: PartitionState
     pull: str = ""
@@ -67,10 +59,31 @@ class _Work:
 
 
 @dataclass
+class _Step:
+    """A step under way: what it writes, and what it counts."""
+
+    work: _Work
+    sealer: Sealer
+    messages: list[Message] = field(default_factory=list)
+    accepted: int = 0
+    quarantined: int = 0
+    batches: int = 0
+
+
+@dataclass(frozen=True)
+class _Chunk:
+    """A raw message with its rows."""
+
+    entry: Entry
+    batch: RawBatch
+    frame: pl.DataFrame
+
+
+@dataclass
 class SealStage:
     """Checks and seals the partitions of a resource; the statements of a partition form a chain.
 
-    ``sealer`` is asked once a step: keys are changed, and seals suspended, while the door is
+    ``sealer`` is asked once a step: keys are changed, and seals suspended, while the stage is
     open. ``ignored``: columns of the source that the catalog does not name; ``coarsened``: how many
     instants of a field were finer than a millisecond, which is what is kept.
     """
@@ -86,16 +99,15 @@ class SealStage:
         self._topic = raw_topic(name)
         self._validator = compile_resource(self.resource, context.catalog.tables)
         self._schema = parse_schema(schema_text(self.resource))
-        self._consumer = context.log.consumer("seal", [self._topic])
+        self._reading = Reading(context.log, "seal", [self._topic])
         self.ignored: set[str] = set()
         self.coarsened: Counter[str] = Counter()
         self._works: dict[int, _Work] = {}
-        self._fenced = 0
         self._held = False
 
     def close(self) -> None:
         """Leave the consumer group."""
-        self._consumer.close()
+        self._reading.close()
 
     def step(self) -> Sealed | None:
         """Take the next raw messages of a partition through; None when there are none.
@@ -106,120 +118,85 @@ class SealStage:
             self.sealer()  # while it must not seal, nothing is read for nothing
             self._held = False
         halted = self._halted()
-        entries = self._consumer.poll(
-            max_entries=CHUNK_ENTRIES,
-            max_bytes=CHUNK_BYTES,
-            skip={(self._topic, partition) for partition in halted},
-        )
+        skip = {(self._topic, number) for number in halted}
+        entries = self._reading.poll(CHUNK_ENTRIES, CHUNK_BYTES, skip)
         if not entries:
             return Sealed(halted=next(iter(halted.values()))) if halted else None
-        try:
-            done = self._take(entries)
-        except Fenced:
-            # Another worker has the partition now: what it has sealed is not ours to seal.
-            self._drop(entries[0].partition)
-            self._fenced += 1
-            if self._fenced > FENCED_IN_A_ROW:
-                raise
-            return Sealed()
-        except BaseException:
-            self._drop(entries[0].partition)
-            raise
-        self._fenced = 0
-        return done
+        work = self._works.pop(entries[0].partition, None)  # known again when the step is done
+        return self._reading.attempt(lambda: self._take(entries, work)) or Sealed()
 
     def _halted(self) -> dict[int, Text]:
         """Return our partitions that wait for a person, and why; somebody may have released one."""
-        mine = {partition for _, partition in self._consumer.assigned()}
+        mine = self._reading.assigned()
         for lost in self._works.keys() - mine:
             del self._works[lost]
         for number in mine:
             if number not in self._works or self._works[number].state.halted:
-                state = self.context.state(partition_key(self.resource.name, number))
-                self._works[number] = _Work(PartitionState(**state))
-        return {
-            number: Text(**work.state.halted)
-            for number, work in self._works.items()
-            if work.state.halted
-        }
+                self._works[number] = self._read(number)
+        works = self._works.items()
+        return {number: work.state.halted for number, work in works if work.state.halted}
 
-    def _drop(self, partition: int) -> None:
-        """Forget what was read and known: it is read again."""
-        self._consumer.rewind()
-        self._works.pop(partition, None)
+    def _read(self, number: int) -> _Work:
+        return _Work(self.context.partition_state(self.resource.name, number))
 
-    def _work(self, partition: int) -> _Work:
-        """Return what we know of a partition; read it when somebody else may have written it."""
-        name = self.resource.name
-        if self.context.log.claim(seal_owner(name, partition)) or partition not in self._works:
-            state = self.context.state(partition_key(name, partition))
-            self._works[partition] = _Work(PartitionState(**state))
-        return self._works[partition]
-
-    def _take(self, entries: Sequence[Entry]) -> Sealed:
-        context, number, taken = self.context, entries[0].partition, 0
+    def _take(self, entries: Sequence[Entry], work: _Work | None) -> Sealed:
+        context, name, number = self.context, self.resource.name, entries[0].partition
         context.failpoint("seal:before")
-        work = self._work(number)
+        if context.log.claim(seal_owner(name, number)) or work is None:
+            work = self._read(number)  # somebody else may have written it
         if work.state.halted:
-            self._consumer.rewind()
+            self._works[number] = work
+            self._reading.rewind()
             return Sealed()
         self._held = True
-        self._sealer = self.sealer()
+        step = _Step(work, self.sealer())
         self._held = False
-        with context.log.transaction(seal_owner(self.resource.name, number)) as tx:
-            messages: list[Message] = []
-            done = Sealed()
-            for pull, group in groupby(entries, key=pull_of):
-                some = list(group)
-                if pull is None:
-                    done = self._foreign(some, messages, done)
-                else:
-                    done = self._chunk(pull, some, work, messages, done)
-                taken += len(some)
-                if done.halted is not None:
-                    break
-            last = entries[taken - 1]
-            for message in messages:
+        with context.log.transaction(seal_owner(name, number)) as tx:
+            last = self._process(entries, step)
+            for message in step.messages:
                 tx.append(message)
-            tx.append(state_message(partition_key(self.resource.name, number), asdict(work.state)))
-            tx.commit(self._consumer, last.topic, last.partition, last.offset + 1)
-        if taken < len(entries):
-            self._consumer.rewind()
+            tx.append(work.state.to_message(name, number))
+            self._reading.commit(tx, last)
+        self._works[number] = work
+        if last is not entries[-1]:
+            self._reading.rewind()
         context.failpoint("seal:after")
-        return done
+        return Sealed(step.accepted, step.quarantined, step.batches, work.state.halted)
 
-    def _foreign(self, entries: list[Entry], messages: list[Message], done: Sealed) -> Sealed:
-        """Keep messages that are none of ours, with their bytes: nobody else would."""
-        messages += [unreadable(self.resource.name, entry, self.context) for entry in entries]
-        return replace(done, quarantined=done.quarantined + len(entries))
+    def _process(self, entries: Sequence[Entry], step: _Step) -> Entry:
+        """Check and seal entries until the partition is halted; return the last one taken."""
+        last = entries[0]
+        pairs = [(entry, RawBatch.of(entry)) for entry in entries]
+        for pull, group in groupby(pairs, key=lambda pair: pair[1] and pair[1].origin.pull):
+            chunks = []
+            for last, batch in group:
+                if batch is None:
+                    self._foreign(last, step)
+                else:
+                    chunks.append(_Chunk(last, batch, self._frame(batch.data)))
+            for _, run in groupby(chunks, key=lambda chunk: chunk.frame.schema):
+                self._seal(str(pull), list(run), step)
+            if step.work.state.halted is not None:
+                break
+        return last
 
-    def _chunk(
-        self, pull: str, entries: list[Entry], work: _Work, messages: list[Message], done: Sealed
-    ) -> Sealed:
-        """Check the messages of one pull at once; seal what passes, keep what does not."""
-        frames = [self._frame(entry.value) for entry in entries]
-        for _, run in groupby(zip(entries, frames, strict=True), key=lambda one: one[1].schema):
-            pairs = list(run)
-            done = self._run(pull, pairs, work, messages, done)
-        return done
+    def _foreign(self, entry: Entry, step: _Step) -> None:
+        """Keep a message that is none of ours, with its bytes: nobody else would."""
+        refused = RefusedEntry.unreadable(entry, self.context.clock(), self.context.catalog.version)
+        step.messages.append(refused.to_message(self.resource.name, entry.partition))
+        step.quarantined += 1
 
     def _frame(self, value: bytes) -> pl.DataFrame:
         frame = self.context.recent.take(value)
         return decode_frame(value) if frame is None else frame
 
-    def _run(
-        self,
-        pull: str,
-        pairs: list[tuple[Entry, pl.DataFrame]],
-        work: _Work,
-        messages: list[Message],
-        done: Sealed,
-    ) -> Sealed:
-        now, state = self.context.clock(), work.state
-        state.begin(pull)
-        frame = pl.concat([frame for _, frame in pairs], rechunk=True)
-        known = self._known(work, pull, pairs[0][0])
-        checked = self._validator.check(frame, today=self._today(), seen=known)
+    def _seal(self, pull: str, chunks: Sequence[_Chunk], step: _Step) -> None:
+        """Check messages of one pull and schema at once; seal what passes, keep what does not."""
+        now, work = self.context.clock(), step.work
+        work.state = work.state.begin(pull)
+        frame = pl.concat([chunk.frame for chunk in chunks], rechunk=True)
+        seen = self._seen(work, pull, chunks[0])
+        checked = self._validator.check(frame, today=self._today(), seen=seen)
         work.pull, work.seen = pull, checked.seen
         self.ignored.update(checked.ignored_columns)
         self.coarsened.update(checked.coarsened)
@@ -228,107 +205,86 @@ class SealStage:
             checked = refuse(checked, frame, large)
             encoded = encode(blank_deletes(checked.accepted, self.resource), self._schema)
         start = 0
-        batches = 0
-        for entry, part in pairs:
-            end = start + part.height
-            refused = span(checked.rejected_rows, start, end)
-            if refused[1] > refused[0]:
-                bad = checked.rejected[refused[0] : refused[1]]
-                state.rejected += bad.height
-                messages += self._refused(bad, entry, now)
-            good = span(checked.accepted_rows, start, end)
-            for packed in pack(encoded.slice(*good)) if good[1] > good[0] else ():
-                state.accepted += packed.records.rows
-                messages.append(self._batch(packed, entry, state, now))
-                batches += 1
+        for chunk in chunks:
+            end = start + chunk.frame.height
+            refused, refused_end = span(checked.rejected_rows, start, end)
+            if refused < refused_end:
+                bad = checked.rejected[refused:refused_end]
+                work.state = replace(work.state, rejected=work.state.rejected + bad.height)
+                step.messages += self._refused(bad, chunk, now)
+            good, good_end = span(checked.accepted_rows, start, end)
+            for packed in pack(encoded.slice(good, good_end)) if good < good_end else ():
+                step.messages.append(self._batch(packed, chunk, step, now))
+                step.batches += 1
             start = end
-        halted = state.judge(
-            self.resource.limits, len(checked.accepted_rows), len(checked.rejected_rows)
-        )
-        return Sealed(
-            done.accepted + len(checked.accepted_rows),
-            done.quarantined + len(checked.rejected_rows),
-            done.batches + batches,
-            halted or done.halted,
-        )
+        accepted, rejected = len(checked.accepted_rows), len(checked.rejected_rows)
+        work.state = work.state.judge(self.resource.limits, accepted, rejected)
+        step.accepted += accepted
+        step.quarantined += rejected
 
-    def _batch(self, packed: Packed, entry: Entry, state: PartitionState, now: datetime) -> Message:
-        context, resource = self.context, self.resource
+    def _batch(self, packed: Packed, chunk: _Chunk, step: _Step, now: datetime) -> Message:
+        """Seal a batch under the next number."""
+        context, resource, origin = self.context, self.resource, chunk.batch.origin
+        partition, state = chunk.entry.partition, step.work.state
         today = f"{now.astimezone(BEIJING):%Y%m%d}"
         if not state.has_number(today):
-            take_numbers(context, resource.name, entry.partition, state, today)
+            state = take_numbers(context, resource.name, partition, state, today)
+        rows = packed.records.rows
+        state = replace(state.next_number(), accepted=state.accepted + rows)
         facts = BatchFacts(
             department=resource.department.code,
             resource=resource.name,
             resource_code=resource.code,
             catalog_version=context.catalog.version,
             catalog_digest=context.catalog.digest,
-            batch_no=state.next_number(),
-            lane=entry.partition,
+            batch_no=state.batch_no,
+            lane=partition,
             previous=state.statement,
-            pulled_at=datetime.fromisoformat(entry.headers["at"]),
+            pulled_at=origin.at,
             sealed_at=now,
-            source=entry.headers["source"],
-            pull=entry.headers["pull"],
+            source=origin.source,
+            pull=origin.pull,
             accepted=state.accepted,
             rejected=state.rejected,
         )
-        batch = build(packed, facts, sealer=self._sealer, seed=context.entropy(16))
-        state.statement = batch.digest
-        return Message(
-            sealed_topic(resource.name),
-            batch.data,
-            key=facts.batch_no,
-            headers={
-                "rows": str(packed.records.rows),
-                "statement": batch.digest,
-                "root": batch.statement.root,
-                "pull": facts.pull,
-            },
-            partition=entry.partition,
+        batch = build(packed, facts, sealer=step.sealer, seed=context.entropy(16))
+        step.work.state = replace(state, statement=batch.digest)
+        sealed = SealedEntry(
+            state.batch_no, rows, batch.digest, batch.statement.root, origin.pull, batch.data
         )
+        return sealed.to_message(resource.name, partition)
 
-    def _refused(self, bad: pl.DataFrame, entry: Entry, now: datetime) -> Iterator[Message]:
+    def _refused(self, bad: pl.DataFrame, chunk: _Chunk, now: datetime) -> Iterator[Message]:
         """Make the quarantine messages of refused records: original values and every reason."""
+        origin, entry = replace(chunk.batch.origin, at=now), chunk.entry
         for start, rows, value in encode_slices(bad):
             part = bad[start : start + rows]
-            data = fitting(part, value)
-            yield Message(
-                quarantine_topic(self.resource.name),
-                data,
-                headers={
-                    "kind": "records",
-                    "source": entry.headers["source"],
-                    "pull": entry.headers["pull"],
-                    "locator": entry.headers["locator"],
-                    "at": instant(now),
-                    "rows": str(rows),
-                    "reasons": json.dumps(histogram(part)),
-                    "catalog": self.context.catalog.version,
-                    "raw": f"{entry.partition}/{entry.offset}",
-                },
-                partition=entry.partition,
-            )
+            yield RefusedEntry(
+                origin,
+                rows,
+                histogram(part),
+                self.context.catalog.version,
+                fitting(part, value),
+                f"{entry.partition}/{entry.offset}",
+            ).to_message(self.resource.name, entry.partition)
 
     def _today(self) -> date:
         return self.context.clock().astimezone(BEIJING).date()
 
-    def _known(self, work: _Work, pull: str, first: Entry) -> Seen:
+    def _seen(self, work: _Work, pull: str, first: _Chunk) -> Seen:
         """Return the keys that this pull has brought; read them again after a restart."""
-        if work.pull == pull or int(first.headers["index"]) == 0:
+        if work.pull == pull or first.batch.index == 0:
             return work.seen if work.pull == pull else Seen()
-        seen, offset = Seen(), int(first.headers["since"])
-        offset = max(offset, self.context.log.bounds(first.topic, first.partition)[0])
-        while offset < first.offset:
-            entries = self.context.log.read(
-                first.topic, first.partition, offset, max_entries=CHUNK_ENTRIES
-            )
+        topic, partition, end = first.entry.topic, first.entry.partition, first.entry.offset
+        seen, offset = Seen(), max(first.batch.since, self.context.log.bounds(topic, partition)[0])
+        while offset < end:
+            entries = self.context.log.read(topic, partition, offset, max_entries=CHUNK_ENTRIES)
             for entry in entries:
-                if entry.offset < first.offset and pull_of(entry) == pull:
-                    seen = self._validator.check(
-                        decode_frame(entry.value), today=self._today(), seen=seen
-                    ).seen
-            offset = entries[-1].offset + 1 if entries else first.offset
+                batch = RawBatch.of(entry)
+                if batch is not None and entry.offset < end and batch.origin.pull == pull:
+                    frame = decode_frame(batch.data)
+                    seen = self._validator.check(frame, today=self._today(), seen=seen).seen
+            offset = entries[-1].offset + 1 if entries else end
         return seen
 
 
@@ -341,13 +297,12 @@ def release(context: PipelineContext, resource: str) -> bool:
     """Let halted partitions go on with what they have; their present pull is not judged again."""
     released = False
     for partition in range(context.partitions(resource)):
-        if not context.state(partition_key(resource, partition)).get("halted"):
+        if context.partition_state(resource, partition).halted is None:
             continue
         with context.log.transaction(seal_owner(resource, partition)) as tx:
-            state = context.state(partition_key(resource, partition))
-            if state.get("halted"):
-                changed = state | {"halted": None, "waived": state["pull"], "recent": []}
-                tx.append(state_message(partition_key(resource, partition), changed))
+            state = context.partition_state(resource, partition)
+            if state.halted is not None:
+                tx.append(state.release().to_message(resource, partition))
                 released = True
     return released
 

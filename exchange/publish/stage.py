@@ -1,4 +1,4 @@
-"""The door sealed → records: one more way out of the log, beside the province's.
+"""The stage sealed → records: one more way out of the log, beside the province's.
 
 Exactly once: the messages and the group's position are one transaction of the log.
 A partition (分区) is published in its order, and every record of a key goes from one partition to
@@ -16,7 +16,6 @@ from exchange.catalog.model import Resource, Sensitivity, ShareType
 from exchange.errors import ExchangeError, Integrity, Misconfigured, Rejected
 from exchange.log import (
     Entry,
-    Fenced,
     Log,
     Partition,
     Topic,
@@ -25,8 +24,9 @@ from exchange.log import (
     records_topic,
     sealed_topic,
 )
-from exchange.pipeline.context import FENCED_IN_A_ROW, PipelineContext
-from exchange.pipeline.projection import is_batch
+from exchange.pipeline.context import PipelineContext
+from exchange.pipeline.messages import SealedEntry
+from exchange.pipeline.stage import Reading
 from exchange.publish.records import Records, cut, key_schema
 from exchange.publish.registry import Schemas
 from exchange.seal.batch.build import Batch, open_batch
@@ -80,8 +80,8 @@ class RecordsLog(Log, Protocol):
 class PublishStage:
     """Publishes the partitions of a resource that this worker reads.
 
-    ``foreign`` counts messages of others in the sealed topic; they are passed over, and the door
-    to the province keeps them in quarantine.
+    ``foreign`` counts messages of others in the sealed topic; they are passed over, and the
+    stage that delivers keeps them in quarantine.
     """
 
     context: PipelineContext
@@ -94,16 +94,14 @@ class PublishStage:
         self._topic = records_topic(self.resource.name)
         self.context.ensure(self.resource.name)
         self._log.ensure([Topic(self._topic, self.context.partitions(self.resource.name))])
-        self._consumer = self._log.consumer(
-            publish_group(self.resource.name), [sealed_topic(self.resource.name)]
-        )
+        topics = [sealed_topic(self.resource.name)]
+        self._reading = Reading(self._log, publish_group(self.resource.name), topics)
         self.foreign = 0
-        self._fenced = 0
         self._stuck: set[Partition] = set()
 
     def close(self) -> None:
         """Leave the consumer group."""
-        self._consumer.close()
+        self._reading.close()
 
     def step(self) -> int | None:
         """Publish the next batches of a partition; return how many records, None without a batch.
@@ -111,25 +109,14 @@ class PublishStage:
         After 0 there may be more in a moment: partitions move between workers. A partition that
         cannot go on raises why, once: then the others go on without it, until :meth:`retry`.
         """
-        entries = self._consumer.poll(max_entries=_ENTRIES, max_bytes=_BYTES, skip=self._stuck)
+        entries = self._reading.poll(_ENTRIES, _BYTES, skip=self._stuck)
         if not entries:
             return None
         try:
-            count = self._take(entries)
-        except Fenced:
-            # Another worker has the partition now, and publishes what we read.
-            self._consumer.rewind()
-            self._fenced += 1
-            if self._fenced > FENCED_IN_A_ROW:
-                raise
-            return 0
-        except BaseException as error:
-            self._consumer.rewind()
-            if isinstance(error, Integrity | Rejected):
-                self._stuck.add((entries[0].topic, entries[0].partition))
+            return self._reading.attempt(lambda: self._take(entries)) or 0
+        except (Integrity, Rejected):
+            self._stuck.add((entries[0].topic, entries[0].partition))
             raise
-        self._fenced = 0
-        return count
 
     def retry(self) -> None:
         """Try the partitions again that could not go on."""
@@ -140,7 +127,7 @@ class PublishStage:
         size = foreign = 0
         last: Entry | None = None
         for entry in entries:
-            if is_batch(entry):
+            if SealedEntry.of(entry) is not None:
                 try:
                     batch = self._open(entry)
                     made.append(self._cut(batch, entry))
@@ -160,10 +147,10 @@ class PublishStage:
             for records in made:
                 for key, value in zip(records.keys, records.values, strict=True):
                     tx.put(self._topic, key, value)
-            tx.commit(self._consumer, last.topic, last.partition, last.offset + 1)
+            self._reading.commit(tx, last)
         self.context.failpoint("publish:after")
         if last is not entries[-1]:
-            self._consumer.rewind()
+            self._reading.rewind()
         self.foreign += foreign
         return sum(len(records.keys) for records in made)
 

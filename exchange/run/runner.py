@@ -16,7 +16,6 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, S
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any
 
 from exchange.cascade.delivery import Policy, State
 from exchange.errors import ExchangeError, Rejected, Transient
@@ -25,6 +24,7 @@ from exchange.log import Fenced
 from exchange.node.node import Node
 from exchange.node.topics import SourceAssignment
 from exchange.pipeline.evidence import EvidenceStage
+from exchange.pipeline.messages import PullState
 from exchange.pipeline.project import ProjectStage
 from exchange.pipeline.rebuild import catch_up
 from exchange.pipeline.seal import Sealed, SealStage
@@ -151,7 +151,7 @@ class _Run:
         """None: the run ends by itself."""
         self._schedule = Schedule(
             self._node.settings.sources,
-            lambda name: self._node.context.state(f"pull/{name}"),
+            self._node.context.pull_state,
             outcome.keep,
         )
         self._seals: dict[str, tuple[SealStage, ProjectStage]] = {}
@@ -212,7 +212,7 @@ class _Run:
             if outcome.is_halted(resource):
                 return True
 
-        def note(state: Mapping[str, Any]) -> None:
+        def note(state: PullState | None) -> None:
             with outcome.keep("store"):
                 self._record(name, state)
 
@@ -233,11 +233,11 @@ class _Run:
         except Fenced:
             return False
         with outcome.keep("store"):
-            state = self._node.context.state(where)
+            state = self._node.context.pull_state(name)
             self._record(name, state, outcome.errors.get(where))
             outcome.absent.pop(name, None)
-            if absent := state.get("absent"):
-                outcome.absent[name] = absent
+            if state is not None and state.absent:
+                outcome.absent[name] = list(state.absent)
         return True
 
     def _check_backlog(self, resource: str) -> None:
@@ -258,21 +258,21 @@ class _Run:
             )
 
     def _record(
-        self, name: str, state: Mapping[str, Any], error: ExchangeError | None = None
+        self, name: str, state: PullState | None, error: ExchangeError | None = None
     ) -> None:
         """Show a pull in the store, also one whose process was killed before it could."""
-        if not state or state["rows"] == 0:
+        if state is None or state.rows == 0:
             return
-        if state["done"]:
+        if state.done:
             error = None  # it is that of a pull that did not begin
         row = PullRow(
-            pull=state["pull"],
+            pull=state.pull,
             source=name,
             resource=self._node.source_settings(name).resource,
-            started_at=datetime.fromisoformat(state["began"]),
-            state="done" if state["done"] else "open",
+            started_at=state.began,
+            state="done" if state.done else "open",
             ended_at=self._node.clock(),
-            pulled=state["rows"],
+            pulled=state.rows,
             code=type(error).__name__ if error is not None else "",
             error=str(error) if error is not None else "",
         )

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Mapping
 from contextlib import AbstractContextManager
 from datetime import datetime, timedelta
-from typing import Any
 
 from exchange.errors import Misconfigured
+from exchange.pipeline.messages import PullState
 from exchange.settings import SourceSettings
 from exchange.settings.cron import next_time
 from exchange.text import BEIJING, Text
@@ -27,7 +27,7 @@ class Schedule:
     def __init__(
         self,
         sources: Mapping[str, SourceSettings],
-        last_pull: Callable[[str], Mapping[str, Any]],
+        last_pull: Callable[[str], PullState | None],
         keep: Callable[[str], AbstractContextManager[None]],
     ) -> None:
         """Plan nothing yet; ``last_pull`` reads the state of a source's last pull from the log."""
@@ -49,10 +49,10 @@ class Schedule:
                 continue
             last = self._last_pull(name)  # a log that is away is no fault of the source
             with self._keep(f"schedule/{name}"):
-                if last.get("done"):
-                    self._next[name] = self._after(name, datetime.fromisoformat(last["began"]))
+                if last is not None and last.done:
+                    self._next[name] = self._after(name, last.began)
                 else:  # it never ran, or was left in the middle
-                    at_once = last or self._sources[name].every is not None
+                    at_once = last is not None or self._sources[name].every is not None
                     self._next[name] = now if at_once else self._after(name, now)
 
     def forget(self, name: str) -> None:

@@ -149,14 +149,7 @@ class StatusReader:
         return Lag(group, topic, partition, 0 if since is None else end - position, since)
 
     def _halted(self, resource: str, partitions: int) -> dict[int, Text]:
-        from exchange.pipeline.partition import partition_key
 
-        states = {
-            partition: self._node.context.state(partition_key(resource, partition))
-            for partition in range(partitions)
-        }
-        return {
-            partition: Text(**state["halted"])
-            for partition, state in states.items()
-            if state.get("halted")
-        }
+        state = self._node.context.partition_state
+        states = {number: state(resource, number) for number in range(partitions)}
+        return {n: state.halted for n, state in states.items() if state.halted is not None}

@@ -7,7 +7,7 @@ import pytest
 
 from exchange.cli.diagnostics import Grade
 from exchange.cli.doctor import SPACE_FAIL, SPACE_WARN, judge_space, judge_validity
-from exchange.pipeline.context import state_message
+from exchange.pipeline.messages import state_message
 from tests.cli.conftest import Run, aim, grades, open_node
 
 NOW = datetime(2026, 11, 23, tzinfo=UTC)

@@ -356,7 +356,9 @@ def test_a_connector_that_fails_fails_alone(tmp_path: Path) -> None:
             assert kinds == {**EXPECTED, "pull/gone": Misconfigured}
             assert done.receipts == done.batches
     with place.node() as node:
-        assert node.context.state("pull/empty")["done"]
+        state = node.context.pull_state("empty")
+        assert state is not None
+        assert state.done
         assert [e.rows for e in node.store.deliveries.find(resource="raises")] == [1]
         assert len(node.store.deliveries.find(resource="cases")) == 1
 
@@ -417,7 +419,7 @@ def test_a_message_that_cannot_be_read_stops_its_resource_only(place: Place) -> 
     with place.node() as node, node.context.log.transaction("intruder") as tx:
         node.context.ensure("cases")
         headers = dict.fromkeys(("source", "pull", "locator", "at"), "x")
-        headers |= {"rows": "1", "index": "0", "since": "0"}
+        headers |= {"at": "2026-11-23T01:02:03Z", "rows": "1", "index": "0", "since": "0"}
         tx.append(Message(raw_topic("cases"), b"not a frame", headers=headers))
     with place.gateway():
         for _ in range(2):
@@ -564,7 +566,7 @@ class Stumble:
 AWAY = Transient(Text("试", "a trial"), hint=Text("试", "a trial"))
 STEPS = [
     *("pull:before", "pull:after", "seal:before", "seal:after"),
-    *("view:before", "view:shown", "view:after", "delivery:before", "delivery:after"),
+    *("project:before", "project:shown", "project:after", "delivery:before", "delivery:after"),
     *("send:before", "send:after", "receipt:before", "receipt:after"),
     *("settle:before", "settle:after"),
 ]

@@ -24,22 +24,20 @@ DAY = "20261123"
 
 
 def numbered(
-    context: PipelineContext, resource: str, number: int, partition: PartitionState
+    context: PipelineContext, resource: str, partition: int, state: PartitionState
 ) -> PartitionState:
-    """Take numbers as the seal door does, which forgets what failed and tries again.
+    """Take numbers as the seal stage does, which forgets what failed and tries again.
 
     A broker that ends a transaction while another worker claims its owner may know no better
     answer than UNKNOWN_SERVER_ERROR.
     """
     for _ in range(WORKERS * TURNS):
-        tried = replace(partition)
         try:
-            take_numbers(context, resource, number, tried, DAY)
+            return take_numbers(context, resource, partition, state, DAY)
         except Fenced:
             raise
         except Transient:
             continue
-        return tried
     raise AssertionError("no numbers to be had")
 
 
@@ -51,7 +49,7 @@ def test_workers_that_take_numbers_at_once_do_not_keep_each_other_from_it(
     together = Barrier(WORKERS)
 
     with ExitStack() as stack:
-        houses = [
+        contexts = [
             PipelineContext(
                 catalog(resource),
                 stack.enter_context(kafka_log(kafka_broker.bootstrap)),
@@ -62,12 +60,12 @@ def test_workers_that_take_numbers_at_once_do_not_keep_each_other_from_it(
         ]
 
         def work(number: int) -> list[int]:
-            partition, firsts = PartitionState(), []
+            state, firsts = PartitionState(), []
             for _ in range(TURNS):
                 together.wait(60)
-                partition = numbered(houses[number], resource, number, partition)
-                firsts.append(partition.number + 1)
-                partition.number = partition.upto
+                state = numbered(contexts[number], resource, number, state)
+                firsts.append(state.number + 1)
+                state = replace(state, number=state.upto)
             return firsts
 
         with ThreadPoolExecutor(WORKERS) as pool:

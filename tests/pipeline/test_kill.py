@@ -48,7 +48,7 @@ SOURCES = (
     + source("files", "drops", "folder: drops, settle: 0")
 )
 DOORS = {
-    *("pull", "seal", "view", "delivery", "send", "receipt", "settle", "evidence", "witness"),
+    *("pull", "seal", "project", "delivery", "send", "receipt", "settle", "evidence", "witness"),
 }
 PROVINCE_DOORS = {"file", "row", "answer"}
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Collection
-from dataclasses import asdict, replace
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 
@@ -92,15 +92,15 @@ def test_numbers_are_unique_and_rise_whatever_happens(
     day, given_out = 20261123, Counter[str]()
     for partition, count, jump, killed in steps:
         day += jump
-        state = PartitionState(**asdict(states[partition]))
+        state = states[partition]
         taken = []
         for _ in range(count):
             if not state.has_number(str(day)):
-                numbers.block(partition, state, str(day))
-            taken.append(state.next_number())
+                numbers, state = numbers.block(partition, state, str(day))
+            state = state.next_number()
+            taken.append(state.batch_no)
         assert taken == sorted(taken)
-        before = f"{states[partition].day}{states[partition].number:05d}"
-        assert taken[0] > before or not states[partition].day
+        assert taken[0] > states[partition].batch_no or not states[partition].day
         if not killed:
             states[partition] = state
             given_out.update(taken)
@@ -108,22 +108,22 @@ def test_numbers_are_unique_and_rise_whatever_happens(
 
 
 def test_a_partition_that_was_killed_gets_its_block_again() -> None:
-    numbers, partition = Numbers(), PartitionState()
-    numbers.block(2, partition, "20261123")
-    partition = PartitionState()
-    numbers.block(2, partition, "20261123")
-    assert (partition.next_number(), numbers.last) == ("2026112300001", BLOCK)
+    numbers, _ = Numbers().block(2, PartitionState(), "20261123")
+    numbers, state = numbers.block(2, PartitionState(), "20261123")
+    assert (state.next_number().batch_no, numbers.last) == ("2026112300001", BLOCK)
 
 
 def test_a_day_has_99999_numbers() -> None:
-    numbers, partition = Numbers("20261123", 99_990), PartitionState()
-    numbers.block(0, partition, "20261123")
-    assert [partition.next_number()[-5:] for _ in range(9)][-1] == "99999"
-    assert not partition.has_number("20261123")
+    numbers, state = Numbers("20261123", 99_990).block(0, PartitionState(), "20261123")
+    for _ in range(9):
+        assert state.has_number("20261123")
+        state = state.next_number()
+    assert state.batch_no == "2026112399999"
+    assert not state.has_number("20261123")
     with pytest.raises(Transient):
-        numbers.block(0, partition, "20261123")
-    numbers.block(0, partition, "20261124")
-    assert partition.next_number() == "2026112400001"
+        numbers.block(0, state, "20261123")
+    _, state = numbers.block(0, state, "20261124")
+    assert state.next_number().batch_no == "2026112400001"
 
 
 # --- the node -------------------------------------------------------------------------------------

@@ -17,8 +17,8 @@ import pytest
 from exchange.errors import ExchangeError, Integrity, Misconfigured, Rejected, Transient
 from exchange.log import Log, raw_topic
 from exchange.node.node import Node
-from exchange.pipeline.context import state_message
 from exchange.pipeline.deliver import retry
+from exchange.pipeline.messages import PullState
 from exchange.pipeline.seal import release
 from exchange.run.outcome import Outcome
 from exchange.run.runner import STAGES, Runner
@@ -61,9 +61,7 @@ def schedule(tmp_path: Path) -> Schedule:
 
 def planner(node: Node, outcome: Outcome) -> Schedule:
     """Plan the sources of a node as its runner does."""
-    return Schedule(
-        node.settings.sources, lambda name: node.context.state(f"pull/{name}"), outcome.keep
-    )
+    return Schedule(node.settings.sources, node.context.pull_state, outcome.keep)
 
 
 def at(hours: float) -> datetime:
@@ -99,8 +97,7 @@ def test_a_schedule_goes_on_from_the_last_pull_whoever_made_it(tmp_path: Path) -
 
     def began(name: str, when: datetime, *, done: bool) -> None:
         with place.node() as node, node.log.transaction(f"pull/{name}") as tx:
-            state = {"began": when.isoformat(), "done": done}
-            tx.append(state_message(f"pull/{name}", state))
+            tx.append(PullState("p", when, done=done).to_message(name))
 
     def due(*names: str) -> list[str]:
         with place.node() as node:
@@ -140,7 +137,7 @@ def test_a_schedule_that_fails_stops_its_own_source_only(tmp_path: Path) -> None
     with place.node() as node:
         known = dict(node.settings.sources)
         known["nightly"] = known["nightly"].model_copy(update={"cron": "0 25 * * *"})
-        planned = Schedule(known, lambda _name: {}, outcome.keep)
+        planned = Schedule(known, lambda _name: None, outcome.keep)
         planned.assign(known, NOON)
         assert planned.due(NOON) == ["often"]
         planned.finish("often", NOON, failed=False)
@@ -340,7 +337,8 @@ def test_a_supervised_run_pulls_on_after_a_release(tmp_path: Path) -> None:
 
 def raw_rows(place: Place) -> int:
     with place.node() as node:
-        return int(node.context.state("pull/cases")["rows"])
+        state = node.context.pull_state("cases")
+        return 0 if state is None else state.rows
 
 
 def receipts(place: Place) -> dict[str, int]:
