@@ -17,9 +17,20 @@ PART: Final = ".part"
 """How the name of every temporary file ends."""
 
 
-def write_file(path: Path, data: bytes, *, mode: int = 0o644, part: Path | None = None) -> None:
-    """Write a whole new file or none; an existing one is replaced, missing folders are made."""
-    make_folder(path.parent)
+def write_file(
+    path: Path,
+    data: bytes,
+    *,
+    mode: int = 0o644,
+    part: Path | None = None,
+    make_folders: bool = True,
+) -> None:
+    """Write a whole new file or none; an existing one is replaced.
+
+    Missing folders are made, but for a path that a person typed: there they are a mistake.
+    """
+    if make_folders:
+        make_folder(path.parent)
     with replacing(path, mode=mode, part=part) as stream:
         stream.write(data)
     sync_folder(path.parent)

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import base64
 import re
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields
 from datetime import datetime, timedelta
 from typing import Self
@@ -21,6 +20,7 @@ from exchange.seal.batch.statement import Statement, instant, moment
 from exchange.seal.checks import Check, Verification, equal
 from exchange.seal.crypto.suites import SUITES, suite
 from exchange.seal.eseal.signature import Sealer, check_signature
+from exchange.seal.pki.trust import Trust
 from exchange.text import Text
 
 FORMAT = "exchange-receipt-1"
@@ -186,16 +186,10 @@ def read(data: bytes) -> Receipt:
 def check(
     data: bytes,
     *,
-    anchors: Sequence[bytes],
+    trust: Trust,
     sent: Sent,
-    crls: Sequence[bytes] = (),
-    tsa_anchors: Sequence[bytes] | None = None,
-    require_revocation: bool = False,
 ) -> Verification:
-    """Check a receipt against what was sent; ``anchors`` are the province's roots (DER).
-
-    ``crls``, ``tsa_anchors`` and ``require_revocation`` as in
-    :class:`exchange.seal.pki.trust.Trust`.
+    """Check a receipt against what was sent; ``trust`` is that in the province.
 
     1. format: the envelope is canonical, every field present and well formed
     2. code: the province accepted the batch
@@ -225,10 +219,7 @@ def check(
                 suite=suite(receipt.suite),
                 property_info=receipt.property_info,
                 chain=envelope.chain,
-                anchors=anchors,
-                crls=crls,
-                tsa_anchors=tsa_anchors,
-                require_revocation=require_revocation,
+                trust=trust,
             ),
         ),
         rows=receipt.rows_accepted,

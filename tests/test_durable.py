@@ -36,6 +36,9 @@ def test_no_folder_no_file(tmp_path: Path) -> None:
     (tmp_path / "file").write_bytes(b"")
     with pytest.raises(OSError, match=r"exists|directory"):
         write_file(tmp_path / "file" / "batch.avro", b"data")
+    with pytest.raises(FileNotFoundError):
+        write_file(tmp_path / "typed" / "batch.avro", b"data", make_folders=False)
+    assert not (tmp_path / "typed").exists()
 
 
 def test_what_a_crash_left_is_removed(tmp_path: Path) -> None:

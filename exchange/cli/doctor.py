@@ -204,8 +204,8 @@ def judge_validity(name: str, begins: datetime, ends: datetime, now: datetime) -
 
 def _trust(node: Node) -> Text | Diagnostic:
     upstream = node.settings.upstream
-    own = len(node.anchors(node.settings.trust))
-    province = len(node.anchors(upstream.trust)) if upstream else 0
+    own = len(node.trust(node.settings.trust).anchors)
+    province = len(node.trust(upstream.trust).anchors) if upstream else 0
     text = Text(
         f"本级信任根 {own} 个，上级 {province} 个",
         f"{own} roots of ours, {province} of the province",

@@ -45,14 +45,13 @@ def audit(
     """Hash the whole log again and check every checkpoint; exit code 6 when anything fails."""
     from exchange.evidence.audit import audit as audit_log
     from exchange.evidence.files import Verdict
-    from exchange.seal.pki.trust import Trust
 
     call: Invocation = context.obj
     with call.open_node() as node:
         place = folder or _folder(node)
         verification = audit_log(
             place,
-            trust=Trust(node.anchors(node.settings.trust)),
+            trust=node.trust(node.settings.trust),
             witnesses=_witnesses(node),
             known=[read(path) for path in known or ()],
         )
@@ -177,10 +176,9 @@ def _folder(node: Node) -> Path:
 
 
 def _witnesses(node: Node) -> Trust | None:
-    from exchange.seal.pki.trust import Trust
 
     upstream = node.settings.upstream
-    return Trust(node.anchors(upstream.trust)) if upstream is not None else None
+    return node.trust(upstream.trust) if upstream is not None else None
 
 
 def _nothing() -> Rejected:

@@ -192,7 +192,7 @@ def receiver_options(
         path=section.path,
         witness=section.witness,
         witness_name=section.witness_name,
-        anchors=Node(settings, environ=environ).anchors(section.trust),
+        trust=Node(settings, environ=environ).trust(section.trust),
         province=section.province,
         window=section.clock_skew,
         host=section.host,

@@ -140,7 +140,7 @@ def _write_picture(row: SealRow, path: Path) -> None:
 def _write(path: Path, data: bytes) -> None:
     """Write a file at once: whole or not at all."""
     try:
-        write_file(path, data)
+        write_file(path, data, make_folders=False)
     except OSError as error:
         raise Misconfigured(
             Text(f"无法写入 {path}：{error.strerror}", f"cannot write {path}: {error.strerror}"),

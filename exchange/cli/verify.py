@@ -341,8 +341,7 @@ def _unreadable(path: Path, why: str) -> Misconfigured:
 def write(path: Path, data: bytes) -> None:
     """Write a file; raises Misconfigured when that cannot be done."""
     try:
-        path.parent.stat()  # no folder is made here: a wrong path would go unnoticed
-        write_file(path, data)
+        write_file(path, data, make_folders=False)
     except OSError as error:
         raise Misconfigured(
             Text(f"无法写入 {path}：{error.strerror}", f"cannot write {path}: {error.strerror}"),

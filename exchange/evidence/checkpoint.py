@@ -36,7 +36,7 @@ from exchange.seal.batch.statement import instant, moment
 from exchange.seal.checks import Check
 from exchange.seal.crypto.suites import Suite, suite_of_curve
 from exchange.seal.eseal.signature import Sealer
-from exchange.seal.pki.trust import Judged, Links, Trust, printed
+from exchange.seal.pki.trust import SigningCertificate, Trust, TrustChecker, printed
 from exchange.seal.pki.x509 import Certificate, read_certificate, verify_with
 from exchange.text import Text
 
@@ -259,14 +259,14 @@ def holder(
 
 
 class Signers:
-    """Who may sign: certificates that came along (DER), judged by the reader's trust.
+    """Who may sign: certificates that came along (DER), checked by the reader's trust.
 
     ``trust`` is that in the node, ``witnesses`` that in witnesses. Remembers whom it has met.
     """
 
     def __init__(self, certificates: Sequence[bytes], *, trust: Trust, witnesses: Trust) -> None:
         self._trust: dict[Role, Trust] = {"log": trust, "witness": witnesses}
-        self._links: dict[tuple[Role, bytes], Links] = {}
+        self._checkers: dict[tuple[Role, bytes], TrustChecker] = {}
         self.certificates: list[Certificate] = []
         self.unread = 0
         for each in certificates:
@@ -278,7 +278,7 @@ class Signers:
     @property
     def used(self) -> set[bytes]:
         """The certificates that stood in a path so far."""
-        return {each for links in self._links.values() for each in links.used}
+        return {each for checker in self._checkers.values() for each in checker.used}
 
     def check(self, note: Note) -> list[Check]:
         """Check every signature of a note, and its holder by path, usage, time and revocation.
@@ -328,17 +328,17 @@ class Signers:
         if found is None:
             return [first]
         at = checkpoint.time if signed.at is None else seconds(signed.at)
-        links = self._links_of(role, found)
-        return [first, *links.faults, *links.judge(Judged(prefix, what, found, at))]
+        checker = self._checker_of(role, found)
+        return [first, *checker.faults, *checker.check(SigningCertificate(prefix, what, found, at))]
 
-    def _links_of(self, role: Role, leaf: Certificate) -> Links:
+    def _checker_of(self, role: Role, leaf: Certificate) -> TrustChecker:
         """Give a certificate those of the others that may stand above it."""
-        links = self._links.get((role, leaf.der))
-        if links is None:
+        checker = self._checkers.get((role, leaf.der))
+        if checker is None:
             above = _above(leaf, self.certificates)
-            links = Links(self._trust[role], [each.der for each in above])
-            self._links[role, leaf.der] = links
-        return links
+            checker = TrustChecker(self._trust[role], [each.der for each in above])
+            self._checkers[role, leaf.der] = checker
+        return checker
 
 
 def needed(note: Note, certificates: Sequence[bytes]) -> list[bytes]:

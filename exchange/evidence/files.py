@@ -11,11 +11,11 @@ from __future__ import annotations
 
 from base64 import b64decode
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from itertools import pairwise
-from typing import Final, Literal, TypedDict, TypeVar
+from typing import Final, Literal, TypeVar
 
 from exchange import receipt as receipts
 from exchange.errors import ExchangeError, Rejected
@@ -226,9 +226,9 @@ class Verifier:
         given = self.given
         match kind:
             case "batch":
-                return verify_batch(data, **_options(given.trust))
+                return verify_batch(data, trust=given.trust)
             case "proof":
-                return verify_proof(data, **_options(given.trust))
+                return verify_proof(data, trust=given.trust)
             case "receipt":
                 return self._receipt(data, batch)
             case "package":
@@ -236,13 +236,12 @@ class Verifier:
             case "checkpoint":
                 return self._checkpoint(parts.note)
             case "seal":
-                options = _options(given.trust)
-                return verify_seal(data, at=given.at, chain=given.chain, **options)
+                return verify_seal(data, trust=given.trust, at=given.at, chain=given.chain)
         return self._signature(data)
 
     def _receipt(self, data: bytes, batch: bytes | None) -> Verification:
         """Check a receipt; without its batch the checks that need it fail, the others are made."""
-        options = _options(self.given.province)
+        trust = self.given.province
         said = _read(lambda: receipts.read(data))
         sent: receipts.Sent | None = None
         why = "no batch given: name it with --batch, or among the files"
@@ -253,8 +252,8 @@ class Verifier:
         elif said is not None:
             sent = self._sent(said)
         if sent is not None or said is None:
-            return receipts.check(data, sent=sent or _NOTHING, **options)
-        found = receipts.check(data, sent=_echo(said), **options)
+            return receipts.check(data, sent=sent or _NOTHING, trust=trust)
+        found = receipts.check(data, sent=_echo(said), trust=trust)
         checks = (
             replace(check, ok=False, expected="", found=why)
             if check.name in _NEEDS_BATCH
@@ -303,14 +302,13 @@ class Verifier:
         given = self.given
         read = _read(lambda: read_signature(data))
         own = suite_of_signature(read.algorithm) if read else None
-        options = _options(given.trust)
         checks = check_signature(
             data,
             given.content or b"",
             suite=own or SM2_SM3,
             property_info=read.property_info if read else "",
             chain=given.chain,
-            **options,
+            trust=given.trust,
         )
         # What the reader brings did not come along with the signature: it may be of no use.
         checks = [each for each in checks if each.name != "chain"]
@@ -462,22 +460,6 @@ def _read(read: Callable[[], T]) -> T | None:
         return read()
     except (ValueError, ExchangeError):
         return None
-
-
-class _Options(TypedDict):
-    anchors: Sequence[bytes]
-    crls: Sequence[bytes]
-    tsa_anchors: Sequence[bytes] | None
-    require_revocation: bool
-
-
-def _options(trust: Trust) -> _Options:
-    return {
-        "anchors": trust.anchors,
-        "crls": trust.crls,
-        "tsa_anchors": trust.tsa_anchors,
-        "require_revocation": trust.require_revocation,
-    }
 
 
 _NOTHING: Final = receipts.Sent(

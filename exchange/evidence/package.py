@@ -328,13 +328,7 @@ def verify_package(data: bytes, *, trust: Trust, province: Trust | None = None) 
     own = replace(trust, crls=[*package.revocation, *trust.crls])
     theirs = province or trust
     theirs = replace(theirs, crls=[*package.revocation, *theirs.crls])
-    proof = verify_proof(
-        package.proof.to_bytes(),
-        anchors=own.anchors,
-        crls=own.crls,
-        tsa_anchors=own.tsa_anchors,
-        require_revocation=own.require_revocation,
-    )
+    proof = verify_proof(package.proof.to_bytes(), trust=own)
     checks += proof.checks
     facts: dict[str, object] = {**proof.facts, **_facts(package)}
     statement = _quiet(lambda: _statement(package))
@@ -344,16 +338,10 @@ def verify_package(data: bytes, *, trust: Trust, province: Trust | None = None) 
         checks += [Check(name, ok=False, text=_TEXTS[name], found=reason) for name in names]
     else:
         checks += _check_log(package, statement)
-        received = receipts.check(
-            package.receipt,
-            anchors=theirs.anchors,
-            sent=receipts.Sent.of(statement),
-            crls=theirs.crls,
-            tsa_anchors=theirs.tsa_anchors,
-            require_revocation=theirs.require_revocation,
-        )
-        checks += [replace(each, name=f"receipt.{each.name}") for each in received.checks]
-        facts["receipt"] = dict(received.facts)
+        sent = receipts.Sent.of(statement)
+        receipt = receipts.check(package.receipt, trust=theirs, sent=sent)
+        checks += [replace(each, name=f"receipt.{each.name}") for each in receipt.checks]
+        facts["receipt"] = dict(receipt.facts)
     signers = Signers(package.certificates, trust=own, witnesses=theirs)
     checks += signers.check(package.note)
     checks += [

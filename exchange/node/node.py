@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from exchange.pipeline.project import ProjectStage
     from exchange.pipeline.pull import PullStage
     from exchange.pipeline.seal import SealStage
+    from exchange.seal.pki.trust import Trust
     from exchange.store.database import Store
 
 
@@ -220,11 +221,11 @@ class Node:
             base=self.settings.folder,
         )
 
-    def anchors(self, paths: tuple[Path, ...]) -> tuple[bytes, ...]:
-        """Read trust anchors (信任根), DER."""
-        from exchange.node.seals import anchors
+    def trust(self, paths: tuple[Path, ...]) -> Trust:
+        """Read trust anchors (信任根)."""
+        from exchange.node.seals import trust
 
-        return anchors(self.settings, paths)
+        return trust(self.settings, paths)
 
     # --- stages ---------------------------------------------------------------------------
 
@@ -262,7 +263,7 @@ class Node:
             self.context.resource(resource),
             self.store,
             send,
-            self.anchors(upstream.trust if upstream is not None else ()),
+            self.trust(upstream.trust if upstream is not None else ()),
             self.owner,
             policy,
         )
@@ -270,7 +271,6 @@ class Node:
     def evidence_stage(self) -> EvidenceStage:
         """Open the stage of the evidence log; raises Locked while another process has it."""
         from exchange.pipeline.evidence import EvidenceStage
-        from exchange.seal.pki.trust import Trust
 
         settings, upstream = self.settings.evidence, self.settings.upstream
         return EvidenceStage.open(
@@ -280,7 +280,7 @@ class Node:
             sealer=self.seals.of_evidence,
             resources=self.topics.resources(),
             ask=self.upstream.witness,
-            witnesses=Trust(self.anchors(upstream.trust)) if upstream is not None else None,
+            witnesses=self.trust(upstream.trust) if upstream is not None else None,
         )
 
     @property

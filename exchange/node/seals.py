@@ -22,6 +22,7 @@ from exchange.text import Text
 if TYPE_CHECKING:
     from exchange.catalog.model import Resource
     from exchange.seal.pki.stamping import Stamping
+    from exchange.seal.pki.trust import Trust
     from exchange.settings import SealSettings, Settings
 
 _LOGGER = logging.getLogger(__name__)
@@ -117,7 +118,6 @@ class Seals:
         from exchange.http.transport import Transport
         from exchange.seal.pki.stamping import Stamping
         from exchange.seal.pki.timestamp import MAX_TOKEN_BYTES
-        from exchange.seal.pki.trust import Trust
 
         transport = Transport(
             section.url,
@@ -130,7 +130,7 @@ class Seals:
         self.resources.callback(transport.close)
         return Stamping(
             post=post_to(section.url, transport.post),
-            trust=Trust(anchors(self.settings, section.trust)),
+            trust=trust(self.settings, section.trust),
             entropy=self.entropy,
             clock=self.clock,
             path=self.patience_file,
@@ -164,7 +164,9 @@ class Seals:
         admit(State(state) if state is not None else None, name)
 
 
-def anchors(settings: Settings, paths: tuple[Path, ...]) -> tuple[bytes, ...]:
-    """Read trust anchors (信任根), DER."""
+def trust(settings: Settings, paths: tuple[Path, ...]) -> Trust:
+    """Read trust anchors (信任根)."""
+    from exchange.seal.pki.trust import Trust
+
     files = (read_certificates(settings.resolve(path)) for path in paths)
-    return tuple(certificate for certificates in files for certificate in certificates)
+    return Trust(tuple(certificate for certificates in files for certificate in certificates))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from functools import partial
@@ -41,6 +41,7 @@ from exchange.pipeline.stage import Reading
 from exchange.receipt import Sent
 from exchange.receipt import check as check_receipt
 from exchange.seal.batch.build import open_statement
+from exchange.seal.pki.trust import Trust
 from exchange.store.database import Store
 from exchange.store.node.deliveries import DeliveryRow
 from exchange.store.sql import Stale
@@ -74,7 +75,7 @@ class DeliverStage:
     resource: Resource
     store: Store
     send: Callable[[Batch], Outcome]
-    anchors: Sequence[bytes]
+    trust: Trust
     owner: str
     policy: Policy = field(default_factory=Policy)
 
@@ -259,7 +260,7 @@ class DeliverStage:
 
     def _checked(self, receipt: bytes, entry: Entry) -> ReceiptRight | ReceiptWrong:
         sent = Sent.of(open_statement(entry.value))
-        verification = check_receipt(receipt, anchors=self.anchors, sent=sent)
+        verification = check_receipt(receipt, trust=self.trust, sent=sent)
         if verification.ok:
             return ReceiptRight(str(verification.facts["receipt_no"]))
         return ReceiptWrong(tuple(check.name for check in verification.failed))

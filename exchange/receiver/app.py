@@ -47,7 +47,7 @@ def create_app(
     reception = Reception(
         folder=settings.folder,
         province=settings.province,
-        anchors=settings.anchors,
+        trust=settings.trust,
         store=store,
         sealer=sealer,
         clock=clock,
@@ -56,7 +56,7 @@ def create_app(
     )
     witness = Witness(
         name=settings.witness_name,
-        anchors=settings.anchors,
+        trust=settings.trust,
         store=store,
         sealer=sealer,
         clock=clock,

@@ -10,6 +10,7 @@ from pathlib import Path
 from exchange.cascade.signing import Family
 from exchange.errors import Misconfigured
 from exchange.seal.batch.container import MAX_FILE
+from exchange.seal.pki.trust import Trust
 from exchange.text import Text
 
 
@@ -31,8 +32,8 @@ class ReceiverOptions:
     """Secret by rid (请求者身份标识) of everybody who may call."""
     sid: str
     """服务标识 of the batch interface; any other is denied."""
-    anchors: tuple[bytes, ...] = field(repr=False)
-    """Root certificates (DER) of the prefectures' seals."""
+    trust: Trust = field(repr=False)
+    """Trust in the prefectures' seals and evidence logs."""
     province: str
     """Code or name that goes into receipts."""
     store: str = field(repr=False)
@@ -60,7 +61,7 @@ class ReceiverOptions:
 
     def __post_init__(self) -> None:
         """Refuse settings under which nobody could deliver."""
-        if not (self.clients and self.anchors and all(self.clients.values())):
+        if not (self.clients and self.trust.anchors and all(self.clients.values())):
             raise Misconfigured(
                 Text(
                     "接收端没有可用的调用方或信任根",

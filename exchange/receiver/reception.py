@@ -7,7 +7,7 @@ very receipt are durable, and whoever sends the batch again gets the row's recei
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -16,10 +16,10 @@ from exchange.durable import PART, write_file
 from exchange.errors import ExchangeError, Misconfigured, Rejected
 from exchange.evidence.checkpoint import Checkpoint
 from exchange.receipt import Receipt, issue
-from exchange.seal.batch.container import Container
 from exchange.seal.batch.statement import Statement, instant
 from exchange.seal.batch.verify import verify_batch
 from exchange.seal.eseal.signature import Sealer
+from exchange.seal.pki.trust import Trust
 from exchange.store.database import Store
 from exchange.store.receiver.batches import ReceivedBatchRow
 
@@ -52,7 +52,7 @@ class Reception:
 
     folder: Path
     province: str
-    anchors: Sequence[bytes] = field(repr=False)
+    trust: Trust = field(repr=False)
     store: Store
     sealer: Sealer
     clock: Callable[[], datetime]
@@ -76,12 +76,12 @@ class Reception:
             return BUSY
 
     def _take(self, data: bytes, rid: str, claimed: Mapping[str, str]) -> Reply:
-        verification = verify_batch(data, anchors=self.anchors)
-        if not verification.ok:
+        verification = verify_batch(data, trust=self.trust)
+        statement = verification.statement
+        if not verification.ok or statement is None:
             names = [check.name for check in verification.failed][:_MAX_NAMED]
             self.store.audit.append(rid, "receiver.refused", "", ", ".join(names))
             return Reply(422, f"批次未通过验证：{'、'.join(names)}", {"failed": names})
-        statement = Statement.from_bytes(Container.from_bytes(data).statement)
         for name, value in claimed.items():
             if value != getattr(statement, name):
                 return Reply(400, f"请求头中的 {name} 与批次声明不一致")

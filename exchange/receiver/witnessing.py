@@ -66,7 +66,7 @@ class Witness:
 
     name: str
     """Name in the witness's lines: printable ASCII without spaces and plus signs."""
-    anchors: Sequence[bytes] = field(repr=False)
+    trust: Trust = field(repr=False)
     store: Store
     sealer: Sealer
     clock: Callable[[], datetime]
@@ -90,8 +90,7 @@ class Witness:
 
     def _take(self, asked: Asked, rid: str) -> Reply:
         note, now = asked.note, self.clock()
-        trust = Trust(tuple(self.anchors))
-        signers = Signers(asked.certificates, trust=trust, witnesses=trust)
+        signers = Signers(asked.certificates, trust=self.trust, witnesses=self.trust)
         failed = [one.name for one in signers.check_log(note) if not one.ok]
         if failed:
             return Reply(422, f"检查点未通过验证：{'、'.join(failed)}", {"failed": failed})

@@ -31,7 +31,6 @@ from exchange.receipt import Sent
 from exchange.receipt import check as check_receipt
 from exchange.seal.batch.build import open_batch
 from exchange.seal.batch.verify import verify_batch
-from exchange.seal.pki.trust import Trust
 from exchange.store.database import open_store
 from tests.pipeline.place import Place, Record, ids, now
 
@@ -152,13 +151,13 @@ def _receipts(bootstrap: Sequence[str], findings: Findings) -> Counter[str]:
 def _sealed(node: Node, bootstrap: Sequence[str], resource: str, findings: Findings) -> Found:
     """Read what became of a resource; check seals, chains and numbers, and its receipts."""
     found = Found()
-    trust = node.anchors(node.settings.trust)
+    trust = node.trust(node.settings.trust)
     ends: dict[int, tuple[str, str]] = {}
     for one in read(bootstrap, sealed_topic(resource)):
         number = one.key.decode()
         where = f"batch {resource}/{one.partition}/{number}"
         try:
-            whole = verify_batch(one.value, anchors=trust).ok
+            whole = verify_batch(one.value, trust=trust).ok
             statement = open_batch(one.value).statement
             rows = ids(one.value)
         except (ExchangeError, ValueError) as error:
@@ -230,10 +229,10 @@ def _store(node: Node, resource: str, found: Found, findings: Findings) -> None:
         if row.state != State.RECEIPTED
     ]
     assert node.settings.upstream is not None
-    anchors = node.anchors(node.settings.upstream.trust)
+    province = node.trust(node.settings.upstream.trust)
     for number in found.batches.keys() & receipts.keys():
         sent = Sent.of(open_batch(found.batches[number]).statement)
-        if not check_receipt(receipts[number], anchors=anchors, sent=sent).ok:
+        if not check_receipt(receipts[number], trust=province, sent=sent).ok:
             findings.unverifiable.append(f"receipt of {resource}/{number}")
     index = [row for row in node.store.quarantine.find(limit=_MANY) if row.resource == resource]
     findings.compare(
@@ -261,7 +260,7 @@ def _evidence(
         findings.unverifiable.append("evidence: the folder is not the topic")
     assert node.settings.upstream is not None
     trust, province = (
-        Trust(node.anchors(roots)) for roots in (node.settings.trust, node.settings.upstream.trust)
+        node.trust(roots) for roots in (node.settings.trust, node.settings.upstream.trust)
     )
     audited = audit_evidence(folder, trust=trust, witnesses=province)
     findings.unverifiable += [f"evidence: {one.name}: {one.found}" for one in audited.failed]

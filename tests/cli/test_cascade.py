@@ -9,6 +9,7 @@ from exchange.errors import Misconfigured
 from exchange.log import RECEIPTS
 from exchange.node.node import Node
 from exchange.run.runner import Runner
+from exchange.seal.pki.trust import Trust
 from tests.cli.conftest import Run, Struck, company, open_node, serving, write_companies
 from tests.receipt.seals import make_party
 
@@ -24,7 +25,7 @@ def receipts_in_log(node: Node) -> list[str]:
 @pytest.fixture
 def refused(folder: Path, run: Run) -> str:
     """Have the province refuse the first batch and take the second; returns the first's number."""
-    with serving(folder, anchors=(make_party("stranger").root,)):
+    with serving(folder, trust=Trust((make_party("stranger").root,))):
         assert run("run", "--once").code == 1
     (batch,) = run("cascade", "list", "--state", "refused", "--json").json["deliveries"]
     write_companies(folder, [company(number) for number in range(20, 24)])

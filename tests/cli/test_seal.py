@@ -18,6 +18,7 @@ from exchange.seal.eseal.stamp_file import verify_seal
 from exchange.seal.eseal.structures import read_seal
 from exchange.seal.eseal.test_authority import make_authority
 from exchange.seal.pki.timestamp import TsaPatience
+from exchange.seal.pki.trust import Trust
 from tests.cli.conftest import SOURCES, Run, company, open_node, write_companies
 
 CATALOG = Path(__file__).parents[2] / "catalog.yaml"
@@ -111,7 +112,7 @@ def test_a_pilot_seal_in_one_step(folder: Path, run: Run) -> None:
     roots = read_certificates(path / "root.pem")
     assert roots == read_certificates(folder / "seals" / "root.pem")  # no other root to trust
     with open_node() as node:
-        checked = verify_seal(read_eseal(path), anchors=roots, at=node.clock())
+        checked = verify_seal(read_eseal(path), trust=Trust(roots), at=node.clock())
         assert node.settings.seals["data"].password == "file:password.txt"
     assert checked.ok, checked.failed
     assert (checked.facts["version"], checked.facts["id"]) == (5, made.json["es_id"])
@@ -152,8 +153,8 @@ def test_request_make_file_use(folder: Path, run: Run, monkeypatch: pytest.Monke
     add(folder, 'market: {folder: seals/market, password: "env:SEAL_PASSWORD"}')
     with open_node() as node:
         sealer = node.seals.open(node.settings.seals["market"])
-        roots = node.anchors(node.settings.trust)
-        assert verify_seal(sealer.eseal, anchors=roots, at=node.clock()).ok
+        roots = node.trust(node.settings.trust)
+        assert verify_seal(sealer.eseal, trust=roots, at=node.clock()).ok
     assert (sealer.suite.id, sealer.details.info.name) == ("ecdsa-p256-sha256", "市场监督管理局")
     assert run("seal", "file", "market", "--number", "备-7", "--approval", "审-3").code == 0
     assert run("seal", "use", "market").code == 0
@@ -265,4 +266,4 @@ def test_the_register_is_a_resource_like_any_other(folder: Path, run: Run) -> No
     assert set(held["reasons"]) == {"required_when:filing_no", "required_when:filing_date"}
     with open_node() as node:
         (entry,) = node.log.read("exchange.sealed.eseal_registry", 0, 0, max_entries=5)
-        assert verify_batch(entry.value, anchors=node.anchors(node.settings.trust)).ok
+        assert verify_batch(entry.value, trust=node.trust(node.settings.trust)).ok

@@ -20,6 +20,7 @@ from exchange.http.transport import Transport
 from exchange.receiver.app import create_app
 from exchange.receiver.options import ReceiverOptions
 from exchange.receiver.serve import background
+from exchange.seal.pki.trust import Trust
 from exchange.settings import Timeouts
 from exchange.store.database import Store, open_store
 from tests.receipt.seals import NOW, Party, make_party
@@ -71,7 +72,7 @@ def make_settings(folder: Path, store: str, **changes: Any) -> ReceiverOptions:
         "folder": folder / "received",
         "clients": {CREDENTIALS.rid: SECRET},
         "sid": CREDENTIALS.sid,
-        "anchors": (PREFECTURE.root,),
+        "trust": Trust((PREFECTURE.root,)),
         "province": "23",
         "store": store,
         "port": 0,

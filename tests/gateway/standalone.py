@@ -9,6 +9,7 @@ from pathlib import Path
 
 from exchange.receiver.serve import run_receiver
 from exchange.seal.eseal.folder import open_sealer, read_certificates
+from exchange.seal.pki.trust import Trust
 from tests.gateway.province import make_settings
 
 
@@ -18,7 +19,7 @@ def main(folder: Path, port: int = 0) -> None:
             folder,
             f"sqlite:///{folder / 'province.db'}",
             port=port,
-            anchors=tuple(read_certificates(folder / "prefecture.pem")),
+            trust=Trust(read_certificates(folder / "prefecture.pem")),
         ),
         sealer=open_sealer(folder / "seal", environ={}),
         clock=lambda: datetime.now(UTC),

@@ -28,6 +28,7 @@ from exchange.cascade.delivery import (
 from exchange.cascade.profiles import Target, attempt, profile
 from exchange.http.transport import Transport
 from exchange.receipt import Sent, check, read
+from exchange.seal.pki.trust import Trust
 from exchange.settings import Timeouts
 from tests.gateway.batches import make_batch, outgoing
 from tests.gateway.faults import Fault, FaultyProvince, answering_twice
@@ -80,7 +81,7 @@ def test_trouble_is_an_event_and_the_repeat_gets_one_receipt(
         answers = {patient.attempt(outgoing(BATCH)) for _ in range(2)}
     (answer,) = answers
     assert isinstance(answer, Answered)
-    assert check(answer.receipt, anchors=[PROVINCE.root], sent=SENT).ok
+    assert check(answer.receipt, trust=Trust([PROVINCE.root]), sent=SENT).ok
     assert province.store.received_batches.counts() == (1, 3)
     assert len(province.files) == 1
 
@@ -133,7 +134,7 @@ def deliver(caller: Node) -> tuple[Delivery, int]:
     delivery, actions = decide(delivery, caller.attempt(outgoing(BATCH)), NOW, policy)
     (action,) = actions
     assert isinstance(action, CheckReceipt)
-    verification = check(action.receipt, anchors=[PROVINCE.root], sent=SENT)
+    verification = check(action.receipt, trust=Trust([PROVINCE.root]), sent=SENT)
     event = (
         ReceiptRight(read(action.receipt).receipt_no)
         if verification.ok
@@ -158,5 +159,5 @@ def test_a_second_answer_is_never_taken_for_the_next_batch(province: Province) -
                 )
                 assert isinstance(outcome, Answered)
                 sent = Sent.of(batch.statement)
-                assert check(outcome.receipt, anchors=[PROVINCE.root], sent=sent).ok
+                assert check(outcome.receipt, trust=Trust([PROVINCE.root]), sent=sent).ok
     assert province.store.received_batches.counts() == (5, 15)

@@ -20,6 +20,7 @@ from exchange.errors import Misconfigured
 from exchange.receipt import Sent, check, read
 from exchange.receiver.app import create_app
 from exchange.seal.crypto.suites import ECDSA_P256_SHA256
+from exchange.seal.pki.trust import Trust
 from tests.gateway.batches import make_batch, outgoing
 from tests.gateway.province import (
     CREDENTIALS,
@@ -47,7 +48,9 @@ def test_a_batch_is_kept_and_receipted(province: Province) -> None:
     with node(province.app) as caller:
         outcome = caller.attempt(outgoing(BATCH))
     assert isinstance(outcome, Answered)
-    verification = check(outcome.receipt, anchors=[PROVINCE.root], sent=Sent.of(BATCH.statement))
+    verification = check(
+        outcome.receipt, trust=Trust([PROVINCE.root]), sent=Sent.of(BATCH.statement)
+    )
     assert verification.ok, verification.failed
     assert verification.rows == 3
     (kept,) = province.files
@@ -114,7 +117,7 @@ def test_another_content_under_a_used_number_is_refused_with_an_alarm(province: 
     assert refused.code == "409"
     assert first == again
     (entry,) = province.store.audit.find()
-    assert (entry.actor, entry.action) == ("rid-dxal", "gateway.conflict")
+    assert (entry.actor, entry.action) == ("rid-dxal", "receiver.conflict")
     assert entry.subject == "11232700MB0A12345X/permits/2026112300001"
     assert BATCH.digest in entry.detail
     assert other.digest in entry.detail
@@ -141,7 +144,7 @@ def test_a_province_may_seal_with_another_suite(province: Province) -> None:
         outcome = caller.attempt(outgoing(BATCH))
     assert isinstance(outcome, Answered)
     sent = Sent.of(BATCH.statement)
-    assert check(outcome.receipt, anchors=[province.party.root], sent=sent).ok
+    assert check(outcome.receipt, trust=Trust([province.party.root]), sent=sent).ok
 
 
 # --- what is refused -------------------------------------------------------------------------
@@ -158,7 +161,7 @@ def test_a_batch_that_does_not_verify_is_refused_by_name(province: Province) -> 
             assert outcome.code == "422"
             assert name in outcome.reason
     assert province.files == []
-    assert [entry.action for entry in province.store.audit.find()] == ["gateway.refused"] * 3
+    assert [entry.action for entry in province.store.audit.find()] == ["receiver.refused"] * 3
     assert province.store.received_batches.counts() == (0, 0)
 
 
@@ -311,7 +314,11 @@ def test_settings_hide_their_secrets_and_refuse_nonsense(tmp_path: Path) -> None
     settings = make_settings(tmp_path, "postgresql://user:password@host/db")
     assert SECRET not in repr(settings)
     assert "password" not in repr(settings)
-    changes: list[dict[str, Any]] = [{"clients": {}}, {"anchors": ()}, {"clients": {"rid": ""}}]
+    changes: list[dict[str, Any]] = [
+        {"clients": {}},
+        {"trust": Trust(())},
+        {"clients": {"rid": ""}},
+    ]
     for change in changes:
         with pytest.raises(Misconfigured):
             make_settings(tmp_path, "sqlite://", **change)

@@ -27,6 +27,7 @@ from exchange.seal.crypto.der import to_pem
 from exchange.seal.crypto.suites import SM2_SM3
 from exchange.seal.eseal.folder import write_seal_folder
 from exchange.seal.eseal.test_authority import issue, make_authority, make_seal
+from exchange.seal.pki.trust import Trust
 from tests.gateway.batches import make_batch, outgoing
 from tests.gateway.province import CREDENTIALS, PREFECTURE, Node, Province
 from tests.receipt.seals import NOW, Party, make_party
@@ -103,7 +104,7 @@ def test_a_kill_at_any_moment_loses_no_receipt_that_was_given(
             outcome = caller.attempt(outgoing(batch))
             assert isinstance(outcome, Answered)
             assert given.setdefault(batch.statement.batch_no, outcome) == outcome
-            assert check(outcome.receipt, anchors=[root], sent=Sent.of(batch.statement)).ok
+            assert check(outcome.receipt, trust=Trust([root]), sent=Sent.of(batch.statement)).ok
     files = [path for path in (tmp_path / "received").rglob("*") if path.is_file()]
     assert sorted(path.read_bytes() for path in files) == sorted(b.data for b in batches)
 

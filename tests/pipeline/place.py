@@ -413,8 +413,8 @@ def audit(place: Place, *, pulls: bool = True, wrong: int = 0, witnessed: bool =
                 continue
             assert entry.key not in receipts, f"two receipts of {entry.key}"
             receipts[entry.key] = entry.value
-        trust = node.anchors(place.settings.trust)
-        upstream = node.anchors(place.settings.upstream.trust)  # type: ignore[union-attr]
+        trust = node.trust(place.settings.trust)
+        upstream = node.trust(place.settings.upstream.trust)  # type: ignore[union-attr]
         seen: set[str] = set()
         for resource, rows in place.sources.items():
             found = _resource(node, resource, trust)
@@ -425,7 +425,7 @@ def audit(place: Place, *, pulls: bool = True, wrong: int = 0, witnessed: bool =
                 key = f"{resource}/{batch_no}"
                 seen.add(key)
                 sent = Sent.of(open_batch(value).statement)
-                assert check_receipt(receipts[key], anchors=upstream, sent=sent).ok
+                assert check_receipt(receipts[key], trust=upstream, sent=sent).ok
             counted.rows += len(rows) * (len(found.pulls) if resource in place.whole else 1)
             counted.sealed += sum(len(part) for part, _ in found.pulls.values())
             counted.refused += sum(len(part) for _, part in found.pulls.values())
@@ -446,12 +446,12 @@ class _Found:
     """Sealed and refused ids by pull."""
 
 
-def _resource(node: Node, resource: str, trust: tuple[bytes, ...]) -> _Found:
+def _resource(node: Node, resource: str, trust: Trust) -> _Found:
     """Read what became of a resource; its chain, its numbers and the store agree."""
     found = _Found()
     ends: dict[int, tuple[str, str]] = {}
     for entry in entries(node.log, sealed_topic(resource)):
-        assert verify_batch(entry.value, anchors=trust).ok
+        assert verify_batch(entry.value, trust=trust).ok
         statement = open_batch(entry.value).statement
         previous, last = ends.get(entry.partition, ("", ""))
         assert statement.lane == entry.partition
@@ -510,8 +510,8 @@ def _rows(resource: str, rows: Sequence[Record], found: _Found, *, whole: bool) 
 def _evidence(place: Place, node: Node, receipts: dict[str, bytes], *, witnessed: bool) -> None:
     """Compare the evidence log: every statement and receipt once, all of it witnessed."""
     folder = place.settings.resolve(place.settings.evidence.folder)
-    trust = Trust(node.anchors(place.settings.trust))
-    upstream = Trust(node.anchors(place.settings.upstream.trust))  # type: ignore[union-attr]
+    trust = node.trust(place.settings.trust)
+    upstream = node.trust(place.settings.upstream.trust)  # type: ignore[union-attr]
     found = audit_evidence(folder, trust=trust, witnesses=upstream)
     assert found.ok, found.failed
     log = Reader.at(folder)

@@ -83,10 +83,10 @@ def run(place: Place, clock: Clock, count: int, stages: tuple[str, ...]) -> Outc
 def stamps(place: Place) -> list[bool]:
     """Tell of every batch, which must verify, whether it is stamped."""
     with place.node() as node:
-        trust = node.anchors(place.settings.trust)
+        trust = node.trust(place.settings.trust)
         found = []
         for entry in entries(node.log, sealed_topic("cases")):
-            assert verify_batch(entry.value, anchors=trust).ok
+            assert verify_batch(entry.value, trust=trust).ok
             seal = read_signature(Container.from_bytes(entry.value).seal)
             found.append(seal.stamp is not None)
         return found

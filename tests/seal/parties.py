@@ -20,6 +20,7 @@ from exchange.seal.eseal.test_authority import (
     make_authority,
     make_seal,
 )
+from exchange.seal.pki.trust import Trust
 
 NOW = datetime(2026, 11, 23, 1, 2, 3, 4000, tzinfo=UTC)
 NAME = "大兴安岭地区市场监督管理局电子印章"
@@ -77,7 +78,7 @@ def check(
         suite=suite,
         property_info=property_info,
         chain=[parties(suite).ca.certificate] if chain is None else chain,
-        anchors=[parties(suite).root.certificate] if anchors is None else anchors,
+        trust=Trust([parties(suite).root.certificate] if anchors is None else anchors),
     )
 
 

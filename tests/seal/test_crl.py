@@ -19,6 +19,7 @@ from exchange.seal.eseal.signature import Sealer, check_signature
 from exchange.seal.eseal.structures import read_seal
 from exchange.seal.eseal.test_authority import Authority, Revoked, issue, make_crl, make_seal
 from exchange.seal.pki.crl import MAX_CRLS, read_crl, revocation
+from exchange.seal.pki.trust import Trust
 from exchange.seal.pki.x509 import read_certificate
 from tests.seal.parties import (
     CONTENT,
@@ -59,9 +60,7 @@ def check(suite: Suite, crls: Sequence[bytes], *, require: bool = True) -> list[
         suite=suite,
         property_info=URN,
         chain=[us.ca.certificate],
-        anchors=[us.root.certificate],
-        crls=crls,
-        require_revocation=require,
+        trust=Trust([us.root.certificate], crls=crls, require_revocation=require),
     )
 
 
@@ -356,8 +355,6 @@ def test_a_seal_sealed_after_its_revocation_fails_while_older_ones_hold() -> Non
             suite=suite,
             property_info=URN,
             chain=[us.ca.certificate],
-            anchors=[us.root.certificate],
-            crls=crls,
-            require_revocation=True,
+            trust=Trust([us.root.certificate], crls=crls, require_revocation=True),
         )
         assert failed(checks) == names

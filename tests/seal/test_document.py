@@ -19,6 +19,7 @@ from exchange.seal.batch.statement import Statement
 from exchange.seal.batch.verify import BATCH_CHECKS, PROOF_CHECKS, verify_batch, verify_proof
 from exchange.seal.crypto.der import from_pem
 from exchange.seal.crypto.suites import SUITES
+from exchange.seal.pki.trust import Trust
 from tests.seal.make_vectors import FOLDER, PROVED, ROWS
 from tests.seal.samples import SEED, frame, sealed
 
@@ -33,13 +34,13 @@ def blocks(language: str) -> list[str]:
 def test_vectors_hold(suite: str) -> None:
     data = (FOLDER / f"{suite}.avro").read_bytes()
     anchors = from_pem((FOLDER / f"{suite}.root.pem").read_bytes())
-    assert verify_batch(data, anchors=anchors).failed == ()
+    assert verify_batch(data, trust=Trust(anchors)).failed == ()
     batch = open_batch(data)
     assert decode(batch.records, batch.offsets, batch.schema).equals(frame(ROWS))
     assert batch.container.salt == SEED
     assert batch.statement.root == sealed(ROWS, suite).statement.root
     proof = (FOLDER / f"{suite}.proof.json").read_bytes()
-    assert verify_proof(proof, anchors=anchors).failed == ()
+    assert verify_proof(proof, trust=Trust(anchors)).failed == ()
     assert prove(data, row=PROVED) == proof
 
 

@@ -28,6 +28,7 @@ from exchange.seal.eseal.structures import (
     write_to_sign,
 )
 from exchange.seal.eseal.test_authority import ISSUING, STAMPING, issue, make_seal
+from exchange.seal.pki.trust import Trust
 from exchange.seal.pki.x509 import read_certificate, verify_with
 from tests.seal.make_seals import FOLDER, FORMATS, STAMPED_AT, signature
 from tests.seal.parties import CONTENT, NAME, NOW, URN, entropy, failed, flip, openssl, parties
@@ -63,9 +64,7 @@ def check(
         suite=suite,
         property_info=parts["property_info"].decode(),
         chain=[parts["chain"]],
-        anchors=[parts["root"]],
-        crls=[parts[each] for each in crls],
-        require_revocation=True,
+        trust=Trust([parts["root"]], crls=[parts[each] for each in crls], require_revocation=True),
     )
 
 
@@ -397,11 +396,13 @@ def alone(data: bytes, suite: Suite, at: datetime = NOW, **lists: bytes) -> Veri
     parts = vector(suite)
     return verify_seal(
         data,
-        anchors=[parts["root"]],
+        trust=Trust(
+            [parts["root"]],
+            crls=[parts["crl"], parts["root crl"], *lists.values()],
+            require_revocation=True,
+        ),
         chain=[parts["chain"]],
         at=at,
-        crls=[parts["crl"], parts["root crl"], *lists.values()],
-        require_revocation=True,
     )
 
 
@@ -447,7 +448,7 @@ def test_what_is_no_seal_has_a_failed_check_and_no_facts() -> None:
 def test_shared_seal_files(name: str, version: int) -> None:
     data = (SHARED / f"{name}.esl").read_bytes()
     seal = read_seal(data)
-    found = verify_seal(data, anchors=[seal.maker], at=seal.info.valid_until)
+    found = verify_seal(data, trust=Trust([seal.maker]), at=seal.info.valid_until)
     # The maker is trusted here directly; the one of v5 signed after its certificate's end.
     assert [each.name for each in found.failed] == (["seal.maker_validity"] if version == 5 else [])
     assert found.facts["version"] == version
@@ -465,6 +466,6 @@ def mutated(seal: bytes) -> Iterator[bytes]:
 
 def test_other_spellings_of_a_seal_are_refused() -> None:
     for bad in mutated(vector(SM2_SM3)["seal v5"]):
-        checks = check_seal(bad, chain=[], anchors=[])
+        checks = check_seal(bad, chain=[], trust=Trust([]))
         assert failed(checks) == ["seal.format"]
     check_der(vector(SM2_SM3)["seal v5"], 10_000)

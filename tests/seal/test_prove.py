@@ -12,6 +12,7 @@ from exchange.seal.batch.build import open_batch
 from exchange.seal.batch.prove import Proof, prove
 from exchange.seal.batch.verify import PROOF_CHECKS, verify_proof
 from exchange.seal.crypto.suites import SUITES
+from exchange.seal.pki.trust import Trust
 from tests.seal.samples import SCHEMA, frame, rows, sealed, sealers
 
 
@@ -21,7 +22,7 @@ def test_every_record_can_be_proved_without_the_batch(suite: str, count: int) ->
     data = sealed(count, suite).data
     for row in range(1, count + 1):
         proof = prove(data, row=row)
-        verification = verify_proof(proof, anchors=[sealers(suite)[1]])
+        verification = verify_proof(proof, trust=Trust([sealers(suite)[1]]))
         assert verification.ok, verification.failed
         names = [check.name for check in verification.checks]
         assert names[: len(PROOF_CHECKS)] == list(PROOF_CHECKS)
@@ -114,7 +115,7 @@ def test_other_values_are_refused(field: str, value: Any) -> None:
     read = json.loads(prove(sealed(5).data, row=3))
     read[field] = value
     changed = json.dumps(read, ensure_ascii=False, sort_keys=True, separators=(",", ":")).encode()
-    assert not verify_proof(changed, anchors=[sealers()[1]]).ok
+    assert not verify_proof(changed, trust=Trust([sealers()[1]])).ok
 
 
 def test_the_sample_has_what_the_keys_above_name() -> None:

@@ -31,6 +31,7 @@ from exchange.seal.eseal.structures import (
     write_to_sign,
 )
 from exchange.seal.eseal.test_authority import ISSUING, Authority, issue, make_authority, make_seal
+from exchange.seal.pki.trust import Trust
 from exchange.seal.pki.x509 import Certificate, PathBuilder, read_certificate, verify_with
 from tests.seal.make_seals import signature_v1, signed_v1
 from tests.seal.parties import (
@@ -155,7 +156,7 @@ def test_committed_vectors_verify(name: str) -> None:
         suite=SUITES[name],
         property_info=vector["property_info"].decode(),
         chain=[vector["chain"]],
-        anchors=[vector["root"]],
+        trust=Trust([vector["root"]]),
     )
     assert [each.name for each in checks] == CHECKS
     assert not failed(checks)
@@ -170,13 +171,13 @@ def test_shared_seals_verify(name: str, version: int) -> None:
     assert verify_with(read_certificate(seal.maker), seal.algorithm, seal.signed, seal.signature)
     # The root is not among the vectors, and v5 of the fixture outlived its certificates.
     broken = {"seal.maker_chain", "seal.maker_validity"} if version == 5 else {"seal.maker_chain"}
-    assert set(failed(check_seal(data, chain=[], anchors=[]))) == broken
+    assert set(failed(check_seal(data, chain=[], trust=Trust([])))) == broken
     # The maker's certificate is vouched for by its own issuer only, who is missing here.
     inside = range(data.index(seal.maker), data.index(seal.maker) + len(seal.maker))
     for at in range(0, len(data), 97):
         if at in inside:
             continue
-        assert set(failed(check_seal(flip(data, at, at % 8), chain=[], anchors=[]))) - broken
+        assert set(failed(check_seal(flip(data, at, at % 8), chain=[], trust=Trust([])))) - broken
 
 
 @pytest.mark.skipif(not SHARED.is_dir(), reason="the shared vectors are not at hand")
@@ -190,7 +191,7 @@ def test_shared_signature_verifies() -> None:
             suite=SM2_SM3,
             property_info="/Doc_0/Signs/Sign_0/Signature.xml",
             chain=[],
-            anchors=[],
+            trust=Trust([]),
         )
         return set(failed(checks))
 
@@ -297,7 +298,7 @@ def test_another_suite_id(suite: Suite) -> None:
         suite=other,
         property_info=URN,
         chain=[us.ca.certificate],
-        anchors=[us.root.certificate],
+        trust=Trust([us.root.certificate]),
     )
     assert [(each.name, each.expected, each.found) for each in checks if not each.ok] == [
         ("suite", other.id, suite.id)

@@ -21,6 +21,7 @@ from exchange.seal.batch.statement import Statement
 from exchange.seal.batch.verify import verify_batch, verify_proof
 from exchange.seal.crypto.suites import SUITES
 from exchange.seal.eseal import signature
+from exchange.seal.pki.trust import Trust
 from tests.seal.samples import FACTS, SEED, packed, sealed, sealers
 from tests.support.soak import BITS_OF_A_BATCH, BITS_OF_A_PROOF, bits
 
@@ -45,10 +46,10 @@ def flips(data: bytes, places: Iterable[int]) -> Iterator[tuple[int, bytes]]:
 
 def sweep(data: bytes, suite: str, places: Iterable[int]) -> Counter[str]:
     anchors = (sealers(suite)[1],)
-    assert verify_batch(data, anchors=anchors).ok
+    assert verify_batch(data, trust=Trust(anchors)).ok
     first_failed: Counter[str] = Counter()
     for bit, changed in flips(data, places):
-        verification = verify_batch(changed, anchors=anchors)
+        verification = verify_batch(changed, trust=Trust(anchors))
         assert not verification.ok, f"bit {bit} may be flipped"
         first_failed[verification.failed[0].name] += 1
     return first_failed
@@ -80,9 +81,9 @@ def test_sampled_bits_of_a_large_file_are_bound() -> None:
 def test_every_byte_of_a_proof_is_bound() -> None:
     proof = prove(sealed(5, "ecdsa-p256-sha256").data, row=2)
     anchors = (sealers("ecdsa-p256-sha256")[1],)
-    assert verify_proof(proof, anchors=anchors).ok
+    assert verify_proof(proof, trust=Trust(anchors)).ok
     for bit, changed in flips(proof, bits(range(len(proof)), BITS_OF_A_PROOF)):
-        assert not verify_proof(changed, anchors=anchors).ok, f"bit {bit} may be flipped"
+        assert not verify_proof(changed, trust=Trust(anchors)).ok, f"bit {bit} may be flipped"
 
 
 def refill(batch: Batch, order: list[int]) -> Container:
@@ -98,7 +99,7 @@ def refill(batch: Batch, order: list[int]) -> Container:
 
 
 def names(data: bytes, suite: str = "sm2-sm3") -> list[str]:
-    return [check.name for check in verify_batch(data, anchors=(sealers(suite)[1],)).failed]
+    return [check.name for check in verify_batch(data, trust=Trust((sealers(suite)[1],))).failed]
 
 
 @pytest.mark.parametrize(
@@ -214,7 +215,7 @@ def test_a_proof_holds_for_its_record_only(suite: str) -> None:
     good, other = (Proof.from_bytes(prove(data, row=row)) for row in (2, 3))
 
     def failed(proof: Proof) -> list[str]:
-        return [check.name for check in verify_proof(proof.to_bytes(), anchors=anchors).failed]
+        return [check.name for check in verify_proof(proof.to_bytes(), trust=Trust(anchors)).failed]
 
     assert failed(good) == []
     assert failed(replace(good, record=other.record)) == ["root"]

@@ -18,6 +18,7 @@ from exchange.seal.eseal.folder import open_sealer, read_certificates, write_sea
 from exchange.seal.eseal.signature import check_seal
 from exchange.seal.eseal.structures import read_seal, read_signature
 from exchange.seal.eseal.test_authority import draw_picture
+from exchange.seal.pki.trust import Trust
 from exchange.seal.pki.x509 import read_certificate
 from tests.seal.parties import CONTENT, NAME, NOW, URN, check, entropy, failed, parties
 
@@ -106,7 +107,7 @@ def test_seal(suite: Suite) -> None:
     assert (seal.version, seal.info.name, seal.info.es_id) == (4, NAME, "23270000000001")
     assert seal.info.certificates == (us.signer.certificate,)
     assert seal.info.valid_until == NOW.replace(microsecond=0) + timedelta(days=700)
-    checks = check_seal(us.eseal, chain=[us.ca.certificate], anchors=[us.root.certificate])
+    checks = check_seal(us.eseal, chain=[us.ca.certificate], trust=Trust([us.root.certificate]))
     assert not failed(checks)
     assert [each.name for each in checks] == [
         "seal.format",

@@ -38,7 +38,7 @@ from exchange.seal.pki.timestamp import (
     stamp,
     write_request,
 )
-from exchange.seal.pki.trust import Links, Trust
+from exchange.seal.pki.trust import Trust, TrustChecker
 from tests.seal.parties import CONTENT, NAME, NOW, URN, entropy, failed, flip, openssl, parties
 from tests.seal.tsa import Stamper, refusal, serving, tsa
 from tests.support.soak import BITS_OF_A_STAMP, bits
@@ -57,10 +57,13 @@ def stamped(suite: Suite, by: Stamper, *, sealer: Sealer | None = None) -> bytes
     return sealer.seal(CONTENT, property_info=URN, at=NOW, stamp=by.stamp)
 
 
-def check(ses: bytes, suite: Suite, **trust: Any) -> list[Check]:
+def check(ses: bytes, suite: Suite, *, now: datetime | None = None, **trust: Any) -> list[Check]:
     us = parties(suite)
-    given = {"chain": [us.ca.certificate], "anchors": [us.root.certificate], **trust}
-    return check_signature(ses, CONTENT, suite=suite, property_info=URN, **given)
+    own = Trust(**{"anchors": [us.root.certificate], **trust})
+    chain = [us.ca.certificate]
+    return check_signature(
+        ses, CONTENT, suite=suite, property_info=URN, chain=chain, trust=own, now=now
+    )
 
 
 def names(checks: Sequence[Check]) -> list[str]:
@@ -430,13 +433,13 @@ def test_stamps_of_openssl_verify(suite: Suite, authority: OpensslAuthority) -> 
     answer = authority.answer(write_request(value, suite, 77))
     trust = Trust([], tsa_anchors=[authority.root])
     token = stamp(value, suite=suite, post=lambda _: answer, nonce=77, trust=trust)
-    _, at = check_stamp("s", token, stamped=value, links=Links(trust, ()), claimed=None)
+    _, at = check_stamp("s", token, stamped=value, checker=TrustChecker(trust, ()), claimed=None)
     assert at == read_token(token).time
     assert at is not None
     # Nothing of OpenSSL's token is free either.
     for place in range(0, len(token), 3):
         bad = flip(token, place, place % 8)
-        _, at = check_stamp("s", bad, stamped=value, links=Links(trust, ()), claimed=None)
+        _, at = check_stamp("s", bad, stamped=value, checker=TrustChecker(trust, ()), claimed=None)
         assert at is None, f"byte {place}"
 
 

@@ -51,7 +51,7 @@ from exchange.seal.eseal.structures import (
 from exchange.seal.eseal.test_authority import Revoked, make_seal
 from exchange.seal.pki.crl import read_crl, revocation
 from exchange.seal.pki.timestamp import check_stamp, read_answer
-from exchange.seal.pki.trust import Links, Trust
+from exchange.seal.pki.trust import Trust, TrustChecker
 from exchange.seal.pki.x509 import read_certificate
 from tests.seal.make_seals import FORMATS
 from tests.seal.parties import CONTENT, NAME, NOW, URN, check, parties
@@ -265,7 +265,7 @@ def all_hold(checks: Sequence[Check]) -> bool:
 
 
 def take_batch(data: bytes) -> bool:
-    return verify_batch(data, anchors=roots(*DEPARTMENTS)).ok
+    return verify_batch(data, trust=Trust(roots(*DEPARTMENTS))).ok
 
 
 def take_records(data: bytes) -> bool:
@@ -302,12 +302,12 @@ def package_bombs() -> list[bytes]:
 
 
 def take_proof(data: bytes) -> bool:
-    return verify_proof(data, anchors=roots(*DEPARTMENTS)).ok
+    return verify_proof(data, trust=Trust(roots(*DEPARTMENTS))).ok
 
 
 def take_receipt(data: bytes) -> bool:
     sent = receipts.Sent.of(statement())
-    return receipts.check(data, anchors=roots(PROVINCE), sent=sent).ok
+    return receipts.check(data, trust=Trust(roots(PROVINCE)), sent=sent).ok
 
 
 def take_package(data: bytes) -> bool:
@@ -335,15 +335,15 @@ def _signature(data: bytes, suite: Suite) -> list[Check]:
         suite=suite,
         property_info=given["property_info"].decode(),
         chain=[given["chain"]],
-        anchors=[given["root"]],
-        crls=[given["crl"], given["root crl"]],
-        require_revocation=True,
+        trust=Trust(
+            [given["root"]], crls=[given["crl"], given["root crl"]], require_revocation=True
+        ),
     )
 
 
 def take_seal(data: bytes) -> bool:
     return any(
-        verify_seal(data, anchors=[each["root"]], chain=[each["chain"]], at=NOW).ok
+        verify_seal(data, trust=Trust([each["root"]]), chain=[each["chain"]], at=NOW).ok
         for each in map(parts, SUITES.values())
     )
 
@@ -413,7 +413,9 @@ def take_stamp(data: bytes) -> bool:
     anchors = [parts(suite)["root"] for suite in SUITES.values()]
     chain = [parts(suite)["chain"] for suite in SUITES.values()]
     return any(
-        check_stamp("", data, stamped=value, links=Links(Trust(anchors), chain), claimed=None)[1]
+        check_stamp(
+            "", data, stamped=value, checker=TrustChecker(Trust(anchors), chain), claimed=None
+        )[1]
         is not None
         for value in stamps().values()
     )

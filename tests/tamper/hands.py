@@ -157,7 +157,7 @@ def _ask(world: World, endpoint: str, asked: Asked) -> object:
 def _receiver(world: World) -> Iterator[str]:
     """Run the province's receiver on loopback; it has seen no log yet."""
     trusted = (world.department.root.certificate,)
-    with TemporaryDirectory() as name, open_province(Path(name), anchors=trusted) as province:
+    with TemporaryDirectory() as name, open_province(Path(name), trust=Trust(trusted)) as province:
         province.party = Party(world.province.root.certificate, world.province.sealer)
         province.clock.now = LATER
         with background(province.app) as endpoint:

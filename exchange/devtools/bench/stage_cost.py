@@ -132,9 +132,9 @@ def _round(
     for name, other in seals.items():
         times.take(f"seal: {name}", good, partial(seal, other))
     times.take("append", good, lambda: _append(log, sealed, batches))
-    anchors = node.anchors(node.settings.trust)
+    trust = node.trust(node.settings.trust)
     found = times.take(
-        "verify", good, lambda: [verify_batch(each, anchors=anchors) for each in batches]
+        "verify", good, lambda: [verify_batch(each, trust=trust) for each in batches]
     )
     assert all(each.ok for each in found)  # noqa: S101 - else the figures mean nothing
 

@@ -223,10 +223,10 @@ def verify_files(node: Node, batch: Path, receipt: Path) -> int:
     settings = node.settings
     upstream = settings.upstream
     data = batch.read_bytes()
-    good = verify_batch(data, anchors=node.anchors(settings.trust)).ok
+    good = verify_batch(data, trust=node.trust(settings.trust)).ok
     checked = check_receipt(
         receipt.read_bytes(),
-        anchors=node.anchors(upstream.trust if upstream is not None else ()),
+        trust=node.trust(upstream.trust if upstream is not None else ()),
         sent=Sent.of(open_batch(data).statement),
     )
     return int(good) + int(checked.ok)

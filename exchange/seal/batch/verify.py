@@ -14,7 +14,7 @@ whether ``previous`` continues the chain of batches known so far.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, TypeVar
 
 from exchange.seal.batch import tree
@@ -32,6 +32,7 @@ from exchange.seal.batch.statement import Statement
 from exchange.seal.checks import Check, Verification
 from exchange.seal.crypto.suites import SUITES, Suite
 from exchange.seal.eseal.signature import check_signature
+from exchange.seal.pki.trust import Trust
 from exchange.text import Text
 
 if TYPE_CHECKING:
@@ -67,23 +68,23 @@ PROOF_CHECKS: Mapping[str, Text] = {
 _SIGNATURE = Text("电子签章", "the electronic signature")
 
 
+@dataclass(frozen=True, slots=True)
+class BatchVerification(Verification):
+    """All checks of a sealed batch, and its statement as far as it can be read."""
+
+    statement: Statement | None = None
+
+
 def verify_batch(
     data: bytes,
     *,
-    anchors: Sequence[bytes],
-    crls: Sequence[bytes] = (),
-    tsa_anchors: Sequence[bytes] | None = None,
-    require_revocation: bool = False,
-) -> Verification:
-    """Make all checks of a sealed batch; ``anchors`` are trusted root certificates (DER).
-
-    ``crls``, ``tsa_anchors`` and ``require_revocation`` as in
-    :class:`exchange.seal.pki.trust.Trust`.
-    """
+    trust: Trust,
+) -> BatchVerification:
+    """Make all checks of a sealed batch."""
     steps = _Steps(BATCH_CHECKS)
     container = steps.read("container", lambda: Container.from_bytes(data))
     if container is None:
-        return steps.verification()
+        return BatchVerification(steps.all())
     again = container.to_bytes()
     if again != data:
         at = _difference(again, data)
@@ -112,21 +113,15 @@ def verify_batch(
             suite=suite,
             property_info=statement.property_info,
             chain=container.chain,
-            anchors=anchors,
-            crls=crls,
-            tsa_anchors=tsa_anchors,
-            require_revocation=require_revocation,
+            trust=trust,
         )
-    return steps.verification(rows=container.rows, facts=_facts(statement))
+    return BatchVerification(steps.all(), container.rows, _facts(statement), statement)
 
 
 def verify_proof(
     data: bytes,
     *,
-    anchors: Sequence[bytes],
-    crls: Sequence[bytes] = (),
-    tsa_anchors: Sequence[bytes] | None = None,
-    require_revocation: bool = False,
+    trust: Trust,
 ) -> Verification:
     """Make all checks of a proof, without the batch it comes from; see ``prove``.
 
@@ -135,7 +130,7 @@ def verify_proof(
     steps = _Steps(PROOF_CHECKS)
     proof = steps.read("proof", lambda: Proof.from_bytes(data))
     if proof is None:
-        return steps.verification()
+        return Verification(steps.all())
     statement, suite = _read_statement(steps, proof.statement)
     schema = _read_schema(steps, proof.schema.encode(), statement)
     record = None
@@ -153,13 +148,10 @@ def verify_proof(
             suite=suite,
             property_info=statement.property_info,
             chain=proof.chain,
-            anchors=anchors,
-            crls=crls,
-            tsa_anchors=tsa_anchors,
-            require_revocation=require_revocation,
+            trust=trust,
         )
     facts = {**_facts(statement), "index": proof.index, "record": record}
-    return steps.verification(rows=1, facts=facts)
+    return Verification(steps.all(), rows=1, facts=facts)
 
 
 class _Steps:
@@ -188,9 +180,7 @@ class _Steps:
         self.note(name, ok=True)
         return value
 
-    def verification(
-        self, *, rows: int = 0, facts: Mapping[str, object] | None = None
-    ) -> Verification:
+    def all(self) -> tuple[Check, ...]:
         broken = next((n for n in self.table if n in self.checks and not self.checks[n].ok), "")
         reason = f"not reached because {broken} failed"
         checks = [
@@ -199,7 +189,7 @@ class _Steps:
         ]
         if self.signature is None:
             checks.append(Check("signature", ok=False, text=_SIGNATURE, found=reason))
-        return Verification((*checks, *(self.signature or ())), rows, facts or {})
+        return (*checks, *(self.signature or ()))
 
 
 def _read_statement(steps: _Steps, data: bytes) -> tuple[Statement | None, Suite | None]:

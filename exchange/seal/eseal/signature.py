@@ -33,7 +33,7 @@ from exchange.seal.eseal.structures import (
 )
 from exchange.seal.pki.signers import Signer
 from exchange.seal.pki.timestamp import CLOCK_SKEW, check_stamp
-from exchange.seal.pki.trust import MAX_CHAIN, Judged, Links, Trust, printed
+from exchange.seal.pki.trust import MAX_CHAIN, SigningCertificate, Trust, TrustChecker, printed
 from exchange.seal.pki.x509 import (
     Certificate,
     read_certificate,
@@ -145,23 +145,19 @@ class Sealer:
 
 
 def check_signature(
-    ses: bytes,
+    data: bytes,
     content: bytes,
     *,
     suite: Suite,
     property_info: str,
     chain: Sequence[bytes],
-    anchors: Sequence[bytes],
-    crls: Sequence[bytes] = (),
-    tsa_anchors: Sequence[bytes] | None = None,
-    require_revocation: bool = False,
+    trust: Trust,
     now: datetime | None = None,
 ) -> list[Check]:
-    """Check a signature in the standard's order (GB/T 38540-2020, validation of a signature).
+    """Check a signature (DER) in the standard's order (GB/T 38540-2020, validation of a signature).
 
     ``suite`` and ``property_info`` are what the surrounding file claims; ``chain`` travelled
-    with it and need not be trusted. ``anchors``, ``crls``, ``tsa_anchors`` and
-    ``require_revocation`` are the reader's own, see ``Trust``; ``now`` is the reader's clock.
+    with it and need not be trusted. ``trust`` and the clock ``now`` are the reader's own.
     The numbers below are the steps of the standard.
     """
     checks: list[Check] = []
@@ -169,12 +165,12 @@ def check_signature(
         checks,
         "signature.format",
         Text("电子签章数据格式", "format of the signature"),
-        lambda: read_signature(ses),
+        lambda: read_signature(data),
     )  # (1)
     if signature is None:
         return checks
-    links = Links(Trust(anchors, crls, tsa_anchors, require_revocation), chain)
-    checks += links.faults
+    checker = TrustChecker(trust, chain)
+    checks += checker.faults
     checks += _check_version("signature", signature.shape, signature.version)
     checks += _check_extensions("signature", signature.extensions)
     found = suite_of_signature(signature.algorithm)
@@ -199,14 +195,14 @@ def check_signature(
             "signature.stamp",
             signature.stamp,
             stamped=signature.value,
-            links=links,
+            checker=checker,
             claimed=at - CLOCK_SKEW if at else None,
         )
         at, witnessed = genuine or at, genuine is not None
     if signer is not None:
         checks.append(_check_value(signature, signer))  # (2)
-        who = Judged("signer.", _SIGNER, signer, at, witnessed=witnessed)
-        checks += links.judge(who)  # (3), (4)
+        who = SigningCertificate("signer.", _SIGNER, signer, at, witnessed=witnessed)
+        checks += checker.check(who)  # (3), (4)
     seal = _read(
         checks,
         "seal.format",
@@ -231,21 +227,18 @@ def check_signature(
         ),
     ]
     if seal is not None:
-        checks += _check_seal(seal, links, within=signature.version, used=at)  # (7)
+        checks += _check_seal(seal, checker, within=signature.version, used=at)  # (7)
         checks.append(_check_time("signature.time", seal, at, "签章时间", "the signing time"))
     if now is not None:
         checks.append(_check_clock(signature.time, at, now))
-    return [*checks, *stamped, links.check_used()]
+    return [*checks, *stamped, checker.check_used()]
 
 
 def check_seal(
     eseal: bytes,
     *,
     chain: Sequence[bytes],
-    anchors: Sequence[bytes],
-    crls: Sequence[bytes] = (),
-    tsa_anchors: Sequence[bytes] | None = None,
-    require_revocation: bool = False,
+    trust: Trust,
     at: datetime | None = None,
 ) -> list[Check]:
     """Check a seal that stands alone (GB/T 38540-2020, validation of a seal).
@@ -258,9 +251,9 @@ def check_seal(
     )
     if seal is None:
         return checks
-    links = Links(Trust(anchors, crls, tsa_anchors, require_revocation), chain)
-    checks += links.faults
-    checks += _check_seal(seal, links, within=None, used=at)
+    checker = TrustChecker(trust, chain)
+    checks += checker.faults
+    checks += _check_seal(seal, checker, within=None, used=at)
     if at is not None:
         checks.append(_check_time("seal.time", seal, at, "所问时间", "the time asked about"))
     return checks
@@ -331,7 +324,7 @@ def _check_listed(seal: Seal, signature: Signature) -> Check:
 
 
 def _check_seal(
-    seal: Seal, links: Links, *, within: int | None, used: datetime | None
+    seal: Seal, checker: TrustChecker, *, within: int | None, used: datetime | None
 ) -> list[Check]:
     """Check steps 2 to 6 of a seal; its maker is judged by the day the seal was made.
 
@@ -347,7 +340,7 @@ def _check_seal(
             "seal.stamp",
             seal.stamp,
             stamped=seal.signature,
-            links=links,
+            checker=checker,
             claimed=info.created,
         )
         witnessed = genuine is not None
@@ -379,8 +372,8 @@ def _check_seal(
         )
     )  # (3)
     if maker is not None:
-        who = Judged("seal.maker_", _MAKER, maker, info.created, witnessed=witnessed)
-        checks += links.judge(who)  # (4)
+        who = SigningCertificate("seal.maker_", _MAKER, maker, info.created, witnessed=witnessed)
+        checks += checker.check(who)  # (4)
     return [
         *checks,
         Check(

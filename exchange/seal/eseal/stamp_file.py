@@ -1,6 +1,6 @@
 """Verify an electronic seal that stands alone, a ``.esl`` file, offline and step by step.
 
-In: the bytes of an SESeal of version 1, 4 or 5, the reader's trust anchors, the time asked
+In: the bytes of an SESeal of version 1, 4 or 5, the reader's trust, the time asked
 about. Out: a ``Verification`` with the checks ``seal.*`` in the standard's order and, as facts,
 what the seal says about itself, its picture included. Nothing is raised for bad input.
 """
@@ -16,35 +16,25 @@ from exchange.errors import Integrity
 from exchange.seal.checks import Verification
 from exchange.seal.eseal.signature import check_seal
 from exchange.seal.eseal.structures import Seal, read_seal
+from exchange.seal.pki.trust import Trust
 from exchange.seal.pki.x509 import read_certificate
 
 
 def verify_seal(
     data: bytes,
     *,
-    anchors: Sequence[bytes],
+    trust: Trust,
     at: datetime,
-    crls: Sequence[bytes] = (),
     chain: Sequence[bytes] = (),
-    tsa_anchors: Sequence[bytes] | None = None,
-    require_revocation: bool = False,
 ) -> Verification:
     """Make all checks of a seal, and whether it may be used ``at`` that time (aware).
 
-    ``anchors``, ``chain`` (certificates between maker and root) and ``crls`` are DER. The facts:
+    ``chain`` has certificates between maker and root (DER). The facts:
     ``version``, ``id``, ``vendor``, ``name``, ``type``, ``created``, ``valid_from``,
     ``valid_until``, ``maker`` and ``certificates`` (subject, issuer, validity, SHA-256),
     ``digests``, ``extensions``, ``stamped``, ``picture`` (type, millimetres, Base64).
     """
-    checks = check_seal(
-        data,
-        chain=chain,
-        anchors=anchors,
-        crls=crls,
-        tsa_anchors=tsa_anchors,
-        require_revocation=require_revocation,
-        at=at,
-    )
+    checks = check_seal(data, chain=chain, trust=trust, at=at)
     try:
         seal = read_seal(data)
     except Integrity:

@@ -27,7 +27,7 @@ from exchange.errors import Integrity, Misconfigured, Transient
 from exchange.seal.checks import Check, equal
 from exchange.seal.crypto import der
 from exchange.seal.crypto.suites import Suite
-from exchange.seal.pki.trust import Judged, Links, Trust
+from exchange.seal.pki.trust import SigningCertificate, Trust, TrustChecker
 from exchange.seal.pki.x509 import Certificate, read_certificate, verify_lasting
 from exchange.text import Text
 
@@ -232,7 +232,7 @@ def digest_of(name: str, data: bytes) -> bytes:
 
 
 def check_stamp(
-    prefix: str, data: bytes, *, stamped: bytes, links: Links, claimed: datetime | None
+    prefix: str, data: bytes, *, stamped: bytes, checker: TrustChecker, claimed: datetime | None
 ) -> tuple[list[Check], datetime | None]:
     """Check a token over the signature value ``stamped``; the time is None unless all holds.
 
@@ -259,7 +259,7 @@ def check_stamp(
         ),
     ]
     if token.signer is not None:
-        who = Judged(
+        who = SigningCertificate(
             f"{prefix}_",
             Text("时间戳服务机构", "the time-stamping authority"),
             token.signer,
@@ -267,8 +267,8 @@ def check_stamp(
             stamping=True,
             witnessed=True,
         )
-        checks += links.judge(who, token.certificates)
-    unused = [each for each in token.certificates if each.der not in links.used]
+        checks += checker.check(who, token.certificates)
+    unused = [each for each in token.certificates if each.der not in checker.used]
     checks += [
         equal(
             f"{prefix}_certificates",
@@ -362,9 +362,9 @@ def stamp(
     token = read_token(data)
     if token.nonce != nonce:
         raise _wrong(Text("随机数不是所发的", "its nonce is not the one that was sent"))
-    links = Links(trust, chain)
-    checks, at = check_stamp("stamp", data, stamped=value, links=links, claimed=None)
-    checks += links.faults
+    checker = TrustChecker(trust, chain)
+    checks, at = check_stamp("stamp", data, stamped=value, checker=checker, claimed=None)
+    checks += checker.faults
     bad = next((each for each in checks if not each.ok), None)
     if bad is not None or at is None:
         name = f"{bad.name}: " if bad else ""

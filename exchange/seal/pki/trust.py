@@ -1,4 +1,4 @@
-"""Certificates of one verification: each is judged by path, usage, validity and revocation.
+"""Certificates of one verification: each is checked by path, usage, validity and revocation.
 
 In: the certificates that travelled with a file (never trusted), the reader's ``Trust``. Out:
 checks named ``<prefix>chain``, ``<prefix>usage``, ``<prefix>validity``, ``<prefix>revocation``.
@@ -45,8 +45,8 @@ class Trust:
 
 
 @dataclass(frozen=True, slots=True)
-class Judged:
-    """Whose certificate is judged: ``what`` names it in the texts, ``at`` is the time it signed."""
+class SigningCertificate:
+    """A certificate to check: ``what`` names its holder, ``at`` is the time when it signed."""
 
     prefix: str
     what: Text
@@ -58,8 +58,8 @@ class Judged:
 
 
 @dataclass(slots=True)
-class Links:
-    """The certificates that came along, which of them were of use, and what the reader trusts."""
+class TrustChecker:
+    """Checks certificates by what the reader trusts; notes which of the file's own were of use."""
 
     trust: Trust
     travelling: Sequence[bytes]
@@ -99,7 +99,7 @@ class Links:
             self.faults.append(equal(name, text, expected=str(len(given)), found=str(len(anchors))))
         return anchors
 
-    def judge(self, who: Judged, extra: Sequence[Certificate] = ()) -> list[Check]:
+    def check(self, who: SigningCertificate, extra: Sequence[Certificate] = ()) -> list[Check]:
         """Make the checks of one certificate; ``extra`` are certificates of a time stamp."""
         leaf = who.certificate
         at = who.at or leaf.not_before
@@ -124,7 +124,7 @@ class Links:
             self._revocation(who, path, at),
         ]
 
-    def _revocation(self, who: Judged, path: Path, at: datetime) -> Check:
+    def _revocation(self, who: SigningCertificate, path: Path, at: datetime) -> Check:
         """Ask for every certificate of the path but the anchor, which nobody can revoke."""
         name = f"{who.prefix}revocation"
         certificates = path.certificates
@@ -176,7 +176,7 @@ def _certificates(given: Sequence[bytes]) -> list[Certificate]:
     return found
 
 
-def _chain(who: Judged, path: Path) -> Check:
+def _chain(who: SigningCertificate, path: Path) -> Check:
     name = f"{who.prefix}chain"
     if path.problem is not None:
         problem = path.problem
@@ -186,7 +186,7 @@ def _chain(who: Judged, path: Path) -> Check:
     return Check(name, ok=True, text=text, found=reached)
 
 
-def _usage(who: Judged) -> Check:
+def _usage(who: SigningCertificate) -> Check:
     name = f"{who.prefix}usage"
     problem = usage_problem(who.certificate, stamping=who.stamping)
     if problem is not None:
