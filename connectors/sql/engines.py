@@ -74,6 +74,16 @@ def begin(opened: sa.Connection, where: Address) -> datetime | None:
     return datetime.fromisoformat(str(opened.exec_driver_sql(_CLOCK[kind]).scalar_one()))
 
 
+def forget_unread(cursor: Any) -> None:
+    """Have PyMySQL not fetch the rest of a table, row by row, before it closes a cursor.
+
+    Where the server is gone it would fail at that, and print how.
+    """
+    unread = getattr(cursor, "_result", None)
+    if getattr(unread, "unbuffered_active", False):
+        unread.unbuffered_active = False  # type: ignore[union-attr]
+
+
 def kind_of(opened: sa.Connection) -> str:
     """Return the kind of database; MariaDB is a MySQL."""
     return "mysql" if opened.dialect.name == "mariadb" else opened.dialect.name
@@ -109,7 +119,13 @@ def _engine(where: Address) -> sa.Engine:
         arguments["conv"] = {
             kind: how for kind, how in conversions.items() if kind not in range(256)
         }
-    return sa.create_engine(url, connect_args=arguments, poolclass=sa.NullPool)
+    engine = sa.create_engine(url, connect_args=arguments, poolclass=sa.NullPool)
+    sa.event.listen(
+        engine,
+        "handle_error",
+        lambda error: forget_unread(getattr(error.execution_context, "cursor", None)),
+    )
+    return engine
 
 
 def _sqlite(url: sa.URL, where: Address) -> Callable[[], sqlite3.Connection]:

@@ -91,7 +91,7 @@ class UniversalReader:
         result = self._connection.execution_options(stream_results=True, yield_per=size).execute(
             statement
         )
-        self._stack.callback(_abandon, self._connection, result)
+        self._stack.callback(_abandon, result)
         every = [*columns, *exact]
         # The exact value of a column is selected behind its own, and is found last.
         places = {name: place for place, name in enumerate(every)}
@@ -226,12 +226,9 @@ def _nowhere(_row: int) -> Position:
     raise IndexError
 
 
-def _abandon(connection: sa.Connection, result: sa.CursorResult[Any]) -> None:
+def _abandon(result: sa.CursorResult[Any]) -> None:
     """Close a result, without reading what is left of it."""
-    unread = getattr(connection.connection.driver_connection, "_result", None)
-    if getattr(unread, "unbuffered_active", False):
-        # PyMySQL would fetch the rest of the table, row by row, before it closes.
-        unread.unbuffered_active = False  # type: ignore[union-attr]
+    engines.forget_unread(result.cursor)
     result.close()
 
 
