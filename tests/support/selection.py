@@ -28,7 +28,7 @@ def folder_of(path: str) -> str:
 _KAFKA: Final = frozenset({"tests/devtools/test_broker.py", "tests/cli/test_cluster.py"})
 """Files that use brokers, beside the folders chaos and publish and all named ``test_kafka…``."""
 FIRST: Final = (
-    *("kafka", "pipeline", "cli", "bench", "gateway", "demo", "log"),
+    *("kafka", "pipeline", "cli", "devtools", "gateway", "log"),
     *("tests/test_readme.py", "tests/test_real_input.py"),
 )
 """What is begun first, for it takes longest: the rest fills the other processes' time."""
