@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime
+from functools import cached_property
+from typing import TYPE_CHECKING
 
 from exchange.catalog.model import Catalog, Resource
 from exchange.errors import Misconfigured, Rejected, Transient
 from exchange.log import CURSORS, Entry, Log, Topic, quarantine_topic, raw_topic, sealed_topic
-from exchange.log.frames import Recent
 from exchange.pipeline.messages import PullState, pull_key
 from exchange.pipeline.partition import PartitionState, partition_key
 from exchange.text import Text
+
+if TYPE_CHECKING:
+    from exchange.log.frames import Recent
 
 CHUNK_ENTRIES = 8
 """Raw messages checked at once: columns want 20,000 rows and more (D1)."""
@@ -30,10 +34,16 @@ class PipelineContext:
     entropy: Callable[[int], bytes]
     failpoint: Callable[[str], None] = lambda _name: None
     """Called before and after each stage with its name; a kill test strikes there."""
-    recent: Recent = field(default_factory=Recent)
     partitions_of: Callable[[str], int] = lambda _resource: 1
     """How many partitions a resource is meant to have; its topics may have more, never fewer."""
     sleep: Callable[[float], None] = time.sleep
+
+    @cached_property
+    def recent(self) -> Recent:
+        """Frames of the newest raw messages; made when asked: a status needs no columns."""
+        from exchange.log.frames import Recent
+
+        return Recent()
 
     def resource(self, name: str) -> Resource:
         """Return a resource of the catalog; raises Rejected naming the ones there are."""

@@ -24,7 +24,6 @@ from exchange.log import (
 )
 from exchange.seal.batch.statement import instant
 from exchange.text import Text
-from exchange.validate.quarantine import UNREADABLE
 
 NOBODY: Final = "-"
 """Stands for the source and the pull of a message that no node of ours wrote."""
@@ -159,6 +158,8 @@ class RefusedEntry:
     @classmethod
     def unreadable(cls, entry: Entry, at: datetime, catalog: str) -> Self:
         """Keep an entry as it came: its bytes, where it stood, and what is known of its origin."""
+        from exchange.validate.quarantine import UNREADABLE
+
         place = f"{entry.topic}/{entry.partition}/{entry.offset}"
         batch = RawBatch.of(entry)
         known = batch.origin if batch is not None else Origin(NOBODY, NOBODY, place, at)

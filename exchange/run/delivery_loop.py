@@ -27,7 +27,7 @@ ATTEMPTS = 3
 _PATIENCE = timedelta(seconds=10)
 """How long ``run --once`` waits for a batch whose time has not come."""
 _REST = timedelta(minutes=1)
-"""How long a supervised run leaves a resource alone that needs a person."""
+"""How long a supervised run leaves alone what needs a person."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +64,7 @@ class DeliveryLoop:
     """Leave a batch after so many attempts; None: never give up."""
     idle: float
     """Seconds between two looks when nothing moves."""
+    rest: timedelta = _REST
 
     def __post_init__(self) -> None:
         """Start nothing yet."""
@@ -137,7 +138,7 @@ class DeliveryLoop:
                 return send
             if self.attempts is not None:
                 return None
-            self._stop.wait(_REST.total_seconds())
+            self._stop.wait(self.rest.total_seconds())
         return None
 
     def _deliver(self, send: Callable[[Batch], Answer]) -> None:
@@ -173,7 +174,7 @@ class DeliveryLoop:
         resting = self._work.resting
         if resource not in resting:
             return False
-        if self.attempts is None and abs(self.node.clock() - resting[resource]) >= _REST:
+        if self.attempts is None and abs(self.node.clock() - resting[resource]) >= self.rest:
             del resting[resource]
             return False
         return True

@@ -20,6 +20,7 @@ from exchange.node.node import Node
 from exchange.pipeline.deliver import retry
 from exchange.pipeline.messages import PullState
 from exchange.pipeline.seal import release
+from exchange.run.delivery_loop import DeliveryLoop
 from exchange.run.outcome import Outcome
 from exchange.run.runner import STAGES, Runner
 from exchange.run.schedule import Schedule
@@ -333,6 +334,31 @@ def test_a_supervised_run_pulls_on_after_a_release(tmp_path: Path) -> None:
             thread.join(30)
         settle(place)
     audit(place)
+
+
+def test_a_way_to_the_province_that_cannot_be_opened_is_tried_again(tmp_path: Path) -> None:
+    place = make(tmp_path / "node", {"cases": records(30)})
+    secret = place.folder / "secrets" / "province.txt"
+    with place.gateway(), place.node() as node:
+        assert Runner(node, stages=("pull", "seal")).once().batches == 1
+        hidden = secret.rename(secret.with_suffix(".away"))
+        loop = DeliveryLoop(node, EAGER, attempts=None, idle=0.01, rest=timedelta(seconds=0.01))
+        outcome = Outcome()
+
+        def reported() -> Outcome:
+            for report in loop.reports():
+                outcome.add(report)
+            return outcome
+
+        loop.start()
+        try:
+            loop.offer("cases")
+            wait_for(lambda: isinstance(reported().errors.get("cascade"), Misconfigured))
+            hidden.rename(secret)
+            wait_for(lambda: reported().receipts == 1)
+        finally:
+            loop.stop()
+        assert outcome.errors == {}
 
 
 def raw_rows(place: Place) -> int:
