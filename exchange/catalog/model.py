@@ -12,6 +12,7 @@ from typing import Final
 
 from pydantic import BaseModel, ConfigDict
 
+from exchange.errors import Rejected
 from exchange.text import Text
 
 TODAY: Final = "today"
@@ -191,3 +192,13 @@ class Catalog(Frozen):
     departments: Mapping[str, Department]
     tables: Mapping[str, CodeTable]
     resources: Mapping[str, Resource]
+
+    def resource(self, name: str) -> Resource:
+        """Return a resource; raises Rejected naming the ones there are."""
+        if name in self.resources:
+            return self.resources[name]
+        known = ", ".join(sorted(self.resources))
+        raise Rejected(
+            Text(f"目录中没有资源 {name}", f"the catalog has no resource {name}"),
+            hint=Text(f"目录中的资源：{known}", f"resources: {known}"),
+        )

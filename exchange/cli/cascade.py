@@ -54,7 +54,7 @@ def list_deliveries(
         )
     with call.open_node() as node:
         if resource is not None:
-            node.context.resource(resource)
+            node.catalog.resource(resource)
         states = None if state is None else [state]
         rows = node.store.deliveries.find(resource=resource, states=states, limit=limit)
     none = output.t("没有批次", "no batches")
@@ -107,7 +107,7 @@ def retry(
     call: Invocation = context.obj
     output = call.output(as_json=as_json)
     with call.open_node() as node:
-        node.context.resource(resource)
+        node.catalog.resource(resource)
         if batch is None:
             rows = node.store.deliveries.find(resource=resource, states=BY_PERSON, limit=100_000)
         else:
@@ -148,7 +148,7 @@ def export(
     call: Invocation = context.obj
     output = call.output(as_json=as_json)
     with call.open_node() as node:
-        node.context.resource(resource)
+        node.catalog.resource(resource)
         row = _batch(node, resource, batch)
         data = _sealed(node, row)
         receipt = node.store.receipts.get(resource, batch)

@@ -52,7 +52,7 @@ def check(context: typer.Context, source: str, *, as_json: Json = False) -> int:
     with call.open_node() as node:
         opened = node.source(source)
         text = opened.check()
-        resource = node.context.resource(node.source_settings(source).resource)
+        resource = node.catalog.resource(node.source_settings(source).resource)
         concerns = source_concerns(opened, resource, CHECK_SECONDS)
     output.answer(
         {
@@ -78,12 +78,12 @@ def preview(
 ) -> int:
     """Show the first rows of a source, personal data masked."""
     from exchange.cli.records import lines, masked
-    from exchange.validate.work import RESERVED, source_columns
+    from exchange.validate.source_frame import RESERVED, source_columns
 
     call: Invocation = context.obj
     output = call.output(as_json=as_json)
     with call.open_node() as node:
-        resource = node.context.resource(node.source_settings(source).resource)
+        resource = node.catalog.resource(node.source_settings(source).resource)
         frame = node.source(source).preview(rows)
     if frame is None:
         output.answer({"source": source, "resource": resource.name, "columns": [], "rows": []})

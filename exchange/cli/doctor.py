@@ -285,9 +285,7 @@ def judge_space(free: int) -> Diagnostic:
 
 def _source(node: Node, name: str) -> Text | Diagnostic:
     """Try the source, and whether what it brings could be sealed; name what is amiss."""
-    from exchange.pipeline.context import resource_of
-
-    resource = resource_of(node.catalog, node.source_settings(name).resource)
+    resource = node.catalog.resource(node.source_settings(name).resource)
     node.seals.of(resource)
     source = node.source(name)
     text = source.check(timeout=SOURCE_SECONDS)
@@ -301,7 +299,7 @@ def _source(node: Node, name: str) -> Text | Diagnostic:
 
 def source_concerns(source: Source, resource: Resource, seconds: float) -> list[Text]:
     """List what is wrong with a source that can be read: odd rows, columns it lacks."""
-    from exchange.validate.work import absent_columns
+    from exchange.validate.source_frame import absent_columns
 
     concerns = list(source.concerns(timeout=seconds))
     columns = source.columns(timeout=seconds)

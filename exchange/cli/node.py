@@ -56,7 +56,7 @@ def release(context: typer.Context, resource: str) -> int:
     call: Invocation = context.obj
     output = call.output()
     with call.open_node() as node:
-        node.context.resource(resource)
+        node.catalog.resource(resource)
         if release_resource(node.context, resource):
             node.store.audit.append(actor(), "partition.release", resource)
             output.inform(f"{resource} 已恢复", f"{resource} goes on with the next run")

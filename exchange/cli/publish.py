@@ -101,7 +101,7 @@ def open_stages(node: Node, resources: Sequence[str]) -> Iterator[dict[str, Publ
             Text("没有配置模式注册中心", "no schema registry is configured"),
             hint=Text("在 exchange.yaml 中填写 registry", "fill in registry: in exchange.yaml"),
         )
-    chosen = [node.context.resource(name) for name in resources]
+    chosen = [node.catalog.resource(name) for name in resources]
     for resource in chosen:
         check_readable(resource, settings.registry.readable)
     with ExitStack() as stack:

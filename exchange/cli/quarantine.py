@@ -41,7 +41,7 @@ def list_messages(
     output = call.output(as_json=as_json)
     with call.open_node() as node:
         if resource is not None:
-            node.context.resource(resource)
+            node.catalog.resource(resource)
         rows = node.store.quarantine.find(resource=resource, waiting=True, limit=_LIMIT)
         notes = list(_notes(node, resource))
         resources = node.catalog.resources
@@ -116,7 +116,7 @@ def show(
     output = call.output(as_json=as_json)
     with call.open_node() as node:
         row = _find(node, address)
-        resource = node.context.resource(row.resource)
+        resource = node.catalog.resource(row.resource)
         entry = node.log.read(row.topic, row.partition, row.offset, max_entries=1)[0]
         touched = node.store.quarantine.decisions(row.topic, row.partition, row.offset)
     titles = {field.name: field.title for field in resource.fields}
@@ -162,7 +162,7 @@ def export(
     call: Invocation = context.obj
     output = call.output(as_json=as_json)
     with call.open_node() as node:
-        form = node.context.resource(resource)
+        form = node.catalog.resource(resource)
         rows = node.store.quarantine.find(resource=resource, waiting=True, limit=_LIMIT)
         count = write(waiting(node.context, node.store, rows), form, to)
     output.answer(
@@ -193,7 +193,7 @@ def replay(
     call: Invocation = context.obj
     output = call.output(as_json=as_json)
     with call.open_node() as node:
-        checked = node.context.resource(resource)
+        checked = node.catalog.resource(resource)
         corrections = None if file is None else read_corrections(file)
         by = actor()
         replayed = send_back(node.context, node.store, checked, by=by, corrections=corrections)

@@ -8,7 +8,7 @@ import polars as pl
 
 from exchange.catalog.masking import HIDDEN, mask_field
 from exchange.catalog.model import OPERATION, Resource
-from exchange.validate.work import ROW, as_text, source_columns
+from exchange.validate.source_frame import ROW, as_text, source_columns
 
 _OPEN = frozenset({ROW, OPERATION})
 """Columns of ours that say nothing about anybody."""

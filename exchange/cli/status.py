@@ -12,7 +12,7 @@ from exchange.cascade.delivery import State
 from exchange.cli.invocation import Invocation
 from exchange.cli.options import Json, alone, both
 from exchange.cli.output import Output
-from exchange.log import publish_group
+from exchange.log import CURSORS, publish_group
 from exchange.text import Text
 
 if TYPE_CHECKING:
@@ -60,7 +60,9 @@ def _last_pulls(node: Node) -> dict[str, PullRow]:
 
 def _absent(node: Node, name: str) -> str:
     """Return the columns that the last pull of a source did not have."""
-    state = node.context.pull_state(name)
+    from exchange.pipeline.messages import PullState, pull_key
+
+    state = PullState.of(node.log.latest(CURSORS, pull_key(name)))
     return "" if state is None else ", ".join(state.absent)
 
 

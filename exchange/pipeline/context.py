@@ -10,7 +10,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 
 from exchange.catalog.model import Catalog, Resource
-from exchange.errors import Misconfigured, Rejected, Transient
+from exchange.errors import Misconfigured, Transient
 from exchange.log import CURSORS, Entry, Log, Topic, quarantine_topic, raw_topic, sealed_topic
 from exchange.pipeline.messages import PullState, pull_key
 from exchange.pipeline.partition import PartitionState, partition_key
@@ -47,7 +47,7 @@ class PipelineContext:
 
     def resource(self, name: str) -> Resource:
         """Return a resource of the catalog; raises Rejected naming the ones there are."""
-        return resource_of(self.catalog, name)
+        return self.catalog.resource(name)
 
     def ensure(self, resource: str) -> None:
         """Create the topics of a resource, or give them more partitions."""
@@ -91,14 +91,3 @@ class PipelineContext:
     def partition_state(self, resource: str, partition: int) -> PartitionState:
         """Read what a partition goes on from."""
         return PartitionState.of(self.latest(partition_key(resource, partition)))
-
-
-def resource_of(catalog: Catalog, name: str) -> Resource:
-    """Return a resource of a catalog; raises Rejected naming the ones there are."""
-    if name in catalog.resources:
-        return catalog.resources[name]
-    known = ", ".join(sorted(catalog.resources))
-    raise Rejected(
-        Text(f"目录中没有资源 {name}", f"the catalog has no resource {name}"),
-        hint=Text(f"目录中的资源：{known}", f"resources: {known}"),
-    )

@@ -9,14 +9,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
-from exchange.catalog.model import Limits
 from exchange.errors import Transient
 from exchange.log import Entry, Message
 from exchange.pipeline.messages import STATE_VERSION, state_message, state_of
 from exchange.text import Text
 from exchange.validate.limits import Tally
+
+if TYPE_CHECKING:
+    from exchange.catalog.model import Limits
 
 _LAST_NUMBER = 99_999
 BLOCK = 64

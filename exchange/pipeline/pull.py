@@ -18,7 +18,7 @@ from exchange.pipeline.context import PipelineContext
 from exchange.pipeline.messages import NotesEntry, Origin, PullState, RawBatch, pull_key
 from exchange.text import Text
 from exchange.validate.oversized import cut
-from exchange.validate.work import RESERVED, absent_columns, only_deletes, source_columns
+from exchange.validate.source_frame import RESERVED, absent_columns, only_deletes, source_columns
 
 _LONG_RECORD = 128 * 1024
 """Bytes of a record, or of one text in it, from which on it may not fit a message."""

@@ -31,7 +31,7 @@ from exchange.store.node.quarantine import QuarantineRow
 from exchange.text import Text
 from exchange.validate.quarantine import Corrections, Refused, unreadable
 from exchange.validate.quarantine import replay as back_to_raw
-from exchange.validate.reasons import COLUMN as REASONS
+from exchange.validate.source_frame import REASONS
 
 MAX_MESSAGES = 100_000
 """Quarantine messages looked at in one replay."""

@@ -30,8 +30,8 @@ from exchange.seal.eseal.signature import Sealer
 from exchange.text import BEIJING, Text
 from exchange.validate.deletes import blank_deletes
 from exchange.validate.oversized import refuse
-from exchange.validate.reasons import COLUMN as REASONS
 from exchange.validate.seen import Seen
+from exchange.validate.source_frame import REASONS
 from exchange.validate.validator import compile_resource
 
 _LONG_RECORD = 256 * 1024

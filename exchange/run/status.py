@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from exchange.cascade.delivery import State
 from exchange.log import (
+    CURSORS,
     publish_group,
     quarantine_topic,
     raw_topic,
@@ -149,7 +150,8 @@ class StatusReader:
         return Lag(group, topic, partition, 0 if since is None else end - position, since)
 
     def _halted(self, resource: str, partitions: int) -> dict[int, Text]:
+        from exchange.pipeline.partition import PartitionState, partition_key
 
-        state = self._node.context.partition_state
-        states = {number: state(resource, number) for number in range(partitions)}
+        keys = {number: partition_key(resource, number) for number in range(partitions)}
+        states = {n: PartitionState.of(self._node.log.latest(CURSORS, keys[n])) for n in keys}
         return {n: state.halted for n, state in states.items() if state.halted is not None}

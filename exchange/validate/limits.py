@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterable
+from typing import TYPE_CHECKING
 
-from exchange.catalog.model import Limits
 from exchange.text import Text
+
+if TYPE_CHECKING:
+    from exchange.catalog.model import Limits
 
 DEFAULT_WINDOW = 1_000
 """Rows that a percentage is taken over when the catalog names no window."""

@@ -13,9 +13,9 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-from exchange.validate.reasons import COLUMN, REASON
+from exchange.validate.reasons import REASON
+from exchange.validate.source_frame import DEFECT, REASONS, as_text
 from exchange.validate.validator import Checked
-from exchange.validate.work import DEFECT, as_text
 
 _KEPT: Final = 100_000
 """Characters that stay of a record, shared among its columns."""
@@ -31,7 +31,7 @@ def cut(records: pl.DataFrame, size: int) -> pl.DataFrame:
     longest = min(_LONGEST, max(1, _KEPT // max(1, records.width)))
     columns = [
         column
-        if column.name in (COLUMN, DEFECT) or _is_short(column)
+        if column.name in (REASONS, DEFECT) or _is_short(column)
         else _shorten(column, longest)
         for column in records
     ]
@@ -51,8 +51,8 @@ def refuse(checked: Checked, frame: pl.DataFrame, large: npt.NDArray[np.bool_]) 
         "zh": "记录过大，无法放入一个批次",
         "en": "the record is too large for a batch",
     }
-    told = pl.Series(COLUMN, [[reason]] * rows.size, dtype=pl.List(REASON))
-    extra = frame.drop(COLUMN, strict=False)[rows].with_columns(told)
+    told = pl.Series(REASONS, [[reason]] * rows.size, dtype=pl.List(REASON))
+    extra = frame.drop(REASONS, strict=False)[rows].with_columns(told)
     every = np.concatenate((checked.rejected_rows, rows))
     order = np.argsort(every, kind="stable")
     return replace(

@@ -14,8 +14,8 @@ import polars as pl
 
 from exchange.catalog.masking import mask, mask_field
 from exchange.catalog.model import OPERATION, Field, Resource
-from exchange.validate.reasons import COLUMN, MAX_VALUE, REASON
-from exchange.validate.work import DEFECT, ROW, as_text, source_columns
+from exchange.validate.reasons import MAX_VALUE, REASON
+from exchange.validate.source_frame import DEFECT, REASONS, ROW, as_text, source_columns
 
 UNREADABLE = "message.unreadable"
 """Rule of a message in our topics that no node of ours wrote: kept with its bytes."""
@@ -88,7 +88,7 @@ def show(refused: Refused, resource: Resource) -> Iterator[Shown]:
     }
     rows = refused.frame[ROW].to_list() if ROW in refused.frame.columns else None
     for place, (address, reasons) in enumerate(
-        zip(refused.addresses(), refused.frame[COLUMN].to_list(), strict=True)
+        zip(refused.addresses(), refused.frame[REASONS].to_list(), strict=True)
     ):
         slipped = any(reason["field"] == DEFECT for reason in reasons)
         values = {
@@ -115,7 +115,7 @@ def unreadable(value: bytes) -> pl.DataFrame:
         "zh": "该消息不是本系统写入，原样保留",
         "en": "no node of ours wrote this message; it is kept as it is",
     }
-    return pl.DataFrame({COLUMN: [[reason]]}, schema={COLUMN: pl.List(REASON)})
+    return pl.DataFrame({REASONS: [[reason]]}, schema={REASONS: pl.List(REASON)})
 
 
 def _masked(field: Field, value: str, *, slipped: bool) -> str:
@@ -149,7 +149,7 @@ def replay(
     says something else than :func:`show` showed: a masked value left alone stays what it was.
     A corrected column becomes text; a corrected record is broken at its source no more.
     """
-    raw = refused.frame.drop(COLUMN)
+    raw = refused.frame.drop(REASONS)
     if corrections is None:
         return raw
     found = source_columns(resource, raw.columns)

@@ -11,8 +11,8 @@ import numpy.typing as npt
 import polars as pl
 
 from exchange.validate.checks import Check, source
+from exchange.validate.source_frame import REASONS
 
-COLUMN: Final = "_reasons"
 MAX_VALUE: Final = 200
 """Characters of a value that a reason repeats; the record itself is kept beside it."""
 
@@ -35,7 +35,7 @@ def tell(
     ``flags`` has one array per check over the rows of ``bad``, whose source columns are text.
     """
     if bad.is_empty():
-        return Told(pl.Series(COLUMN, [], dtype=pl.List(REASON)), {})
+        return Told(pl.Series(REASONS, [], dtype=pl.List(REASON)), {})
     failed = [place for place, flag in enumerate(flags) if flag.any()]
     rows = [np.flatnonzero(flags[place]) for place in failed]
     values: list[str | None] = []
@@ -61,7 +61,7 @@ def tell(
         f"{rule}:{field}" if "," not in field else rule: those.size
         for rule, field, those in zip(texts["rule"], texts["field"], rows, strict=True)
     }
-    return Told(listed["reason"].alias(COLUMN), counts)
+    return Told(listed["reason"].alias(REASONS), counts)
 
 
 def _values(bad: pl.DataFrame, fields: Sequence[str], rows: list[int]) -> list[str | None]:

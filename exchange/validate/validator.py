@@ -21,7 +21,8 @@ from exchange.validate import reasons
 from exchange.validate.checks import FORMAL, FULL_WIDTH, Check, field_checks, rule_checks, source
 from exchange.validate.convert import CHINA
 from exchange.validate.seen import Group, Seen
-from exchange.validate.work import DEFECT, DELETE, INSERT, OPERATIONS, Work
+from exchange.validate.source_frame import DEFECT, DELETE, REASONS
+from exchange.validate.work import INSERT, OPERATIONS, Work
 
 Flags = npt.NDArray[np.bool_]
 Positions = npt.NDArray[np.intp]
@@ -141,7 +142,7 @@ class Validator:
         return Checked(
             accepted=accepted.filter(pl.Series(~bad)) if rows.size else accepted,
             accepted_rows=np.flatnonzero(~bad),
-            rejected=frame.drop(reasons.COLUMN, strict=False)[rows].with_columns(told.column),
+            rejected=frame.drop(REASONS, strict=False)[rows].with_columns(told.column),
             rejected_rows=rows,
             counts=told.counts,
             ignored_columns=work.ignored,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from datetime import date
 from typing import Final
 
@@ -16,41 +16,17 @@ from exchange.text import Text, suggest
 from exchange.validate.checks import digits, source
 from exchange.validate.convert import convert
 from exchange.validate.digits import KERNELS
-from exchange.validate.reasons import COLUMN
 from exchange.validate.screen import screen
-
-ROW: Final = "_row"
-"""Reserved column: 1-based position of the record in its file."""
-DEFECT: Final = "_defect"
-"""Reserved column: what the connector found broken about the record; null when nothing."""
-RESERVED: Final = frozenset({ROW, DEFECT, OPERATION, COLUMN})
+from exchange.validate.source_frame import (
+    DEFECT,
+    RESERVED,
+    as_text,
+    only_deletes,
+    source_columns,
+)
 
 OPERATIONS: Final = pl.Enum(["I", "U", "D"])
 INSERT: Final = "I"
-DELETE: Final = "D"
-
-
-def source_columns(resource: Resource, columns: Collection[str]) -> Mapping[str, str]:
-    """Find the source column of each field: by the catalog's mapping, else by its own name."""
-    found = {name: column for column, name in resource.columns.items() if column in columns}
-    for field in resource.fields:
-        if field.name in columns and field.name not in resource.columns:
-            found.setdefault(field.name, field.name)
-    return found
-
-
-def absent_columns(resource: Resource, columns: Collection[str]) -> Mapping[str, str]:
-    """Return columns that the catalog names and the source lacks, each with its field.
-
-    Of optional fields: without the others nothing is sealed.
-    """
-    found = source_columns(resource, columns)
-    wanted = {name: column for column, name in resource.columns.items()}
-    return {
-        wanted.get(field.name, field.name): field.name
-        for field in resource.fields
-        if field.name not in found and not field.required and field.name not in resource.key
-    }
 
 
 def _require(resource: Resource, found: Mapping[str, str], frame: pl.DataFrame) -> None:
@@ -64,17 +40,6 @@ def _require(resource: Resource, found: Mapping[str, str], frame: pl.DataFrame) 
         missing = [field for field in missing if field.name in resource.key]
     if missing and frame.width > 0:
         raise _missing(resource, missing, set(frame.columns) - set(found.values()) - RESERVED)
-
-
-def only_deletes(frame: pl.DataFrame) -> bool:
-    """Tell whether all records are withdrawals, which need nothing but the key."""
-    if OPERATION not in frame.columns or frame[OPERATION].dtype.base_type() not in {
-        pl.String,
-        pl.Enum,
-        pl.Categorical,
-    }:
-        return False
-    return bool((frame[OPERATION].cast(pl.String) == DELETE).fill_null(value=False).all())
 
 
 def _missing(resource: Resource, needed: list[Field], unused: set[str]) -> Misconfigured:
@@ -164,13 +129,3 @@ def _defects(frame: pl.DataFrame) -> pl.Series:
         return as_text(frame[DEFECT]).alias(source(DEFECT))
     none = pl.Series(source(DEFECT), [None], dtype=pl.String)
     return none.new_from_index(0, frame.height)
-
-
-def as_text(values: pl.Series) -> pl.Series:
-    """Write any column as text; whatever has no text of its own in the library, as Python does."""
-    if values.dtype == pl.String:
-        return values
-    if values.dtype.is_numeric() or values.dtype in (pl.Null, pl.Enum, pl.Categorical):
-        return values.cast(pl.String)
-    texts = [None if value is None else str(value) for value in values.to_list()]
-    return pl.Series(values.name, texts, dtype=pl.String)

@@ -78,7 +78,7 @@ def test_a_command_loads_its_own_module_alone() -> None:
     assert loaded("catalog", "check") & ours == {"exchange.cli.assembly", "exchange.cli.catalog"}
 
 
-@pytest.mark.usefixtures("folder")
+@pytest.mark.usefixtures("delivered")
 def test_status_loads_no_columns_and_no_connections() -> None:
     heavy = {"polars", "numpy", "pyarrow", "requests", "fastapi", "cryptography", "fastavro"}
     assert loaded("status", "--json").isdisjoint(heavy | {"rich"})
