@@ -20,7 +20,7 @@ log:
   kafka: {{bootstrap: [{bootstrap}], replication: 1, min_insync: 1}}
   partitions: {{default: 4}}
 """
-PATIENCE = 180
+PATIENCE = 600
 """Seconds: a resource that erred while partitions moved is left alone for a minute."""
 
 
@@ -67,7 +67,7 @@ def test_two_workers_share_the_work_through_kills_and_restarts(
                 feed(place, 300)
                 started(parent, 3 + number)
             parent.process.send_signal(signal.SIGTERM)
-            assert parent.process.wait(60) == 0
+            assert parent.process.wait(300) == 0
             assert not any(map(alive, parent.pids()))
         with running(place.folder, "--workers", 2, "--name", "w") as parent:
             feed(place, 100)
@@ -87,7 +87,7 @@ def test_a_cluster_that_comes_up_later_is_waited_for(tmp_path: Path) -> None:
     place, port = scheduled(tmp_path / "node", 400), free_port()
     use(place, f"127.0.0.1:{port}")
     with running(place.folder, "--workers", 2) as parent:
-        assert parent.process.wait(120) == 4
+        assert parent.process.wait(300) == 4
         wait_for(lambda: parent.said(f"127.0.0.1:{port}"))
         assert parent.pids() == []
     with place.gateway(), running(place.folder, "--workers", 1, "--wait", "5m") as parent:
@@ -95,4 +95,4 @@ def test_a_cluster_that_comes_up_later_is_waited_for(tmp_path: Path) -> None:
         with brokers(port=port, folders=[tmp_path / "kafka"]):
             wait_for(lambda: delivered(place) == 400, PATIENCE)
             parent.process.send_signal(signal.SIGTERM)
-            assert parent.process.wait(60) == 0
+            assert parent.process.wait(300) == 0

@@ -307,7 +307,7 @@ def test_an_error_of_ours_is_an_envelope_too(province: Province) -> None:
     )
     with node(app) as caller:
         outcome = caller.attempt(outgoing(BATCH))
-    assert outcome == Failed("500", "网关内部错误", None)
+    assert outcome == Failed("500", "接收端内部错误", None)
 
 
 def test_settings_hide_their_secrets_and_refuse_nonsense(tmp_path: Path) -> None:

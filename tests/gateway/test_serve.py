@@ -116,7 +116,7 @@ def test_a_signal_stops_it_in_order(how: signal.Signals, tmp_path: Path, prefect
     with gateway(tmp_path) as (process, caller):
         assert isinstance(caller.attempt(outgoing(batch)), Answered)
         process.send_signal(how)
-        assert process.wait(20) == 0
+        assert process.wait(120) == 0
 
 
 def test_a_taken_port_says_so(province: Province) -> None:

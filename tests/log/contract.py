@@ -18,7 +18,7 @@ from exchange.errors import Integrity, Misconfigured, Rejected
 from exchange.log import MAX_VALUE_BYTES, Consumer, Entry, Fenced, Log, Message, Topic
 
 Opener = Callable[[], Log]
-PATIENCE = 10.0
+PATIENCE = 60.0
 """Seconds to wait for entries that are known to be there."""
 
 

@@ -303,7 +303,7 @@ def start(target: Callable[..., None], *arguments: Any) -> ForkServerProcess:
     return process
 
 
-def finish(process: ForkServerProcess, seconds: float = 60) -> int:
+def finish(process: ForkServerProcess, seconds: float = 300) -> int:
     """Wait for it; return its exit code, negative for a signal."""
     process.join(seconds)
     if process.exitcode is None:

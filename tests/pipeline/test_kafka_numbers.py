@@ -62,7 +62,7 @@ def test_workers_that_take_numbers_at_once_do_not_keep_each_other_from_it(
         def work(number: int) -> list[int]:
             state, firsts = PartitionState(), []
             for _ in range(TURNS):
-                together.wait(60)
+                together.wait(300)
                 state = numbered(contexts[number], resource, number, state)
                 firsts.append(state.number + 1)
                 state = replace(state, number=state.upto)

@@ -198,7 +198,7 @@ def test_sigterm_stops_a_run_in_the_middle_of_its_work_and_nothing_is_lost(tmp_p
         try:
             wait_for(lambda: raw_end(place) > 3)
             process.send_signal(signal.SIGTERM)
-            _, told = process.communicate(timeout=30)
+            _, told = process.communicate(timeout=300)
         finally:
             process.kill()
             process.wait()
@@ -218,7 +218,7 @@ def raw_end(place: Place) -> int:
         return node.log.bounds(raw_topic("cases"), 0)[1]
 
 
-def wait_for(happened: object, seconds: float = 30) -> None:
+def wait_for(happened: object, seconds: float = 300) -> None:
     end = time.monotonic() + seconds
     while not happened():  # type: ignore[operator]
         assert time.monotonic() < end, "it did not happen"

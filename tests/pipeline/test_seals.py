@@ -35,7 +35,7 @@ from tests.pipeline.place import (
     write_table,
 )
 
-PATIENCE = 60
+PATIENCE = 300
 
 
 @pytest.fixture

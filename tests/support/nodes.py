@@ -99,7 +99,7 @@ def command(place: Place, *arguments: str) -> dict[str, int]:
         capture_output=True,
         text=True,
         check=True,
-        timeout=60,
+        timeout=300,
     )
     told: dict[str, int] = json.loads(done.stdout)
     return told

@@ -19,11 +19,11 @@ from tests.pipeline.place import Place, records
 from tests.support.nodes import make
 
 
-def wait_for(happened: Callable[[], object], seconds: float = 60) -> None:
+def wait_for(happened: Callable[[], object], seconds: float = 300) -> None:
     end = time.monotonic() + seconds
     while not happened():
         assert time.monotonic() < end, "it did not happen"
-        time.sleep(0.02)
+        time.sleep(0.05)
 
 
 def alive(pid: int) -> bool:

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-SECONDS = 120
+SECONDS = 600
 """Longest wait for one command."""
 
 
