@@ -8,7 +8,7 @@ from random import Random
 import pytest
 
 from tests.support.pages import DOCS, ROOT, rows, section
-from tests.support.selection import HEAVY, folder_of, shuffled
+from tests.support.selection import FIRST, HEAVY, KAFKA, folder_of, scope_of, shuffled
 from tests.support.soak import AMOUNTS, Amount, bits
 
 
@@ -35,6 +35,15 @@ def test_the_heavy_folders_are_there() -> None:
     assert {path.name for path in (ROOT / "tests").iterdir() if path.is_dir()} >= HEAVY
     assert folder_of("tests/seal/test_rows.py") == "seal"
     assert folder_of("tests/test_docs.py") == "test_docs.py"
+
+
+def test_what_is_run_together_is_there() -> None:
+    assert all((ROOT / file).is_file() for file in KAFKA)
+    scopes = {scope_of(str(path.relative_to(ROOT))) for path in ROOT.glob("tests/**/test_*.py")}
+    assert scopes >= set(FIRST)
+    assert scope_of("tests/log/test_kafka_group.py::test_a") == scope_of(
+        "tests/chaos/test_chaos.py"
+    )
 
 
 def test_a_seed_is_an_order_and_files_stay_together(request: pytest.FixtureRequest) -> None:

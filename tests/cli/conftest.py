@@ -25,6 +25,7 @@ from exchange.receiver.app import create_app
 from exchange.receiver.serve import background
 from exchange.settings import load
 from exchange.store.database import open_store
+from tests.pipeline.place import Place
 
 CATALOG = """\
 version: "1"
@@ -130,7 +131,7 @@ def run(capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> R
 
 @pytest.fixture(scope="session")
 def pattern(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Make the node that the tests copy: keys and seals take their time."""
+    """Make the node that the tests copy: keys, seals and two stores take their time."""
     folder = tmp_path_factory.mktemp("pattern")
     (folder / "given.yaml").write_text(CATALOG, encoding="utf-8")
     new_node(
@@ -141,7 +142,11 @@ def pattern(tmp_path_factory: pytest.TempPathFactory) -> Path:
         sources=SOURCES,
         port=1,
     )
-    return folder / "node"
+    place = Place(folder / "node")
+    with place.gateway(), place.node() as node:
+        assert node.store  # made now, and the province's too: copies need no migration
+    aim(place.folder, "http://127.0.0.1:1")
+    return place.folder
 
 
 @pytest.fixture

@@ -25,7 +25,7 @@ def folder_of(path: str) -> str:
     return Path(path).parts[1]
 
 
-_KAFKA: Final = frozenset({"tests/devtools/test_broker.py", "tests/cli/test_cluster.py"})
+KAFKA: Final = frozenset({"tests/devtools/test_broker.py", "tests/cli/test_cluster.py"})
 """Files that use brokers, beside the folders chaos and publish and all named ``test_kafka…``."""
 FIRST: Final = (
     *("kafka", "pipeline", "cli", "devtools", "gateway", "log"),
@@ -41,7 +41,7 @@ def scope_of(node: str) -> str:
     """
     file, _, _ = node.partition("::")
     folder = folder_of(file)
-    if folder in {"chaos", "publish"} or file in _KAFKA or "kafka" in Path(file).name:
+    if folder in {"chaos", "publish"} or file in KAFKA or "kafka" in Path(file).name:
         return "kafka"
     return folder if folder in HEAVY else file
 
