@@ -8,9 +8,9 @@ import numpy as np
 import pyarrow as pa
 
 _WEIGHTS = np.zeros(256, dtype=np.int16)
-"""Bytes that follow a first byte of UTF-8; -1 for one that follows, 1000 for what is neither."""
+"""Bytes that follow a first byte of UTF-8; -1 for one that follows, 100 for what is neither."""
 _WEIGHTS[0x80:0xC0] = -1
-_WEIGHTS[0xC0:0xE0], _WEIGHTS[0xE0:0xF0], _WEIGHTS[0xF0:0xF8], _WEIGHTS[0xF8:] = 1, 2, 3, 1000
+_WEIGHTS[0xC0:0xE0], _WEIGHTS[0xE0:0xF0], _WEIGHTS[0xF0:0xF8], _WEIGHTS[0xF8:] = 1, 2, 3, 100
 
 
 class Lines(NamedTuple):
@@ -66,13 +66,17 @@ def _utf8_lines(block: bytes) -> tuple[int, ...]:
     starts = np.concatenate(([0], line_ends(block) + 1))
     starts = starts[starts < len(block)]
     weights = _WEIGHTS[np.frombuffer(block, dtype=np.uint8)]
-    even = np.add.reduceat(weights, starts, dtype=np.int64) == 0
-    wide = np.logical_or.reduceat(weights == 2, starts)  # noqa: PLR2004 - a character of three bytes
+    # A running sum, taken apart at the lines: it may overflow, its differences do not.
+    sums = np.cumsum(weights, dtype=np.int32)[np.append(starts[1:], len(block)) - 1]
     found = []
-    for number in np.flatnonzero(even & wide).tolist():
+    for number in np.flatnonzero(np.diff(sums, prepend=np.int32(0)) == 0).tolist():
         end = int(starts[number + 1]) if number + 1 < len(starts) else len(block)
         line = block[int(starts[number]) : end]
-        if _decodes(line, "utf-8") and any("\u3000" <= c <= "\uffef" for c in line.decode()):
+        if (
+            not line.isascii()
+            and _decodes(line, "utf-8")
+            and any("\u3000" <= c <= "\uffef" for c in line.decode())
+        ):
             found.append(number)
     return tuple(found)
 

@@ -21,6 +21,7 @@ from exchange.errors import Rejected
 from exchange.text import Text
 
 MAX_COLUMNS = 16_384
+_DIGITS = "0123456789"
 _MAX_PART = 64 * 1024 * 1024
 """Bytes of a part that is parsed as a whole: workbook, relations."""
 _ESCAPE = re.compile(r"_x([0-9A-Fa-f]{4})_")
@@ -92,36 +93,48 @@ class _Cells:
     since_1904: bool
     stale: bool
     _columns: dict[str, int] = field(default_factory=dict)
+    _shapes: dict[str | None, Format] = field(default_factory=dict)
 
     def row(self, element: Any, number: int) -> Cells:
         """Return the cells of a row element from column A."""
         out: Cells = []
-        name = element.tag[:-3] + "c"
-        for cell in element.iterchildren(name):
+        space = element.tag[:-3]
+        stored = f"{space}v"
+        columns = self._columns
+        for cell in element.iterchildren(f"{space}c"):
             reference = cell.get("r")
-            column = self._column(reference) if reference else len(out)
-            value = self._value(cell)
+            if reference:
+                column = columns.get(reference.rstrip(_DIGITS), -1)
+                if column < 0:
+                    column = self._column(reference)
+            else:
+                column = len(out)
+            # Nearly all cells have a value and nothing else.
+            child = cell[0] if len(cell) == 1 else None
+            if child is not None and child.tag == stored:
+                value = self._stored(cell.get("t"), child.text or "", cell.get("s"))
+            else:
+                value = self._value(cell)
             if value is None:
                 continue
-            if isinstance(value, Odd) and value.defect:
+            if type(value) is Odd:
                 at = reference or f"row {number}"
                 value = Odd(value.text, f"{value.defect} (cell {at})")
-            if column >= len(out):
+            if column > len(out):
                 out.extend([None] * (column - len(out)))
+            if column == len(out):
                 out.append(value)
             else:
                 out[column] = value
         return out
 
     def _column(self, reference: str) -> int:
-        text = reference.rstrip("0123456789")
-        column = self._columns.get(text)
-        if column is None:
-            found = _REFERENCE.match(f"{text}1")
-            column = column_of(found[1]) if found else MAX_COLUMNS
-            if column >= MAX_COLUMNS:
-                raise damaged(f"a cell at {reference[:20]}")
-            self._columns[text] = column
+        text = reference.rstrip(_DIGITS)
+        found = _REFERENCE.match(f"{text}1")
+        column = column_of(found[1]) if found else MAX_COLUMNS
+        if column >= MAX_COLUMNS:
+            raise damaged(f"a cell at {reference[:20]}")
+        self._columns[text] = column
         return column
 
     def _value(self, cell: Any) -> Value | None:
@@ -164,10 +177,12 @@ class _Cells:
             raise damaged(f"shared string {text}") from error
 
     def _number(self, text: str, style: str | None) -> Value:
-        try:
-            shape = self.formats[int(style)] if style else self.formats[0]
-        except (ValueError, IndexError) as error:
-            raise damaged(f"style {style}") from error
+        shape = self._shapes.get(style)
+        if shape is None:
+            try:
+                shape = self._shapes[style] = self.formats[int(style or 0)]
+            except (ValueError, IndexError) as error:
+                raise damaged(f"style {style}") from error
         if shape.is_plain and text.isdecimal() and len(text) <= EXACT_DIGITS and text[0] != "0":
             return text
         try:
@@ -264,6 +279,8 @@ def _formats(parts: Parts, name: str) -> list[Format]:
 
 def rich_text(element: Any) -> str:
     """Return the text of a string item; readings of characters (rPh) do not belong to it."""
+    if len(element) == 1 and element[0].tag.endswith("}t"):
+        return unescaped(element[0].text or "")
     pieces = []
     for child in element:
         name = local(child)

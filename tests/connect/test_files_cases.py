@@ -8,6 +8,7 @@ from typing import Any
 
 import polars as pl
 import pytest
+import python_calamine as calamine
 import xlsxwriter
 import xlwt
 
@@ -329,6 +330,9 @@ def test_opendocument_and_binary_workbooks(folder: Folder) -> None:
     folder.put("a.ods", ods(rows, shown={(1, 1): "00123"}))
     assert records(folder.frame(glob="a.ods")) == [("1", "00123", "甲")]
     folder.put("a.xlsb", xlsb(rows, formats={(1, 1): "00000"}, errors={(2, 1): 0x2A}))
+    with calamine.load_workbook(folder.path / "a.xlsb") as book:
+        theirs = book.get_sheet_by_index(0).to_python()
+    assert theirs == [["id", "n", "d"], ["1", 123.0, "甲"], ["", "", ""]]
     frame = folder.frame(glob="a.xlsb")
     assert records(frame) == [("1", "00123", "甲"), (None, "#N/A", None)]
     assert [d and "#N/A (cell B3)" in d for d in defects(frame)] == [None, True]
