@@ -1,4 +1,4 @@
-"""The catalog: the contract that every other room is derived from (D7).
+"""The catalog: the contract that everything else is derived from (D7).
 
 In: YAML files written by people. Out: a frozen :class:`~exchange.catalog.model.Catalog`, Avro
 schemas, masking, the plan of a change. Raises :class:`~exchange.catalog.loader.FileErrors`

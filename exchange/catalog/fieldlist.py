@@ -26,7 +26,7 @@ _GROUP: Final = Text("字段组", "group")
 
 
 @dataclass(frozen=True, slots=True)
-class FoundField:
+class FieldEntry:
     """A field where it will stand; ``text`` is None when it could not be read."""
 
     name: str
@@ -35,7 +35,7 @@ class FoundField:
 
 
 @dataclass(frozen=True, slots=True)
-class FoundRule:
+class RuleEntry:
     """A rule where it will stand, its condition not yet checked."""
 
     id: str
@@ -48,8 +48,8 @@ class FoundRule:
 class Group:
     """Fields and rules, from a group or from a resource with its groups laid out."""
 
-    fields: tuple[FoundField, ...] = ()
-    rules: tuple[FoundRule, ...] = ()
+    fields: tuple[FieldEntry, ...] = ()
+    rules: tuple[RuleEntry, ...] = ()
     complete: bool = True
     """False when names are missing, so that "no such field" would mislead."""
 
@@ -85,8 +85,8 @@ def _condition_under(text: FieldText, prefix: str) -> FieldText:
 def read_fields(reader: Reader, node: Node, groups: Mapping[str, Group] | None) -> Group:
     """Read a list of fields; ``groups`` is None inside a group, which uses no other."""
     parts = node.nodes if isinstance(node, Items) else (node,)
-    fields: list[FoundField] = []
-    rules: list[FoundRule] = []
+    fields: list[FieldEntry] = []
+    rules: list[RuleEntry] = []
     complete = True
     for part in parts:
         if isinstance(part, Pairs) and any(key.text == "use" for key, _ in part.pairs):
@@ -119,7 +119,7 @@ def _used(reader: Reader, node: Pairs, groups: Mapping[str, Group] | None) -> Gr
     return Group(complete=False)
 
 
-def _field(reader: Reader, key: Scalar, node: Node) -> FoundField:
+def _field(reader: Reader, key: Scalar, node: Node) -> FieldEntry:
     text = None
     if re.match(r"[0-9]+\)", key.text):
         reader.cut_by_comma(key)
@@ -140,14 +140,14 @@ def _field(reader: Reader, key: Scalar, node: Node) -> FoundField:
             cut = re.search(r"\([0-9]+$", written)
             if cut is None:  # otherwise the other half of the text explains it
                 reader.problems.add(node, bad.what, bad.hint)
-    return FoundField(key.text, key, text)
+    return FieldEntry(key.text, key, text)
 
 
-def read_rules(reader: Reader, node: Node | None) -> tuple[FoundRule, ...]:
+def read_rules(reader: Reader, node: Node | None) -> tuple[RuleEntry, ...]:
     """Read rules written as ``id: condition | Chinese message | English message``."""
     if node is None:
         return ()
-    rules: list[FoundRule] = []
+    rules: list[RuleEntry] = []
     for key, value in reader.pairs(node, _RULES).items():
         identifier = reader.matching(
             key,
@@ -171,5 +171,5 @@ def read_rules(reader: Reader, node: Node | None) -> tuple[FoundRule, ...]:
                 ),
             )
             continue
-        rules.append(FoundRule(identifier, value, expression, Text(messages[0], messages[-1])))
+        rules.append(RuleEntry(identifier, value, expression, Text(messages[0], messages[-1])))
     return tuple(rules)

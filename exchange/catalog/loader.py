@@ -32,7 +32,7 @@ def resource_names(path: Path) -> list[str]:
     problems = Problems()
     source, complete = _gather(path, problems)
     if not complete:
-        raise FileErrors(problems.subject, problems.found)
+        raise FileErrors(problems.subject, problems.items)
     return list(source.sections["resources"])
 
 
@@ -71,7 +71,7 @@ def _gather(path: Path, problems: Problems) -> tuple[Source, bool]:
 def _finish(source: Source, complete: bool, problems: Problems) -> Catalog:  # noqa: FBT001
     """Build what was gathered, unless a file is missing from it: half would mislead."""
     if not complete:
-        raise FileErrors(problems.subject, problems.found)
+        raise FileErrors(problems.subject, problems.items)
     from exchange.catalog.build import Builder
 
     catalog = Builder(source, problems).catalog()
@@ -103,7 +103,7 @@ def _tree(path: Path, problems: Problems) -> Node | None:
 def _included(includes: list[Scalar], main: Path, problems: Problems) -> list[Path]:
     """Return the files that relative patterns name inside the catalog's folder, by name."""
     folder = main.parent.resolve()
-    found: dict[Path, None] = {}
+    chosen: dict[Path, None] = {}
     for item in includes:
         pattern = Path(item.text)
         outside = pattern.is_absolute() or ".." in pattern.parts or not pattern.parts
@@ -126,5 +126,5 @@ def _included(includes: list[Scalar], main: Path, problems: Problems) -> list[Pa
                 Text("检查路径，或删除这一项", "check the path, or remove it"),
             )
         else:
-            found.update(dict.fromkeys(f for f in files if f.resolve() != main.resolve()))
-    return list(found)
+            chosen.update(dict.fromkeys(f for f in files if f.resolve() != main.resolve()))
+    return list(chosen)

@@ -1,4 +1,4 @@
-"""The catalog (政务数据目录) as frozen values: what every other room reads, none may change.
+"""The catalog (政务数据目录) as frozen values: everybody reads them, nobody changes them.
 
 A resource (政务数据资源) belongs to a department, has fields of business types, and rules over
 its rows. Everything else is derived from here: Avro schema, checks, masking, topic names.

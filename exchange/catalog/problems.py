@@ -70,12 +70,12 @@ class Problems:
 
     def __init__(self, subject: Text = CATALOG) -> None:
         self.subject = subject
-        self.found: list[Problem] = []
+        self.items: list[Problem] = []
 
     def add(self, place: Place, what: Text, hint: Text) -> None:
         """Note a problem at a place."""
-        if len(self.found) < MAX_PROBLEMS:
-            self.found.append(Problem(place.file, place.line, what, hint))
+        if len(self.items) < MAX_PROBLEMS:
+            self.items.append(Problem(place.file, place.line, what, hint))
 
     def unknown(self, place: Place, kind: Text, word: str, choices: Iterable[str]) -> None:
         """Note a word that is none of ``choices``, with the nearest ones."""
@@ -87,8 +87,8 @@ class Problems:
 
     def check(self) -> None:
         """Raise :class:`FileErrors` when there are problems."""
-        if self.found:
-            raise FileErrors(self.subject, self.found)
+        if self.items:
+            raise FileErrors(self.subject, self.items)
 
 
 def width_hint(text: str) -> Text | None:

@@ -42,22 +42,22 @@ class Reader:
     ) -> dict[str, Node]:
         """Return the values of a mapping whose keys are fixed."""
         known = {*required, *optional}
-        found: dict[str, Node] = {}
+        values: dict[str, Node] = {}
         for key, value in self.pairs(node, what).items():
             if key.text in known:
-                found[key.text] = value
+                values[key.text] = value
             elif re.match("[0-9]+\\)", key.text):
                 self.cut_by_comma(key)
             else:
-                self.problems.unknown(key, _KEY, key.text, known - set(found))
+                self.problems.unknown(key, _KEY, key.text, known - set(values))
         for name in required:
-            if name not in found:
+            if name not in values:
                 self.problems.add(
                     node,
                     Text(f"{what.zh}缺少 {name}", f"{what.en} has no '{name}'"),
                     Text(f"加上“{name}: …”", f"add '{name}: …'"),
                 )
-        return found
+        return values
 
     def text(self, node: Node | None, what: Text, *, limit: int = 2000) -> str | None:
         """Return a text that is not empty."""
@@ -145,16 +145,16 @@ class Reader:
 
     def names(self, node: Node | None, what: Text, choices: Collection[str]) -> tuple[str, ...]:
         """Return a list of different names, each one of ``choices``."""
-        found: dict[str, Scalar] = {}
+        places: dict[str, Scalar] = {}
         for item in self.items(node, what):
             name = self.text(item, what)
             if name is None:
                 continue
             if name in choices:
-                self.once(found, name, item)
+                self.once(places, name, item)
             else:
                 self.problems.unknown(item, what, name, choices)
-        return tuple(found)
+        return tuple(places)
 
     def once(self, seen: dict[str, Scalar], word: str, node: Node) -> bool:
         """Tell whether ``word`` is new; note where it stands already otherwise."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Final
 
-from exchange.catalog.fieldlist import FoundField, FoundRule, Group, read_fields, read_rules
+from exchange.catalog.fieldlist import FieldEntry, Group, RuleEntry, read_fields, read_rules
 from exchange.catalog.model import (
     OPERATION,
     TODAY,
@@ -129,7 +129,7 @@ class Resources:
             self.reader.once(self.codes, code, node)
         return code
 
-    def _fields(self, listed: Sequence[FoundField], level: Sensitivity) -> Iterator[Field]:
+    def _fields(self, listed: Sequence[FieldEntry], level: Sensitivity) -> Iterator[Field]:
         """Yield the fields that are whole; names differ in more than their case."""
         seen: dict[str, Scalar] = {}
         for found in listed:
@@ -186,13 +186,13 @@ class Resources:
         return key
 
     def _rules(
-        self, listed: Sequence[FoundField], rules: Sequence[FoundRule], fields: Sequence[Field]
+        self, listed: Sequence[FieldEntry], rules: Sequence[RuleEntry], fields: Sequence[Field]
     ) -> tuple[Rule, ...]:
         """Check every condition, of rules and of ``when``; return the rules."""
         checked: list[Rule] = []
         seen: dict[str, Scalar] = {}
         conditions = [
-            FoundRule(field.name, field.place, field.text.required_when, Text("", ""))
+            RuleEntry(field.name, field.place, field.text.required_when, Text("", ""))
             for field in listed
             if field.text is not None and field.text.required_when is not None
         ]

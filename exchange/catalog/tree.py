@@ -70,7 +70,7 @@ def parse(text: str, file: str, problems: Problems) -> Node | None:
             Text("请用 include 拆分，每个文件不超过 4 MiB", "split it with include, 4 MiB each"),
         )
         return None
-    before = len(problems.found)
+    before = len(problems.items)
     _note_tabs(text, file, problems)
     try:
         events = yaml.parse(text, Loader=SafeLoader)
@@ -83,7 +83,7 @@ def parse(text: str, file: str, problems: Problems) -> Node | None:
         if error.context == "while scanning a quoted scalar":
             mark = error.context_mark  # where the quote opens, not where the file ends
         _note_wide_colons(text, file, problems)
-        if len(problems.found) == before:
+        if len(problems.items) == before:
             line = min(mark.line, text.count("\n")) + 1 if mark is not None else 1
             detail = error.problem or error.context or "not YAML"
             problems.add(

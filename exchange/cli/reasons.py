@@ -28,14 +28,14 @@ _RULES: Mapping[str, Text] = {
 """The rules that every resource has; the catalog words its own."""
 
 
-def reason(named: str, resource: Resource | None, lang: str) -> str:
-    """Say a reason named ``rule:fields`` in words; unknown ones stay as they are."""
-    rule, _, fields = named.partition(":")
-    own = {one.id: one.message for one in resource.rules} if resource is not None else {}
+def reason(reason_name: str, resource: Resource | None, lang: str) -> str:
+    """Put the name of a reason, ``rule:fields``, in words; unknown ones stay as they are."""
+    rule, _, fields = reason_name.partition(":")
+    own = {item.id: item.message for item in resource.rules} if resource is not None else {}
     if rule in own:
         return own[rule].pick(lang)
     if rule not in _RULES:
-        return named
+        return reason_name
     titles = {field.name: field.title for field in resource.fields} if resource is not None else {}
     what = _RULES[rule].pick(lang)
     shown = [titles.get(name, name) if lang == "zh" else name for name in fields.split(",") if name]
