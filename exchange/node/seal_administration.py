@@ -332,7 +332,8 @@ class SealAdministration:
         """Give the next number: division and eight digits."""
         area = self.node.catalog.area.code
         used = [row.es_id.removeprefix(area) for row in self.rows() if row.es_id.startswith(area)]
-        last = max((int(each) for each in used if each.isascii() and each.isdigit()), default=0)
+        numbers = (int(text) for text in used if text.isascii() and text.isdigit())
+        last = max(numbers, default=0)
         return f"{area}{last + 1:08d}"
 
     def ledger(self) -> list[dict[str, str]]:
@@ -346,7 +347,7 @@ class SealAdministration:
 
     def _entry(self, row: SealRow, seal: Seal) -> dict[str, str]:
         info, maker = seal.info, read_certificate(seal.maker)
-        signers = [read_certificate(each) for each in info.certificates]
+        signers = [read_certificate(certificate) for certificate in info.certificates]
         catalog, settings = self.node.catalog, self.node.settings.seals.get(row.name)
         owner = catalog.departments.get(row.name)
         device = settings is not None and settings.key.startswith("pkcs11:")
@@ -367,7 +368,7 @@ class SealAdministration:
             "maker": _common_name(maker.title),
             "maker_cert_serial": f"{maker.serial:x}",
             "maker_cert_issuer": maker.issuer_title,
-            "signer_cert_serials": ",".join(f"{each.serial:x}" for each in signers),
+            "signer_cert_serials": ",".join(f"{signer.serial:x}" for signer in signers),
             "signer_cert_until": _moment(max((s.not_after for s in signers), default=None)),
             "created_at": _moment(info.created),
             "valid_from": _moment(info.valid_from),

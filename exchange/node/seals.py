@@ -52,9 +52,9 @@ class Seals:
 
         Its key is the one of this moment. It asks the register before every signature.
         """
-        return self.named(self._name(resource.department.id))
+        return self.by_name(self._name(resource.department.id))
 
-    def named(self, name: str) -> Sealer:
+    def by_name(self, name: str) -> Sealer:
         """Return a seal by the name that the settings have for it."""
         settings = self.settings.seals[name]
         key = self.key(settings)
@@ -86,7 +86,7 @@ class Seals:
                 Text(f"没有名为 {name} 的印章", f"there is no seal {name}"),
                 hint=Text("请检查 evidence.seal 与 seals", "check evidence.seal and seals"),
             )
-        return self.named(name)
+        return self.by_name(name)
 
     def key(self, settings: SealSettings) -> Key:
         """Return the key of a seal that signs now."""

@@ -227,6 +227,7 @@ def test_a_key_of_the_seal_maker_takes_over(
     with open_node() as node:
         settings = node.settings.seals["data"]
         before = node.seals.open(settings).signer.certificate
+    with open_node() as node:
         node.clock = lambda: datetime(2029, 12, 31, 16, tzinfo=UTC)
         assert [before, node.seals.open(settings).signer.certificate] == [
             read_certificates(each / "cert.pem")[0] for each in (folder / "seals" / "data", path)
