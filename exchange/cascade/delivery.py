@@ -8,8 +8,9 @@
     LeaseExpired      ▼ │ Due
                      WAITING
 
-``decide`` takes one event and answers with the next state and what to do about it; the
-corridor persists the state first and acts afterwards. Rules that hold by construction:
+``decide`` takes one event and returns the next state. The pipeline saves the state first and acts
+afterwards: it sends in SENDING, checks the receipt in CHECKING, and goes on with the next batch
+from a state that is ``settled``. Rules that hold by construction:
 
 1. RECEIPTED is reached from CHECKING only, by a receipt whose every check passed.
 2. RECEIPTED is the end. REFUSED (死信, dead letter) and HALTED stay until a person retries.
@@ -17,7 +18,7 @@ corridor persists the state first and acts afterwards. Rules that hold by constr
 4. An event in the wrong state raises :class:`OutOfOrder` and changes nothing.
 5. A refusal lets the resource go on with its next batch; a halt does not.
 
-The corridor keeps the order: one delivery in flight per resource.
+The pipeline keeps the order: one delivery in flight per partition of a resource.
 """
 
 from __future__ import annotations
@@ -70,7 +71,7 @@ class Delivery:
 
     @property
     def settled(self) -> bool:
-        """Whether the corridor may go on with the next batch of this resource."""
+        """Whether the pipeline may go on with the next batch of the partition."""
         return self.state in {State.RECEIPTED, State.REFUSED}
 
 
@@ -116,7 +117,7 @@ class Due:
 
 @dataclass(frozen=True, slots=True)
 class Answered:
-    """The province took the batch and sent this receipt, not checked yet."""
+    """The province took the batch and sent this receipt; check it next."""
 
     receipt: bytes
 
@@ -182,37 +183,6 @@ Outcome = Answered | Refused | Blocked | Failed
 Event = Outcome | Due | ReceiptRight | ReceiptWrong | LeaseExpired | Restarted | Retry
 
 
-# --- actions: what to do ---------------------------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True)
-class Send:
-    """Send the sealed bytes, always the same ones; answer with an :data:`Outcome`."""
-
-
-@dataclass(frozen=True, slots=True)
-class CheckReceipt:
-    """Check the receipt against the batch; answer with ReceiptRight or ReceiptWrong."""
-
-    receipt: bytes
-
-
-@dataclass(frozen=True, slots=True)
-class Settle:
-    """Receipt or refusal is recorded: move the cascade's position past this batch."""
-
-
-@dataclass(frozen=True, slots=True)
-class Alarm:
-    """Tell a person; without one this does not get better."""
-
-    code: str
-    reason: str
-
-
-Action = Send | CheckReceipt | Settle | Alarm
-
-
 class OutOfOrder(Integrity):
     """An event that cannot happen in this state: two workers, or a defect."""
 
@@ -245,41 +215,37 @@ def is_due(delivery: Delivery, now: datetime, policy: Policy) -> bool:
 
 def decide(  # noqa: C901, PLR0911 (one case per arrow of the drawing above)
     delivery: Delivery, event: Event, now: datetime, policy: Policy, *, jitter: float = 0.0
-) -> tuple[Delivery, tuple[Action, ...]]:
-    """Return the next state and the actions; raises :class:`OutOfOrder`, never acts itself."""
+) -> Delivery:
+    """Return the next state; raises :class:`OutOfOrder`."""
     match delivery.state, event:
         case ((State.PENDING | State.WAITING), Due(owner)) if is_due(delivery, now, policy):
-            leased = replace(
+            return replace(
                 delivery,
                 state=State.SENDING,
                 owner=owner,
                 attempts=delivery.attempts + 1,
                 due=now + policy.lease,
             )
-            return leased, (Send(),)
-        case State.SENDING, Answered(receipt):
-            return replace(delivery, state=State.CHECKING), (CheckReceipt(receipt),)
+        case State.SENDING, Answered():
+            return replace(delivery, state=State.CHECKING)
         case State.CHECKING, ReceiptRight(receipt_no):
-            done = _stop(delivery, State.RECEIPTED, "", "")
-            return replace(done, receipt_no=receipt_no), (Settle(),)
+            return replace(_stop(delivery, State.RECEIPTED, "", ""), receipt_no=receipt_no)
         case State.CHECKING, ReceiptWrong(failed):
-            reason = ", ".join(failed)
-            halted = _stop(delivery, State.HALTED, "receipt", reason)
-            return halted, (Alarm("receipt", reason),)
+            return _stop(delivery, State.HALTED, "receipt", ", ".join(failed))
         case State.SENDING, Refused(code, reason):
-            return _stop(delivery, State.REFUSED, code, reason), (Settle(), Alarm(code, reason))
+            return _stop(delivery, State.REFUSED, code, reason)
         case State.SENDING, Blocked(code, reason):
-            return _wait(delivery, code, reason, now + policy.cap), (Alarm(code, reason),)
+            return _wait(delivery, code, reason, now + policy.cap)
         case State.SENDING, Failed(code, reason, retry_after):
             wait = policy.wait(delivery.attempts, jitter)
             asked = min(retry_after or timedelta(), policy.retry_after_cap)
-            return _wait(delivery, code, reason, now + max(wait, asked)), ()
+            return _wait(delivery, code, reason, now + max(wait, asked))
         case ((State.SENDING | State.CHECKING), LeaseExpired()) if is_due(delivery, now, policy):
-            return _wait(delivery, "lease", f"{delivery.owner} fell silent", now), ()
+            return _wait(delivery, "lease", f"{delivery.owner} fell silent", now)
         case ((State.SENDING | State.CHECKING), Restarted(owner)) if owner == delivery.owner:
-            return _wait(delivery, "restart", f"{owner} restarted", now), ()
+            return _wait(delivery, "restart", f"{owner} restarted", now)
         case ((State.REFUSED | State.HALTED), Retry()):
-            return Delivery(delivery.resource, delivery.batch_no), ()
+            return Delivery(delivery.resource, delivery.batch_no)
     raise OutOfOrder(delivery, event)
 
 

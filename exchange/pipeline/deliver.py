@@ -19,7 +19,6 @@ from exchange.cascade.delivery import (
     ReceiptWrong,
     Restarted,
     Retry,
-    Send,
     State,
     decide,
     is_due,
@@ -218,7 +217,7 @@ class DeliverStage:
         event = self._wake(delivery, partition)
         while event is not None:
             jitter = context.entropy(1)[0] / 256
-            delivery, actions = decide(delivery, event, context.clock(), self.policy, jitter=jitter)
+            delivery = decide(delivery, event, context.clock(), self.policy, jitter=jitter)
             if isinstance(event, Answered):
                 # Checked at once and here: the row need not say so in between. After a kill it
                 # is sent again, and the province answers with the same receipt.
@@ -234,7 +233,7 @@ class DeliverStage:
             )
             context.failpoint("receipt:after" if done else "delivery:after")
             event = None
-            if Send() in actions:
+            if delivery.state is State.SENDING:
                 context.failpoint("send:before")
                 way.tries += 1
                 event = self.send(batch)
@@ -303,5 +302,5 @@ def cascade_owner(resource: str, partition: int) -> str:
 
 def retry(store: Store, row: DeliveryRow, clock: Callable[[], datetime]) -> DeliveryRow:
     """Put a refused or halted delivery back, as a person asked."""
-    delivery, _ = decide(delivery_of(row), Retry(), clock(), Policy())
+    delivery = decide(delivery_of(row), Retry(), clock(), Policy())
     return store.deliveries.save(moved(row, delivery))

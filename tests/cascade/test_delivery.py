@@ -2,7 +2,6 @@ from __future__ import annotations
 
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING
 
 import pytest
 from hypothesis import given
@@ -10,10 +9,8 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from exchange.cascade.delivery import (
-    Alarm,
     Answered,
     Blocked,
-    CheckReceipt,
     Delivery,
     Due,
     Event,
@@ -26,15 +23,10 @@ from exchange.cascade.delivery import (
     Refused,
     Restarted,
     Retry,
-    Send,
-    Settle,
     State,
     decide,
     is_due,
 )
-
-if TYPE_CHECKING:
-    from exchange.cascade.delivery import Action
 
 NOW = datetime(2026, 11, 23, tzinfo=UTC)
 POLICY = Policy()
@@ -62,52 +54,47 @@ ALLOWED = {
 }
 
 
-def run(*events: Event, now: datetime = NOW) -> tuple[Delivery, tuple[Action, ...]]:
+def run(*events: Event, now: datetime = NOW) -> Delivery:
     delivery = NEW
-    actions: tuple[Action, ...] = ()
     for event in events:
-        delivery, actions = decide(delivery, event, now, POLICY)
-    return delivery, actions
+        delivery = decide(delivery, event, now, POLICY)
+    return delivery
 
 
 def test_the_happy_path() -> None:
-    sending, actions = run(Due("a"))
+    sending = run(Due("a"))
     assert (sending.state, sending.owner, sending.attempts) == (State.SENDING, "a", 1)
-    assert actions == (Send(),)
-    checking, actions = decide(sending, Answered(b"r"), NOW, POLICY)
-    assert actions == (CheckReceipt(b"r"),)
+    checking = decide(sending, Answered(b"r"), NOW, POLICY)
+    assert checking == replace(sending, state=State.CHECKING)
     assert not checking.settled
-    done, actions = decide(checking, ReceiptRight("R1"), NOW, POLICY)
+    done = decide(checking, ReceiptRight("R1"), NOW, POLICY)
     assert (done.state, done.receipt_no, done.owner, done.due) == (State.RECEIPTED, "R1", "", None)
-    assert actions == (Settle(),)
     assert done.settled
 
 
 def test_a_wrong_receipt_halts_and_does_not_settle() -> None:
-    halted, actions = run(Due("a"), Answered(b"r"), ReceiptWrong(("root", "counts")))
+    halted = run(Due("a"), Answered(b"r"), ReceiptWrong(("root", "counts")))
     assert (halted.state, halted.reason) == (State.HALTED, "root, counts")
-    assert actions == (Alarm("receipt", "root, counts"),)
+    assert halted.code == "receipt"
     assert not halted.settled
 
 
 def test_a_refusal_is_visible_and_settles() -> None:
-    refused, actions = run(Due("a"), Refused("422", "验签失败"))
+    refused = run(Due("a"), Refused("422", "验签失败"))
     assert (refused.state, refused.code, refused.reason) == (State.REFUSED, "422", "验签失败")
-    assert actions[0] == Settle()
     assert refused.settled
 
 
-def test_blocked_waits_the_longest_and_calls_a_person() -> None:
-    waiting, actions = run(Due("a"), Blocked("401", "unknown caller"))
+def test_blocked_waits_the_longest_and_says_why() -> None:
+    waiting = run(Due("a"), Blocked("401", "unknown caller"))
     assert waiting.due == NOW + POLICY.cap
-    assert actions == (Alarm("401", "unknown caller"),)
+    assert (waiting.state, waiting.code) == (State.WAITING, "401")
+    assert waiting.reason == "unknown caller"
 
 
 def test_retry_by_a_person_starts_afresh() -> None:
     for events in ((Refused("422", "no"),), (Answered(b""), ReceiptWrong(("root",)))):
-        again, actions = run(Due("a"), *events, Retry())
-        assert again == NEW
-        assert actions == ()
+        assert run(Due("a"), *events, Retry()) == NEW
 
 
 @pytest.mark.parametrize("state", State)
@@ -124,7 +111,7 @@ def test_out_of_order_raises_in_every_state(state: State) -> None:
 
 
 def test_not_before_it_is_due() -> None:
-    waiting, _ = run(Due("a"), Failed("503", "busy"))
+    waiting = run(Due("a"), Failed("503", "busy"))
     with pytest.raises(OutOfOrder):
         decide(waiting, Due("a"), NOW, POLICY)
     assert waiting.due is not None
@@ -132,18 +119,18 @@ def test_not_before_it_is_due() -> None:
 
 
 def test_a_lease_is_respected_until_it_ends() -> None:
-    sending, _ = run(Due("a"))
+    sending = run(Due("a"))
     with pytest.raises(OutOfOrder):
         decide(sending, LeaseExpired(), NOW + POLICY.lease - timedelta(seconds=1), POLICY)
     with pytest.raises(OutOfOrder):
         decide(sending, Restarted("b"), NOW, POLICY)
     for event in (LeaseExpired(), Restarted("a")):
-        waiting, actions = decide(sending, event, NOW + POLICY.lease, POLICY)
-        assert (waiting.state, waiting.due, actions) == (State.WAITING, NOW + POLICY.lease, ())
+        waiting = decide(sending, event, NOW + POLICY.lease, POLICY)
+        assert (waiting.state, waiting.due) == (State.WAITING, NOW + POLICY.lease)
 
 
 def test_a_clock_moved_back_does_not_put_a_delivery_to_sleep() -> None:
-    waiting, _ = run(Due("a"), Failed("down", ""))
+    waiting = run(Due("a"), Failed("down", ""))
     assert is_due(waiting, NOW - timedelta(days=400), POLICY)
 
 
@@ -158,7 +145,7 @@ def test_waits_grow_to_the_cap_and_stay(attempts: int, jitter: float) -> None:
     st.one_of(st.none(), st.timedeltas(min_value=timedelta(days=-9), max_value=timedelta(days=999)))
 )
 def test_retry_after_is_respected_within_bounds(asked: timedelta | None) -> None:
-    waiting, _ = run(Due("a"), Failed("429", "busy", asked))
+    waiting = run(Due("a"), Failed("429", "busy", asked))
     assert waiting.due is not None
     wait = waiting.due - NOW
     assert POLICY.wait(1, 0) <= wait <= POLICY.retry_after_cap
@@ -195,12 +182,11 @@ class Deliveries(RuleBasedStateMachine):
         before = self.delivery
         self.before = before.state
         try:
-            self.delivery, actions = decide(before, event, self.now, POLICY, jitter=jitter)
+            self.delivery = decide(before, event, self.now, POLICY, jitter=jitter)
         except OutOfOrder:
             assert self.delivery == before
             return
-        assert (Settle() in actions) == self.delivery.settled
-        assert (Send() in actions) == (self.delivery.state is State.SENDING)
+        assert (self.delivery.state is State.SENDING) == isinstance(event, Due)
         if isinstance(event, ReceiptRight):
             assert before.state is State.CHECKING
             self.right = True
@@ -213,7 +199,7 @@ class Deliveries(RuleBasedStateMachine):
     @rule()
     def never_given_up(self) -> None:
         later = max(self.now, self.delivery.due or self.now)
-        taken, _ = decide(self.delivery, Due("b"), later, POLICY)
+        taken = decide(self.delivery, Due("b"), later, POLICY)
         assert taken.state is State.SENDING
 
     @invariant()

@@ -13,7 +13,6 @@ import pytest
 from exchange.cascade.delivery import (
     Answered,
     Blocked,
-    CheckReceipt,
     Delivery,
     Due,
     Failed,
@@ -128,20 +127,21 @@ def test_a_right_receipt_settles(faulty: FaultyProvince) -> None:
 
 
 def deliver(caller: Node) -> tuple[Delivery, int]:
-    """Do as the corridor does: decide, act outside, decide again."""
+    """Do as the pipeline does: decide, act outside, decide again."""
     policy = Policy()
-    delivery, actions = decide(Delivery("permits", "2026112300001"), Due("a"), NOW, policy)
-    delivery, actions = decide(delivery, caller.attempt(outgoing(BATCH)), NOW, policy)
-    (action,) = actions
-    assert isinstance(action, CheckReceipt)
-    verification = check(action.receipt, trust=Trust([PROVINCE.root]), sent=SENT)
+    delivery = decide(Delivery("permits", "2026112300001"), Due("a"), NOW, policy)
+    answer = caller.attempt(outgoing(BATCH))
+    delivery = decide(delivery, answer, NOW, policy)
+    assert delivery.state is State.CHECKING
+    assert isinstance(answer, Answered)
+    verification = check(answer.receipt, trust=Trust([PROVINCE.root]), sent=SENT)
     event = (
-        ReceiptRight(read(action.receipt).receipt_no)
+        ReceiptRight(read(answer.receipt).receipt_no)
         if verification.ok
         else ReceiptWrong(tuple(each.name for each in verification.failed))
     )
-    delivery, actions = decide(delivery, event, NOW, policy)
-    return delivery, sum(type(each).__name__ == "Alarm" for each in actions)
+    delivery = decide(delivery, event, NOW, policy)
+    return delivery, int(delivery.state is State.HALTED)
 
 
 def test_a_second_answer_is_never_taken_for_the_next_batch(province: Province) -> None:
