@@ -19,6 +19,7 @@ from exchange.pipeline.messages import NotesEntry, Origin, PullState, RawBatch, 
 from exchange.text import Text
 from exchange.validate.oversized import cut
 from exchange.validate.source_frame import RESERVED, absent_columns, only_deletes, source_columns
+from exchange.validate.work import require_columns
 
 _LONG_RECORD = 128 * 1024
 """Bytes of a record, or of one text in it, from which on it may not fit a message."""
@@ -143,6 +144,8 @@ class PullStage:
         origin = Origin(self.name, state.pull, pulled.locator, self.context.clock())
         counts = RawCounts(state.since, list(state.messages))
         messages = list(raw_messages(self.context, resource, pulled.frame, origin, counts))
+        if messages:
+            self._require(pulled, resource)
         for start in range(0, len(notes), _NOTES):
             some = [asdict(note) for note in notes[start : start + _NOTES]]
             messages.append(NotesEntry(origin, some).to_message(self.resource))
@@ -153,6 +156,16 @@ class PullStage:
             changes=state.changes or pulled.changes,
             absent=tuple(sorted({*state.absent, *absent})),
         )
+
+    def _require(self, pulled: Pulled, resource: Resource) -> None:
+        """Raise Misconfigured, with the place, when nothing of it could ever be sealed."""
+        try:
+            require_columns(resource, pulled.frame)
+        except Misconfigured as error:
+            what, place = error.what, pulled.locator
+            raise Misconfigured(
+                Text(f"{place}：{what.zh}", f"{place}: {what.en}"), hint=error.hint
+            ) from error
 
     def _absent(self, pulled: Pulled, resource: Resource) -> Mapping[str, str]:
         """Return columns of the catalog that the source does not have (any more), by field.

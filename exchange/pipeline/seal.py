@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import date, datetime
+from datetime import datetime
 from itertools import groupby
 
 import numpy as np
@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from exchange.catalog.avro import schema_text
 from exchange.catalog.model import Resource
-from exchange.errors import Rejected
+from exchange.errors import Misconfigured, Rejected
 from exchange.log import Entry, Message, raw_topic
 from exchange.log.frames import decode_frame, encode_slices
 from exchange.pipeline.context import CHUNK_BYTES, CHUNK_ENTRIES, PipelineContext
@@ -29,10 +29,10 @@ from exchange.seal.batch.columns import Encoded, encode
 from exchange.seal.eseal.signature import Sealer
 from exchange.text import BEIJING, Text
 from exchange.validate.deletes import blank_deletes
-from exchange.validate.oversized import refuse
+from exchange.validate.oversized import refuse, refuse_all
 from exchange.validate.seen import Seen
 from exchange.validate.source_frame import REASONS
-from exchange.validate.validator import compile_resource
+from exchange.validate.validator import Checked, compile_resource
 
 _LONG_RECORD = 256 * 1024
 """Bytes of a record from which on it may not fit a batch."""
@@ -196,7 +196,7 @@ class SealStage:
         work.state = work.state.begin(pull)
         frame = pl.concat([chunk.frame for chunk in chunks], rechunk=True)
         seen = self._seen(work, pull, chunks[0])
-        checked = self._validator.check(frame, today=self._today(), seen=seen)
+        checked = self._check(frame, seen)
         work.pull, work.seen = pull, checked.seen
         self.ignored.update(checked.ignored_columns)
         self.coarsened.update(checked.coarsened)
@@ -268,8 +268,17 @@ class SealStage:
                 f"{entry.partition}/{entry.offset}",
             ).to_message(self.resource.name, entry.partition)
 
-    def _today(self) -> date:
-        return self.context.clock().astimezone(BEIJING).date()
+    def _check(self, frame: pl.DataFrame, seen: Seen) -> Checked:
+        """Judge a chunk; without the columns of the catalog it is refused as a whole.
+
+        A pull brings no such chunk: the catalog has changed since.
+        """
+        today = self.context.clock().astimezone(BEIJING).date()
+        try:
+            return self._validator.check(frame, today=today, seen=seen)
+        except Misconfigured as error:
+            nothing = self._validator.check(pl.DataFrame(), today=today, seen=seen)
+            return refuse_all(nothing, frame, error.what)
 
     def _seen(self, work: _Work, pull: str, first: _Chunk) -> Seen:
         """Return the keys that this pull has brought; read them again after a restart."""
@@ -282,8 +291,7 @@ class SealStage:
             for entry in entries:
                 batch = RawBatch.of(entry)
                 if batch is not None and entry.offset < end and batch.origin.pull == pull:
-                    frame = decode_frame(batch.data)
-                    seen = self._validator.check(frame, today=self._today(), seen=seen).seen
+                    seen = self._check(decode_frame(batch.data), seen).seen
             offset = entries[-1].offset + 1 if entries else end
         return seen
 

@@ -1,4 +1,4 @@
-"""Records too large to travel: refused with a reason, cut to size where they have to be kept.
+"""Records that cannot be checked or cannot travel: refused with a reason, and cut where too large.
 
 Nothing is dropped: a record that fits no message is kept with its long values cut and marked as
 broken at its source, so that it cannot pass a check later as something it was not.
@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
+from exchange.text import Text
 from exchange.validate.reasons import REASON
 from exchange.validate.source_frame import DEFECT, REASONS, as_text
 from exchange.validate.validator import Checked
@@ -44,15 +45,8 @@ def cut(records: pl.DataFrame, size: int) -> pl.DataFrame:
 def refuse(checked: Checked, frame: pl.DataFrame, large: npt.NDArray[np.bool_]) -> Checked:
     """Move the accepted records that are ``large`` to the refused ones, in the input's order."""
     rows = checked.accepted_rows[large]
-    reason = {
-        "rule": "record.size",
-        "field": "",
-        "value": None,
-        "zh": "记录过大，无法放入一个批次",
-        "en": "the record is too large for a batch",
-    }
-    told = pl.Series(REASONS, [[reason]] * rows.size, dtype=pl.List(REASON))
-    extra = frame.drop(REASONS, strict=False)[rows].with_columns(told)
+    why = Text("记录过大，无法放入一个批次", "the record is too large for a batch")
+    extra = _with_reason(frame[rows], "record.size", why)
     every = np.concatenate((checked.rejected_rows, rows))
     order = np.argsort(every, kind="stable")
     return replace(
@@ -63,6 +57,25 @@ def refuse(checked: Checked, frame: pl.DataFrame, large: npt.NDArray[np.bool_]) 
         rejected_rows=every[order],
         counts={**checked.counts, "record.size": rows.size},
     )
+
+
+def refuse_all(nothing: Checked, frame: pl.DataFrame, why: Text) -> Checked:
+    """Refuse every record of a chunk whose columns are not those of the catalog.
+
+    ``nothing``: the verdict on no rows. The records can be replayed once the catalog fits.
+    """
+    return replace(
+        nothing,
+        rejected=_with_reason(frame, "columns", why),
+        rejected_rows=np.arange(frame.height),
+        counts={"columns": frame.height},
+    )
+
+
+def _with_reason(records: pl.DataFrame, rule: str, why: Text) -> pl.DataFrame:
+    reason = {"rule": rule, "field": "", "value": None, "zh": why.zh, "en": why.en}
+    reasons = pl.Series(REASONS, [[reason]] * records.height, dtype=pl.List(REASON))
+    return records.drop(REASONS, strict=False).with_columns(reasons)
 
 
 def _is_short(column: pl.Series) -> bool:

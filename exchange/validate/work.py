@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from datetime import date
 from typing import Final
 
@@ -29,8 +28,9 @@ OPERATIONS: Final = pl.Enum(["I", "U", "D"])
 INSERT: Final = "I"
 
 
-def _require(resource: Resource, found: Mapping[str, str], frame: pl.DataFrame) -> None:
+def require_columns(resource: Resource, frame: pl.DataFrame) -> None:
     """Raise :class:`Misconfigured` when a field that every record must have has no column."""
+    found = source_columns(resource, frame.columns)
     missing = [
         field
         for field in resource.fields
@@ -67,7 +67,7 @@ class Work:
 
     def __init__(self, resource: Resource, frame: pl.DataFrame, zone: str, today: date) -> None:
         found = source_columns(resource, frame.columns)
-        _require(resource, found, frame)
+        require_columns(resource, frame)
         self.height = frame.height
         self.ignored = tuple(
             column

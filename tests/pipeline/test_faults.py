@@ -24,6 +24,7 @@ from exchange.log import Message, quarantine_topic, raw_topic, sealed_topic
 from exchange.log.frames import decode_frame
 from exchange.node.node import Node
 from exchange.pipeline.pull import PullStage
+from exchange.pipeline.replay import replay
 from exchange.pipeline.seal import release
 from exchange.run.outcome import Outcome
 from exchange.run.runner import STAGES, Runner
@@ -338,7 +339,7 @@ EXPECTED: dict[str, type[Exception] | None] = {
     "pull/objects": Rejected,
     "pull/badcursor": Rejected,
     "pull/nothing": Rejected,
-    "seal/lacks": Misconfigured,
+    "pull/lacks": Misconfigured,
 }
 
 
@@ -537,7 +538,8 @@ def test_a_column_that_is_gone_is_told_and_its_data_waits(place: Place) -> None:
         with closing(sqlite3.connect(place.folder / "cases.db")) as database, database:
             database.execute("ALTER TABLE cases RENAME COLUMN no TO number")
         done = run(place)
-        assert {where: type(e) for where, e in done.errors.items()} == {"seal/cases": Misconfigured}
+        assert {where: type(e) for where, e in done.errors.items()} == {"pull/cases": Misconfigured}
+        assert "cases: the source lacks required columns" in str(done.errors["pull/cases"])
         changed = (place.folder / "catalog.yaml").read_text(encoding="utf-8")
         changed = changed.replace("    key: [no]", "    key: [no]\n    columns: {number: no}", 1)
         (place.folder / "catalog.yaml").write_text(changed, encoding="utf-8")
@@ -545,7 +547,30 @@ def test_a_column_that_is_gone_is_told_and_its_data_waits(place: Place) -> None:
     audit(place)
 
 
-# --- errors in the middle of a door -------------------------------------------------------------
+def test_rows_that_lack_a_new_column_go_to_quarantine_and_come_back(place: Place) -> None:
+    """They are in the log already: their resource is not blocked, and nothing of them is lost."""
+    path = place.folder / "catalog.yaml"
+    before = path.read_text(encoding="utf-8")
+    total = len(place.sources["cases"])
+    with place.gateway():
+        assert finish(start(run_once, place.folder, "", 0, ("pull",))) == 0
+        path.write_text(before.replace("{id: 标识", "{more: 新增 text(5)!, id: 标识", 1), "utf-8")
+        assert run(place).errors == {}, "the source has nothing new"
+        assert stored(place, "cases") == []
+        with place.node() as node:
+            kept = node.store.quarantine.find(resource="cases", waiting=True, limit=100)
+            assert sum(row.rows for row in kept) == total
+            assert {name for row in kept for name in row.reasons} == {"columns:"}
+        path.write_text(before, "utf-8")
+        with place.node() as node:
+            resource = node.context.resource("cases")
+            assert replay(node.context, node.store, resource, by="test").rows == total
+            refused = Runner(node, policy=EAGER).once().quarantined
+        assert sum(row.rows for row in stored(place, "cases")) == total - refused
+        assert 0 < refused < total // 8
+
+
+# --- errors in the middle of a stage -------------------------------------------------------------
 
 
 class Stumble:
