@@ -165,7 +165,7 @@ def test_a_table_that_lives_in_sqlite(tmp_path: Path, tell: Callable[[str], None
     with closing(sqlite3.connect(path, isolation_level=None)) as db:
         db.execute("PRAGMA synchronous = OFF")
         declared = "id INTEGER PRIMARY KEY, v INTEGER, at TEXT"
-        counts = live(f"sqlite:///{path}", db.execute, declared, 25, 15)
+        counts = live(f"sqlite:///{path}", db.execute, declared, 20, 15)
     say(tell, "SQLite", counts)
 
 
@@ -181,7 +181,7 @@ def test_a_table_that_lives_in_postgres(
         for (name,) in names.fetchall():
             db.execute(f"DROP TABLE {name}".encode())
         declared = "id int PRIMARY KEY, v int, at timestamp(0)"
-        counts = live(url, lambda statement: db.execute(statement.encode()), declared, 8, 12)
+        counts = live(url, lambda statement: db.execute(statement.encode()), declared, 4, 12)
     say(tell, f"PostgreSQL, {way}", counts)
 
 
@@ -200,5 +200,5 @@ def test_a_table_that_lives_in_mariadb(mariadb: Server, tell: Callable[[str], No
         for (name,) in cursor.fetchall():
             cursor.execute(f"DROP TABLE {name}")
         declared = "id INT PRIMARY KEY, v INT, at DATETIME"
-        counts = live(mariadb.url, cursor.execute, declared, 8, 12)
+        counts = live(mariadb.url, cursor.execute, declared, 4, 12)
     say(tell, "MariaDB", counts)

@@ -480,7 +480,11 @@ def test_a_key_is_unique_within_its_pull_even_when_that_was_killed(
         rows[twin] = replace(rows[twin], no=rows[of].no)
     folder = tmp_path / "node"
     place = make(folder, {"cases": rows}) if cursor else listed_place(folder, rows)
-    place.whole = frozenset() if cursor else frozenset({"cases"})
+    # A snapshot: what is new, pulled on after a kill, may bring a newer version of a record.
+    path = place.folder / "exchange.yaml"
+    text = path.read_text(encoding="utf-8").replace(", cursor_column: seq", "")
+    path.write_text(text, encoding="utf-8")
+    place.whole = frozenset({"cases"})
     with place.gateway():
         for stage in ("seal:after", "pull:after", "seal:before"):
             assert finish(start(run_once, place.folder, stage, 1)) == -signal.SIGKILL
