@@ -277,13 +277,13 @@ def _same_batch(receipt: Receipt, sent: Sent) -> list[Check]:
 
 
 @dataclass(frozen=True, slots=True)
-class _Envelope:
+class _ReceiptEnvelope:
     receipt: Receipt
     seal: bytes
     chain: tuple[bytes, ...]
 
 
-def _open(data: bytes) -> _Envelope:
+def _open(data: bytes) -> _ReceiptEnvelope:
     """Read an envelope; raises ValueError saying what is wrong with it."""
     if len(data) > MAX_BYTES:
         raise ValueError(f"longer than {MAX_BYTES} bytes")
@@ -291,7 +291,7 @@ def _open(data: bytes) -> _Envelope:
         case {"format": form, "receipt": body, "seal": seal, "chain": list(chain), **rest}:
             if form != ENVELOPE or rest or len(chain) > _MAX_CHAIN:
                 raise ValueError(f"not an envelope of format {ENVELOPE}")
-            return _Envelope(Receipt.of(body), _binary(seal), tuple(map(_binary, chain)))
+            return _ReceiptEnvelope(Receipt.of(body), _binary(seal), tuple(map(_binary, chain)))
     raise ValueError(f"not an envelope of format {ENVELOPE}")
 
 

@@ -40,7 +40,7 @@ _MAX_SECONDS = 10**9
 
 
 @dataclass(frozen=True, slots=True)
-class Batch:
+class OutgoingBatch:
     """A sealed batch on its way; ``data`` is always the same bytes for one number."""
 
     resource: str
@@ -69,7 +69,7 @@ class Target:
 class Profile(Protocol):
     """One kind of interface, without I/O."""
 
-    def request(self, batch: Batch, target: Target, now: datetime) -> Request:
+    def request(self, batch: OutgoingBatch, target: Target, now: datetime) -> Request:
         """Build the request of one attempt; signatures carry the time, so build it anew."""
 
     def outcome(self, answer: Response, now: datetime) -> Outcome:
@@ -79,7 +79,7 @@ class Profile(Protocol):
 class National:
     """数据直达 v0.55: ``POST {endpoint}/sysapi/{path}``, one-step signing."""
 
-    def request(self, batch: Batch, target: Target, now: datetime) -> Request:
+    def request(self, batch: OutgoingBatch, target: Target, now: datetime) -> Request:
         """Build the request: the sealed file as the body, who and what in the headers."""
         return Request(
             url=f"{target.endpoint.rstrip('/')}/sysapi/{target.path}",
@@ -95,7 +95,7 @@ class National:
 
     def outcome(self, answer: Response, now: datetime) -> Outcome:
         """Interpret the envelope; a missing code is a failure, for we know nothing then."""
-        envelope = _Envelope.of(answer.body)
+        envelope = _AnswerEnvelope.of(answer.body)
         status = answer.status
         reason = envelope.message or f"HTTP {status}"
         if 200 <= status < 300:  # noqa: PLR2004 (RFC 9110 §15.3)
@@ -132,7 +132,7 @@ def profile(name: str) -> Profile:
 
 
 def attempt(
-    batch: Batch,
+    batch: OutgoingBatch,
     target: Target,
     *,
     profile: Profile,
@@ -162,7 +162,7 @@ def retry_after(value: str | None, now: datetime) -> timedelta | None:
     return moment.replace(tzinfo=moment.tzinfo or UTC) - now
 
 
-class _Envelope(NamedTuple):
+class _AnswerEnvelope(NamedTuple):
     """The envelope's parts as far as they can be read; empty where they cannot."""
 
     code: str = ""
@@ -170,7 +170,7 @@ class _Envelope(NamedTuple):
     receipt: bytes = b""
 
     @classmethod
-    def of(cls, body: bytes) -> _Envelope:
+    def of(cls, body: bytes) -> _AnswerEnvelope:
         try:
             envelope = json.loads(body)
         except (ValueError, RecursionError):

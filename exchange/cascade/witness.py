@@ -41,7 +41,7 @@ class Cosigned:
 
 
 @dataclass(frozen=True, slots=True)
-class Seen:
+class WitnessedSize:
     """The province has seen another size than we thought."""
 
     size: int
@@ -56,7 +56,7 @@ def ask(
     target: Target,
     post: Callable[[Request], Response],
     now: Callable[[], datetime],
-) -> Cosigned | Seen:
+) -> Cosigned | WitnessedSize:
     """Ask once.
 
     Raises Integrity when the province says that our log does not continue what it has seen,
@@ -87,7 +87,7 @@ def ask(
     return _outcome(answer)
 
 
-def _outcome(answer: Response) -> Cosigned | Seen:
+def _outcome(answer: Response) -> Cosigned | WitnessedSize:
     message = ""
     data: dict[str, Any] = {}
     try:
@@ -97,7 +97,7 @@ def _outcome(answer: Response) -> Cosigned | Seen:
             chain = tuple(b64decode(one, validate=True) for one in data["certificates"])
             return Cosigned(data["cosignature"].encode(), chain)
         if answer.status == 409 and isinstance(data.get("size"), int):  # noqa: PLR2004
-            return Seen(data["size"])
+            return WitnessedSize(data["size"])
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
         pass
     what = Text(

@@ -362,12 +362,12 @@ def _answers(url: str, timeouts: Timeouts, ca: Path | None, setting: str) -> Tex
 
 def _evidence(node: Node) -> Text | Diagnostic:
     """Tell how long the evidence log is, and how much of it the province has signed along."""
-    from exchange.evidence.log import Reader
+    from exchange.evidence.log import LogReader
 
     folder = node.settings.resolve(node.settings.evidence.folder)
     if not folder.exists():
         return Text("存证日志尚未建立", "the evidence log has not begun")
-    log = Reader.at(folder)
+    log = LogReader.at(folder)
     note = log.witnessed()
     seen = 0 if note is None else note.checkpoint.head.size
     text = Text(

@@ -44,7 +44,7 @@ def audit(
 ) -> int:
     """Hash the whole log again and check every checkpoint; exit code 6 when anything fails."""
     from exchange.evidence.audit import audit as audit_log
-    from exchange.evidence.files import Verdict
+    from exchange.evidence.files import FileVerdict
 
     call: Invocation = context.obj
     with call.open_node() as node:
@@ -55,7 +55,7 @@ def audit(
             witnesses=_witnesses(node),
             known=[read(path) for path in known or ()],
         )
-    verdict = Verdict(str(place), "log", verification)
+    verdict = FileVerdict(str(place), "log", verification)
     show_verdict(call.output(as_json=as_json), verdict, several=False)
     return 0 if verification.ok else Integrity.exit_code
 
@@ -68,12 +68,12 @@ def checkpoint(
     as_json: Json = False,
 ) -> int:
     """Write the newest checkpoint that the province has signed along, else the newest signed."""
-    from exchange.evidence.log import Reader
+    from exchange.evidence.log import LogReader
 
     call: Invocation = context.obj
     output = call.output(as_json=as_json)
     with call.open_node() as node:
-        log = Reader.at(_folder(node))
+        log = LogReader.at(_folder(node))
     note = log.witnessed() or log.newest()
     if note is None:
         raise _nothing()
@@ -108,12 +108,12 @@ def prove(
 
     It is what ``exchange verify OLD NEW --proof FILE`` takes.
     """
-    from exchange.evidence.log import Reader
+    from exchange.evidence.log import LogReader
 
     call: Invocation = context.obj
     output = call.output(as_json=as_json)
     with call.open_node() as node:
-        log = Reader.at(_folder(node))
+        log = LogReader.at(_folder(node))
     size = log.size if new is None else new
     if not 0 < old <= size <= log.size:
         raise Rejected(
@@ -141,7 +141,7 @@ def export(
     as_json: Json = False,
 ) -> int:
     """Write the evidence package of one record of a batch."""
-    from exchange.evidence.log import Reader
+    from exchange.evidence.log import LogReader
     from exchange.evidence.package import make_package
     from exchange.seal.batch.prove import prove as prove_record
 
@@ -164,7 +164,7 @@ def export(
         address = (delivery.topic, delivery.partition, delivery.offset)
         (entry,) = node.log.read(*address, max_entries=1)
         proof = prove_record(entry.value, row=row, key=values or None)
-        package = make_package(Reader.at(_folder(node)), proof=proof, receipt=receipt.content)
+        package = make_package(LogReader.at(_folder(node)), proof=proof, receipt=receipt.content)
     write(to, package)
     output.answer({"file": str(to), "bytes": len(package)}, str(to))
     output.inform(f"验证：exchange verify {to}", f"verify: exchange verify {to}")

@@ -421,9 +421,9 @@ def _lines(output: Output, facts: Mapping[str, Any]) -> str:
 
 
 def _title(output: Output, state: str) -> str:
-    from exchange.seal.eseal.lifecycle import TITLES, State
+    from exchange.seal.eseal.lifecycle import TITLES, SealState
 
-    return output.text(TITLES[State(state) if state else None])
+    return output.text(TITLES[SealState(state) if state else None])
 
 
 def _answer(output: Output, row: SealRow, **more: str) -> int:

@@ -24,7 +24,7 @@ from exchange.errors import ExchangeError, Integrity, Misconfigured, Rejected
 from exchange.text import Text
 
 if TYPE_CHECKING:
-    from exchange.evidence.files import Circumstances, Verdict, Verifier
+    from exchange.evidence.files import Circumstances, FileVerdict, Verifier
 
 MAX_FILE = 8 * 1024 * 1024
 """Bytes of the largest file of evidence; a larger one is refused before it is read."""
@@ -186,7 +186,7 @@ def verify(call: Invocation, given: argparse.Namespace) -> int:
     verifier = Verifier(circumstances)
     _learn(verifier, given.files)
     batch = read(given.batch) if given.batch else None
-    verdicts: list[Verdict] = []
+    verdicts: list[FileVerdict] = []
     refused = 0
     for path in given.files:
         verdict = _verify(output, verifier, path, batch)
@@ -213,7 +213,9 @@ def verify(call: Invocation, given: argparse.Namespace) -> int:
     return Integrity.exit_code
 
 
-def _verify(output: Output, verifier: Verifier, path: Path, batch: bytes | None) -> Verdict | None:
+def _verify(
+    output: Output, verifier: Verifier, path: Path, batch: bytes | None
+) -> FileVerdict | None:
     """Verify one file; None for one of no known kind, or too large, which is told."""
     try:
         return verifier.verify(str(path), read(path), batch)
@@ -350,7 +352,7 @@ def write(path: Path, data: bytes) -> None:
 
 
 def _report(
-    output: Output, path: Path, verdicts: Sequence[Verdict], circumstances: Circumstances
+    output: Output, path: Path, verdicts: Sequence[FileVerdict], circumstances: Circumstances
 ) -> None:
     from exchange.evidence.report import certificate
 
@@ -365,7 +367,7 @@ def _report(
     output.inform(f"验证书：{path}", f"certificate: {path}")
 
 
-def show_verdict(output: Output, verdict: Verdict, *, several: bool) -> None:
+def show_verdict(output: Output, verdict: FileVerdict, *, several: bool) -> None:
     """Answer with the checks of one file, in words or as JSON."""
     answer = verdict.verification.as_dict() | {"kind": verdict.kind}
     output.answer({"file": verdict.name, **answer} if several else answer)
@@ -373,7 +375,7 @@ def show_verdict(output: Output, verdict: Verdict, *, several: bool) -> None:
         output.answer(None, "\n".join(_lines(output, verdict)))
 
 
-def _lines(output: Output, verdict: Verdict) -> Iterator[str]:
+def _lines(output: Output, verdict: FileVerdict) -> Iterator[str]:
     from exchange.evidence.files import KINDS
 
     yield f"{verdict.name}  {output.text(KINDS[verdict.kind])}".strip()
@@ -387,7 +389,7 @@ def _lines(output: Output, verdict: Verdict) -> Iterator[str]:
     yield _conclusion(output, verdict)
 
 
-def _conclusion(output: Output, verdict: Verdict) -> str:
+def _conclusion(output: Output, verdict: FileVerdict) -> str:
     verification = verdict.verification
     total = len(verification.checks)
     if not verification.ok:

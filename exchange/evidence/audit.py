@@ -16,7 +16,7 @@ from typing import Final
 
 from exchange import receipt as receipts
 from exchange.errors import Integrity, Transient
-from exchange.evidence.checkpoint import Head, Note, Signers, read_note
+from exchange.evidence.checkpoint import Head, SignedNote, Signers, read_note
 from exchange.evidence.disk import LOCK, TEMPORARY, Disk
 from exchange.evidence.entry import well_formed
 from exchange.evidence.index import Index
@@ -269,9 +269,9 @@ class _Audit:
 
     # --- checkpoints --------------------------------------------------------------------------
 
-    def _notes(self, head: Head) -> Iterator[Note]:
+    def _notes(self, head: Head) -> Iterator[SignedNote]:
         """Read the kept checkpoints, shortest first."""
-        found: dict[int, Note] = {}
+        found: dict[int, SignedNote] = {}
         for path in self.disk.files(CHECKPOINTS):
             try:
                 note = read_note(self.disk.read(path))
@@ -287,7 +287,7 @@ class _Audit:
         for size in sorted(found):
             yield found[size]
 
-    def _checkpoints(self, tiles: Tiles, notes: Sequence[Note]) -> None:
+    def _checkpoints(self, tiles: Tiles, notes: Sequence[SignedNote]) -> None:
         signers = Signers(list(self._certificates()), trust=self.trust, witnesses=self.witnesses)
         last = ""
         for note in notes:
@@ -313,7 +313,7 @@ class _Audit:
             else:
                 self.fault("certificates", path)
 
-    def _copies(self, notes: Sequence[Note]) -> None:
+    def _copies(self, notes: Sequence[SignedNote]) -> None:
         witnessed = [note for note in notes if note.witnesses]
         for name, kept in ((CHECKPOINT, list(notes)), (WITNESSED, witnessed)):
             try:

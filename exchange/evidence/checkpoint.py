@@ -158,7 +158,7 @@ class Signed:
 
 
 @dataclass(frozen=True, slots=True)
-class Note:
+class SignedNote:
     """A checkpoint with the log's signature, then those of witnesses, each name once."""
 
     checkpoint: Checkpoint
@@ -193,14 +193,14 @@ class Note:
             tuple(Signed.from_bytes(line, witness=True) for line in others),
         )
 
-    def with_witness(self, line: bytes) -> Note:
+    def with_witness(self, line: bytes) -> SignedNote:
         """Return the note with a witness's line; one of the same name is replaced.
 
         Raises ValueError for a line that is none.
         """
         new = Signed.from_bytes(line, witness=True)
         others = tuple(each for each in self.witnesses if each.name != new.name)
-        return Note(self.checkpoint, self.signature, (*others, new))
+        return SignedNote(self.checkpoint, self.signature, (*others, new))
 
 
 def binary(text: str) -> bytes:
@@ -211,10 +211,10 @@ def binary(text: str) -> bytes:
     return data
 
 
-def read_note(data: bytes) -> Note:
+def read_note(data: bytes) -> SignedNote:
     """Read a note; raises Integrity when it cannot be read."""
     try:
-        return Note.from_bytes(data)
+        return SignedNote.from_bytes(data)
     except ValueError as error:
         raise Integrity(
             Text(f"检查点无法识别：{error}", f"cannot read the checkpoint: {error}"),
@@ -228,7 +228,7 @@ def key_id(role: Role, name: str, suite: Suite, spki: bytes) -> bytes:
     return hashlib.sha256(name.encode() + b"\n\xff" + label + b"\n" + spki).digest()[:_KEY_ID]
 
 
-def sign(head: Head, sealer: Sealer, at: datetime) -> Note:
+def sign(head: Head, sealer: Sealer, at: datetime) -> SignedNote:
     """Sign the head of a log with the key of the node's seal.
 
     Raises Misconfigured where the signer's certificate is not valid at that time.
@@ -237,7 +237,7 @@ def sign(head: Head, sealer: Sealer, at: datetime) -> Note:
     own = _valid_certificate(sealer, at)
     key = key_id("log", head.origin, sealer.suite, own.public_key)
     value = sealer.signer.sign(checkpoint.to_bytes())
-    return Note(checkpoint, Signed(head.origin, key, None, value))
+    return SignedNote(checkpoint, Signed(head.origin, key, None, value))
 
 
 def holder(
@@ -280,7 +280,7 @@ class Signers:
         """The certificates that stood in a path so far."""
         return {each for checker in self._checkers.values() for each in checker.used}
 
-    def check(self, note: Note) -> list[Check]:
+    def check(self, note: SignedNote) -> list[Check]:
         """Check every signature of a note, and its holder by path, usage, time and revocation.
 
         ``checkpoint.*`` of the log, then ``witness.*`` of each witness; there has to be one.
@@ -294,11 +294,11 @@ class Signers:
             )
         return checks
 
-    def check_log(self, note: Note) -> list[Check]:
+    def check_log(self, note: SignedNote) -> list[Check]:
         """Check the signature of the log alone, as a witness does before it signs along."""
         return self._check("log", note.signature, note.checkpoint)
 
-    def check_witness(self, note: Note, line: bytes) -> list[Check]:
+    def check_witness(self, note: SignedNote, line: bytes) -> list[Check]:
         """Check a witness's line for a note; raises ValueError for a line that is none."""
         return self._check_witness(note.checkpoint, Signed.from_bytes(line, witness=True))
 
@@ -341,7 +341,7 @@ class Signers:
         return checker
 
 
-def needed(note: Note, certificates: Sequence[bytes]) -> list[bytes]:
+def needed(note: SignedNote, certificates: Sequence[bytes]) -> list[bytes]:
     """Choose the certificates that a note's signatures need, and those above them (DER)."""
     pool = [read_certificate(each) for each in certificates]
     found: list[Certificate] = []

@@ -30,7 +30,7 @@ _FORM = re.compile(
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Entry:
+class EvidenceEntry:
     """One leaf of the log; raises ValueError for a value that is not of its form."""
 
     type: Kind

@@ -1,7 +1,7 @@
 """Verify files of evidence as a stranger has them: told apart by their content, never by name.
 
 In: the bytes of a sealed batch, receipt, proof, evidence package, checkpoint, seal or detached
-signature, and what the reader trusts. Out: a ``Verdict`` for each, and one for what several
+signature, and what the reader trusts. Out: a ``FileVerdict`` for each, and one for what several
 files say of each other: the chain of statements, the history of a log. Nothing is fetched, no
 file is opened. Raises Rejected for a file that is none of these; whatever is wrong with one of
 them is a failed check.
@@ -19,7 +19,7 @@ from typing import Final, Literal, TypeVar
 
 from exchange import receipt as receipts
 from exchange.errors import ExchangeError, Rejected
-from exchange.evidence.checkpoint import Note, Signers, consistent
+from exchange.evidence.checkpoint import SignedNote, Signers, consistent
 from exchange.evidence.package import Package, unwrap, verify_package
 from exchange.seal.batch import jcs
 from exchange.seal.batch.container import MAGIC, Container
@@ -91,7 +91,7 @@ class Mark:
 
 
 @dataclass(frozen=True, slots=True)
-class Verdict:
+class FileVerdict:
     """What was found out about one file; the rest of its fields serve the report."""
 
     name: str
@@ -99,7 +99,7 @@ class Verdict:
     verification: Verification
     marks: tuple[Mark, ...] = ()
     statement: Statement | None = None
-    note: Note | None = None
+    note: SignedNote | None = None
     schema: str = ""
     size: int = 0
     digests: Mapping[str, str] = field(default_factory=dict)
@@ -118,7 +118,7 @@ class Verdict:
         found = self.verification.facts.get("record")
         return found if isinstance(found, Mapping) else None
 
-    def veil(self) -> Verdict:
+    def veil(self) -> FileVerdict:
         """Hide the record's values: no catalog tells here which of them are personal data."""
         if self.record is None:
             return self
@@ -181,7 +181,7 @@ class Verifier:
         self.given = circumstances
         self.statements: dict[str, tuple[str, Statement]] = {}
         """Every statement met so far with the file's name, by its digest."""
-        self.notes: list[tuple[str, Note]] = []
+        self.notes: list[tuple[str, SignedNote]] = []
         self.pool: dict[bytes, None] = dict.fromkeys(circumstances.chain)
         """Certificates that came along with any file: of use to others, trusted by none."""
 
@@ -196,7 +196,7 @@ class Verifier:
         if parts.statement is not None:
             self.statements.setdefault(parts.statement.digest, ("", parts.statement))
 
-    def verify(self, name: str, data: bytes, batch: bytes | None = None) -> Verdict:
+    def verify(self, name: str, data: bytes, batch: bytes | None = None) -> FileVerdict:
         """Verify one file; raises Rejected for one of no known kind.
 
         ``batch`` is the file that a receipt is about, where it is not among those learnt.
@@ -208,7 +208,7 @@ class Verifier:
             self.statements[parts.statement.digest] = (name, parts.statement)
         if parts.note is not None:
             self.notes.append((name, parts.note))
-        return Verdict(
+        return FileVerdict(
             name,
             kind,
             found,
@@ -273,7 +273,7 @@ class Verifier:
         )
         return next(alike, None)
 
-    def _checkpoint(self, note: Note | None) -> Verification:
+    def _checkpoint(self, note: SignedNote | None) -> Verification:
         text = Text("检查点是规范的签名文本", "the checkpoint is a signed note of the known form")
         if note is None:
             return Verification((Check("checkpoint", ok=False, text=text, expected=text.en),))
@@ -323,10 +323,10 @@ class Verifier:
 
     # --- what several files say of each other ---------------------------------------------------
 
-    def together(self) -> Verdict | None:
+    def together(self) -> FileVerdict | None:
         """Check the chain of statements and the history of logs; None for lonely files."""
         checks = [*self._chains(), *self._histories()]
-        return Verdict("", "together", Verification(tuple(checks))) if checks else None
+        return FileVerdict("", "together", Verification(tuple(checks))) if checks else None
 
     def _chains(self) -> Iterator[Check]:
         """Each batch names the one before it: a gap between two of a lane is one left out."""
@@ -363,7 +363,7 @@ class Verifier:
             for (_, _, older), (_, _, newer) in pairwise(notes):
                 yield from self._history(origin, older, newer)
 
-    def _history(self, origin: str, older: Note, newer: Note) -> Iterator[Check]:
+    def _history(self, origin: str, older: SignedNote, newer: SignedNote) -> Iterator[Check]:
         old, new = older.checkpoint, newer.checkpoint
         where = f"{origin} {old.head.size} → {new.head.size}"
         name = "log.consistent"
@@ -398,7 +398,7 @@ class Verifier:
 class _Parts:
     marks: tuple[Mark, ...] = ()
     statement: Statement | None = None
-    note: Note | None = None
+    note: SignedNote | None = None
     schema: str = ""
     certificates: tuple[bytes, ...] = field(default=())
 
@@ -430,7 +430,7 @@ def _parts(kind: Kind, data: bytes) -> _Parts:
         case "receipt":
             return _Parts((_of_receipt(data),))
         case "checkpoint":
-            return _Parts(note=Note.from_bytes(data))
+            return _Parts(note=SignedNote.from_bytes(data))
     return _Parts((Mark(KINDS[kind], data),))
 
 

@@ -28,7 +28,7 @@ from types import TracebackType
 from typing import IO, Final, Self
 
 from exchange.errors import Integrity, Misconfigured, Transient
-from exchange.evidence.checkpoint import Head, Note, holder, sign
+from exchange.evidence.checkpoint import Head, SignedNote, holder, sign
 from exchange.evidence.disk import TEMPORARY, Disk
 from exchange.evidence.index import Index
 from exchange.evidence.tiles import (
@@ -86,7 +86,7 @@ class Locked(Transient):
     """Another process has the log open to append."""
 
 
-class Reader:
+class LogReader:
     """A log as it was when it was opened, for reading; a writer may go on meanwhile."""
 
     def __init__(self, disk: Disk, head: Head) -> None:
@@ -97,7 +97,7 @@ class Reader:
         self._take(head)
 
     @classmethod
-    def at(cls, folder: Path) -> Reader:
+    def at(cls, folder: Path) -> LogReader:
         """Read the log in ``folder``; raises Misconfigured where there is none.
 
         Also Integrity when its head is broken, Transient when the disk fails.
@@ -110,7 +110,7 @@ class Reader:
                 Text(f"{folder} 中没有存证日志", f"there is no evidence log in {folder}"),
                 hint=Text("请检查存证日志的目录", "check the folder of the log"),
             )
-        return Reader(disk, head)
+        return LogReader(disk, head)
 
     def _take(self, head: Head) -> None:
         self._head = head
@@ -161,15 +161,15 @@ class Reader:
         with self._mutex, _disk_errors():
             return self._tiles.consistency(old, new)
 
-    def newest(self) -> Note | None:
+    def newest(self) -> SignedNote | None:
         """Return the newest signed checkpoint, or None."""
         return self._note(CHECKPOINT)
 
-    def witnessed(self) -> Note | None:
+    def witnessed(self) -> SignedNote | None:
         """Return the newest checkpoint that a witness has signed, or None."""
         return self._note(WITNESSED)
 
-    def kept(self, size: int) -> Note | None:
+    def kept(self, size: int) -> SignedNote | None:
         """Return the checkpoint of a size, or None."""
         return self._note(checkpoint_path(size))
 
@@ -178,17 +178,17 @@ class Reader:
         with _disk_errors():
             return [self._disk.read(path) for path in sorted(self._disk.files(CERTIFICATES))]
 
-    def _note(self, path: str) -> Note | None:
+    def _note(self, path: str) -> SignedNote | None:
         with _disk_errors():
             try:
-                return Note.from_bytes(self._disk.read(path))
+                return SignedNote.from_bytes(self._disk.read(path))
             except FileNotFoundError:
                 return None
             except ValueError as error:
                 raise broken(path, Text(f"无法识别（{error}）", str(error))) from error
 
 
-class EvidenceLog(Reader):
+class EvidenceLog(LogReader):
     """A log, open for appending; safe to share between threads, not between processes."""
 
     def __init__(self, disk: Disk, lock: IO[bytes], head: Head) -> None:
@@ -336,7 +336,7 @@ class EvidenceLog(Reader):
 
     # --- checkpoints ------------------------------------------------------------------------
 
-    def checkpoint(self, sealer: Sealer, at: datetime) -> Note:
+    def checkpoint(self, sealer: Sealer, at: datetime) -> SignedNote:
         """Sign the log as it is and keep the checkpoint; one and the same for each size.
 
         Raises Misconfigured where the certificate is not valid at ``at``, Transient.
@@ -349,7 +349,7 @@ class EvidenceLog(Reader):
                 self._keep(kept, [sealer.signer.certificate, *sealer.chain])
             return kept
 
-    def add_witness(self, size: int, line: bytes, certificates: Sequence[bytes]) -> Note:
+    def add_witness(self, size: int, line: bytes, certificates: Sequence[bytes]) -> SignedNote:
         """Keep a witness's line for the checkpoint of ``size``; return the whole note.
 
         ``certificates`` are the witness's and those between it and its root (DER). Raises
@@ -364,7 +364,7 @@ class EvidenceLog(Reader):
             self._keep(note, certificates)
             return note
 
-    def _keep(self, note: Note, certificates: Sequence[bytes]) -> None:
+    def _keep(self, note: SignedNote, certificates: Sequence[bytes]) -> None:
         """Write certificates, then the note under its size, then the copies of the newest."""
         self._sure = False
         paths = {certificate_path(each): each for each in certificates}
@@ -386,7 +386,7 @@ class EvidenceLog(Reader):
             self._disk.write({WITNESSED: note.to_bytes()})
 
 
-def _size(note: Note | None) -> int:
+def _size(note: SignedNote | None) -> int:
     return 0 if note is None else note.checkpoint.head.size
 
 
@@ -401,7 +401,7 @@ def _kept_sizes(paths: Iterable[str]) -> list[int]:
     return sorted(sizes)
 
 
-def _witnessed(kept: Note, line: bytes, certificates: Sequence[bytes]) -> Note:
+def _witnessed(kept: SignedNote, line: bytes, certificates: Sequence[bytes]) -> SignedNote:
     try:
         note = kept.with_witness(line)
     except ValueError as error:

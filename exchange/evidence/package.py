@@ -20,9 +20,9 @@ from typing import Final, Self, TypeVar
 
 from exchange import receipt as receipts
 from exchange.errors import Integrity, Rejected
-from exchange.evidence.checkpoint import CLOCK_SKEW, Note, Signers, binary, needed
-from exchange.evidence.entry import Entry
-from exchange.evidence.log import Reader
+from exchange.evidence.checkpoint import CLOCK_SKEW, SignedNote, Signers, binary, needed
+from exchange.evidence.entry import EvidenceEntry
+from exchange.evidence.log import LogReader
 from exchange.evidence.tiles import SUITE, leaf_hash, split
 from exchange.seal.batch import jcs, tree
 from exchange.seal.batch.prove import Proof
@@ -94,7 +94,7 @@ class Leaf:
                 return cls(index, (*split(binary(path)), *end))
         raise ValueError("not a leaf with index and path")
 
-    def leads(self, entry: Entry, note: Note) -> bool:
+    def leads(self, entry: EvidenceEntry, note: SignedNote) -> bool:
         """Whether the path leads from the entry to the root; raises ValueError."""
         head = note.checkpoint.head
         leaf = leaf_hash(entry.to_bytes())
@@ -111,7 +111,7 @@ class Package:
     proof: Proof
     receipt: bytes
     """The receipt's file (its envelope)."""
-    note: Note
+    note: SignedNote
     statement_leaf: Leaf
     receipt_leaf: Leaf
     certificates: tuple[bytes, ...]
@@ -186,7 +186,7 @@ class Package:
                 package = cls(
                     proof=_proof(proof, table),
                     receipt=jcs.encode({**receipt, "chain": [*_chosen(receipt, table)]}),
-                    note=Note.from_bytes(note.encode()),
+                    note=SignedNote.from_bytes(note.encode()),
                     statement_leaf=first,
                     receipt_leaf=Leaf.of(receipt_leaf, beside=first),
                     certificates=tuple(map(binary, _chosen({"chain": chain}, table))),
@@ -262,7 +262,7 @@ def _proof(value: Mapping[str, jcs.Value], table: Sequence[str]) -> Proof:
 
 
 def make_package(
-    log: Reader, *, proof: bytes, receipt: bytes, revocation: Sequence[bytes] = ()
+    log: LogReader, *, proof: bytes, receipt: bytes, revocation: Sequence[bytes] = ()
 ) -> bytes:
     """Put the package of one record together; return its file.
 
@@ -281,8 +281,8 @@ def make_package(
             proof=parts,
             receipt=receipt,
             note=note,
-            statement_leaf=_leaf(log, note, Entry.of_statement(statement)),
-            receipt_leaf=_leaf(log, note, Entry.of_receipt(receipt, statement)),
+            statement_leaf=_leaf(log, note, EvidenceEntry.of_statement(statement)),
+            receipt_leaf=_leaf(log, note, EvidenceEntry.of_receipt(receipt, statement)),
             certificates=tuple(needed(note, log.certificates())),
             revocation=tuple(revocation),
         )
@@ -294,7 +294,7 @@ def make_package(
         ) from error
 
 
-def _leaf(log: Reader, note: Note, entry: Entry) -> Leaf:
+def _leaf(log: LogReader, note: SignedNote, entry: EvidenceEntry) -> Leaf:
     size = note.checkpoint.head.size
     index = log.find(entry.to_bytes())
     if index is None or index >= size:
@@ -362,8 +362,8 @@ def _statement(package: Package) -> Statement:
 def _check_log(package: Package, statement: Statement) -> list[Check]:
     checks: list[Check] = []
     entries = (
-        ("log.statement", package.statement_leaf, Entry.of_statement(statement)),
-        ("log.receipt", package.receipt_leaf, Entry.of_receipt(package.receipt, statement)),
+        ("log.statement", package.statement_leaf, EvidenceEntry.of_statement(statement)),
+        ("log.receipt", package.receipt_leaf, EvidenceEntry.of_receipt(package.receipt, statement)),
     )
     head = package.note.checkpoint.head
     for name, leaf, entry in entries:

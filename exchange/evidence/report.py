@@ -19,7 +19,7 @@ from html import escape
 from typing import Final, TypeVar
 
 from exchange.errors import ExchangeError
-from exchange.evidence.files import KINDS, Mark, Verdict
+from exchange.evidence.files import KINDS, FileVerdict, Mark
 from exchange.seal.checks import Check
 from exchange.seal.eseal.structures import Picture, Seal, read_seal, read_signature
 from exchange.seal.pki.timestamp import read_token
@@ -67,7 +67,7 @@ def _both(text: Text) -> Html:
 
 
 def certificate(
-    verdicts: Sequence[Verdict],
+    verdicts: Sequence[FileVerdict],
     *,
     at: datetime,
     version: str,
@@ -143,7 +143,7 @@ def _root(data: bytes) -> Html:
     return Html(_escape(f"{found.title} · SHA-256 {found.fingerprint}" if found else "?"))
 
 
-def _section(verdict: Verdict) -> Html:
+def _section(verdict: FileVerdict) -> Html:
     found = verdict.verification
     name = tag("code", verdict.name) if verdict.name else Html("")
     parts: list[Html] = [
@@ -211,7 +211,7 @@ _VEILED: Final = Text(
 _TIMES: Final = frozenset({"sealed_at", "pulled_at", "received_at", "checkpoint_at"})
 
 
-def _said(verdict: Verdict) -> Iterator[tuple[Text, str]]:
+def _said(verdict: FileVerdict) -> Iterator[tuple[Text, str]]:
     """List what a file says of itself; of an evidence package, what its receipt says as well."""
     facts = dict(verdict.verification.facts)
     receipt = facts.get("receipt")

@@ -253,7 +253,7 @@ class _Deadline:
         return min(self._timeouts.read, self.left())
 
 
-class _Reader(io.RawIOBase):
+class _BodyReader(io.RawIOBase):
     """Reads a socket, giving each call what is left."""
 
     def __init__(self, sock: socket.socket, deadline: _Deadline) -> None:
@@ -274,14 +274,14 @@ class _Reader(io.RawIOBase):
 
 
 class _Response(http.client.HTTPResponse):
-    """Parses an answer from a :class:`_Reader`."""
+    """Parses an answer from a :class:`_BodyReader`."""
 
     def __init__(
         self, deadline: _Deadline, sock: socket.socket, *args: Any, **options: Any
     ) -> None:
         super().__init__(sock, *args, **options)
         self.fp.close()
-        self.fp = io.BufferedReader(_Reader(sock, deadline))
+        self.fp = io.BufferedReader(_BodyReader(sock, deadline))
 
 
 class _Bounded(HTTPConnection):

@@ -25,7 +25,7 @@ from exchange.text import Text
 
 if TYPE_CHECKING:
     from exchange.cascade.delivery import Outcome, Policy
-    from exchange.cascade.profiles import Batch
+    from exchange.cascade.profiles import OutgoingBatch
     from exchange.catalog.model import Catalog
     from exchange.connect import Connector, Source
     from exchange.log import Log
@@ -252,7 +252,7 @@ class Node:
         return ProjectStage(self.context, resource, self.store)
 
     def deliver_stage(
-        self, resource: str, send: Callable[[Batch], Outcome], policy: Policy
+        self, resource: str, send: Callable[[OutgoingBatch], Outcome], policy: Policy
     ) -> DeliverStage:
         """Open the stage that delivers a resource to the province."""
         from exchange.pipeline.deliver import DeliverStage

@@ -30,7 +30,7 @@ from exchange.seal.eseal.folder import (
     read_keys,
     write_seal_folder,
 )
-from exchange.seal.eseal.lifecycle import LEDGER, REASONED, State, Step, move
+from exchange.seal.eseal.lifecycle import LEDGER, REASONED, SealState, Step, move
 from exchange.seal.eseal.pilot import (
     AUTHORITY,
     SEAL_YEARS,
@@ -74,7 +74,7 @@ class SealAdministration:
                 hint=Text(f"已有：{known}", f"there are: {known}"),
             )
         # A cancelled one is shown when there is no other.
-        return max(rows, key=lambda row: (row.state != State.CANCELLED, row.es_id))
+        return max(rows, key=lambda row: (row.state != SealState.CANCELLED, row.es_id))
 
     def take(self, name: str, step: Step, reason: str = "", **changes: Any) -> SealRow:
         """Take one step with a seal; ``changes`` are fields of its row."""
@@ -91,7 +91,9 @@ class SealAdministration:
 
     def request(self, name: str, reason: str = "", number: str = "") -> SealRow:
         """Note that a department asks for a seal; it gets its number now."""
-        there = [row for row in self.rows() if row.name == name and row.state != State.CANCELLED]
+        there = [
+            row for row in self.rows() if row.name == name and row.state != SealState.CANCELLED
+        ]
         if there:
             move(_state(there[0]), Step.REQUEST, name)
         row = SealRow(
@@ -134,7 +136,7 @@ class SealAdministration:
         """
         node, now = self.node, self.node.clock()
         requested = [
-            row for row in node.store.seals.find(name=name) if row.state == State.REQUESTED
+            row for row in node.store.seals.find(name=name) if row.state == SealState.REQUESTED
         ]
         known = node.catalog.departments
         title = title or (known[name].name if name in known else "")
@@ -216,7 +218,7 @@ class SealAdministration:
                 hint=Text("在 seals 下登记它", "name its folder under seals:"),
             )
         row = self.find(name)
-        move(_state(row) or State.IN_USE, Step.ROTATE, name)
+        move(_state(row) or SealState.IN_USE, Step.ROTATE, name)
         settings = node.settings.seals[name]
         base = node.settings.resolve(settings.folder)
         check_last(read_keys(base), node.clock())
@@ -342,7 +344,7 @@ class SealAdministration:
         Only seals that are made; times are local. What is not known is left empty, and judged
         by the catalog like any other source.
         """
-        rows = [replace(r, state=r.state or State.IN_USE) for r in self.rows() if r.content]
+        rows = [replace(r, state=r.state or SealState.IN_USE) for r in self.rows() if r.content]
         return [self._entry(row, read_seal(row.content)) for row in rows]
 
     def _entry(self, row: SealRow, seal: Seal) -> dict[str, str]:
@@ -351,7 +353,7 @@ class SealAdministration:
         catalog, settings = self.node.catalog, self.node.settings.seals.get(row.name)
         owner = catalog.departments.get(row.name)
         device = settings is not None and settings.key.startswith("pkcs11:")
-        state = State(row.state)
+        state = SealState(row.state)
         return {
             "es_id": row.es_id,
             "seal_name": info.name,
@@ -382,7 +384,7 @@ class SealAdministration:
             "filing_no": row.filing_no,
             "filing_date": _moment(row.filed_at)[:10],
             "status": LEDGER[state],
-            "cancel_reason": row.reason if state is State.CANCELLED else "",
+            "cancel_reason": row.reason if state is SealState.CANCELLED else "",
             "use_log_ref": "",
         }
 
@@ -399,11 +401,11 @@ class SealAdministration:
         ]
 
 
-def _state(row: SealRow) -> State | None:
+def _state(row: SealRow) -> SealState | None:
     """Return the state of a row; a seal that only the settings name counts as in use."""
     if row.version == 0:
-        return State.IN_USE if row.content else None
-    return State(row.state)
+        return SealState.IN_USE if row.content else None
+    return SealState(row.state)
 
 
 def _moment(at: datetime | None) -> str:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from exchange.errors import Misconfigured
 from exchange.seal.eseal.folder import Key, key_at, open_sealer, read_certificates, read_keys
-from exchange.seal.eseal.lifecycle import State, admit
+from exchange.seal.eseal.lifecycle import SealState, admit
 from exchange.seal.eseal.signature import Sealer
 from exchange.seal.pki.signers import GuardedSigner
 from exchange.text import Text
@@ -161,7 +161,7 @@ class Seals:
 
     def _admit(self, name: str, es_id: str) -> None:
         state = self.state(es_id)
-        admit(State(state) if state is not None else None, name)
+        admit(SealState(state) if state is not None else None, name)
 
 
 def trust(settings: Settings, paths: tuple[Path, ...]) -> Trust:

@@ -15,9 +15,9 @@ from exchange.text import Text
 
 if TYPE_CHECKING:
     from exchange.cascade.delivery import Outcome
-    from exchange.cascade.profiles import Batch, Target
-    from exchange.cascade.witness import Cosigned, Seen
-    from exchange.evidence.checkpoint import Note
+    from exchange.cascade.profiles import OutgoingBatch, Target
+    from exchange.cascade.witness import Cosigned, WitnessedSize
+    from exchange.evidence.checkpoint import SignedNote
     from exchange.http.message import Request, Response
     from exchange.pipeline.evidence import Ask
     from exchange.settings import Settings
@@ -44,7 +44,7 @@ class Upstream:
             )
         return self.settings.upstream
 
-    def sender(self) -> Callable[[Batch], Outcome]:
+    def sender(self) -> Callable[[OutgoingBatch], Outcome]:
         """Make what sends a batch to the province once; for use by one thread."""
         from exchange.cascade.profiles import attempt, profile
 
@@ -59,8 +59,8 @@ class Upstream:
         return self._ask_witness if section is not None and section.witness is not None else None
 
     def _ask_witness(
-        self, note: Note, old: int, proof: Sequence[bytes], certificates: Sequence[bytes]
-    ) -> Cosigned | Seen:
+        self, note: SignedNote, old: int, proof: Sequence[bytes], certificates: Sequence[bytes]
+    ) -> Cosigned | WitnessedSize:
         from exchange.cascade.witness import ask
 
         target, post = self._witness_service

@@ -23,7 +23,7 @@ from exchange.cascade.delivery import (
     decide,
     is_due,
 )
-from exchange.cascade.profiles import Batch
+from exchange.cascade.profiles import OutgoingBatch
 from exchange.catalog.model import Resource
 from exchange.log import MAX_VALUE_BYTES, Entry, sealed_topic
 from exchange.pipeline.context import PipelineContext
@@ -73,7 +73,7 @@ class DeliverStage:
     context: PipelineContext
     resource: Resource
     store: Store
-    send: Callable[[Batch], Outcome]
+    send: Callable[[OutgoingBatch], Outcome]
     trust: Trust
     owner: str
     policy: Policy = field(default_factory=Policy)
@@ -212,7 +212,9 @@ class DeliverStage:
     def _attempt(self, row: DeliveryRow, partition: int, way: _UnderWay) -> Delivery:
         """Feed the machine until it waits for time or for a person."""
         context, delivery, entry = self.context, delivery_of(row), way.entry
-        batch = Batch(row.resource, row.batch_no, self.resource.department.code, entry.value)
+        batch = OutgoingBatch(
+            row.resource, row.batch_no, self.resource.department.code, entry.value
+        )
         receipt = b""
         event = self._wake(delivery, partition)
         while event is not None:

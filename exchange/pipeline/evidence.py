@@ -16,13 +16,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
-from exchange.cascade.witness import Cosigned, Seen
+from exchange.cascade.witness import Cosigned, WitnessedSize
 from exchange.errors import Integrity
-from exchange.evidence.checkpoint import Note, Signers
-from exchange.evidence.entry import Entry, well_formed
+from exchange.evidence.checkpoint import SignedNote, Signers
+from exchange.evidence.entry import EvidenceEntry, well_formed
 from exchange.evidence.log import EvidenceLog
-from exchange.log import EVIDENCE, RECEIPTS, Fenced, Message, sealed_topic
-from exchange.log import Entry as LogEntry
+from exchange.log import EVIDENCE, RECEIPTS, Entry, Fenced, Message, sealed_topic
 from exchange.pipeline.context import CHUNK_BYTES, PipelineContext
 from exchange.pipeline.messages import EVIDENCE_KEY, EvidenceState, ReceiptEntry, SealedEntry
 from exchange.pipeline.stage import Reading
@@ -35,7 +34,7 @@ from exchange.text import Text
 GROUP = "evidence"
 _ENTRIES = 64
 
-Ask = Callable[[Note, int, Sequence[bytes], Sequence[bytes]], Cosigned | Seen]
+Ask = Callable[[SignedNote, int, Sequence[bytes], Sequence[bytes]], Cosigned | WitnessedSize]
 """Asks the witness: the note, what it saw last, the proof from there, the certificates."""
 
 
@@ -83,7 +82,7 @@ class EvidenceStage:
             return self._follow() or None  # what other writers have added
         return self._reading.attempt(lambda: self._take(messages)) or 0
 
-    def _take(self, messages: Sequence[LogEntry]) -> int:
+    def _take(self, messages: Sequence[Entry]) -> int:
         last = messages[-1]
         self.context.failpoint("evidence:before")
         with self._reading.transaction(f"evidence/{last.topic}/{last.partition}", last) as tx:
@@ -138,14 +137,14 @@ class EvidenceStage:
                 rest = range(first, min(first + _ENTRIES, self.log.size))
                 tx.append(_message(map(self.log.entry, rest)))
 
-    def checkpoint(self) -> Note:
+    def checkpoint(self) -> SignedNote:
         """Sign the log as it is; the time of signing never runs backwards, whatever the clock."""
         newest, now = self.log.newest(), self.context.clock()
         return self.log.checkpoint(
             self.sealer(), now if newest is None else max(now, newest.checkpoint.time)
         )
 
-    def witness(self) -> Note | None:
+    def witness(self) -> SignedNote | None:
         """Have the newest state signed by node and witness; None when that is done already.
 
         Raises Integrity when witness and log contradict each other.
@@ -157,7 +156,7 @@ class EvidenceStage:
         self.context.failpoint("witness:before")
         old = 0 if seen is None else seen.checkpoint.head.size
         answer = self._ask(note, old)
-        if isinstance(answer, Seen):  # it knows more than we have noted, or has forgotten
+        if isinstance(answer, WitnessedSize):  # it knows more than we have noted, or has forgotten
             size = note.checkpoint.head.size
             if answer.size > size:
                 self._follow()
@@ -174,7 +173,7 @@ class EvidenceStage:
                     ),
                 )
             answer = self._ask(note, answer.size)
-        if isinstance(answer, Seen):
+        if isinstance(answer, WitnessedSize):
             raise Fenced(
                 Text("见证方的状态正在变化", "the witness's state is moving"),
                 hint=Text("稍后自动重试", "it is asked again by itself"),
@@ -184,13 +183,13 @@ class EvidenceStage:
         self.context.failpoint("witness:after")
         return whole
 
-    def _ask(self, note: Note, old: int) -> Cosigned | Seen:
+    def _ask(self, note: SignedNote, old: int) -> Cosigned | WitnessedSize:
         assert self.ask is not None  # noqa: S101 - witness() has looked
         proof = self.log.consistency(old, note.checkpoint.head.size) if old else []
         sealer = self.sealer()
         return self.ask(note, old, proof, (sealer.signer.certificate, *sealer.chain))
 
-    def _trusted(self, note: Note, answer: Cosigned) -> None:
+    def _trusted(self, note: SignedNote, answer: Cosigned) -> None:
         """Believe a witness only whose certificate leads to the province's root."""
         if self.witnesses is None:
             return
@@ -213,7 +212,7 @@ def _message(entries: Iterable[bytes]) -> Message:
     return Message(EVIDENCE, b"\n".join(entries))
 
 
-def _entries(message: LogEntry) -> list[bytes]:
+def _entries(message: Entry) -> list[bytes]:
     """Return the entries of a message of the topic; none of one that a stranger wrote."""
     lines = message.value.split(b"\n")
     return lines if len(lines) <= _ENTRIES and all(map(well_formed, lines)) else []
@@ -233,15 +232,15 @@ def _another_history(log: EvidenceLog, place: int) -> Integrity:
     )
 
 
-def entry_of(message: LogEntry) -> Entry | None:
+def entry_of(message: Entry) -> EvidenceEntry | None:
     """Return what a message of the log is in the evidence log; None for what does not belong."""
     if message.topic != RECEIPTS:
         sealed = SealedEntry.of(message)
-        return None if sealed is None else Entry.of_statement(open_statement(sealed.data))
+        return None if sealed is None else EvidenceEntry.of_statement(open_statement(sealed.data))
     receipt = ReceiptEntry.of(message)
     if receipt is None or not receipt.verified:
         return None
-    return Entry(
+    return EvidenceEntry(
         type="receipt",
         resource=receipt.resource,
         lane=receipt.partition,

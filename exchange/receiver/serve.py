@@ -89,7 +89,7 @@ def background(
             thread.join()
 
 
-class _Server(uvicorn.Server):
+class _ReceiverServer(uvicorn.Server):
     """Stops on a signal and returns: uvicorn would raise the signal again and end the process."""
 
     @contextlib.contextmanager
@@ -150,7 +150,7 @@ def _server(app: Any, connections: int, tls: Tls | None) -> uvicorn.Server:
                 "check receiver.certificate and receiver.key",
             ),
         ) from error
-    return _Server(config)
+    return _ReceiverServer(config)
 
 
 def _url(host: str, listener: socket.socket, tls: Tls | None) -> str:

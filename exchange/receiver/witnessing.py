@@ -16,7 +16,7 @@ from datetime import datetime
 
 from exchange.cascade.witness import FORMAT
 from exchange.errors import ExchangeError, Integrity
-from exchange.evidence.checkpoint import CLOCK_SKEW, Checkpoint, Note, Signers, cosign
+from exchange.evidence.checkpoint import CLOCK_SKEW, Checkpoint, SignedNote, Signers, cosign
 from exchange.receiver.reception import BUSY, Reply
 from exchange.seal.eseal.signature import Sealer
 from exchange.seal.pki.trust import Trust
@@ -32,7 +32,7 @@ _MAX_PROOF = 64
 class Asked:
     """A request, read; raises ValueError for anything of another form."""
 
-    note: Note
+    note: SignedNote
     old: int
     proof: tuple[bytes, ...]
     certificates: tuple[bytes, ...]
@@ -53,7 +53,10 @@ class Asked:
                     if len(certificates) > _MAX_CERTIFICATES or len(proof) > _MAX_PROOF or old < 0:
                         raise ValueError("too many")
                     return cls(
-                        Note.from_bytes(note.encode()), old, _binary(proof), _binary(certificates)
+                        SignedNote.from_bytes(note.encode()),
+                        old,
+                        _binary(proof),
+                        _binary(certificates),
                     )
         except (TypeError, RecursionError) as error:
             raise ValueError(str(error)) from error

@@ -15,7 +15,7 @@ from datetime import datetime, timedelta
 
 from exchange.cascade.delivery import Delivery, Policy, State
 from exchange.cascade.delivery import Outcome as Answer
-from exchange.cascade.profiles import Batch
+from exchange.cascade.profiles import OutgoingBatch
 from exchange.errors import Denied, ExchangeError, Integrity, Misconfigured, Rejected, Transient
 from exchange.node.node import Node
 from exchange.pipeline.deliver import DeliverStage
@@ -126,7 +126,7 @@ class DeliveryLoop:
                 stage.close()
             self._reports.put(_End(failure))
 
-    def _open(self) -> Callable[[Batch], Answer] | None:
+    def _open(self) -> Callable[[OutgoingBatch], Answer] | None:
         """Open the way to the province; a supervised run tries until its settings are right."""
         while not self._stop.is_set():
             try:
@@ -141,7 +141,7 @@ class DeliveryLoop:
             self._stop.wait(self.rest.total_seconds())
         return None
 
-    def _deliver(self, send: Callable[[Batch], Answer]) -> None:
+    def _deliver(self, send: Callable[[OutgoingBatch], Answer]) -> None:
         work = self._work
         while not self._stop.is_set():
             busy, pending = False, False
@@ -183,7 +183,7 @@ class DeliveryLoop:
         self._work.resting[resource] = self.node.clock()
         return False, False
 
-    def _step(self, resource: str, send: Callable[[Batch], Answer]) -> tuple[bool, bool]:
+    def _step(self, resource: str, send: Callable[[OutgoingBatch], Answer]) -> tuple[bool, bool]:
         """Bring one resource a step further; return (something moved, something is open)."""
         work, node = self._work, self.node
         try:

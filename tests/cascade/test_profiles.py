@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from exchange.cascade.delivery import Answered, Blocked, Failed, Outcome, Refused
-from exchange.cascade.profiles import PROFILES, Batch, Target, attempt, profile, retry_after
+from exchange.cascade.profiles import PROFILES, OutgoingBatch, Target, attempt, profile, retry_after
 from exchange.cascade.signing import Claim, Credentials
 from exchange.errors import Denied, Misconfigured, Transient
 from exchange.http.message import Request, Response
@@ -18,7 +18,7 @@ from exchange.text import Text
 NOW = datetime(2026, 11, 23, 1, 2, 3, tzinfo=UTC)
 NATIONAL = profile("national")
 TARGET = Target("https://province.example/gw/", Credentials("rid", "sid", "secret-x"), "data/batch")
-BATCH = Batch("permits", "2026112300001", "11232700MB0A12345X", b"Obj\x01...")
+BATCH = OutgoingBatch("permits", "2026112300001", "11232700MB0A12345X", b"Obj\x01...")
 
 
 def outcome(status: int, body: object = None, **headers: str) -> Outcome:

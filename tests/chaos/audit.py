@@ -22,8 +22,8 @@ from exchange.cascade.delivery import State
 from exchange.cli.receiver import receiver_options
 from exchange.errors import ExchangeError
 from exchange.evidence.audit import audit as audit_evidence
-from exchange.evidence.entry import Entry
-from exchange.evidence.log import Reader
+from exchange.evidence.entry import EvidenceEntry
+from exchange.evidence.log import LogReader
 from exchange.log import CURSORS, EVIDENCE, RECEIPTS, quarantine_topic, sealed_topic
 from exchange.log.frames import decode_frame
 from exchange.node.node import Node
@@ -249,12 +249,15 @@ def _evidence(
     expected: Counter[str] = Counter()
     for row in node.store.receipts.find(limit=_MANY):
         statement = open_batch(batches[f"{row.resource}/{row.batch_no}"]).statement
-        for entry in (Entry.of_statement(statement), Entry.of_receipt(row.content, statement)):
+        for entry in (
+            EvidenceEntry.of_statement(statement),
+            EvidenceEntry.of_receipt(row.content, statement),
+        ):
             expected[entry.to_bytes().decode()] += 1
     ordered = [line for one in read(bootstrap, EVIDENCE) for line in one.value.decode().split("\n")]
     findings.compare("evidence:", expected, Counter(ordered))
     folder = node.settings.resolve(node.settings.evidence.folder)
-    log = Reader.at(folder)
+    log = LogReader.at(folder)
     kept = [log.entry(index).decode() for index in range(log.size)]
     if kept != list(dict.fromkeys(ordered)):
         findings.unverifiable.append("evidence: the folder is not the topic")

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from exchange.evidence.entry import Entry
-from exchange.evidence.log import EvidenceLog, Reader
+from exchange.evidence.entry import EvidenceEntry
+from exchange.evidence.log import EvidenceLog, LogReader
 from tests.cli.conftest import Run, company, write_companies
 
 FOLDER = Path("data/evidence")
@@ -20,9 +20,9 @@ def batch(delivered: Path, run: Run) -> str:  # noqa: ARG001 (it must have run)
     return str(row["batch_no"])
 
 
-def entry_of(batch_no: str) -> Entry:
+def entry_of(batch_no: str) -> EvidenceEntry:
     """An entry that nobody ever made."""
-    return Entry(
+    return EvidenceEntry(
         type="statement",
         resource="companies",
         lane=0,
@@ -64,7 +64,7 @@ def test_a_package_of_one_record_verifies(batch: str, run: Run) -> None:
 
 
 def test_growth_is_proved(batch: str, run: Run) -> None:  # noqa: ARG001 (it must have run)
-    old, new = Reader.at(FOLDER).kept(2), Reader.at(FOLDER).size
+    old, new = LogReader.at(FOLDER).kept(2), LogReader.at(FOLDER).size
     assert old is not None
     lines = run("evidence", "prove", "--from", "1", "--json").json["proof"]
     assert len(lines) == 1
@@ -74,16 +74,16 @@ def test_growth_is_proved(batch: str, run: Run) -> None:  # noqa: ARG001 (it mus
 
 @pytest.mark.usefixtures("delivered")
 def test_a_log_is_made_again_and_may_have_a_new_name(run: Run) -> None:
-    root = Reader.at(FOLDER).root
+    root = LogReader.at(FOLDER).root
     shutil.rmtree(FOLDER)
     assert run("run", "--once", "--only", "evidence").code == 0
-    assert Reader.at(FOLDER).root == root
+    assert LogReader.at(FOLDER).root == root
     assert run("evidence", "audit").code == 0
     shutil.rmtree(FOLDER)
     path = Path("exchange.yaml")
     path.write_text(path.read_text(encoding="utf-8") + "\nevidence: {origin: second}\n")
     assert run("run", "--once", "--only", "evidence").code == 0
-    assert (Reader.at(FOLDER).origin, Reader.at(FOLDER).size) == ("second", 2)
+    assert (LogReader.at(FOLDER).origin, LogReader.at(FOLDER).size) == ("second", 2)
     assert run("evidence", "audit").code == 0
 
 
@@ -93,7 +93,7 @@ def test_a_rewritten_log_is_refused(run: Run) -> None:
 
     Were that rewritten too, the witness has seen the first one: tests/tamper.
     """
-    origin = Reader.at(FOLDER).origin
+    origin = LogReader.at(FOLDER).origin
     shutil.rmtree(FOLDER)
     with EvidenceLog.open(FOLDER, origin=origin) as log:
         log.append([entry_of("2026112300001").to_bytes()])
@@ -124,7 +124,7 @@ def test_a_receipt_tells_an_audit_that_the_log_is_another_one(delivered: Path, r
     found = run("evidence", "audit", "--known", receipts[0], "--known", receipts[1], "--json").json
     assert found["ok"]
     assert found["checks"][-1]["found"] == "receipts that name no checkpoint: 1", "the very first"
-    origin = Reader.at(FOLDER).origin
+    origin = LogReader.at(FOLDER).origin
     shutil.rmtree(FOLDER)
     with EvidenceLog.open(FOLDER, origin=origin) as log:
         log.append([another.to_bytes() for another in (entry_of(first), entry_of(second))])

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from exchange.evidence import files as kinds
-from exchange.evidence.files import Mark, Verdict
+from exchange.evidence.files import FileVerdict, Mark
 from exchange.evidence.report import MAX_PICTURE, certificate, picture_source
 from exchange.seal.batch.statement import Statement
 from exchange.seal.checks import Check, Verification
@@ -81,7 +81,7 @@ class Page(HTMLParser):
         return text in "".join(self.text)
 
 
-def page(*verdicts: Verdict, trust: Trust | None = None) -> Page:
+def page(*verdicts: FileVerdict, trust: Trust | None = None) -> Page:
     none = Trust(())
     html = certificate(verdicts, at=NOW, version="1", trust=trust or none, province=none)
     for fetched in ("http:", "https:", "url(", "@import", "<script", "<link", "javascript:"):
@@ -137,7 +137,7 @@ def test_a_failure_is_told_by_words_and_shapes(files: Stranger, run: Run) -> Non
         assert text in found, text
 
 
-def hostile_verdict() -> Verdict:
+def hostile_verdict() -> FileVerdict:
     """Put the hostile text wherever a stranger can put text."""
     own = parties(SM2_SM3)
     signer = issue(own.ca, "<b>signer</b>", now=NOW, entropy=lambda size: bytes(range(size)))
@@ -165,7 +165,7 @@ def hostile_verdict() -> Verdict:
         "receipt": {"receipt_no": HOSTILE},
         "record": {HOSTILE: HOSTILE, "name": None},
     }
-    return Verdict(
+    return FileVerdict(
         HOSTILE,
         "package",
         Verification((check,), facts=facts),
@@ -196,13 +196,13 @@ def test_texts_of_strangers_do_no_harm() -> None:
 
 def test_what_cannot_be_read_is_left_out() -> None:
     nothing = Verification((Check("format", ok=False, text=Text("格式", "format")),))
-    broken = Verdict("x", "signature", nothing, marks=(Mark(Text("章", "seal"), b"0\x80"),))
+    broken = FileVerdict("x", "signature", nothing, marks=(Mark(Text("章", "seal"), b"0\x80"),))
     signature = read_signature(FORMATS["signature v4"])
     cut = Mark(Text("章", "seal"), FORMATS["signature v4"], (signature.certificate, b""))
     found = page(
         broken,
-        Verdict("y", "signature", nothing, marks=(cut,), schema="[" * 100_000),
-        Verdict("z", "batch", nothing, schema='{"doc": 7, "fields": 8}'),
+        FileVerdict("y", "signature", nothing, marks=(cut,), schema="[" * 100_000),
+        FileVerdict("z", "batch", nothing, schema='{"doc": 7, "fields": 8}'),
         trust=Trust([b"no certificate", FORMATS["root"]]),
     )
     assert "no picture that can be shown" in found

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from exchange.evidence.checkpoint import Head, Note, sign
+from exchange.evidence.checkpoint import Head, SignedNote, sign
 from exchange.evidence.log import EvidenceLog
 from exchange.seal.batch.build import SealedBatch, build
 from exchange.seal.crypto.der import to_pem
@@ -256,7 +256,7 @@ def log(tmp_path: Path) -> Iterator[EvidenceLog]:
 
 def test_one_history_of_a_log(tmp_path: Path, log: EvidenceLog, run: Run) -> None:
     node, province = party("node"), party("province")
-    notes: list[Note] = []
+    notes: list[SignedNote] = []
     for size in (3, 7, 20):
         log.append(entries(log.size, size))
         old = notes[-1] if notes else None

@@ -10,8 +10,8 @@ import shutil
 from datetime import timedelta
 from pathlib import Path
 
-from exchange.evidence.entry import Entry
-from exchange.evidence.log import Reader
+from exchange.evidence.entry import EvidenceEntry
+from exchange.evidence.log import LogReader
 from exchange.evidence.package import make_package
 from exchange.receipt import issue
 from exchange.seal.batch.prove import Proof
@@ -39,14 +39,14 @@ def main() -> None:
         log.append(entries(0, FIRST))
         note = log.checkpoint(node.sealer, NOW)
         first = witness(log, note, None, province=province)
-        log.append([Entry.of_statement(statement).to_bytes()])
-        log.append([Entry.of_receipt(receipt, statement).to_bytes()])
+        log.append([EvidenceEntry.of_statement(statement).to_bytes()])
+        log.append([EvidenceEntry.of_receipt(receipt, statement).to_bytes()])
         log.append(entries(FIRST, SIZE - 2))
         at = NOW + timedelta(minutes=1)
         note = log.checkpoint(node.sealer, at)
         witness(log, note, first, province=province, at=at)
     (FOLDER / "log/lock").unlink()
-    package = make_package(Reader.at(FOLDER / "log"), proof=proof, receipt=receipt)
+    package = make_package(LogReader.at(FOLDER / "log"), proof=proof, receipt=receipt)
     (FOLDER / "record.evidence").write_bytes(package)
     for name, each in (("node", node), ("province", province)):
         (FOLDER / f"{name}.root.pem").write_bytes(to_pem("CERTIFICATE", each.root))

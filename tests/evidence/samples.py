@@ -6,8 +6,8 @@ from datetime import datetime
 from functools import cache
 from pathlib import Path
 
-from exchange.evidence.checkpoint import Note, cosign
-from exchange.evidence.entry import Entry
+from exchange.evidence.checkpoint import SignedNote, cosign
+from exchange.evidence.entry import EvidenceEntry
 from exchange.evidence.log import EvidenceLog
 from exchange.seal.crypto.suites import SM2_SM3, Suite
 from exchange.seal.pki.trust import Trust
@@ -53,7 +53,7 @@ def proof(m: int, leaves: list[bytes], *, whole: bool = True) -> list[bytes]:
 @cache
 def entry(number: int, word: str = "") -> bytes:
     """Return one entry of the log, different for each number and word."""
-    return Entry(
+    return EvidenceEntry(
         type="receipt" if number % 2 else "statement",
         resource="permits",
         lane=number % 8,
@@ -81,8 +81,13 @@ def trust(*parties: Party) -> Trust:
 
 
 def witness(
-    log: EvidenceLog, note: Note, previous: Note | None, *, province: Party, at: datetime = NOW
-) -> Note:
+    log: EvidenceLog,
+    note: SignedNote,
+    previous: SignedNote | None,
+    *,
+    province: Party,
+    at: datetime = NOW,
+) -> SignedNote:
     """Have the province sign a checkpoint along, and keep its line."""
     old = previous.checkpoint if previous else None
     size = note.checkpoint.head.size

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from exchange.evidence.audit import AUDIT_CHECKS, audit
-from exchange.evidence.checkpoint import Note, Signed, sign
+from exchange.evidence.checkpoint import Signed, SignedNote, sign
 from exchange.evidence.tiles import EMPTY, pack
 from exchange.receipt import issue
 from exchange.seal.checks import Verification
@@ -25,9 +25,11 @@ from tests.evidence.samples import (
 from tests.receipt.seals import NOW, RECEIPT
 
 
-def build(folder: Path, *, word: str = "", sizes: tuple[int, ...] = (3, 300, 600)) -> list[Note]:
+def build(
+    folder: Path, *, word: str = "", sizes: tuple[int, ...] = (3, 300, 600)
+) -> list[SignedNote]:
     """A log with checkpoints, all but the last witnessed."""
-    notes: list[Note] = []
+    notes: list[SignedNote] = []
     with open_log(folder) as log:
         for number, size in enumerate(sizes):
             log.append(entries(log.size, size, word))
@@ -41,7 +43,7 @@ def build(folder: Path, *, word: str = "", sizes: tuple[int, ...] = (3, 300, 600
 
 
 @pytest.fixture(scope="module")
-def whole(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[Note]]:
+def whole(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[SignedNote]]:
     folder = tmp_path_factory.mktemp("whole") / "log"
     return folder, build(folder)
 
@@ -55,7 +57,7 @@ def failed(folder: Path, *known: bytes) -> list[str]:
     return [each.name for each in look(folder, *known).failed]
 
 
-def test_a_good_log_passes_every_check(whole: tuple[Path, list[Note]]) -> None:
+def test_a_good_log_passes_every_check(whole: tuple[Path, list[SignedNote]]) -> None:
     folder, notes = whole
     found = look(folder, *[note.to_bytes() for note in notes])
     assert found.ok, found.failed
@@ -87,7 +89,7 @@ DISPENSABLE = {
 
 
 def test_a_bit_in_any_file_is_noticed_and_the_file_named(
-    whole: tuple[Path, list[Note]], tmp_path: Path
+    whole: tuple[Path, list[SignedNote]], tmp_path: Path
 ) -> None:
     source, _ = whole
     names = [p.relative_to(source) for p in source.rglob("*") if p.is_file() and p.name != "lock"]
@@ -129,7 +131,7 @@ def cut(folder: Path) -> None:
 
 @pytest.mark.parametrize("attack", [rewritten, cut])
 def test_another_history_passes_alone_but_not_beside_a_checkpoint_that_others_have(
-    whole: tuple[Path, list[Note]], tmp_path: Path, attack: object
+    whole: tuple[Path, list[SignedNote]], tmp_path: Path, attack: object
 ) -> None:
     source, notes = whole
     folder = tmp_path / "log"
@@ -148,7 +150,7 @@ def naming(log: str) -> bytes:
 
 
 def test_receipts_that_others_keep_tell_another_history(
-    whole: tuple[Path, list[Note]], tmp_path: Path
+    whole: tuple[Path, list[SignedNote]], tmp_path: Path
 ) -> None:
     source, notes = whole
     heads = [note.checkpoint.head for note in notes]
@@ -166,7 +168,7 @@ def test_receipts_that_others_keep_tell_another_history(
 
 
 def test_a_receipt_that_names_no_checkpoint_tells_nothing_and_that_is_said(
-    whole: tuple[Path, list[Note]],
+    whole: tuple[Path, list[SignedNote]],
 ) -> None:
     found = look(whole[0], naming(""))
     assert found.ok
@@ -188,13 +190,13 @@ def test_a_receipt_that_names_no_checkpoint_tells_nothing_and_that_is_said(
     ],
 )
 def test_what_the_auditor_brings_must_be_of_this_log(
-    whole: tuple[Path, list[Note]], data: bytes
+    whole: tuple[Path, list[SignedNote]], data: bytes
 ) -> None:
     assert failed(whole[0], data) == ["known"]
 
 
 def test_a_cut_tail_that_keeps_its_checkpoints_is_noticed_alone(
-    whole: tuple[Path, list[Note]], tmp_path: Path
+    whole: tuple[Path, list[SignedNote]], tmp_path: Path
 ) -> None:
     source, notes = whole
     folder = tmp_path / "log"
@@ -206,7 +208,7 @@ def test_a_cut_tail_that_keeps_its_checkpoints_is_noticed_alone(
 
 
 def test_a_stale_checkpoint_in_the_place_of_the_newest_is_noticed(
-    whole: tuple[Path, list[Note]], tmp_path: Path
+    whole: tuple[Path, list[SignedNote]], tmp_path: Path
 ) -> None:
     source, notes = whole
     folder = tmp_path / "log"
@@ -217,7 +219,7 @@ def test_a_stale_checkpoint_in_the_place_of_the_newest_is_noticed(
 
 
 def test_signatures_of_others_and_times_that_run_backwards_are_noticed(
-    whole: tuple[Path, list[Note]], tmp_path: Path
+    whole: tuple[Path, list[SignedNote]], tmp_path: Path
 ) -> None:
     source, notes = whole
     folder = tmp_path / "log"
@@ -230,7 +232,7 @@ def test_signatures_of_others_and_times_that_run_backwards_are_noticed(
     (folder / "checkpoints/300").write_bytes(early)
     assert failed(folder) == ["checkpoints.time", "witnessed"]
     line = notes[0].witnesses[0]  # of another checkpoint: replayed
-    replayed = Note(notes[1].checkpoint, notes[1].signature, (line,)).to_bytes()
+    replayed = SignedNote(notes[1].checkpoint, notes[1].signature, (line,)).to_bytes()
     (folder / "checkpoints/300").write_bytes(replayed)
     (folder / "witnessed").write_bytes(replayed)
     assert failed(folder) == ["checkpoints.witness"]

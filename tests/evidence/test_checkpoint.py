@@ -12,8 +12,8 @@ from exchange.errors import Integrity, Misconfigured
 from exchange.evidence.checkpoint import (
     Checkpoint,
     Head,
-    Note,
     Signed,
+    SignedNote,
     Signers,
     consistent,
     cosign,
@@ -92,7 +92,7 @@ def test_the_note_is_the_documented_text() -> None:
     assert int.from_bytes(raw[4:12]) == int(NOW.timestamp())
     message = f"cosignature/v1\ntime {int(NOW.timestamp())}\n{text}\n".encode()
     assert verify_with(certificate, oid, message, raw[12:])
-    assert Note.from_bytes(note.to_bytes()) == note
+    assert SignedNote.from_bytes(note.to_bytes()) == note
 
 
 @pytest.mark.parametrize("suite", [SM2_SM3, ECDSA_P256_SHA256])
@@ -124,7 +124,7 @@ def test_a_bit_in_any_place_is_noticed() -> None:
         changed = bytearray(data)
         changed[at] ^= 1 << at % 8
         try:
-            found = Note.from_bytes(bytes(changed))
+            found = SignedNote.from_bytes(bytes(changed))
         except ValueError:
             continue
         assert not all(each.ok for each in known.check(found)), at

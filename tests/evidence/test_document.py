@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from exchange.evidence.audit import AUDIT_CHECKS, audit
-from exchange.evidence.log import Reader
+from exchange.evidence.log import LogReader
 from exchange.evidence.package import verify_package
 from exchange.seal.crypto.der import from_pem
 from exchange.seal.pki.trust import Trust
@@ -43,14 +43,14 @@ def test_vectors_hold() -> None:
         (FOLDER / "record.evidence").read_bytes(), trust=NODE, province=PROVINCE
     )
     assert package.ok, package.failed
-    log = Reader.at(LOG)
+    log = LogReader.at(LOG)
     assert [log.entry(n) for n in (0, FIRST - 1)] == [entry(0), entry(FIRST - 1)]
 
 
 def test_the_roots_of_the_page_are_those_of_the_vectors() -> None:
     rows = re.findall(r"^\| (\d+) \| `([0-9a-f]{64})` \|$", PAGE, re.MULTILINE)
     assert len(rows) == 9
-    log = Reader.at(LOG)
+    log = LogReader.at(LOG)
     leaves = [log._tiles.leaf(n) for n in range(SIZE)]
     for size, root in rows:
         assert mth(leaves[: int(size)]).hex() == root, size
@@ -72,7 +72,7 @@ def run(here: Path, *command: str) -> str:
 def test_the_recipes_run(here: Path) -> None:
     recompute, take_apart = blocks("python")
     (verify,) = blocks("sh")
-    root = Reader.at(LOG).root.hex()
+    root = LogReader.at(LOG).root.hex()
     assert run(here, sys.executable, "-c", recompute) == f"{ORIGIN} {SIZE} {root}\n"
     assert run(here, sys.executable, "-c", take_apart) == (
         f"statement {FIRST} of {SIZE}\nreceipt {FIRST + 1} of {SIZE}\n"

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from exchange.errors import Integrity, Misconfigured, Transient
-from exchange.evidence.entry import Entry
+from exchange.evidence.entry import EvidenceEntry
 from exchange.evidence.log import EvidenceLog
 from tests.evidence.samples import ORIGIN, digest, entries, entry, mth, open_log
 
@@ -194,7 +194,7 @@ def test_a_full_disk_is_transient_and_the_same_log_goes_on(tmp_path: Path, after
 
 def test_entries_are_of_one_form() -> None:
     data = entry(1)
-    assert Entry.from_bytes(data).to_bytes() == data
+    assert EvidenceEntry.from_bytes(data).to_bytes() == data
     for wrong in (
         b"",
         data + b"\n",
@@ -205,9 +205,11 @@ def test_entries_are_of_one_form() -> None:
         data.replace(b"permits", b"Permits"),
     ):
         with pytest.raises(ValueError, match="not an entry"):
-            Entry.from_bytes(wrong)
+            EvidenceEntry.from_bytes(wrong)
     with pytest.raises(ValueError, match="not an entry"):
-        Entry(type="receipt", resource="a b", lane=0, batch_no="0" * 13, digest="sm3:" + "0" * 64)
+        EvidenceEntry(
+            type="receipt", resource="a b", lane=0, batch_no="0" * 13, digest="sm3:" + "0" * 64
+        )
 
 
 def test_entries_that_no_tile_can_hold_are_refused(tmp_path: Path) -> None:

@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 
 from exchange.errors import Misconfigured, Rejected
-from exchange.evidence.entry import Entry
-from exchange.evidence.log import Reader
+from exchange.evidence.entry import EvidenceEntry
+from exchange.evidence.log import LogReader
 from exchange.evidence.package import (
     MAX_PACKAGE,
     Package,
@@ -57,8 +57,8 @@ def build(folder: Path, *, rows: int = 300, others: int = 600) -> Case:
     receipt = issued(statement)
     with open_log(folder) as log:
         log.append(entries(0, others))
-        log.append([Entry.of_statement(statement).to_bytes()])
-        log.append([Entry.of_receipt(receipt, statement).to_bytes()])
+        log.append([EvidenceEntry.of_statement(statement).to_bytes()])
+        log.append([EvidenceEntry.of_receipt(receipt, statement).to_bytes()])
         log.append(entries(others, 2 * others))
         note = log.checkpoint(NODE, LATER)
         witness(log, note, None, province=PROVINCE, at=LATER)
@@ -68,7 +68,7 @@ def build(folder: Path, *, rows: int = 300, others: int = 600) -> Case:
         proof,
         receipt,
         statement,
-        make_package(Reader.at(folder), proof=proof, receipt=receipt),
+        make_package(LogReader.at(folder), proof=proof, receipt=receipt),
     )
 
 
@@ -134,18 +134,18 @@ def test_the_package_is_as_small_as_promised(tmp_path: Path) -> None:
 
 def test_a_package_is_made_only_of_what_has_been_witnessed(case: Case, tmp_path: Path) -> None:
 
-    def make(log: Reader) -> bytes:
+    def make(log: LogReader) -> bytes:
         return make_package(log, proof=case.proof, receipt=case.receipt)
 
     with open_log(tmp_path / "log") as log:
-        statement = Entry.of_statement(case.statement).to_bytes()
+        statement = EvidenceEntry.of_statement(case.statement).to_bytes()
         log.append([statement])
         with pytest.raises(Rejected, match="no checkpoint"):
             make(log)
         note = witness(log, log.checkpoint(NODE, LATER), None, province=PROVINCE, at=LATER)
         with pytest.raises(Rejected, match=r"the receipt of .* is not witnessed"):
             make(log)
-        log.append([Entry.of_receipt(case.receipt, case.statement).to_bytes()])
+        log.append([EvidenceEntry.of_receipt(case.receipt, case.statement).to_bytes()])
         log.checkpoint(NODE, LATER)
         with pytest.raises(Rejected, match=r"the receipt of .* is not witnessed"):
             make(log)
@@ -156,7 +156,7 @@ def test_a_package_is_made_only_of_what_has_been_witnessed(case: Case, tmp_path:
         with pytest.raises(Rejected, match="is not witnessed"):
             make_package(log, proof=case.proof, receipt=b"[]")
     with pytest.raises(Misconfigured, match="no evidence log"):
-        Reader.at(tmp_path / "elsewhere")
+        LogReader.at(tmp_path / "elsewhere")
 
 
 # --- tampering --------------------------------------------------------------------------
@@ -273,8 +273,8 @@ def test_what_was_never_in_the_log_is_noticed(case: Case) -> None:
 def test_a_checkpoint_from_before_the_seal_is_noticed(case: Case, tmp_path: Path) -> None:
     early = NOW - timedelta(minutes=30)
     with open_log(tmp_path) as log:
-        log.append([Entry.of_statement(case.statement).to_bytes()])
-        log.append([Entry.of_receipt(case.receipt, case.statement).to_bytes()])
+        log.append([EvidenceEntry.of_statement(case.statement).to_bytes()])
+        log.append([EvidenceEntry.of_receipt(case.receipt, case.statement).to_bytes()])
         witness(log, log.checkpoint(NODE, early), None, province=PROVINCE, at=NOW)
         file = make_package(log, proof=case.proof, receipt=case.receipt)
     assert failed(file) == ["log.time"]

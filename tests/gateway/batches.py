@@ -8,7 +8,7 @@ from datetime import datetime
 
 import polars as pl
 
-from exchange.cascade.profiles import Batch
+from exchange.cascade.profiles import OutgoingBatch
 from exchange.seal.batch.avro import parse_schema
 from exchange.seal.batch.build import BatchFacts, SealedBatch, build, pack
 from exchange.seal.batch.columns import encode
@@ -66,6 +66,6 @@ def make_batch(
     return build(packed, facts, sealer=sealer, seed=bytes(16))
 
 
-def outgoing(batch: SealedBatch) -> Batch:
+def outgoing(batch: SealedBatch) -> OutgoingBatch:
     statement = batch.statement
-    return Batch(statement.resource, statement.batch_no, statement.department, batch.data)
+    return OutgoingBatch(statement.resource, statement.batch_no, statement.department, batch.data)

@@ -14,7 +14,7 @@ from typing import Any
 from fastapi import FastAPI
 
 from exchange.cascade.delivery import Outcome
-from exchange.cascade.profiles import Batch, Target, attempt, profile
+from exchange.cascade.profiles import OutgoingBatch, Target, attempt, profile
 from exchange.cascade.signing import Credentials
 from exchange.http.transport import Transport
 from exchange.receiver.app import create_app
@@ -101,7 +101,7 @@ class Node:
     now: datetime = NOW
     timeouts: Timeouts = PATIENT
 
-    def attempt(self, batch: Batch) -> Outcome:
+    def attempt(self, batch: OutgoingBatch) -> Outcome:
         transport = Transport(self.endpoint, monotonic=time.monotonic, timeouts=self.timeouts)
         with contextlib.closing(transport):
             return attempt(

@@ -14,7 +14,7 @@ import requests
 from sqlalchemy import make_url
 
 from exchange.cascade.delivery import Answered, Blocked, Failed, Refused
-from exchange.cascade.profiles import Batch, National, Target
+from exchange.cascade.profiles import National, OutgoingBatch, Target
 from exchange.cascade.signing import signed_headers
 from exchange.errors import Misconfigured
 from exchange.receipt import Sent, check, read
@@ -156,7 +156,7 @@ def test_a_batch_that_does_not_verify_is_refused_by_name(province: Province) -> 
     damaged[len(damaged) // 2] ^= 1
     with node(province.app) as caller:
         for data, name in ((stranger.data, "signer.chain"), (bytes(damaged), ""), (b"", "")):
-            outcome = caller.attempt(Batch("permits", "2026112300001", "", data))
+            outcome = caller.attempt(OutgoingBatch("permits", "2026112300001", "", data))
             assert isinstance(outcome, Refused)
             assert outcome.code == "422"
             assert name in outcome.reason
@@ -204,13 +204,15 @@ def test_an_unknown_rid_and_a_wrong_signature_look_alike(province: Province) -> 
 def test_a_large_body_is_told_so(tmp_path: Path) -> None:
     with open_province(tmp_path, max_body=300_000) as province, node(province.app) as caller:
         for size in (300_001, 1_000_000):
-            outcome = caller.attempt(Batch("permits", "1", "", bytes(size)))
+            outcome = caller.attempt(OutgoingBatch("permits", "1", "", bytes(size)))
             assert isinstance(outcome, Refused)
             assert outcome.code == "413"
         endless = post(caller.endpoint, (bytes(10_000) for _ in range(40)))  # type: ignore[arg-type]
         assert endless.status_code == 413
         denied = replace(caller, credentials=replace(CREDENTIALS, secret="guess"))
-        assert isinstance(denied.attempt(Batch("permits", "1", "", bytes(1_000_000))), Blocked)
+        assert isinstance(
+            denied.attempt(OutgoingBatch("permits", "1", "", bytes(1_000_000))), Blocked
+        )
         assert isinstance(caller.attempt(outgoing(BATCH)), Answered)
 
 

@@ -29,7 +29,7 @@ from hypothesis import strategies as st
 from exchange.errors import ExchangeError
 from exchange.evidence import files
 from exchange.evidence.audit import audit
-from exchange.evidence.log import Reader
+from exchange.evidence.log import LogReader
 from exchange.evidence.package import make_package, wrap
 from exchange.seal.batch import tree as merkle
 from exchange.seal.batch.container import Container, compress, decompress
@@ -245,7 +245,7 @@ def demo(tmp_path_factory: pytest.TempPathFactory) -> Demo:
 
 def test_both_take_everything_of_the_demo(demo: Demo) -> None:
     """All that is in its log, and for each batch a proof and a package of its last record."""
-    log = Reader.at(demo.log)
+    log = LogReader.at(demo.log)
     assert len(demo.batches) + len(demo.receipts) == log.size > 6
     for batch in demo.batches:
         demo.judges.both_take(batch)
@@ -267,7 +267,7 @@ def test_both_take_the_log_of_the_demo(demo: Demo, tmp_path: Path) -> None:
     )
     demo.judges.second.log(folder)
     assert ours().ok
-    (bundle,) = (folder / "tile/entries").rglob(f"*.p/{Reader.at(folder).size}")
+    (bundle,) = (folder / "tile/entries").rglob(f"*.p/{LogReader.at(folder).size}")
     whole = bundle.read_bytes()
     for at in (0, 1, 2, len(whole) // 2, len(whole) - 1):
         bundle.write_bytes(flipped(whole, at))

@@ -35,8 +35,8 @@ from exchange.cli.receiver import receiver_options
 from exchange.durable import remove_parts
 from exchange.errors import ExchangeError
 from exchange.evidence.audit import audit as audit_evidence
-from exchange.evidence.entry import Entry as EvidenceEntry
-from exchange.evidence.log import Reader
+from exchange.evidence.entry import EvidenceEntry
+from exchange.evidence.log import LogReader
 from exchange.log import RECEIPTS, Entry, Log, quarantine_topic, raw_topic, sealed_topic
 from exchange.log.frames import decode_frame
 from exchange.node.node import Node
@@ -514,7 +514,7 @@ def _evidence(place: Place, node: Node, receipts: dict[str, bytes], *, witnessed
     upstream = node.trust(place.settings.upstream.trust)  # type: ignore[union-attr]
     found = audit_evidence(folder, trust=trust, witnesses=upstream)
     assert found.ok, found.failed
-    log = Reader.at(folder)
+    log = LogReader.at(folder)
     expected = set()
     for resource in place.sources:
         for entry in entries(node.log, sealed_topic(resource)):

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from exchange.errors import ExchangeError, Integrity
-from exchange.evidence.entry import Entry
-from exchange.evidence.log import EvidenceLog, Reader
+from exchange.evidence.entry import EvidenceEntry
+from exchange.evidence.log import EvidenceLog, LogReader
 from exchange.log import EVIDENCE, Message
 from exchange.pipeline.evidence import EvidenceStage
 from exchange.run.runner import STAGES, Runner
@@ -32,7 +32,7 @@ def run(place: Place, *stages: str) -> dict[str, ExchangeError]:
 
 
 def state(place: Place) -> tuple[int, bytes]:
-    log = Reader.at(place.folder / FOLDER)
+    log = LogReader.at(place.folder / FOLDER)
     return log.size, log.root
 
 
@@ -55,7 +55,7 @@ def drain(stage: EvidenceStage) -> None:
 
 
 def stranger(number: int = 1) -> bytes:
-    return Entry(
+    return EvidenceEntry(
         type="statement",
         resource="cases",
         lane=0,
@@ -75,7 +75,7 @@ def test_a_lost_folder_is_made_again_and_the_province_goes_on_with_it(place: Pla
         shutil.rmtree(place.folder / FOLDER)
         add(place, "firms", records(100, first=ROWS + 1))
         assert run(place) == {}
-        assert Reader.at(place.folder / FOLDER).root_of(after[0]) == after[1]
+        assert LogReader.at(place.folder / FOLDER).root_of(after[0]) == after[1]
         audit(place)
 
 
@@ -98,7 +98,7 @@ def test_what_only_the_folder_has_goes_back_to_the_topic(place: Place) -> None:
     with place.gateway():
         assert run(place) == {}
     with EvidenceLog.open(
-        place.folder / FOLDER, origin=Reader.at(place.folder / FOLDER).origin
+        place.folder / FOLDER, origin=LogReader.at(place.folder / FOLDER).origin
     ) as log:
         log.append([stranger(number) for number in range(1, 101)])
         ahead = log.size, log.root
@@ -126,7 +126,7 @@ def test_two_machines_keep_the_same_log(place: Place) -> None:
 def test_a_replaced_folder_is_not_continued(place: Place) -> None:
     with place.gateway():
         assert run(place) == {}
-    origin = Reader.at(place.folder / FOLDER).origin
+    origin = LogReader.at(place.folder / FOLDER).origin
     shutil.rmtree(place.folder / FOLDER)
     with EvidenceLog.open(place.folder / FOLDER, origin=origin) as log:
         log.append([stranger()])

@@ -21,6 +21,7 @@ from exchange.seal.eseal.test_authority import (
     make_seal,
 )
 from exchange.seal.pki.trust import Trust
+from exchange.seal.pki.x509 import read_certificate, verify_with
 
 NOW = datetime(2026, 11, 23, 1, 2, 3, 4000, tzinfo=UTC)
 NAME = "大兴安岭地区市场监督管理局电子印章"
@@ -105,3 +106,8 @@ def flip(data: bytes, at: int, bit: int) -> bytes:
 @cache
 def sealed_once(suite: Suite) -> bytes:
     return sealed(suite)
+
+
+def verify_signature(suite: Suite, certificate: bytes, data: bytes, signature: bytes) -> bool:
+    """Verify with the key of a certificate (DER)."""
+    return verify_with(read_certificate(certificate), suite.signature_oid, data, signature)

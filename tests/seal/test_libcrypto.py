@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from exchange.errors import Misconfigured, Rejected
 from exchange.seal.crypto import libcrypto
-from exchange.seal.crypto.libcrypto import Library, PrivateKey, PublicKey
+from exchange.seal.crypto.libcrypto import Library, Sm2PrivateKey, Sm2PublicKey
 
 # GB/T 32918.5 annex A: key pair, message, signature.
 D = bytes.fromhex("3945208F7B2144B13F36E38AC6D39F95889393692860B51A42FB81EF4DF7C5B8")
@@ -53,7 +53,7 @@ def signature(r: int, s: int) -> bytes:
 
 
 def test_signature_of_the_standard_verifies() -> None:
-    key = PublicKey.from_der(SPKI)
+    key = Sm2PublicKey.from_der(SPKI)
     assert key.verify(MESSAGE, signature(R, S))
     assert not key.verify(MESSAGE, signature(R, S ^ 1))
     assert not key.verify(MESSAGE, signature(R ^ 1, S))
@@ -68,17 +68,17 @@ def test_what_is_signed_is_the_digest_of_the_standard() -> None:
 
 
 def test_private_key_of_the_standard_has_its_public_key() -> None:
-    key = PrivateKey.from_pkcs8(PKCS8)
+    key = Sm2PrivateKey.from_pkcs8(PKCS8)
     assert key.public_der() == SPKI
-    assert PublicKey.from_der(SPKI).verify(MESSAGE, key.sign(MESSAGE))
+    assert Sm2PublicKey.from_der(SPKI).verify(MESSAGE, key.sign(MESSAGE))
 
 
 @given(st.binary(max_size=300))
 def test_signs_and_verifies(data: bytes) -> None:
-    key = PrivateKey.from_pkcs8(PKCS8)
+    key = Sm2PrivateKey.from_pkcs8(PKCS8)
     made = key.sign(data)
-    assert PublicKey.from_der(SPKI).verify(data, made)
-    assert not PublicKey.from_der(SPKI).verify(data + b"\x00", made)
+    assert Sm2PublicKey.from_der(SPKI).verify(data, made)
+    assert not Sm2PublicKey.from_der(SPKI).verify(data + b"\x00", made)
 
 
 @pytest.mark.parametrize("spoiled", ["empty", "garbage", "trailing", "long form", "raw r and s"])
@@ -91,38 +91,38 @@ def test_signature_must_be_der(spoiled: str) -> None:
         "long form": b"\x30\x81" + made[1:],
         "raw r and s": R.to_bytes(32) + S.to_bytes(32),
     }
-    assert not PublicKey.from_der(SPKI).verify(MESSAGE, forms[spoiled])
+    assert not Sm2PublicKey.from_der(SPKI).verify(MESSAGE, forms[spoiled])
 
 
 def test_pkcs8_round_trip() -> None:
-    key = PrivateKey.generate()
+    key = Sm2PrivateKey.generate()
     for password in (None, b"correct horse", "口令".encode()):
-        again = PrivateKey.from_pkcs8(key.to_pkcs8(password), password)
+        again = Sm2PrivateKey.from_pkcs8(key.to_pkcs8(password), password)
         assert again.public_der() == key.public_der()
 
 
 def test_wrong_password_is_refused() -> None:
-    sealed = PrivateKey.generate().to_pkcs8(b"right")
+    sealed = Sm2PrivateKey.generate().to_pkcs8(b"right")
     for password in (b"wrong", b"", None):
         with pytest.raises(Rejected, match="wrong password"):
-            PrivateKey.from_pkcs8(sealed, password)
+            Sm2PrivateKey.from_pkcs8(sealed, password)
 
 
 # 67 bytes could be a key: any 32 bytes are.
 @given(st.binary(max_size=66) | st.binary(max_size=28).map(lambda tail: PKCS8[:38] + tail))
 def test_bytes_that_are_no_key_are_refused(data: bytes) -> None:
-    for read in (PrivateKey.from_pkcs8, PublicKey.from_der):
+    for read in (Sm2PrivateKey.from_pkcs8, Sm2PublicKey.from_der):
         with pytest.raises(Rejected):
             read(data)
     with pytest.raises(Rejected):
-        PrivateKey.from_pkcs8(data, b"password")
+        Sm2PrivateKey.from_pkcs8(data, b"password")
 
 
 def test_trailing_bytes_are_refused() -> None:
     with pytest.raises(Rejected):
-        PublicKey.from_der(SPKI + b"\x00")
+        Sm2PublicKey.from_der(SPKI + b"\x00")
     with pytest.raises(Rejected):
-        PrivateKey.from_pkcs8(PKCS8 + b"\x00")
+        Sm2PrivateKey.from_pkcs8(PKCS8 + b"\x00")
 
 
 def test_other_curve_is_refused() -> None:
@@ -130,17 +130,17 @@ def test_other_curve_is_refused() -> None:
         bytes.fromhex("06082a811ccf5501822d"), bytes.fromhex("06082a8648ce3d030107")
     )
     with pytest.raises(Rejected):
-        PublicKey.from_der(p256)
+        Sm2PublicKey.from_der(p256)
 
 
 def test_repr_shows_no_key() -> None:
-    key = PrivateKey.from_pkcs8(PKCS8)
+    key = Sm2PrivateKey.from_pkcs8(PKCS8)
     assert D.hex() not in repr(key).lower()
     assert str(int.from_bytes(D)) not in repr(key)
 
 
 def test_threads_share_a_key() -> None:
-    private, public = PrivateKey.from_pkcs8(PKCS8), PublicKey.from_der(SPKI)
+    private, public = Sm2PrivateKey.from_pkcs8(PKCS8), Sm2PublicKey.from_der(SPKI)
 
     def work(number: int) -> bool:
         data = number.to_bytes(4) * 100
@@ -166,14 +166,14 @@ class CountingLibrary(Library):
 def test_everything_made_is_freed(monkeypatch: pytest.MonkeyPatch) -> None:
     library = CountingLibrary(libcrypto.load())
     monkeypatch.setattr(libcrypto, "load", lambda: library)
-    key = PrivateKey.generate()
-    public = PublicKey.from_der(key.public_der())
+    key = Sm2PrivateKey.generate()
+    public = Sm2PublicKey.from_der(key.public_der())
     assert public.verify(b"a", key.sign(b"a"))
     assert not public.verify(b"a", b"not a signature")
-    again = PrivateKey.from_pkcs8(key.to_pkcs8(b"x"), b"x")
+    again = Sm2PrivateKey.from_pkcs8(key.to_pkcs8(b"x"), b"x")
     for data, password in ((b"junk", None), (key.to_pkcs8(b"x"), b"y"), (key.to_pkcs8(), b"y")):
         with pytest.raises(Rejected):
-            PrivateKey.from_pkcs8(data, password)
+            Sm2PrivateKey.from_pkcs8(data, password)
     del key, public, again
     made: Counter[str] = Counter()
     for name, destructor in libcrypto._DESTRUCTORS.items():
@@ -191,7 +191,7 @@ def test_a_library_without_sm2_is_named() -> None:
 
 def test_speed() -> None:
     """Aim: 2,500 signatures a second on an idle core; a tenth here, because others work too."""
-    key = PrivateKey.generate()
+    key = Sm2PrivateKey.generate()
     start = time.perf_counter()
     for _ in range(250):
         key.sign(MESSAGE)

@@ -56,7 +56,7 @@ def test_other_curves_are_not_taken() -> None:
     assert not openssl.verify(spki(key), "1.2.840.10045.4.3.2", DATA, signature)
     for data in (spki(key), spki(ec.generate_private_key(ec.SECP384R1())), b"", b"0"):
         with pytest.raises(Rejected):
-            openssl.PublicKey.from_der(data)
+            openssl.OpensslPublicKey.from_der(data)
 
 
 @settings(max_examples=50)

@@ -20,11 +20,11 @@ from hypothesis import strategies as st
 from exchange.errors import Denied, ExchangeError, Misconfigured, Transient
 from exchange.seal.crypto import pkcs11
 from exchange.seal.crypto.der import to_pem
-from exchange.seal.crypto.libcrypto import PublicKey
+from exchange.seal.crypto.libcrypto import Sm2PublicKey
 from exchange.seal.crypto.suites import ECDSA_P256_SHA256, SM2_SM3
 from exchange.seal.eseal.folder import CERTIFICATE, CHAIN, ROOT, SEAL, open_sealer
-from exchange.seal.pki.signers import Place, Signer, open_signer, verify_signature
-from tests.seal.parties import CONTENT, NOW, URN, check, failed, parties
+from exchange.seal.pki.signers import KeyPlace, Signer, open_signer
+from tests.seal.parties import CONTENT, NOW, URN, check, failed, parties, verify_signature
 
 MODULES = [
     "/usr/lib/softhsm/libsofthsm2.so",
@@ -50,7 +50,7 @@ class Token:
 
     def open(self, address: str = "", pin: str | None = PIN, **environ: str) -> Signer:
         certificate = parties(ECDSA_P256_SHA256).signer.certificate
-        place = Place(self.folder, environ)
+        place = KeyPlace(self.folder, environ)
         return open_signer(address or self.address(), certificate, place=place, password=pin)
 
     def login(self, pin: str = PIN) -> None:
@@ -219,7 +219,7 @@ def test_what_is_not_there_is_named(
 def test_the_key_is_the_certificates(token: Token) -> None:
     other = parties(ECDSA_P256_SHA256).maker.certificate
     with pytest.raises(Misconfigured, match="not the one of the certificate"):
-        open_signer(token.address(), other, place=Place(token.folder, {}), password=PIN)
+        open_signer(token.address(), other, place=KeyPlace(token.folder, {}), password=PIN)
     with pytest.raises(Misconfigured, match="no pin-source"):
         token.open(pin=None)
 
@@ -268,7 +268,7 @@ def test_sm2_needs_its_vendors_mechanism() -> None:
     us = parties(SM2_SM3).signer
     address = "pkcs11:object=seal?module-path=vendor.so"
     with pytest.raises(Misconfigured, match="mechanism number"):
-        open_signer(address, us.certificate, place=Place(Path(), {}), password=PIN)
+        open_signer(address, us.certificate, place=KeyPlace(Path(), {}), password=PIN)
 
 
 def test_the_digest_for_an_sm2_device_is_the_standards() -> None:
@@ -278,7 +278,7 @@ def test_the_digest_for_an_sm2_device_is_the_standards() -> None:
         "CCEA490CE26775A52DC6EA718CC1AA600AED05FBF35E084A6632F6072DA9AD13"
     )
     spki = bytes.fromhex("3059301306072a8648ce3d020106082a811ccf5501822d034200" + point)
-    PublicKey.from_der(spki)
+    Sm2PublicKey.from_der(spki)
     z = pkcs11.sm2_identity(spki)
     assert z.hex() == "b2e14c5c79c6df5b85f4fe7ed8db7a262b9da7e07ccb0ea9f4747b8ccda8a4f3"
     e = SM2_SM3.digest(z + b"message digest").hex()

@@ -7,13 +7,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from exchange.errors import Denied, Rejected
-from exchange.seal.eseal.lifecycle import LEDGER, TITLES, TRANSITIONS, State, Step, admit, move
+from exchange.seal.eseal.lifecycle import LEDGER, TITLES, TRANSITIONS, SealState, Step, admit, move
 
 
 @given(st.lists(st.sampled_from(Step), max_size=30))
 def test_any_steps_end_in_a_state_or_a_refusal(steps: list[Step]) -> None:
     """A seal is never in use before it was filed or adopted, and never after it was cancelled."""
-    state: State | None = None
+    state: SealState | None = None
     done: list[Step] = []
     for step in steps:
         if (state, step) not in TRANSITIONS:
@@ -23,7 +23,7 @@ def test_any_steps_end_in_a_state_or_a_refusal(steps: list[Step]) -> None:
             continue
         state = move(state, step, "data")
         done.append(step)
-        if state is State.IN_USE:
+        if state is SealState.IN_USE:
             assert Step.CANCEL not in done
             assert Step.ADOPT in done or done[:4] == [
                 *(Step.REQUEST, Step.MAKE, Step.FILE, Step.USE)
@@ -32,19 +32,19 @@ def test_any_steps_end_in_a_state_or_a_refusal(steps: list[Step]) -> None:
 
 
 def test_every_state_can_be_reached_and_is_named() -> None:
-    reached: set[State | None] = {None}
+    reached: set[SealState | None] = {None}
     while (
         more := {after for (before, _), after in TRANSITIONS.items() if before in reached} - reached
     ):
         reached |= more
-    assert reached == {None, *State} == set(TITLES)
-    assert set(LEDGER) == set(State) - {State.REQUESTED}
+    assert reached == {None, *SealState} == set(TITLES)
+    assert set(LEDGER) == set(SealState) - {SealState.REQUESTED}
     assert {step for _, step in TRANSITIONS} == set(Step)
 
 
-@pytest.mark.parametrize("state", [None, *State])
-def test_only_a_seal_in_use_seals(state: State | None) -> None:
-    if state in {None, State.IN_USE}:
+@pytest.mark.parametrize("state", [None, *SealState])
+def test_only_a_seal_in_use_seals(state: SealState | None) -> None:
+    if state in {None, SealState.IN_USE}:
         admit(state, "data")
         return
     with pytest.raises(Denied) as caught:
@@ -54,10 +54,10 @@ def test_only_a_seal_in_use_seals(state: State | None) -> None:
     assert caught.value.exit_code == 5
 
 
-@pytest.mark.parametrize("state", [s for s in State if s is not State.IN_USE])
-def test_the_hint_names_a_step_that_there_is(state: State) -> None:
+@pytest.mark.parametrize("state", [s for s in SealState if s is not SealState.IN_USE])
+def test_the_hint_names_a_step_that_there_is(state: SealState) -> None:
     with pytest.raises(Denied) as caught:
         admit(state, "data")
     named = [step for step in Step if f"seal {step} data" in caught.value.hint.en]
     assert all((state, step) in TRANSITIONS for step in named)
-    assert bool(named) == (state is not State.CANCELLED)
+    assert bool(named) == (state is not SealState.CANCELLED)

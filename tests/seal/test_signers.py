@@ -18,12 +18,11 @@ from exchange.seal.crypto.der import to_pem
 from exchange.seal.crypto.suites import SUITES, Suite
 from exchange.seal.pki.signers import (
     SOFTWARE_KEY_WARNING,
-    Place,
+    KeyPlace,
     SoftwareSigner,
     open_signer,
-    verify_signature,
 )
-from tests.seal.parties import parties
+from tests.seal.parties import parties, verify_signature
 
 each_suite = pytest.mark.parametrize("suite", SUITES.values(), ids=SUITES)
 
@@ -42,7 +41,7 @@ def test_file(suite: Suite, password: str | None, form: str, tmp_path: Path) -> 
     pkcs8 = signer.key.to_pkcs8(password.encode() if password else None)
     put(tmp_path / "key.pem", to_pem("PRIVATE KEY", pkcs8) if form == "pem" else pkcs8)
     opened = open_signer(
-        "file:key.pem", signer.certificate, place=Place(tmp_path, {}), password=password
+        "file:key.pem", signer.certificate, place=KeyPlace(tmp_path, {}), password=password
     )
     assert opened.suite is suite
     assert opened.software
@@ -58,7 +57,7 @@ def test_a_plain_key_is_told_loudly(
     signer = parties(SUITES["sm2-sm3"]).signer
     pkcs8 = signer.key.to_pkcs8(password.encode() if password else None)
     put(tmp_path / "key.pem", to_pem("PRIVATE KEY", pkcs8))
-    place = Place(tmp_path, {})
+    place = KeyPlace(tmp_path, {})
     open_signer("file:key.pem", signer.certificate, place=place, password=password)
     assert ("file:key.pem is not encrypted" in caplog.text) == (password is None)
 
@@ -66,7 +65,7 @@ def test_a_plain_key_is_told_loudly(
 @each_suite
 def test_environment(suite: Suite, tmp_path: Path) -> None:
     signer = parties(suite).signer
-    place = Place(tmp_path, {"SEAL_KEY": to_pem("PRIVATE KEY", signer.key.to_pkcs8()).decode()})
+    place = KeyPlace(tmp_path, {"SEAL_KEY": to_pem("PRIVATE KEY", signer.key.to_pkcs8()).decode()})
     opened = open_signer("env:SEAL_KEY", signer.certificate, place=place)
     assert verify_signature(suite, signer.certificate, b"x", opened.sign(b"x"))
 
@@ -84,7 +83,7 @@ def test_key_that_everybody_may_use_is_refused(suite: Suite, mode: int, tmp_path
     signer = parties(suite).signer
     put(tmp_path / "key.pem", to_pem("PRIVATE KEY", signer.key.to_pkcs8()), mode)
     with pytest.raises(Misconfigured, match="everybody may use it") as caught:
-        open_signer("file:key.pem", signer.certificate, place=Place(tmp_path, {}))
+        open_signer("file:key.pem", signer.certificate, place=KeyPlace(tmp_path, {}))
     assert "chmod 600 key.pem" in caught.value.hint.en
 
 
@@ -94,14 +93,14 @@ def test_wrong_password(suite: Suite, password: str | None, tmp_path: Path) -> N
     signer = parties(suite).signer
     put(tmp_path / "k", to_pem("ENCRYPTED PRIVATE KEY", signer.key.to_pkcs8(b"right")))
     with pytest.raises(Misconfigured, match="wrong password"):
-        open_signer("file:k", signer.certificate, place=Place(tmp_path, {}), password=password)
+        open_signer("file:k", signer.certificate, place=KeyPlace(tmp_path, {}), password=password)
 
 
 @each_suite
 def test_key_of_another_certificate(suite: Suite, tmp_path: Path) -> None:
     put(tmp_path / "k", to_pem("PRIVATE KEY", parties(suite).maker.key.to_pkcs8()))
     with pytest.raises(Misconfigured, match="not the one of the certificate"):
-        open_signer("file:k", parties(suite).signer.certificate, place=Place(tmp_path, {}))
+        open_signer("file:k", parties(suite).signer.certificate, place=KeyPlace(tmp_path, {}))
 
 
 def test_key_of_another_curve(tmp_path: Path) -> None:
@@ -113,7 +112,7 @@ def test_key_of_another_curve(tmp_path: Path) -> None:
                 open_signer(
                     "file:k",
                     parties(suite).signer.certificate,
-                    place=Place(tmp_path, {}),
+                    place=KeyPlace(tmp_path, {}),
                     password=password,
                 )
 
@@ -140,20 +139,22 @@ def test_addresses_that_cannot_be_used(address: str, said: str, tmp_path: Path) 
     put(tmp_path / "huge", b"\x00" * 70_000)
     put(tmp_path / "empty", b"")
     with pytest.raises(Misconfigured, match=said):
-        open_signer(address, signer.certificate, place=Place(tmp_path, {}))
+        open_signer(address, signer.certificate, place=KeyPlace(tmp_path, {}))
 
 
 def test_a_device_is_one_more_row(tmp_path: Path) -> None:
     signer = parties(SUITES["sm2-sm3"]).signer
 
-    def open_device(rest: str, certificate: bytes, place: Place, _: bytes | None) -> SoftwareSigner:
+    def open_device(
+        rest: str, certificate: bytes, place: KeyPlace, _: bytes | None
+    ) -> SoftwareSigner:
         assert (rest, place.folder) == ("slot=1", tmp_path)
         return SoftwareSigner(signer.suite, certificate, signer.key, software=False)
 
     opened = open_signer(
         "pkcs11:slot=1",
         signer.certificate,
-        place=Place(tmp_path, {}),
+        place=KeyPlace(tmp_path, {}),
         openers={"pkcs11": open_device},
     )
     assert not opened.software
@@ -164,7 +165,7 @@ def test_a_device_is_one_more_row(tmp_path: Path) -> None:
 def test_repr_shows_nothing_of_the_key(suite: Suite, tmp_path: Path) -> None:
     signer = parties(suite).signer
     pem = to_pem("PRIVATE KEY", signer.key.to_pkcs8()).decode()
-    place = Place(tmp_path, {"SEAL_KEY": pem})
+    place = KeyPlace(tmp_path, {"SEAL_KEY": pem})
     shown = repr(place) + repr(open_signer("env:SEAL_KEY", signer.certificate, place=place))
     assert pem.splitlines()[2] not in shown
     assert suite.id in shown

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from exchange.evidence.checkpoint import Note, Role, Signed, key_id, sign
+from exchange.evidence.checkpoint import Role, Signed, SignedNote, key_id, sign
 from exchange.evidence.package import Package, unwrap, wrap
 from exchange.seal.batch import jcs
 from exchange.seal.batch.build import open_batch
@@ -245,34 +245,34 @@ def first_bit(text: str) -> str:
 # --- checkpoints ----------------------------------------------------------------------------------
 
 
-def line_bit(note: Note, line: int, at: int) -> bytes:
+def line_bit(note: SignedNote, line: int, at: int) -> bytes:
     """Flip a bit of a line of a checkpoint."""
     lines = note.to_bytes().splitlines(keepends=True)
     lines[line] = flip(lines[line].rstrip(b"\n"), at) + b"\n"
     return b"".join(lines)
 
 
-def separator_bit(note: Note) -> bytes:
+def separator_bit(note: SignedNote) -> bytes:
     """Flip a bit of the empty line."""
     data = note.to_bytes()
     return flip(data, data.index(b"\n\n") + 1)
 
 
-def root_bit(note: Note) -> bytes:
+def root_bit(note: SignedNote) -> bytes:
     """Flip a bit of the root that a checkpoint names."""
     found = note.checkpoint
     head = replace(found.head, root=flip(found.head.root, 0))
     return replace(note, checkpoint=replace(found, head=head)).to_bytes()
 
 
-def signature_bit(note: Note, at: int) -> bytes:
+def signature_bit(note: SignedNote, at: int) -> bytes:
     """Flip a bit of what the log's line holds in Base64."""
     own = note.signature
     raw = flip(own.key_id + own.value, at)
     return replace(note, signature=Signed(own.name, raw[:4], None, raw[4:])).to_bytes()
 
 
-def witness_bit(note: Note, at: int) -> bytes:
+def witness_bit(note: SignedNote, at: int) -> bytes:
     """Flip a bit of what the witness's line holds in Base64."""
     (line,) = note.witnesses
     raw = flip(line.key_id + (line.at or 0).to_bytes(8) + line.value, at)
@@ -290,7 +290,7 @@ def signed_again(world: World, signer: Authority, at: datetime | None = None) ->
         value=signer.key.sign(checkpoint.to_bytes()),
         key_id=key_of(signer, "log", checkpoint.head.origin),
     )
-    return Note(checkpoint, own, world.note.witnesses).to_bytes()
+    return SignedNote(checkpoint, own, world.note.witnesses).to_bytes()
 
 
 def witnessed_by(world: World, signer: Authority, at: datetime) -> bytes:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from exchange.seal.eseal.lifecycle import State
+from exchange.seal.eseal.lifecycle import SealState
 from tests.tamper import logged, sealed
 from tests.tamper.cases import cases
 
@@ -21,7 +21,7 @@ CORPUS: Final = (
     *cases("seal", sealed.seal, sealed.SEAL),
     *cases("time stamp", sealed.stamped, sealed.STAMP),
     *cases("package", logged.package, logged.PACKAGE),
-    *cases("register", sealed.registered(State.IN_USE), sealed.REGISTER, LOGGED),
+    *cases("register", sealed.registered(SealState.IN_USE), sealed.REGISTER, LOGGED),
     *cases("checkpoint", logged.checkpoint, logged.CHECKPOINT, LOGGED),
     *cases("checkpoints of two", logged.grown, logged.TWO, LOGGED),
     *cases("log", logged.folder, logged.LOG, LOGGED),

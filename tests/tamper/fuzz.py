@@ -25,8 +25,8 @@ from asn1crypto import core
 
 from exchange import receipt as receipts
 from exchange.errors import ExchangeError, Integrity, Rejected
-from exchange.evidence.checkpoint import Head, Note, Signers
-from exchange.evidence.entry import Entry
+from exchange.evidence.checkpoint import Head, SignedNote, Signers
+from exchange.evidence.entry import EvidenceEntry
 from exchange.evidence.files import Circumstances, Verifier
 from exchange.evidence.package import MAX_PACKAGE, Package, unwrap, verify_package, wrap
 from exchange.evidence.tiles import WIDTH, Tiles, pack, unpack
@@ -224,7 +224,7 @@ def statements() -> list[bytes]:
 
 
 def heads() -> list[bytes]:
-    return [Note.from_bytes(each).checkpoint.head.to_bytes() for each in checkpoints()]
+    return [SignedNote.from_bytes(each).checkpoint.head.to_bytes() for each in checkpoints()]
 
 
 def bundles() -> list[bytes]:
@@ -318,7 +318,7 @@ def take_package(data: bytes) -> bool:
 def take_checkpoint(data: bytes) -> bool:
     known = [*package().certificates]
     signers = Signers(known, trust=Trust(roots(*OWN)), witnesses=Trust(roots(PROVINCE)))
-    note = Note.from_bytes(data)
+    note = SignedNote.from_bytes(data)
     assert note.to_bytes() == data
     return all_hold(signers.check(note))
 
@@ -536,7 +536,7 @@ PARSERS: Final = (
         "entry of a log",
         4000,
         log_entries,
-        same(Entry.from_bytes, Entry.to_bytes),
+        same(EvidenceEntry.from_bytes, EvidenceEntry.to_bytes),
         bound=False,
         refuses=ValueError,
     ),

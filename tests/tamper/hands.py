@@ -19,11 +19,11 @@ from exchange.cascade.profiles import Target
 from exchange.cascade.witness import Cosigned, ask
 from exchange.errors import ExchangeError
 from exchange.evidence.audit import audit
-from exchange.evidence.checkpoint import Note
-from exchange.evidence.files import Circumstances, Verdict, Verifier
+from exchange.evidence.checkpoint import SignedNote
+from exchange.evidence.files import Circumstances, FileVerdict, Verifier
 from exchange.http.transport import Transport
 from exchange.receiver.serve import background
-from exchange.seal.eseal.lifecycle import State, admit
+from exchange.seal.eseal.lifecycle import SealState, admit
 from exchange.seal.pki.signers import GuardedSigner
 from exchange.seal.pki.trust import Trust
 from tests.gateway.province import CREDENTIALS
@@ -58,7 +58,7 @@ class Files:
             return type(error).__name__
         return failed[0] if failed else ""
 
-    def verdicts(self, world: World) -> list[Verdict]:
+    def verdicts(self, world: World) -> list[FileVerdict]:
         ours, theirs, tsa = (
             [each.root.certificate] for each in (world.department, world.province, world.tsa)
         )
@@ -115,7 +115,7 @@ class Folder:
 class Asked:
     """One request to sign a checkpoint along: with the proof from ``old`` entries."""
 
-    note: Note
+    note: SignedNote
     old: int = 0
     proof: tuple[bytes, ...] = ()
     certificates: tuple[bytes, ...] = field(default=())
@@ -168,7 +168,7 @@ def _receiver(world: World) -> Iterator[str]:
 class Register:
     """A node about to seal: it asks the register of seals first."""
 
-    state: State
+    state: SealState
 
     def told_by(self, world: World) -> str:
         own = world.department.sealer

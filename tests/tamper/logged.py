@@ -9,8 +9,8 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from exchange.evidence.checkpoint import Head, Note, sign
-from exchange.evidence.log import EvidenceLog, Reader
+from exchange.evidence.checkpoint import Head, SignedNote, sign
+from exchange.evidence.log import EvidenceLog, LogReader
 from exchange.evidence.package import make_package
 from exchange.evidence.tiles import pack, unpack
 from tests.evidence.samples import ORIGIN, entries
@@ -150,7 +150,7 @@ def stale_package(world: World) -> Files:
         folder, early = Path(name), NOW - timedelta(minutes=30)
         own = evidence(world.batch, world.receipt)
         grow(folder, own, world.department, world.province, at=early)
-        log = Reader.at(folder)
+        log = LogReader.at(folder)
         return package(world, make_package(log, proof=world.proof, receipt=world.receipt))
 
 
@@ -214,7 +214,7 @@ PACKAGE: list[Row] = [
     (
         "bit flip in the checkpoint",
         "log.statement",
-        package_with(lambda w: {"note": Note.from_bytes(do.root_bit(w.note))}),
+        package_with(lambda w: {"note": SignedNote.from_bytes(do.root_bit(w.note))}),
     ),
     ("bit flip in the checkpoint's chain", "package", package_edited("checkpoint_chain", 0)),
     (
@@ -269,7 +269,7 @@ class History:
     """Another log of the same name, signed with the node's own key."""
 
     folder: Folder
-    note: Note
+    note: SignedNote
     """Its checkpoint of as many entries as the world's."""
     proof: tuple[bytes, ...]
     """That it continues what was there before."""
@@ -283,7 +283,7 @@ def history(world: World, word: str = "rewritten", batches: Iterable[int] = (0, 
         pairs = [evidence(world.batches[number], world.receipts[number]) for number in batches]
         own = [entry for pair in pairs for entry in pair]
         note = grow(folder, own, world.department, world.province, at=LATER)
-        proof = Reader.at(folder).consistency(OLDER, note.checkpoint.head.size)
+        proof = LogReader.at(folder).consistency(OLDER, note.checkpoint.head.size)
         return History(Folder.of(folder), note, tuple(proof))
 
 
@@ -415,19 +415,21 @@ LOG: list[Row] = [
 # --- two parties with a checkpoint each -----------------------------------------------------------
 
 
-def two(world: World, one: Note, other: Note, proof: Iterable[bytes] | None = None) -> Files:
+def two(
+    world: World, one: SignedNote, other: SignedNote, proof: Iterable[bytes] | None = None
+) -> Files:
     files = (one.to_bytes(), other.to_bytes())
     return Files(files, world.crls, proof=None if proof is None else tuple(proof))
 
 
 def grown(world: World) -> Files:
-    log = Reader.at(world.folder)
+    log = LogReader.at(world.folder)
     return two(
         world, world.older, world.note, log.consistency(OLDER, world.note.checkpoint.head.size)
     )
 
 
-def signed_late(world: World) -> Note:
+def signed_late(world: World) -> SignedNote:
     """Sign the shorter log after the longer one."""
     return sign(world.older.checkpoint.head, world.department.sealer, LATER + SECOND)
 
@@ -457,17 +459,17 @@ def asked(world: World, *more: Asked) -> Requests:
 
 def continued(world: World, **changes: Any) -> Asked:
     size = world.note.checkpoint.head.size
-    given = {"proof": tuple(Reader.at(world.folder).consistency(OLDER, size)), **changes}
+    given = {"proof": tuple(LogReader.at(world.folder).consistency(OLDER, size)), **changes}
     return Asked(**{"note": world.note, "old": OLDER, **given})
 
 
-def shorter(world: World) -> Note:
+def shorter(world: World) -> SignedNote:
     """Sign a log that has the first entries only."""
-    root = Reader.at(world.folder)._tiles.root(OLDER - 1)
+    root = LogReader.at(world.folder)._tiles.root(OLDER - 1)
     return sign(Head(ORIGIN, OLDER - 1, root), world.department.sealer, LATER)
 
 
-def early(world: World) -> Note:
+def early(world: World) -> SignedNote:
     return sign(world.note.checkpoint.head, world.department.sealer, NOW - SECOND)
 
 
@@ -478,16 +480,16 @@ def flipped_proof(world: World) -> tuple[bytes, ...]:
 
 def false_node(world: World) -> Asked:
     false = do.impostor(world, "部门")
-    note = Note.from_bytes(do.signed_again(world, false.signer))
+    note = SignedNote.from_bytes(do.signed_again(world, false.signer))
     return continued(world, note=note, certificates=tuple(signers(false)))
 
 
-def renamed_note(world: World) -> Note:
+def renamed_note(world: World) -> SignedNote:
     """Show the checkpoint under another log's name, with the signature that it has."""
     found = world.note
     head = replace(found.checkpoint.head, origin="another/evidence")
     own = replace(found.signature, name=head.origin)
-    return Note(replace(found.checkpoint, head=head), own)
+    return SignedNote(replace(found.checkpoint, head=head), own)
 
 
 WITNESS: list[Row] = [

@@ -11,7 +11,7 @@ from typing import Any, Final
 from exchange.seal.batch.container import Container
 from exchange.seal.batch.prove import prove
 from exchange.seal.crypto.der import sequence, split
-from exchange.seal.eseal.lifecycle import State
+from exchange.seal.eseal.lifecycle import SealState
 from exchange.seal.eseal.signature import Sealer
 from exchange.seal.eseal.structures import read_seal, write_signed
 from exchange.seal.eseal.test_authority import STAMPING, Authority, Revoked
@@ -271,13 +271,13 @@ CANCELLED: list[Row] = [("seal cancelled before signing", "signer.revocation", c
 """The batch was sealed two seconds after ``NOW``: cancelled one second later, it holds."""
 
 
-def registered(state: State) -> Show:
+def registered(state: SealState) -> Show:
     return lambda _: Register(state)
 
 
 REGISTER: list[Row] = [
     (f"sealing with one that is {state}", "Denied", registered(state))
-    for state in (State.CANCELLED, State.SUSPENDED, State.LOST)
+    for state in (SealState.CANCELLED, SealState.SUSPENDED, SealState.LOST)
 ]
 
 

@@ -13,8 +13,8 @@ from typing import Any, Final
 
 import polars as pl
 
-from exchange.evidence.checkpoint import Note
-from exchange.evidence.log import Reader
+from exchange.evidence.checkpoint import SignedNote
+from exchange.evidence.log import LogReader
 from exchange.evidence.package import make_package
 from exchange.seal.batch.avro import Schema, parse_schema
 from exchange.seal.batch.build import SealedBatch, build, pack
@@ -55,7 +55,7 @@ def valid_things(world: World, folder: Path) -> Iterator[tuple[str, Hand]]:
     random = Random(f"{SEED} {world.suite.id} {world.version}")  # noqa: S311 - to be repeated
     batches = list(_batches(random, world))
     receipts: list[bytes] = []
-    notes: list[Note] = []
+    notes: list[SignedNote] = []
     for start in range(0, BATCHES, SIGNED):
         own: list[bytes] = []
         for batch in batches[start : start + SIGNED]:
@@ -69,7 +69,7 @@ def valid_things(world: World, folder: Path) -> Iterator[tuple[str, Hand]]:
     def files(*data: bytes, **more: Any) -> Files:
         return Files(data, lists, **more)
 
-    log = Reader.at(folder)
+    log = LogReader.at(folder)
     for number, batch in enumerate(batches):
         yield "batch", files(batch.data)
         yield "receipt", files(receipts[number], batch=batch.data)

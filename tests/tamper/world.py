@@ -13,9 +13,9 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from exchange.evidence.checkpoint import Note, cosign
-from exchange.evidence.entry import Entry
-from exchange.evidence.log import EvidenceLog, Reader
+from exchange.evidence.checkpoint import SignedNote, cosign
+from exchange.evidence.entry import EvidenceEntry
+from exchange.evidence.log import EvidenceLog, LogReader
 from exchange.evidence.package import make_package
 from exchange.receipt import issue as issue_receipt
 from exchange.seal.batch.build import SealedBatch, build
@@ -60,11 +60,11 @@ class World:
     batches: tuple[SealedBatch, ...]
     """Three of one resource and lane, each naming the one before it."""
     receipts: tuple[bytes, ...]
-    older: Note
+    older: SignedNote
     """The checkpoint that the receipts name."""
-    note: Note
+    note: SignedNote
     """The one that has the batches and their receipts; both are witnessed."""
-    newest: Note
+    newest: SignedNote
     """Signed by the node alone."""
     folder: Path
     """The evidence log."""
@@ -87,7 +87,7 @@ class World:
     @cached_property
     def package(self) -> bytes:
         """The evidence package of that record."""
-        log = Reader.at(self.folder)
+        log = LogReader.at(self.folder)
         lists = self.crls[:2]
         return make_package(log, proof=self.proof, receipt=self.receipt, revocation=lists)
 
@@ -193,7 +193,7 @@ def make_receipt(sealer: Sealer, statement: Statement, **changes: Any) -> bytes:
     return issue_receipt(replace(receipt, **changes), sealer, LATER)
 
 
-def named(note: Note) -> str:
+def named(note: SignedNote) -> str:
     """Name a checkpoint as receipts do."""
     head = note.checkpoint.head
     return f"{head.origin} {head.size} {head.root.hex()}"
@@ -202,15 +202,15 @@ def named(note: Note) -> str:
 def evidence(batch: SealedBatch, receipt: bytes) -> list[bytes]:
     """Return the two entries of a batch."""
     own = (
-        Entry.of_statement(batch.statement),
-        Entry.of_receipt(receipt, batch.statement),
+        EvidenceEntry.of_statement(batch.statement),
+        EvidenceEntry.of_receipt(receipt, batch.statement),
     )
     return [each.to_bytes() for each in own]
 
 
 def grow(
     folder: Path, new: Sequence[bytes], node: Parties, province: Parties | None, *, at: datetime
-) -> Note:
+) -> SignedNote:
     """Append to a log and sign a checkpoint, which ``province`` signs along where there is one."""
     with EvidenceLog.open(folder, origin=ORIGIN) as log:
         before = log.witnessed()

@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, cast
 
 from exchange.evidence.audit import audit
-from exchange.evidence.entry import Entry
-from exchange.evidence.log import MAX_APPEND, EvidenceLog, Reader
+from exchange.evidence.entry import EvidenceEntry
+from exchange.evidence.log import MAX_APPEND, EvidenceLog, LogReader
 from exchange.evidence.package import make_package, unwrap, wrap
 from exchange.seal.batch import jcs
 from exchange.seal.batch.prove import Proof, prove
@@ -64,7 +64,7 @@ def packaged(node: Node, resource: str) -> Packaged:
     address = (delivery.topic, delivery.partition, delivery.offset)
     (entry,) = node.log.read(*address, max_entries=1)
     proof = Proof.from_bytes(prove(entry.value, row=1))
-    log = Reader.at(node.settings.resolve(node.settings.evidence.folder))
+    log = LogReader.at(node.settings.resolve(node.settings.evidence.folder))
     whole = make_package(log, proof=proof.to_bytes(), receipt=receipt.content)
     value = cast("Any", jcs.decode(unwrap(whole)))
     value |= {"certificates": [], "revocation": []}
@@ -105,7 +105,7 @@ def audited(folder: Path, entries: int, now: datetime) -> Audited:
 def _entries(first: int, end: int) -> Iterator[bytes]:
     for number in range(first, end):
         digest = hashlib.sha256(number.to_bytes(8)).hexdigest()
-        yield Entry(
+        yield EvidenceEntry(
             type="receipt" if number % 2 else "statement",
             resource=_ORIGIN,
             lane=0,

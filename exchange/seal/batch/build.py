@@ -40,7 +40,7 @@ SEAL_ROOM = 64 * 1024
 """What ``pack`` keeps free of that for statement, seal and chain."""
 
 
-class Records(Protocol):
+class BatchRecords(Protocol):
     """Encoded records, as ``columns.Encoded`` is; see there."""
 
     @property
@@ -63,7 +63,7 @@ class Records(Protocol):
     def operations(self) -> tuple[int, int, int]:
         """How many inserts, updates, deletes."""
 
-    def slice(self, start: int, end: int, /) -> Records:
+    def slice(self, start: int, end: int, /) -> BatchRecords:
         """Return some of them."""
 
 
@@ -71,13 +71,13 @@ class Records(Protocol):
 class Packed:
     """Records that fit one batch, and the block they make."""
 
-    records: Records
+    records: BatchRecords
     lengths: bytes
     payload: bytes
 
 
 def pack(
-    records: Records, *, max_rows: int = MAX_ROWS, max_bytes: int = MAX_BYTES
+    records: BatchRecords, *, max_rows: int = MAX_ROWS, max_bytes: int = MAX_BYTES
 ) -> Iterator[Packed]:
     """Cut records into batches of at most ``max_rows`` and ``max_bytes``, in order.
 
@@ -89,7 +89,7 @@ def pack(
         yield from _fit(piece, max_bytes - SEAL_ROOM - len(records.schema.text.encode()))
 
 
-def _fit(records: Records, room: int) -> Iterator[Packed]:
+def _fit(records: BatchRecords, room: int) -> Iterator[Packed]:
     import numpy as np  # whoever has records of his own to seal has it
 
     if len(records.data) <= MAX_RECORDS and np.diff(records.offsets).max() <= MAX_LENGTH:

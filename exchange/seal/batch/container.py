@@ -98,7 +98,7 @@ class Container:
         """Take a file apart; raises ValueError when it cannot be. See :meth:`to_bytes`."""
         if len(data) > MAX_FILE:
             raise ValueError(f"{len(data)} bytes, more than {MAX_FILE}")
-        reader = _Reader(data)
+        reader = _FieldReader(data)
         if reader.take(len(MAGIC)) != MAGIC:
             raise ValueError("not an Avro object container file")
         metadata: dict[bytes, bytes] = {}
@@ -149,7 +149,7 @@ def _long(value: int) -> bytes:
     return bytes(groups)
 
 
-class _Reader:
+class _FieldReader:
     """Reads one thing after the other; raises ValueError at the end of the data."""
 
     def __init__(self, data: bytes) -> None:

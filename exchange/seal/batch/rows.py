@@ -32,7 +32,7 @@ _MILLISECOND: Final = timedelta(milliseconds=1)
 
 
 @dataclass(slots=True)
-class Cells:
+class RowCells:
     """One field of all records: bytes ``start``..``end``, whether present, and the integers.
 
     As in :class:`exchange.seal.batch.avro.Cells`, but decimals are one integer each.
@@ -62,7 +62,7 @@ def count(data: bytes, offsets: Sequence[int], schema: Schema) -> list[int]:
     return [operations.values.count(each) for each in range(len(OPERATIONS))]
 
 
-def walk(data: bytes, offsets: Sequence[int], schema: Schema) -> Iterator[Cells]:
+def walk(data: bytes, offsets: Sequence[int], schema: Schema) -> Iterator[RowCells]:
     """Find every field of every record; raises Malformed at the first that is not there.
 
     ``offsets`` are the n + 1 boundaries of n records, from 0 to ``len(data)``, not falling.
@@ -70,9 +70,9 @@ def walk(data: bytes, offsets: Sequence[int], schema: Schema) -> Iterator[Cells]
     """
     padded = data + _PAD  # every look beyond a broken record's end stays inside
     at, limits = list(offsets[:-1]), list(offsets[1:])
-    texts: list[Cells] = []
+    texts: list[RowCells] = []
     for column in schema.columns:
-        cells = Cells(column)
+        cells = RowCells(column)
         for row, (here, limit) in enumerate(zip(at, limits, strict=True)):
             try:
                 at[row] = _cell(padded, here, limit, cells)
@@ -87,7 +87,7 @@ def walk(data: bytes, offsets: Sequence[int], schema: Schema) -> Iterator[Cells]
     _check_texts(data, texts)
 
 
-def _cell(data: bytes, at: int, limit: int, cells: Cells) -> int:
+def _cell(data: bytes, at: int, limit: int, cells: RowCells) -> int:
     """Read one value; return where the next one begins."""
     column, start, value, present = cells.column, at, 0, True
     if column.nullable:
@@ -186,7 +186,7 @@ _READERS: Final[dict[Kind, Callable[[bytes, int, int, Column], _Read]]] = {
 }
 
 
-def _check_texts(data: bytes, texts: Sequence[Cells]) -> None:
+def _check_texts(data: bytes, texts: Sequence[RowCells]) -> None:
     names = "/".join(cells.column.name for cells in texts)[:200]
     wrong = [
         row
@@ -218,7 +218,7 @@ def read_record(record: bytes, schema: Schema) -> dict[str, object]:
     return {each.column.name: _value(record, each) for each in cells}
 
 
-def _value(record: bytes, cells: Cells) -> object:  # noqa: PLR0911 - a line for each kind
+def _value(record: bytes, cells: RowCells) -> object:  # noqa: PLR0911 - a line for each kind
     (start,), (end,), (value,) = cells.start, cells.end, cells.values
     if cells.present == [False]:
         return None

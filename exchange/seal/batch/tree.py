@@ -123,23 +123,6 @@ def root_from_path(
     return found
 
 
-def consistency_path(tree: list[list[bytes]], first: int) -> list[bytes]:
-    """Return the proof that the first ``first`` leaves (at least one) grew into ``tree``.
-
-    RFC 6962 §2.1.2: the audit path of the largest whole subtree that ends at leaf ``first - 1``,
-    preceded by that subtree itself unless it is all of the old tree.
-    """
-    if not 1 <= first <= len(tree[0]):
-        raise ValueError(f"{first} leaves are not a beginning of {len(tree[0])}")
-    if first == len(tree[0]):
-        return []
-    node, level = first - 1, 0
-    while node % 2:
-        node >>= 1
-        level += 1
-    return [*([tree[level][node]] if node else []), *path(tree[level:], node)]
-
-
 def verify_consistency(
     suite: Suite,
     *,

@@ -26,7 +26,7 @@ from exchange.text import Text
 _ALGORITHM: Final = ec.ECDSA(hashes.SHA256())
 
 
-class PrivateKey:
+class EcdsaPrivateKey:
     """A P-256 private key (私钥); ``repr`` shows nothing of it."""
 
     def __init__(self, key: ec.EllipticCurvePrivateKey) -> None:

@@ -82,7 +82,7 @@ _CHINESE: Final = frozenset({"EVP_sm3", "EVP_sm4_ctr"})
 """A library without these still serves ``ecdsa-p256-sha256``, see :func:`load_plain`."""
 
 
-class Failed(Rejected):
+class LibcryptoError(Rejected):
     """A libcrypto call said no; its error queue is already cleared."""
 
     def __init__(self, name: str) -> None:
@@ -105,12 +105,12 @@ class Library:
         self._handle = handle
 
     def call(self, name: str, *arguments: Any) -> Any:
-        """Call by name; raises :class:`Failed` unless the result is a pointer or positive."""
+        """Call by name; raises LibcryptoError unless the result is a pointer or positive."""
         result = getattr(self._handle, name)(*arguments)
         if _FUNCTIONS[name][0] is None or (result is not None and result > 0):
             return result
         self._handle.ERR_clear_error()
-        raise Failed(name)
+        raise LibcryptoError(name)
 
     @contextmanager
     def owned(self, name: str, *arguments: Any) -> Iterator[int]:
@@ -134,7 +134,7 @@ class Library:
         end = c_void_p(start.value)
         with self.owned(name, None, ctypes.byref(end), len(data)) as pointer:
             if (end.value or 0) - (start.value or 0) != len(data):
-                raise Failed(name)
+                raise LibcryptoError(name)
             yield pointer
 
     @contextmanager
@@ -165,7 +165,7 @@ _DESTRUCTORS: Final = {
 def _probe(handle: ctypes.CDLL) -> Library:
     """Bind the library and let it sign once: some are built, or configured, without SM2."""
     library = Library(handle)
-    PrivateKey.generate(library).sign(b"")
+    Sm2PrivateKey.generate(library).sign(b"")
     return library
 
 
@@ -175,7 +175,7 @@ def find(places: Sequence[str], probe: Callable[[ctypes.CDLL], Library] = _probe
     for place in places:
         try:
             return probe(ctypes.CDLL(place))
-        except (OSError, AttributeError, Failed) as error:
+        except (OSError, AttributeError, LibcryptoError) as error:
             reasons.append(f"{place}: {error}")
     tried = "; ".join(reasons) or "-"
     raise Misconfigured(
@@ -225,7 +225,7 @@ class _Key:
 
     def __init__(self, library: Library, pointer: int) -> None:
         if library.call("EVP_PKEY_is_a", pointer, b"SM2") != 1:  # pragma: no cover
-            raise Failed("EVP_PKEY_is_a")
+            raise LibcryptoError("EVP_PKEY_is_a")
         library.call("EVP_PKEY_up_ref", pointer)
         weakref.finalize(self, library.call, "EVP_PKEY_free", pointer)
         self._library = library
@@ -236,7 +236,7 @@ class _Key:
         return self._library.der("i2d_PUBKEY", self._pointer)
 
 
-class PublicKey(_Key):
+class Sm2PublicKey(_Key):
     """An SM2 public key (公钥)."""
 
     @classmethod
@@ -246,7 +246,7 @@ class PublicKey(_Key):
         try:
             with library.read("d2i_PUBKEY", data) as pointer:
                 return cls(library, pointer)
-        except Failed as error:
+        except LibcryptoError as error:
             raise Rejected(
                 Text("证书中的公钥不是可用的 SM2 公钥", "the public key is no usable SM2 key"),
                 hint=Text("请检查证书", "check the certificate"),
@@ -260,12 +260,12 @@ class PublicKey(_Key):
                 library.call(
                     "EVP_DigestVerify", context, signature, len(signature), data, len(data)
                 )
-        except Failed:
+        except LibcryptoError:
             return False
         return True
 
 
-class PrivateKey(_Key):
+class Sm2PrivateKey(_Key):
     """An SM2 private key (私钥) held by libcrypto; ``repr`` shows nothing of it."""
 
     @classmethod
@@ -298,7 +298,7 @@ class PrivateKey(_Key):
                 library.owned("PKCS8_decrypt", sealed, password, len(password)) as info,
             ):
                 return cls._from_info(library, info)
-        except Failed as error:
+        except LibcryptoError as error:
             raise Rejected(
                 Text(
                     "SM2 私钥无法读取：口令不对，或文件不是 PKCS#8 格式的 SM2 私钥",

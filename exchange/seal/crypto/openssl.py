@@ -15,7 +15,7 @@ from ctypes import c_int, c_size_t
 from typing import Final, Self
 
 from exchange.errors import Rejected
-from exchange.seal.crypto.libcrypto import Failed, load, load_plain
+from exchange.seal.crypto.libcrypto import LibcryptoError, load, load_plain
 from exchange.text import Text
 
 _MIN_RSA_BITS: Final = 2048
@@ -33,7 +33,7 @@ _CTR: Final = {"sm4": ("EVP_sm4_ctr", load), "aes-128": ("EVP_aes_128_ctr", load
 """GB/T 32907 and FIPS 197 in counter mode."""
 
 
-class PublicKey:
+class OpensslPublicKey:
     """A P-256 public key (公钥)."""
 
     def __init__(self, spki: bytes) -> None:
@@ -45,7 +45,7 @@ class PublicKey:
         try:
             with load_plain().read("d2i_PUBKEY", data) as pointer:
                 curve = _curve(pointer)
-        except Failed:
+        except LibcryptoError:
             curve = ""
         if curve != _P256:
             raise Rejected(
@@ -81,7 +81,7 @@ def _verified(spki: bytes, kind: bytes, digest: bytes, data: bytes, signature: b
             name = library.call("EVP_get_digestbyname", digest)
             library.call("EVP_DigestVerifyInit", context, None, name, None, key)
             library.call("EVP_DigestVerify", context, signature, len(signature), data, len(data))
-    except Failed:
+    except LibcryptoError:
         return False
     return True
 

@@ -144,7 +144,7 @@ class Module:
 
 
 @dataclass(frozen=True, slots=True)
-class Address:
+class KeyAddress:
     """An address of RFC 7512, decoded; ``mechanism`` and what it takes are ours (x-…)."""
 
     attributes: Mapping[str, bytes]
@@ -163,7 +163,7 @@ class Address:
         return "pkcs11:" + ";".join(shown)
 
 
-def parse(rest: str) -> Address:
+def parse(rest: str) -> KeyAddress:
     """Read what follows ``pkcs11:``; raises Misconfigured, quoting nothing but names."""
     path, _, query = rest.partition("?")
     attributes = _pairs(path, ";", _PATH)
@@ -183,7 +183,7 @@ def parse(rest: str) -> Address:
     takes = options.get("x-input", "digest")
     if takes not in {"digest", "message"}:
         raise _unreadable("x-input")
-    return Address(
+    return KeyAddress(
         attributes,
         options["module-path"],
         options.get("pin-source", ""),
@@ -231,7 +231,7 @@ class DeviceSigner:
     suite: Suite
     certificate: bytes = field(repr=False)
     public: bytes = field(repr=False)
-    address: Address
+    address: KeyAddress
     pin: bytes = field(repr=False)
     software: bool = False
     _opened: _Open | None = field(default=None, init=False, repr=False)
@@ -394,7 +394,7 @@ def sm2_identity(spki: bytes) -> bytes:
     return SM2_SM3.digest(size + USER_ID + bytes.fromhex(curve) + point)
 
 
-def _away(address: Address, error: _Failed | None) -> ExchangeError:
+def _away(address: KeyAddress, error: _Failed | None) -> ExchangeError:
     why = f": {error}" if error is not None else ""
     return Transient(
         Text(f"密码设备没有应答 {address}{why}", f"the device does not answer: {address}{why}"),
@@ -405,7 +405,7 @@ def _away(address: Address, error: _Failed | None) -> ExchangeError:
     )
 
 
-def _refused(address: Address, *, locked: bool) -> Denied:
+def _refused(address: KeyAddress, *, locked: bool) -> Denied:
     if locked:
         return Denied(
             Text(f"令牌的口令已锁定：{address}", f"the token's PIN is locked: {address}"),

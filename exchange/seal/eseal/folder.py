@@ -28,7 +28,7 @@ from exchange.errors import Misconfigured
 from exchange.seal.crypto.der import from_pem, reading, to_pem
 from exchange.seal.crypto.keys import PrivateKey
 from exchange.seal.eseal.signature import Sealer
-from exchange.seal.pki.signers import Place, open_signer
+from exchange.seal.pki.signers import KeyPlace, open_signer
 from exchange.secrets import read_secret
 from exchange.text import Text
 
@@ -218,7 +218,7 @@ def open_sealer(
         signer=open_signer(
             key,
             certificates[0],
-            place=Place(folder, environ),
+            place=KeyPlace(folder, environ),
             password=read_secret(password, folder, environ) if password else None,
         ),
         eseal=read_eseal(folder),

@@ -21,7 +21,7 @@ from exchange.errors import Denied, Rejected
 from exchange.text import Text
 
 
-class State(StrEnum):
+class SealState(StrEnum):
     """Where a seal stands."""
 
     REQUESTED = "requested"
@@ -49,26 +49,26 @@ class Step(StrEnum):
     CANCEL = "cancel"
 
 
-TRANSITIONS: Final[Mapping[tuple[State | None, Step], State]] = MappingProxyType(
+TRANSITIONS: Final[Mapping[tuple[SealState | None, Step], SealState]] = MappingProxyType(
     {
-        (None, Step.REQUEST): State.REQUESTED,
-        (None, Step.ADOPT): State.IN_USE,
-        (State.REQUESTED, Step.MAKE): State.MADE,
-        (State.REQUESTED, Step.CANCEL): State.CANCELLED,
-        (State.MADE, Step.FILE): State.FILED,
-        (State.MADE, Step.CANCEL): State.CANCELLED,
-        (State.FILED, Step.USE): State.IN_USE,
-        (State.FILED, Step.CANCEL): State.CANCELLED,
-        (State.IN_USE, Step.FILE): State.IN_USE,
-        (State.IN_USE, Step.ROTATE): State.IN_USE,
-        (State.IN_USE, Step.SUSPEND): State.SUSPENDED,
-        (State.IN_USE, Step.LOSE): State.LOST,
-        (State.IN_USE, Step.CANCEL): State.CANCELLED,
-        (State.SUSPENDED, Step.RESUME): State.IN_USE,
-        (State.SUSPENDED, Step.LOSE): State.LOST,
-        (State.SUSPENDED, Step.CANCEL): State.CANCELLED,
-        (State.LOST, Step.RESUME): State.IN_USE,
-        (State.LOST, Step.CANCEL): State.CANCELLED,
+        (None, Step.REQUEST): SealState.REQUESTED,
+        (None, Step.ADOPT): SealState.IN_USE,
+        (SealState.REQUESTED, Step.MAKE): SealState.MADE,
+        (SealState.REQUESTED, Step.CANCEL): SealState.CANCELLED,
+        (SealState.MADE, Step.FILE): SealState.FILED,
+        (SealState.MADE, Step.CANCEL): SealState.CANCELLED,
+        (SealState.FILED, Step.USE): SealState.IN_USE,
+        (SealState.FILED, Step.CANCEL): SealState.CANCELLED,
+        (SealState.IN_USE, Step.FILE): SealState.IN_USE,
+        (SealState.IN_USE, Step.ROTATE): SealState.IN_USE,
+        (SealState.IN_USE, Step.SUSPEND): SealState.SUSPENDED,
+        (SealState.IN_USE, Step.LOSE): SealState.LOST,
+        (SealState.IN_USE, Step.CANCEL): SealState.CANCELLED,
+        (SealState.SUSPENDED, Step.RESUME): SealState.IN_USE,
+        (SealState.SUSPENDED, Step.LOSE): SealState.LOST,
+        (SealState.SUSPENDED, Step.CANCEL): SealState.CANCELLED,
+        (SealState.LOST, Step.RESUME): SealState.IN_USE,
+        (SealState.LOST, Step.CANCEL): SealState.CANCELLED,
     }
 )
 """Every step that there is; None is a seal that the register does not know."""
@@ -76,33 +76,33 @@ TRANSITIONS: Final[Mapping[tuple[State | None, Step], State]] = MappingProxyType
 REASONED: Final = frozenset({Step.SUSPEND, Step.LOSE, Step.CANCEL})
 """Steps that need a reason."""
 
-TITLES: Final[Mapping[State | None, Text]] = MappingProxyType(
+TITLES: Final[Mapping[SealState | None, Text]] = MappingProxyType(
     {
         None: Text("未登记", "not registered"),
-        State.REQUESTED: Text("已申请", "requested"),
-        State.MADE: Text("已制作，待备案", "made, to be filed"),
-        State.FILED: Text("已备案，未启用", "filed, not in use yet"),
-        State.IN_USE: Text("在用", "in use"),
-        State.SUSPENDED: Text("停用", "suspended"),
-        State.LOST: Text("挂失", "lost"),
-        State.CANCELLED: Text("注销", "cancelled"),
+        SealState.REQUESTED: Text("已申请", "requested"),
+        SealState.MADE: Text("已制作，待备案", "made, to be filed"),
+        SealState.FILED: Text("已备案，未启用", "filed, not in use yet"),
+        SealState.IN_USE: Text("在用", "in use"),
+        SealState.SUSPENDED: Text("停用", "suspended"),
+        SealState.LOST: Text("挂失", "lost"),
+        SealState.CANCELLED: Text("注销", "cancelled"),
     }
 )
 
-LEDGER: Final[Mapping[State, str]] = MappingProxyType(
+LEDGER: Final[Mapping[SealState, str]] = MappingProxyType(
     {
-        State.MADE: "0",
-        State.FILED: "2",
-        State.IN_USE: "1",
-        State.SUSPENDED: "2",
-        State.LOST: "3",
-        State.CANCELLED: "4",
+        SealState.MADE: "0",
+        SealState.FILED: "2",
+        SealState.IN_USE: "1",
+        SealState.SUSPENDED: "2",
+        SealState.LOST: "3",
+        SealState.CANCELLED: "4",
     }
 )
 """The code of a state in the shared register (印章状态); a filed seal is not in use yet (停用)."""
 
 
-def move(state: State | None, step: Step, name: str) -> State:
+def move(state: SealState | None, step: Step, name: str) -> SealState:
     """Take one step with the seal of ``name``; raises Rejected naming the steps there are."""
     after = TRANSITIONS.get((state, step))
     if after is None:
@@ -118,18 +118,18 @@ def move(state: State | None, step: Step, name: str) -> State:
     return after
 
 
-def admit(state: State | None, name: str) -> None:
+def admit(state: SealState | None, name: str) -> None:
     """Let a seal in use pass, and one that nobody registered; raises Denied for others."""
-    if state in {None, State.IN_USE}:
+    if state in {None, SealState.IN_USE}:
         return
     title = TITLES[state]
     following = {
-        State.SUSPENDED: "resume",
-        State.LOST: "resume",
-        State.FILED: "use",
-        State.MADE: "file",
-        State.REQUESTED: "make",
-    }.get(state or State.CANCELLED)
+        SealState.SUSPENDED: "resume",
+        SealState.LOST: "resume",
+        SealState.FILED: "use",
+        SealState.MADE: "file",
+        SealState.REQUESTED: "make",
+    }.get(state or SealState.CANCELLED)
     if following is None:
         hint = Text(
             f"请为 {name} 申请新印章；数据未丢失，换上新印章后继续",

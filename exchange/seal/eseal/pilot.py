@@ -21,7 +21,7 @@ from exchange.seal.crypto.suites import Suite
 from exchange.seal.eseal.folder import CERTIFICATE, KEY, PASSWORD, read_certificates, write_folder
 from exchange.seal.eseal.structures import WRITTEN_VERSION, Picture
 from exchange.seal.eseal.test_authority import Authority, Entropy, issue, make_seal
-from exchange.seal.pki.signers import Place, SoftwareSigner, open_signer
+from exchange.seal.pki.signers import KeyPlace, SoftwareSigner, open_signer
 from exchange.secrets import read_secret
 from exchange.text import Text
 
@@ -54,7 +54,7 @@ def open_authority(folder: Path, environ: Mapping[str, str]) -> Authority:
     """Open a kept authority; raises Misconfigured."""
     (certificate,) = read_certificates(folder / CERTIFICATE)
     password = read_secret(f"file:{PASSWORD}", folder, environ)
-    place = Place(folder, environ)
+    place = KeyPlace(folder, environ)
     signer = open_signer(f"file:{KEY}", certificate, place=place, password=password)
     if not isinstance(signer, SoftwareSigner):  # pragma: no cover - file: opens no other
         raise TypeError(type(signer).__name__)

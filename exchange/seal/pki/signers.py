@@ -96,18 +96,18 @@ class GuardedSigner:
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class KeyPlace:
     """Where addresses are looked up: relative paths in ``folder``, names in ``environ``."""
 
     folder: Path
     environ: Mapping[str, str] = field(repr=False)
 
 
-Opener = Callable[[str, bytes, Place, bytes | None], Signer]
+Opener = Callable[[str, bytes, KeyPlace, bytes | None], Signer]
 """Opens ``(rest of the address, certificate, place, password)``."""
 
 
-def _open_file(rest: str, certificate: bytes, place: Place, password: bytes | None) -> Signer:
+def _open_file(rest: str, certificate: bytes, place: KeyPlace, password: bytes | None) -> Signer:
     path = place.folder / rest
     address = f"file:{rest}"
     try:
@@ -127,7 +127,7 @@ def _open_file(rest: str, certificate: bytes, place: Place, password: bytes | No
     return _software(address, data, certificate, password)
 
 
-def _open_env(rest: str, certificate: bytes, place: Place, password: bytes | None) -> Signer:
+def _open_env(rest: str, certificate: bytes, place: KeyPlace, password: bytes | None) -> Signer:
     address = f"env:{rest}"
     if rest not in place.environ:
         raise _refused(address, Text("没有这个环境变量", "no such variable"))
@@ -176,7 +176,7 @@ def _refused(address: str, why: Text) -> Misconfigured:
     )
 
 
-def _open_pkcs11(rest: str, certificate: bytes, place: Place, password: bytes | None) -> Signer:
+def _open_pkcs11(rest: str, certificate: bytes, place: KeyPlace, password: bytes | None) -> Signer:
     from exchange.seal.crypto import pkcs11
 
     address = pkcs11.parse(rest)
@@ -210,7 +210,7 @@ def open_signer(
     address: str,
     certificate: bytes,
     *,
-    place: Place,
+    place: KeyPlace,
     password: str | None = None,
     openers: Mapping[str, Opener] = OPENERS,
 ) -> Signer:
@@ -227,8 +227,3 @@ def open_signer(
             hint=Text(f"可用的地址：{known}", f"known addresses: {known}"),
         )
     return opener(rest, certificate, place, password.encode() if password else None)
-
-
-def verify_signature(suite: Suite, certificate: bytes, data: bytes, signature: bytes) -> bool:
-    """Verify with the key of a DER certificate; raises Integrity for a broken certificate."""
-    return verify_with(read_certificate(certificate), suite.signature_oid, data, signature)

@@ -16,7 +16,13 @@ from typing import Final
 from exchange.errors import Integrity
 from exchange.seal.checks import Check, equal
 from exchange.seal.pki import crl
-from exchange.seal.pki.x509 import Certificate, Path, PathBuilder, read_certificate, usage_problem
+from exchange.seal.pki.x509 import (
+    Certificate,
+    CertificatePath,
+    PathBuilder,
+    read_certificate,
+    usage_problem,
+)
 from exchange.text import Text
 
 MAX_CHAIN: Final = 8
@@ -124,7 +130,7 @@ class TrustChecker:
             self._revocation(who, path, at),
         ]
 
-    def _revocation(self, who: SigningCertificate, path: Path, at: datetime) -> Check:
+    def _revocation(self, who: SigningCertificate, path: CertificatePath, at: datetime) -> Check:
         """Ask for every certificate of the path but the anchor, which nobody can revoke."""
         name = f"{who.prefix}revocation"
         certificates = path.certificates
@@ -176,7 +182,7 @@ def _certificates(given: Sequence[bytes]) -> list[Certificate]:
     return found
 
 
-def _chain(who: SigningCertificate, path: Path) -> Check:
+def _chain(who: SigningCertificate, path: CertificatePath) -> Check:
     name = f"{who.prefix}chain"
     if path.problem is not None:
         problem = path.problem

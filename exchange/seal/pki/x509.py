@@ -167,7 +167,7 @@ def verify_lasting(certificate: Certificate, algorithm: str, data: bytes, signat
 
 
 @dataclass(frozen=True, slots=True)
-class Problem:
+class PathProblem:
     """Why a path is not trusted."""
 
     text: Text
@@ -176,14 +176,14 @@ class Problem:
 
 
 @dataclass(frozen=True, slots=True)
-class Path:
+class CertificatePath:
     """Certificates from the leaf upwards, as far as they could be linked.
 
     With ``problem`` None the last one is a trust anchor (信任根).
     """
 
     certificates: tuple[Certificate, ...]
-    problem: Problem | None
+    problem: PathProblem | None
 
 
 class PathBuilder:
@@ -193,7 +193,7 @@ class PathBuilder:
         self._pool = pool
         self._anchors = anchors
 
-    def build(self, leaf: Certificate, at: datetime) -> Path:
+    def build(self, leaf: Certificate, at: datetime) -> CertificatePath:
         """Find a path and check it at the time ``at`` (RFC 5280 §6.1, without policies).
 
         The validity of the leaf itself is left to the caller.
@@ -202,12 +202,12 @@ class PathBuilder:
         for path in paths:  # shortest first; grows while it is walked
             found = self._anchored(path)
             if found:
-                return Path(tuple(found), _first_problem(found, at))
+                return CertificatePath(tuple(found), _first_problem(found, at))
             for each in self._pool if len(path) < MAX_PATH else ():
                 if each not in seen and self._issued(each, path[-1]):
                     seen.add(each)
                     paths.append([*path, each])
-        return Path(tuple(paths[-1]), self._no_anchor(paths[-1][-1]))
+        return CertificatePath(tuple(paths[-1]), self._no_anchor(paths[-1][-1]))
 
     def _anchored(self, path: list[Certificate]) -> list[Certificate] | None:
         """Return the path up to its anchor, if its tip is one or was issued by one."""
@@ -223,7 +223,7 @@ class PathBuilder:
             issuer, subject.algorithm, subject.signed, subject.signature
         )
 
-    def _no_anchor(self, tip: Certificate) -> Problem:
+    def _no_anchor(self, tip: Certificate) -> PathProblem:
         if self._anchors:
             text = Text(
                 "证书链没有到达所给的任何信任根", "the path does not reach any trust anchor given"
@@ -239,14 +239,14 @@ class PathBuilder:
             )
             expected = f"{tip.issuer_title} (--trust)"
         if tip.issuer == tip.subject:
-            return Problem(text, expected, f"{tip.title} (SHA-256 {tip.fingerprint})")
-        return Problem(text, expected, f"{tip.title}, issued by {tip.issuer_title}")
+            return PathProblem(text, expected, f"{tip.title} (SHA-256 {tip.fingerprint})")
+        return PathProblem(text, expected, f"{tip.title}, issued by {tip.issuer_title}")
 
 
-def usage_problem(leaf: Certificate, *, stamping: bool = False) -> Problem | None:
+def usage_problem(leaf: Certificate, *, stamping: bool = False) -> PathProblem | None:
     """Say why a certificate may not sign (密钥用途), or not sign time stamps (RFC 3161 §2.3)."""
     if leaf.usage is not None and not leaf.usage & _SIGNING:
-        return Problem(
+        return PathProblem(
             Text(
                 "证书的密钥用途不含数字签名", "the certificate's key usage does not allow signing"
             ),
@@ -255,7 +255,7 @@ def usage_problem(leaf: Certificate, *, stamping: bool = False) -> Problem | Non
         )
     purposes = ", ".join(sorted(leaf.purposes or ())) or "any"
     if stamping and (leaf.purposes != _STAMPING or _PURPOSES not in leaf.critical):
-        return Problem(
+        return PathProblem(
             Text(
                 "时间戳证书的扩展密钥用途必须是且仅是时间戳，并标为关键",
                 "a time-stamping certificate is for time stamping only, marked as critical",
@@ -264,7 +264,7 @@ def usage_problem(leaf: Certificate, *, stamping: bool = False) -> Problem | Non
             ("critical, " if _PURPOSES in leaf.critical else "") + purposes,
         )
     if not stamping and _PURPOSES in leaf.critical:
-        return Problem(
+        return PathProblem(
             Text("证书只准用于其他用途", "the certificate is for other purposes only"),
             "no critical extended key usage",
             purposes,
@@ -272,12 +272,12 @@ def usage_problem(leaf: Certificate, *, stamping: bool = False) -> Problem | Non
     return None
 
 
-def _first_problem(path: Sequence[Certificate], at: datetime) -> Problem | None:
+def _first_problem(path: Sequence[Certificate], at: datetime) -> PathProblem | None:
     leaf, *issuers = path
     for each in path:
         known = _PROCESSED | {_PURPOSES} if each is leaf else _PROCESSED
         if each.critical - known:
-            return Problem(
+            return PathProblem(
                 Text("证书含有无法处理的关键扩展", "a critical extension is not understood"),
                 ", ".join(sorted(known)),
                 f"{each.title}: {', '.join(sorted(each.critical - known))}",
@@ -289,22 +289,22 @@ def _first_problem(path: Sequence[Certificate], at: datetime) -> Problem | None:
     return None
 
 
-def _issuer_problem(issuer: Certificate, below: int, at: datetime) -> Problem | None:
+def _issuer_problem(issuer: Certificate, below: int, at: datetime) -> PathProblem | None:
     """Check a certificate that issued others; ``below`` counts the issuers under it."""
     if not issuer.ca or (issuer.usage is not None and "key_cert_sign" not in issuer.usage):
-        return Problem(
+        return PathProblem(
             Text("签发者证书不允许签发证书", "an issuer's certificate may not issue certificates"),
             "CA, key_cert_sign",
             f"{issuer.title}: CA {issuer.ca}, {', '.join(sorted(issuer.usage or ()))}",
         )
     if issuer.path_length is not None and below > issuer.path_length:
-        return Problem(
+        return PathProblem(
             Text("证书链比签发者允许的更长", "the path is longer than its issuer allows"),
             str(issuer.path_length),
             f"{issuer.title}: {below}",
         )
     if not issuer.valid_at(at):
-        return Problem(
+        return PathProblem(
             Text(
                 "签发者证书当时不在有效期内", "an issuer's certificate was not valid at that time"
             ),
