@@ -53,7 +53,10 @@ class State:
             # is read again is delivered once more.
             return cls(at=at, since=first)
         low = position(cursor, "low", order)
-        seen, odd = _unpack(cursor.get("seen", "")), _unpack(cursor.get("odd", ""))
+        seen = _unpack(cursor.get("seen", ""))
+        if "seen" not in cursor:  # of the former version, which read no last row again
+            low = at
+        odd = _unpack(cursor.get("odd", cursor.get("nulls", "")))
         return cls(at, first, low, seen, odd)
 
     def since_value(self, value: Any) -> State:
@@ -65,12 +68,11 @@ class State:
         out: dict[str, Any] = {"polars": pl.__version__}
         if self.at is not None:
             out["at"] = named(order, self.at)
+            out["seen"] = _pack(self.seen)
         if self.since is not None:
             out["since"] = named(order[:1], (self.since,))
         if self.low is not None:
             out["low"] = named(order, self.low)
-        if len(self.seen):
-            out["seen"] = _pack(self.seen)
         if len(self.odd):
             out["odd"] = _pack(self.odd)
         return out

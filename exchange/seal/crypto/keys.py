@@ -7,7 +7,7 @@ Libraries are imported when a key of their suite is first used: whoever only ver
 from __future__ import annotations
 
 from functools import lru_cache
-from importlib import import_module
+from pkgutil import resolve_name
 from typing import Any, Final, Protocol, cast
 
 from exchange.seal.crypto.suites import ECDSA_P256_SHA256, SM2_SM3, Suite
@@ -34,27 +34,27 @@ class PrivateKey(Protocol):
 
 
 _PUBLIC: Final = {
-    SM2_SM3.id: "exchange.seal.crypto.libcrypto",
-    ECDSA_P256_SHA256.id: "exchange.seal.crypto.openssl",
+    SM2_SM3.id: "exchange.seal.crypto.libcrypto:Sm2PublicKey",
+    ECDSA_P256_SHA256.id: "exchange.seal.crypto.openssl:OpensslPublicKey",
 }
 _PRIVATE: Final = {
-    SM2_SM3.id: "exchange.seal.crypto.libcrypto",
-    ECDSA_P256_SHA256.id: "exchange.seal.crypto.ecdsa",
+    SM2_SM3.id: "exchange.seal.crypto.libcrypto:Sm2PrivateKey",
+    ECDSA_P256_SHA256.id: "exchange.seal.crypto.ecdsa:EcdsaPrivateKey",
 }
 
 
 def _private(suite: Suite) -> Any:
-    return import_module(_PRIVATE[suite.id])
+    return resolve_name(_PRIVATE[suite.id])
 
 
 def generate_key(suite: Suite) -> PrivateKey:
     """Make a new key pair (密钥对) of the suite."""
-    return cast("PrivateKey", _private(suite).PrivateKey.generate())
+    return cast("PrivateKey", _private(suite).generate())
 
 
 def private_key(suite: Suite, pkcs8: bytes, password: bytes | None = None) -> PrivateKey:
     """Read a PKCS#8 key of the suite; raises Rejected."""
-    return cast("PrivateKey", _private(suite).PrivateKey.from_pkcs8(pkcs8, password))
+    return cast("PrivateKey", _private(suite).from_pkcs8(pkcs8, password))
 
 
 @lru_cache(maxsize=64)
@@ -63,4 +63,4 @@ def public_key(suite: Suite, spki: bytes) -> PublicKey:
 
     Remembered: reading a key costs as much as verifying with it.
     """
-    return cast("PublicKey", import_module(_PUBLIC[suite.id]).PublicKey.from_der(spki))
+    return cast("PublicKey", resolve_name(_PUBLIC[suite.id]).from_der(spki))

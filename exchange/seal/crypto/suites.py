@@ -42,7 +42,6 @@ class Suite:
     hash_oid: str
     signature_oid: str
     curve_oid: str
-    """``id-ecPublicKey`` (RFC 5480 §2.1.1): the curve is named in the parameters."""
 
     def new(self, data: bytes = b"") -> Hasher:
         """Start a hash; raises Misconfigured where Python's OpenSSL lacks it."""
