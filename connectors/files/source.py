@@ -172,9 +172,18 @@ def files(
 
 
 def _apart(file: _File, failed: list[ExchangeError]) -> Iterator[Pulled]:
-    """Pull one file; what goes wrong with it is kept for the end."""
+    """Pull one file; what goes wrong with it is kept for the end.
+
+    A frame that is refused by who pulls ends its file, which counts as not taken.
+    """
+    before = (file.taken.files.get(file.name), dict(file.taken.at))
     try:
-        yield from file.take()
+        for pulled in file.take():
+            try:
+                yield pulled
+            except ExchangeError:
+                file.taken.forget_file(file.name, *before)
+                raise
     except ExchangeError as error:
         failed.append(error)
     except BaseException as error:

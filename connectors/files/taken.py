@@ -57,6 +57,15 @@ class Taken:
         self.files[name] = (*stat, digest)
         return self.cursor()
 
+    def forget_file(
+        self, name: str, known: tuple[int, int, str] | None, at: Mapping[str, Any]
+    ) -> None:
+        """Return to what was known before a file that was refused."""
+        self.at = dict(at)
+        self.files.pop(name, None)
+        if known is not None:
+            self.files[name] = known
+
     def told(self, passed: Iterable[str]) -> list[str]:
         """Remember which names are passed over; return those that were not told before."""
         names = sorted(passed)[:MAX_FILES]

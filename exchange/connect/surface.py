@@ -7,7 +7,7 @@ import json
 import queue
 import threading
 import time
-from collections.abc import Callable, Generator, Iterable, Mapping
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from itertools import islice
@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from exchange.connect.error_map import map_errors
 from exchange.connect.spec import describe, parse, secrets_of, settings_model
-from exchange.errors import Misconfigured, Rejected, Transient
+from exchange.errors import ExchangeError, Misconfigured, Rejected, Transient
 from exchange.text import Text
 
 if TYPE_CHECKING:
@@ -144,6 +144,22 @@ def connector(name: str) -> Callable[[Function], Connector]:
     return lambda function: Connector(name, function)
 
 
+_END = object()
+"""Stands behind the last item of a stream: an item may be anything."""
+
+
+def _next(stream: Iterator[Any], refusal: ExchangeError | None) -> Any:
+    """Return the next item, after the last one was refused where ``refusal`` says so."""
+    if refusal is None:
+        return next(stream, _END)
+    if not isinstance(stream, Generator):
+        raise refusal
+    try:
+        return stream.throw(refusal)
+    except StopIteration:
+        return _END
+
+
 class Source:
     """A connector with its settings: what the corridor pulls from."""
 
@@ -166,13 +182,21 @@ class Source:
     def pull(self, cursor: Cursor | None = None) -> Generator[Pulled, None, None]:
         """Yield what is new since ``cursor``, oldest first; closing it early frees everything.
 
-        Raises Transient, Misconfigured, Denied or Rejected only.
+        An error of ours that is thrown in refuses the frame that was yielded last: a connector
+        that can pass over its place goes on, any other ends with that error. Raises Transient,
+        Misconfigured, Denied or Rejected only.
         """
         with map_errors(self.connector.name, self._secrets):
             stream = iter(self._call(self.connector.function, cursor=cursor))
+            refusal: ExchangeError | None = None
             try:
-                for item in stream:
-                    yield self._pulled(item)
+                while (item := _next(stream, refusal)) is not _END:
+                    refusal = None
+                    pulled = self._pulled(item)
+                    try:
+                        yield pulled
+                    except ExchangeError as error:
+                        refusal = error
             finally:
                 close = getattr(stream, "close", None)
                 if close is not None:

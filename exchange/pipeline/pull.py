@@ -71,7 +71,7 @@ class PullStage:
         yield state.rows - rows
 
     def _take(
-        self, stream: Iterator[Pulled], state: PullState
+        self, stream: Generator[Pulled, None, None], state: PullState
     ) -> Generator[int, None, tuple[int, list[Message], PullState]]:
         """Commit what the source brings, frame by frame.
 
@@ -80,10 +80,11 @@ class PullStage:
         resumable, durable = self.source.connector.resumable, state.rows
         skip = 0 if resumable else durable
         waiting: list[Message] = []
+        refusal: Misconfigured | None = None
         ready = False
         while True:
             try:
-                pulled = next(stream, None)
+                pulled = _next(stream, refusal)
             except ExchangeError:
                 if ready:
                     self._commit(waiting, state)
@@ -97,6 +98,10 @@ class PullStage:
                 waiting, durable = [], state.rows
             frame = pulled.frame[skip:] if skip else pulled.frame
             skip = max(0, skip - pulled.frame.height)
+            refusal = self._refusal(frame, pulled.locator)
+            if refusal is not None:
+                ready = False
+                continue
             messages, state = self._messages(replace(pulled, frame=frame), state)
             waiting += messages
             # Rows without a cursor behind them wait for one. All wait for the next frame: what
@@ -144,8 +149,6 @@ class PullStage:
         origin = Origin(self.name, state.pull, pulled.locator, self.context.clock())
         counts = RawCounts(state.since, list(state.messages))
         messages = list(raw_messages(self.context, resource, pulled.frame, origin, counts))
-        if messages:
-            self._require(pulled, resource)
         for start in range(0, len(notes), _NOTES):
             some = [asdict(note) for note in notes[start : start + _NOTES]]
             messages.append(NotesEntry(origin, some).to_message(self.resource))
@@ -157,15 +160,18 @@ class PullStage:
             absent=tuple(sorted({*state.absent, *absent})),
         )
 
-    def _require(self, pulled: Pulled, resource: Resource) -> None:
-        """Raise Misconfigured, with the place, when nothing of it could ever be sealed."""
+    def _refusal(self, frame: pl.DataFrame, locator: str) -> Misconfigured | None:
+        """Return why nothing of a frame could ever be sealed, with its place; None: it could."""
+        if RESERVED.issuperset(frame.columns):
+            return None
         try:
-            require_columns(resource, pulled.frame)
+            require_columns(self.context.resource(self.resource), frame)
         except Misconfigured as error:
-            what, place = error.what, pulled.locator
-            raise Misconfigured(
-                Text(f"{place}：{what.zh}", f"{place}: {what.en}"), hint=error.hint
-            ) from error
+            what = Text(f"{locator}：{error.what.zh}", f"{locator}: {error.what.en}")
+            refusal = Misconfigured(what, hint=error.hint)
+            refusal.__cause__ = error
+            return refusal
+        return None
 
     def _absent(self, pulled: Pulled, resource: Resource) -> Mapping[str, str]:
         """Return columns of the catalog that the source does not have (any more), by field.
@@ -178,6 +184,16 @@ class PullStage:
         if absent and self.stops_at_drift:
             raise _drifted(self.name, absent)
         return absent
+
+
+def _next(stream: Generator[Pulled, None, None], refusal: Misconfigured | None) -> Pulled | None:
+    """Return what the source brings next; it is told first that it brought what is refused."""
+    if refusal is None:
+        return next(stream, None)
+    try:
+        return stream.throw(refusal)
+    except StopIteration:
+        return None
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,12 +20,33 @@ DELETE: Final = "D"
 
 
 def source_columns(resource: Resource, columns: Collection[str]) -> Mapping[str, str]:
-    """Find the source column of each field: by the catalog's mapping, else by its own name."""
-    found = {name: column for column, name in resource.columns.items() if column in columns}
+    """Find the source column of each field: by the catalog's mapping, else by its own name.
+
+    White space in titles compares equal, where that is clear: nobody can write a line end of a
+    spreadsheet's header into the catalog.
+    """
+    titles = _titles(columns)
+    found = {
+        name: titles[_squeezed(column)] if column not in columns else column
+        for column, name in resource.columns.items()
+        if column in columns or _squeezed(column) in titles
+    }
     for field in resource.fields:
         if field.name in columns and field.name not in resource.columns:
             found.setdefault(field.name, field.name)
     return found
+
+
+def _squeezed(title: str) -> str:
+    return "".join(title.split())
+
+
+def _titles(columns: Collection[str]) -> Mapping[str, str]:
+    """Return the columns by their titles without white space, but those of which two are alike."""
+    alike: dict[str, list[str]] = {}
+    for column in columns:
+        alike.setdefault(_squeezed(column), []).append(column)
+    return {title: found[0] for title, found in alike.items() if len(found) == 1}
 
 
 def absent_columns(resource: Resource, columns: Collection[str]) -> Mapping[str, str]:

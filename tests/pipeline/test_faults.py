@@ -20,7 +20,7 @@ import psycopg
 import pytest
 
 from exchange.errors import Denied, Integrity, Misconfigured, Rejected, Transient
-from exchange.log import Message, quarantine_topic, raw_topic, sealed_topic
+from exchange.log import CURSORS, Message, quarantine_topic, raw_topic, sealed_topic
 from exchange.log.frames import decode_frame
 from exchange.node.node import Node
 from exchange.pipeline.pull import PullStage
@@ -548,6 +548,33 @@ def test_a_column_that_is_gone_is_told_and_its_data_waits(place: Place) -> None:
         changed = changed.replace("    key: [no]", "    key: [no]\n    columns: {number: no}", 1)
         (place.folder / "catalog.yaml").write_text(changed, encoding="utf-8")
         settle(place)
+    audit(place)
+
+
+def test_a_file_with_other_headers_holds_up_nobody(tmp_path: Path) -> None:
+    """It is refused by name with every pull and stays; the files after it are sealed."""
+    bad = "编号,名字\n1,甲\n"
+    options = "folder: drops, settle: 0"
+    place = Place.make(tmp_path / "node", catalog("cases"), source("files", "cases", options))
+    rows = records(10, dirty=False)
+    write_csv(place.folder / "drops" / "b_good.csv", rows[:5])
+    (place.folder / "drops" / "a_bad.csv").write_text(bad, encoding="utf-8")
+    place.sources["cases"] = rows
+    with place.gateway():
+        for more in (5, 10):
+            done = run(place)
+            assert set(done.errors) == {"pull/cases"}
+            assert type(done.errors["pull/cases"]) is Misconfigured
+            assert "a_bad.csv: the source lacks required columns" in str(done.errors["pull/cases"])
+            assert sum(row.rows for row in stored(place, "cases")) == more
+            assert (place.folder / "drops" / "a_bad.csv").read_text(encoding="utf-8") == bad
+            write_csv(place.folder / "drops" / "c_good.csv", rows[5:])
+        with place.node() as node:
+            assert "a_bad.csv" not in str(node.log.latest(CURSORS, "pull/cases"))
+            lacking = {e.headers["locator"] for e in entries(node.log, raw_topic("cases"))}
+        assert lacking == {"b_good.csv", "c_good.csv"}
+        (place.folder / "drops" / "a_bad.csv").unlink()
+        assert run(place).errors == {}
     audit(place)
 
 
