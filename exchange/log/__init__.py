@@ -13,7 +13,7 @@ import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
-from exchange.errors import Misconfigured, Rejected, Transient
+from exchange.errors import Integrity, Misconfigured, Rejected, Transient
 from exchange.text import Text
 
 if TYPE_CHECKING:
@@ -67,6 +67,26 @@ Partition = tuple[str, int]
 
 class Fenced(Transient):
     """Another worker of the group moved on; drop what was read and poll again."""
+
+
+GAP_HINT = Text(
+    "核对该主题的保留期;从来源补数,再由管理员移动该组的位置",
+    "check the topic's retention; pull the missing rows again, then move the group's"
+    " position by hand",
+)
+
+
+def gap(group: str, partition: Partition, position: int, first: int) -> Integrity:
+    """Tell that entries were dropped before a group read them."""
+    topic, number = partition
+    return Integrity(
+        Text(
+            f"{topic}/{number} 的条目 {position} 至 {first - 1} 在「{group}」读取前已被清理",
+            f"entries {position} to {first - 1} of {topic}/{number} were dropped"
+            f" before {group} read them",
+        ),
+        hint=GAP_HINT,
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -211,11 +231,12 @@ class Log(Protocol):
         read before is stale.
         """
 
-    def consumer(self, group: str, topics: Sequence[str]) -> Consumer:
+    def consumer(self, group: str, topics: Sequence[str], *, complete: bool = False) -> Consumer:
         """Join a consumer group (消费组).
 
         A group new to a topic starts at its first kept entry, and from now on retention
-        waits for it.
+        waits for it. ``complete``: entries dropped before that are a gap: Integrity is raised,
+        here or by the first poll.
         """
 
     def read(self, topic: str, partition: int, offset: int, *, max_entries: int) -> list[Entry]:

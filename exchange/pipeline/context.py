@@ -10,7 +10,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 
 from exchange.catalog.model import Catalog, Resource
-from exchange.errors import Misconfigured, Transient
+from exchange.errors import Integrity, Misconfigured, Transient
 from exchange.log import CURSORS, Entry, Log, Topic, quarantine_topic, raw_topic, sealed_topic
 from exchange.pipeline.messages import PullState, pull_key
 from exchange.pipeline.partition import PartitionState, partition_key
@@ -64,6 +64,17 @@ class PipelineContext:
                 ),
             )
         names = (raw_topic(resource), sealed_topic(resource), quarantine_topic(resource))
+        known = {topic.name for topic in self.log.topics()}
+        gone = [name for name in names if name not in known]
+        if gone and CURSORS in known and self.latest(partition_key(resource, 0)) is not None:
+            raise Integrity(
+                Text(f"主题 {gone[0]} 已被删除", f"the topic {gone[0]} was deleted"),
+                hint=Text(
+                    "恢复备份，或确认丢失后用 exchange catalog apply 重建该主题",
+                    "restore a backup; or accept the loss and make it anew with"
+                    " `exchange catalog apply`",
+                ),
+            )
         self.log.ensure([Topic(name, self.partitions_of(resource)) for name in names])
 
     def partitions(self, resource: str) -> int:

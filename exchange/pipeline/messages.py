@@ -297,7 +297,7 @@ class PullState:
 
     def rewind(self, cursor: Mapping[str, Any] | None) -> Self:
         """Return the state from which a new pull starts at another cursor."""
-        return replace(self, cursor=cursor, done=True)
+        return replace(self, cursor=cursor, done=True, since=(), messages=())
 
     def to_message(self, source: str) -> Message:
         """Make the message."""

@@ -11,7 +11,7 @@ import polars as pl
 
 from exchange.catalog.model import Resource
 from exchange.connect import Note, Pulled, Source
-from exchange.errors import ExchangeError, Misconfigured
+from exchange.errors import ExchangeError, Integrity, Misconfigured
 from exchange.log import Message, raw_topic
 from exchange.log.frames import encode_frame, encode_slices, is_too_large
 from exchange.pipeline.context import PipelineContext
@@ -60,7 +60,15 @@ class PullStage:
             seen(replace(state, done=True))
         # Without a cursor to go on from, everything comes again: that is another pull. So are
         # changes that go on: one may be a newer version of a record that the pull has brought.
-        if state is None or state.done or (resumable and (not state.cursor or state.changes)):
+        lost = None if state is None else self._lost(state)
+        if lost is not None and resumable:
+            raise lost
+        if (
+            state is None
+            or state.done
+            or lost
+            or (resumable and (not state.cursor or state.changes))
+        ):
             state = self._begin(state)
         state = self._widen(state)
         with closing(self.source.pull(state.cursor if resumable else None)) as stream:
@@ -116,6 +124,17 @@ class PullStage:
         if before is None:
             return PullState(pull, now)
         return PullState(pull, now, before.cursor, noted=before.absent)
+
+    def _lost(self, state: PullState) -> Integrity | None:
+        """Tell that the raw topic ends before what the last pull wrote to it.
+
+        A source that brings everything each time makes up for it by itself.
+        """
+        raw = raw_topic(self.resource)
+        for number, counts in enumerate(zip(state.since, state.messages, strict=True)):
+            if (end := self.context.log.bounds(raw, number)[1]) < sum(counts):
+                return _made_anew(raw, number, end, sum(counts))
+        return None
 
     def _widen(self, state: PullState) -> PullState:
         """Give the state a place for each partition: messages of this pull, and where it began."""
@@ -275,6 +294,21 @@ def _longest(column: pl.Series) -> int:
         return 0
     longest = column.str.len_bytes().max()
     return longest if isinstance(longest, int) else 0
+
+
+def _made_anew(topic: str, number: int, end: int, written: int) -> Integrity:
+    return Integrity(
+        Text(
+            f"{topic}/{number} 止于 {end}，上次拉取已写到 {written}：主题已被删除并重建",
+            f"{topic}/{number} ends at {end}, the last pull wrote up to {written}:"
+            " the topic was deleted and made anew",
+        ),
+        hint=Text(
+            "恢复该主题的备份；无备份时用 exchange source rewind 让来源从头补数",
+            "restore the topic from a backup; without one, let the source start again with"
+            " `exchange source rewind`",
+        ),
+    )
 
 
 def _drifted(source: str, absent: Mapping[str, str]) -> Misconfigured:

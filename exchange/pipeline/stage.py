@@ -17,10 +17,15 @@ T = TypeVar("T")
 class Reading:
     """A stage's place in its consumer group."""
 
-    def __init__(self, log: Log, group: str, topics: Sequence[str]) -> None:
-        """Join the group; nothing is read yet."""
+    def __init__(
+        self, log: Log, group: str, topics: Sequence[str], *, complete: bool = True
+    ) -> None:
+        """Join the group; nothing is read yet.
+
+        ``complete``: what was dropped before the group read it is a gap, and raises Integrity.
+        """
         self._log = log
-        self._consumer = log.consumer(group, topics)
+        self._consumer = log.consumer(group, topics, complete=complete)
         self._fenced = 0
 
     def close(self) -> None:

@@ -95,7 +95,9 @@ class PublishStage:
         self.context.ensure(self.resource.name)
         self._log.ensure([Topic(self._topic, self.context.partitions(self.resource.name))])
         topics = [sealed_topic(self.resource.name)]
-        self._reading = Reading(self._log, publish_group(self.resource.name), topics)
+        self._reading = Reading(
+            self._log, publish_group(self.resource.name), topics, complete=False
+        )
         self.foreign = 0
         self._stuck: set[Partition] = set()
 

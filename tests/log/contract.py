@@ -527,6 +527,8 @@ class LogContract:
             assert one.read(topic, 0, entries[2].offset, max_entries=1) == entries[2:]
             assert one.position("newcomer", topic, 0) == entries[1].offset + 1
         assert take(opening().consumer("newcomer", [topic]), 1) == entries[2:]
+        with pytest.raises(Integrity, match=f"{topic}/0|model"):
+            take(opening().consumer("complete", [topic], complete=True), 1)
         log.retain(topic, 0, 0)
         assert log.bounds(topic, 0)[0] == entries[1].offset + 1
 

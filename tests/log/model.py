@@ -101,12 +101,16 @@ class MemoryLog:
         self.owned[owner] = self.medium.owners[owner] = object()
         return True
 
-    def consumer(self, group: str, topics: Sequence[str]) -> MemoryConsumer:
+    def consumer(
+        self, group: str, topics: Sequence[str], *, complete: bool = False
+    ) -> MemoryConsumer:
         with self.medium.lock:
             for topic in topics:
                 for partition in range(self.topic(topic).partitions):
                     place = (topic, partition)
                     first = self.medium.first[place]
+                    if complete and first > 0 and (group, place) not in self.medium.positions:
+                        raise Integrity(WHAT, hint=WHAT)
                     self.medium.positions.setdefault((group, place), first)
             return MemoryConsumer(self.medium, group, set(topics))
 

@@ -13,8 +13,10 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 
+import kafka
 import pytest
 from kafka import KafkaProducer
+from kafka.structs import OffsetAndMetadata, TopicPartition
 
 from exchange.errors import Integrity, Misconfigured, Rejected, Transient
 from exchange.log import Fenced, Message, Partition, Topic
@@ -387,6 +389,23 @@ def test_partitions_added_by_another_process_are_found(opening: Opening, topic: 
     consumer = opening().consumer("group", [topic])
     opening().ensure([Topic(topic, partitions=PARTITIONS + 1)])
     until(lambda: (topic, PARTITIONS) in consumer.assigned())
+
+
+def test_a_position_above_the_end_is_a_topic_made_anew(
+    opening: Opening, settings: KafkaSettings, topic: str
+) -> None:
+    group = fresh("group")
+    former = kafka.KafkaConsumer(
+        bootstrap_servers=list(settings.bootstrap),
+        group_id=f"exchange.{group}",
+        enable_auto_commit=False,
+    )
+    part = TopicPartition(topic, 3)
+    former.assign([part])
+    former.commit({part: OffsetAndMetadata(87, "", -1)})
+    former.close()
+    with pytest.raises(Integrity, match=r"3 ends at 0, the position of .* is 87"):
+        take(opening().consumer(group, [topic]), 1)
 
 
 def test_a_member_subscribes_to_kinds() -> None:

@@ -23,6 +23,8 @@ from exchange.errors import Denied, Integrity, Misconfigured, Rejected, Transien
 from exchange.log import CURSORS, Message, quarantine_topic, raw_topic, sealed_topic
 from exchange.log.frames import decode_frame
 from exchange.node.node import Node
+from exchange.pipeline.messages import pull_key
+from exchange.pipeline.partition import PartitionState
 from exchange.pipeline.pull import PullStage
 from exchange.pipeline.replay import replay
 from exchange.pipeline.seal import release
@@ -599,6 +601,34 @@ def test_rows_that_lack_a_new_column_go_to_quarantine_and_come_back(place: Place
             refused = Runner(node, policy=EAGER).once().quarantined
         assert sum(row.rows for row in stored(place, "cases")) == total - refused
         assert 0 < refused < total // 8
+
+
+@pytest.mark.parametrize("done", [True, False])
+def test_a_raw_topic_made_anew_is_a_gap(done: bool, place: Place) -> None:  # noqa: FBT001
+    """It ends before what the last pull wrote: rows are gone, which no run passes over."""
+    with place.gateway():
+        assert run(place).errors == {}
+        with place.node() as node:
+            state = node.context.pull_state("cases")
+            assert state is not None
+            written = replace(state, since=(10_000,), done=done)
+            with node.log.transaction(pull_key("cases")) as tx:
+                tx.append(written.to_message("cases"))
+        for _ in range(2):
+            done_now = run(place)
+            assert {where: type(e) for where, e in done_now.errors.items()} == {
+                "pull/cases": Integrity
+            }
+        with place.node() as node, node.log.transaction(pull_key("cases")) as tx:
+            tx.append(written.rewind(None).to_message("cases"))
+        assert run(place).errors == {}
+
+
+def test_a_topic_that_had_sealed_something_is_not_made_anew(place: Place) -> None:
+    with place.node() as node, node.log.transaction("x") as tx:
+        tx.append(PartitionState("20261123", 3, 64, "sm3:0").to_message("gone", 0))
+    with place.node() as node, pytest.raises(Integrity, match=r"exchange\.raw\.gone was deleted"):
+        node.context.ensure("gone")
 
 
 # --- errors in the middle of a stage -------------------------------------------------------------

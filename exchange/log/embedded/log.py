@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 from zlib import crc32
 
 from exchange.errors import Integrity, Misconfigured, Rejected
-from exchange.log import Consumer, Entry, Fenced, Message, Partition, Topic
+from exchange.log import Consumer, Entry, Fenced, Message, Partition, Topic, gap
 from exchange.log.embedded.sqlite import Database, damaged
 from exchange.text import Text
 
@@ -158,7 +158,7 @@ class EmbeddedLog:
         self._epochs[owner] = int(found[0])
         return True
 
-    def consumer(self, group: str, topics: Sequence[str]) -> _Consumer:
+    def consumer(self, group: str, topics: Sequence[str], *, complete: bool = False) -> _Consumer:
         """Join a consumer group; retention waits for the group from now on."""
         with self._file.write() as rows:
             for topic in topics:
@@ -166,6 +166,13 @@ class EmbeddedLog:
                     "SELECT 1 FROM shard WHERE topic = ? LIMIT 1", (topic,)
                 ).fetchone():
                     raise _unknown(topic, 0)
+                dropped = rows.execute(
+                    "SELECT part, first FROM shard WHERE topic = ? AND first > 0 AND id NOT IN"
+                    " (SELECT shard FROM position WHERE member = ?)",
+                    (topic, group),
+                ).fetchone()
+                if complete and dropped:
+                    raise gap(group, (topic, dropped[0]), 0, dropped[1])
                 rows.execute(
                     "INSERT OR IGNORE INTO position (member, shard, next)"
                     " SELECT ?, id, first FROM shard WHERE topic = ?",

@@ -162,7 +162,9 @@ class KafkaLog:
 
     # --- reading --------------------------------------------------------------------------
 
-    def consumer(self, group: str, topics: Sequence[str]) -> KafkaConsumer:
+    def consumer(
+        self, group: str, topics: Sequence[str], *, complete: bool = False
+    ) -> KafkaConsumer:
         """Join a consumer group; retention waits for the group from now on."""
         for topic in topics:
             self._topic(topic)
@@ -176,6 +178,7 @@ class KafkaLog:
                 cluster,
                 self._ends,
                 topics,
+                complete=complete,
                 monotonic=self._monotonic,
                 wait=self._wait,
                 closed=partial(self._closed, group),

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 from kafka import errors
 
 from exchange.errors import Integrity, Rejected
-from exchange.log import Entry, Fenced
-from exchange.log.kafka.cluster import FIRST
+from exchange.log import GAP_HINT, Entry, Fenced, gap
+from exchange.log.kafka.cluster import END, FIRST
 from exchange.log.kafka.kafka_errors import STALE_MEMBER, map_errors
 from exchange.text import Text
 
@@ -57,6 +57,7 @@ class KafkaConsumer:
         ends: Ends,
         topics: Collection[str],
         *,
+        complete: bool,
         monotonic: Callable[[], float],
         wait: Callable[[float], None],
         closed: Callable[[KafkaConsumer], None],
@@ -66,6 +67,7 @@ class KafkaConsumer:
         self._cluster = cluster
         self._ends = ends
         self._topics = frozenset(topics)
+        self._complete = complete
         self._monotonic = monotonic
         self._wait = wait
         self._closed = closed
@@ -158,9 +160,19 @@ class KafkaConsumer:
                 place.committed = offset
 
     def _start(self, new: Mapping[Partition, Hold]) -> dict[Partition, _Place]:
-        """Stand where the group does; a group new to a partition commits its first kept offset."""
+        """Stand where the group does; a group new to a partition commits its first kept offset.
+
+        Raises Integrity for a gap: entries dropped before the group, or a topic made anew.
+        """
         committed = self._cluster.committed(self.member.group, new)
         first = self._cluster.offsets(new, FIRST)
+        end = self._cluster.offsets(new, END, committed=False)
+        for partition in new:
+            position = committed.get(partition, 0 if self._complete else first[partition])
+            if position < first[partition]:
+                raise gap(self.member.group, partition, position, first[partition])
+            if position > end[partition]:
+                raise _anew(self.member.group, partition, position, end[partition])
         fresh = {partition: first[partition] for partition in new if partition not in committed}
         if fresh:
             member = next(iter(new.values())).member
@@ -169,9 +181,6 @@ class KafkaConsumer:
             except STALE_MEMBER:
                 return {}
         positions = committed | fresh
-        for partition, position in positions.items():
-            if position < first[partition]:
-                raise gap(self.member.group, partition, position, first[partition])
         return {
             partition: _Place(
                 hold, hold.moves, positions[partition], positions[partition], positions[partition]
@@ -224,20 +233,15 @@ def _take(place: _Place, max_entries: int, max_bytes: int) -> list[Entry]:
     return entries
 
 
-def gap(group: str, partition: Partition, position: int, first: int) -> Integrity:
-    """Tell that entries were dropped before a group read them."""
+def _anew(group: str, partition: Partition, position: int, end: int) -> Integrity:
     topic, number = partition
     return Integrity(
         Text(
-            f"{topic}/{number} 的条目 {position} 至 {first - 1} 在「{group}」读取前已被清理",
-            f"entries {position} to {first - 1} of {topic}/{number} were dropped"
-            f" before {group} read them",
+            f"{topic}/{number} 止于 {end}，「{group}」的位置却是 {position}：主题已被删除并重建",
+            f"{topic}/{number} ends at {end}, the position of {group} is {position}:"
+            " the topic was deleted and made anew",
         ),
-        hint=Text(
-            "核对该主题的保留期;从来源补数,再由管理员移动该组的位置",
-            "check the topic's retention; pull the missing rows again, then move the group's"
-            " position by hand",
-        ),
+        hint=GAP_HINT,
     )
 
 
