@@ -13,7 +13,7 @@ from enum import StrEnum
 from itertools import cycle
 from random import Random
 
-from tests.gateway.faults import Fault
+from tests.receiver.faults import Fault
 
 WORKERS = ("w-0", "w-1", "w-2")
 FAR = "w-2"

@@ -17,8 +17,8 @@ from exchange.node.node import Node
 from exchange.receiver.app import create_app
 from exchange.receiver.serve import serve
 from exchange.store.database import open_store
-from tests.gateway.faults import Fault, FaultyProvince
 from tests.pipeline.place import Place, now
+from tests.receiver.faults import Fault, FaultyProvince
 
 FILE = "fault.txt"
 

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from select import select
 from typing import TYPE_CHECKING
 
-from tests.gateway.faults import answering_twice
+from tests.receiver.faults import answering_twice
 from tests.support.sockets import listening
 
 if TYPE_CHECKING:

@@ -12,8 +12,8 @@ from exchange.log import RECEIPTS
 from exchange.pipeline.deliver import retry
 from exchange.run.outcome import Outcome
 from exchange.run.runner import Runner
-from tests.gateway.faults import Fault, answering_twice
 from tests.pipeline.place import EAGER, Place, audit, entries, records, settle, write_table
+from tests.receiver.faults import Fault, answering_twice
 from tests.support.nodes import faulty, make
 from tests.support.sockets import listening
 

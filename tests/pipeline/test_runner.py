@@ -25,7 +25,6 @@ from exchange.run.outcome import Outcome
 from exchange.run.runner import STAGES, Runner
 from exchange.run.schedule import Schedule
 from exchange.text import Text
-from tests.gateway.faults import Fault
 from tests.pipeline.place import (
     EAGER,
     Place,
@@ -39,6 +38,7 @@ from tests.pipeline.place import (
     source,
     start,
 )
+from tests.receiver.faults import Fault
 from tests.support.nodes import add, command, faulty, make
 
 ROOT = Path(__file__).parents[2]

@@ -16,7 +16,6 @@ from exchange.cascade.profiles import RESOURCE_HEADER
 from exchange.run.outcome import Outcome
 from exchange.run.runner import Runner
 from exchange.seal.eseal.signature import Sealer
-from tests.gateway.faults import Fault, FaultyProvince
 from tests.pipeline.place import (
     EAGER,
     Place,
@@ -27,6 +26,7 @@ from tests.pipeline.place import (
     write_table,
 )
 from tests.receipt.seals import make_party
+from tests.receiver.faults import Fault, FaultyProvince
 
 ROOT = Path(__file__).parents[2]
 

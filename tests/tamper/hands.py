@@ -26,9 +26,9 @@ from exchange.receiver.serve import background
 from exchange.seal.eseal.lifecycle import SealState, admit
 from exchange.seal.pki.signers import GuardedSigner
 from exchange.seal.pki.trust import Trust
-from tests.gateway.province import CREDENTIALS
-from tests.gateway.province import province as open_province
 from tests.receipt.seals import Party
+from tests.receiver.province import CREDENTIALS
+from tests.receiver.province import province as open_province
 from tests.seal.samples import NOW
 from tests.tamper.world import LATER, World, signers
 

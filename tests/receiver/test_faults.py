@@ -29,10 +29,10 @@ from exchange.http.transport import Transport
 from exchange.receipt import Sent, check, read
 from exchange.seal.pki.trust import Trust
 from exchange.settings import Timeouts
-from tests.gateway.batches import make_batch, outgoing
-from tests.gateway.faults import Fault, FaultyProvince, answering_twice
-from tests.gateway.province import CREDENTIALS, PREFECTURE, PROVINCE, Node, Province, node
 from tests.receipt.seals import NOW, make_party
+from tests.receiver.batches import make_batch, outgoing
+from tests.receiver.faults import Fault, FaultyProvince, answering_twice
+from tests.receiver.province import CREDENTIALS, PREFECTURE, PROVINCE, Node, Province, node
 from tests.support.sockets import listening
 
 BATCH = make_batch(PREFECTURE.sealer)

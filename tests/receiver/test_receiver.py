@@ -21,8 +21,9 @@ from exchange.receipt import Sent, check, read
 from exchange.receiver.app import create_app
 from exchange.seal.crypto.suites import ECDSA_P256_SHA256
 from exchange.seal.pki.trust import Trust
-from tests.gateway.batches import make_batch, outgoing
-from tests.gateway.province import (
+from tests.receipt.seals import NOW, make_party
+from tests.receiver.batches import make_batch, outgoing
+from tests.receiver.province import (
     CREDENTIALS,
     PREFECTURE,
     PROVINCE,
@@ -31,8 +32,7 @@ from tests.gateway.province import (
     make_settings,
     node,
 )
-from tests.gateway.province import province as open_province
-from tests.receipt.seals import NOW, make_party
+from tests.receiver.province import province as open_province
 from tests.support.files import files_at_most
 from tests.support.servers import Server
 
@@ -266,7 +266,7 @@ def test_health_answers_while_batches_are_verified(province: Province) -> None:
     assert slowest < timedelta(seconds=1)
 
 
-# --- when the gateway itself is in trouble ----------------------------------------------------
+# --- when the receiver itself is in trouble ----------------------------------------------------
 
 
 def test_a_full_disk_is_a_503_and_leaves_nothing(province: Province) -> None:

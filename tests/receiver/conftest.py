@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.gateway.province import Province
-from tests.gateway.province import province as open_province
+from tests.receiver.province import Province
+from tests.receiver.province import province as open_province
 
 
 @pytest.fixture

@@ -45,7 +45,7 @@ class Clock:
 
 @dataclass
 class Province:
-    """A gateway that is not listening yet."""
+    """A receiver that is not listening yet."""
 
     settings: ReceiverOptions
     store: Store

@@ -1,4 +1,4 @@
-"""A gateway in a process of its own: ``python -m tests.gateway.standalone FOLDER [PORT]``."""
+"""A receiver in a process of its own: ``python -m tests.receiver.standalone FOLDER [PORT]``."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 from exchange.receiver.serve import run_receiver
 from exchange.seal.eseal.folder import open_sealer, read_certificates
 from exchange.seal.pki.trust import Trust
-from tests.gateway.province import make_settings
+from tests.receiver.province import make_settings
 
 
 def main(folder: Path, port: int = 0) -> None:

@@ -28,9 +28,9 @@ from exchange.seal.crypto.suites import SM2_SM3
 from exchange.seal.eseal.folder import write_seal_folder
 from exchange.seal.eseal.test_authority import issue, make_authority, make_seal
 from exchange.seal.pki.trust import Trust
-from tests.gateway.batches import make_batch, outgoing
-from tests.gateway.province import CREDENTIALS, PREFECTURE, Node, Province
 from tests.receipt.seals import NOW, Party, make_party
+from tests.receiver.batches import make_batch, outgoing
+from tests.receiver.province import CREDENTIALS, PREFECTURE, Node, Province
 
 ROOT = Path(__file__).parents[2]
 TODAY = datetime.now(UTC)
@@ -68,9 +68,9 @@ def root(tmp_path: Path) -> bytes:
 
 
 @contextlib.contextmanager
-def gateway(folder: Path) -> Iterator[tuple[subprocess.Popen[str], Node]]:
+def receiver(folder: Path) -> Iterator[tuple[subprocess.Popen[str], Node]]:
     process = subprocess.Popen(
-        [sys.executable, "-m", "tests.gateway.standalone", str(folder)],
+        [sys.executable, "-m", "tests.receiver.standalone", str(folder)],
         cwd=ROOT,
         stdout=subprocess.PIPE,
         text=True,
@@ -90,7 +90,7 @@ def test_a_kill_at_any_moment_loses_no_receipt_that_was_given(
     batches = [make_batch(prefecture.sealer, n, sealed_at=TODAY) for n in range(1, 21)]
     given: dict[str, Outcome] = {}
     for delay in (0.02, 0.1, 0.3):
-        with gateway(tmp_path) as (process, caller), ThreadPoolExecutor(4) as pool:
+        with receiver(tmp_path) as (process, caller), ThreadPoolExecutor(4) as pool:
             work = {b.statement.batch_no: pool.submit(caller.attempt, outgoing(b)) for b in batches}
             time.sleep(delay)
             process.kill()
@@ -99,7 +99,7 @@ def test_a_kill_at_any_moment_loses_no_receipt_that_was_given(
                     assert given.setdefault(number, outcome) == outcome
                 else:
                     assert isinstance(outcome, Failed)
-    with gateway(tmp_path) as (_, caller):
+    with receiver(tmp_path) as (_, caller):
         for batch in batches:
             outcome = caller.attempt(outgoing(batch))
             assert isinstance(outcome, Answered)
@@ -113,7 +113,7 @@ def test_a_kill_at_any_moment_loses_no_receipt_that_was_given(
 @pytest.mark.usefixtures("root")
 def test_a_signal_stops_it_in_order(how: signal.Signals, tmp_path: Path, prefecture: Party) -> None:
     batch = make_batch(prefecture.sealer, sealed_at=TODAY)
-    with gateway(tmp_path) as (process, caller):
+    with receiver(tmp_path) as (process, caller):
         assert isinstance(caller.attempt(outgoing(batch)), Answered)
         process.send_signal(how)
         assert process.wait(120) == 0

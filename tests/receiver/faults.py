@@ -1,4 +1,4 @@
-"""A province that misbehaves: the real gateway behind a layer that spoils its answers.
+"""A province that misbehaves: the real receiver behind a layer that spoils its answers.
 
 ``FaultyProvince`` is an application of the same HTTP surface; ``fault`` may be changed at any
 time, ``times`` says for how many requests it lasts. "Down" needs no layer: do not serve.
@@ -27,9 +27,9 @@ class Fault(StrEnum):
     SLOW = "slow"
     """Says nothing for ``seconds``, then answers."""
     BUSY = "busy"
-    """503 with Retry-After, before the gateway sees anything."""
+    """503 with Retry-After, before the receiver sees anything."""
     CRASH = "crash"
-    """The gateway takes the batch in, the answer is a 500."""
+    """The receiver takes the batch in, the answer is a 500."""
     REFUSES = "refuses"
     """422 with an envelope."""
     DENIES = "denies"
@@ -75,7 +75,7 @@ class _Abort(Exception):
 
 @dataclass
 class FaultyProvince:
-    """``app`` is the gateway, ``stranger`` seals what the province would not."""
+    """``app`` is the receiver, ``stranger`` seals what the province would not."""
 
     app: Any
     sealer: Sealer
@@ -163,15 +163,15 @@ async def _answer(send: Any, status: int, body: bytes) -> None:
 
 
 def answering_twice(endpoint: str) -> Handler:
-    """Relay to the gateway at ``endpoint`` and pass every answer on twice."""
+    """Relay to the receiver at ``endpoint`` and pass every answer on twice."""
     url = urlsplit(endpoint)
 
     def handler(connection: socket.socket) -> None:
         while True:
             request = read_request(connection)
-            with socket.create_connection((url.hostname, url.port), timeout=10) as gateway:
-                gateway.sendall(request)
-                answer = read_request(gateway)
+            with socket.create_connection((url.hostname, url.port), timeout=10) as receiver:
+                receiver.sendall(request)
+                answer = read_request(receiver)
             connection.sendall(answer + answer)
 
     return handler
