@@ -1,4 +1,4 @@
-"""The log on Apache Kafka: the same house on a cluster, grown by adding workers (D4).
+"""The log on Apache Kafka: the same promises on a cluster, grown by adding workers (D4).
 
 In: messages in transactions, each sent as a whole when its block ends. Out: committed entries.
 Order and exactly-once hold per partition: the group gives a partition to one member

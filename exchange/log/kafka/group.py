@@ -1,6 +1,6 @@
 """Membership in a consumer group: a thread of its own that only keeps the place.
 
-The member joins, answers heartbeats and takes part in rebalances, and fetches nothing; so a door
+The member joins, answers heartbeats and takes part in rebalances, and fetches nothing; so a stage
 that works on a batch for minutes delays nobody. It subscribes to all topics of the kinds that it
 was asked for, so that a new resource moves nothing but itself.
 

@@ -119,7 +119,7 @@ class Topics:
         if topic.compacted:
             return common | _COMPACTION
         if kind == _TABLES:
-            # Compacted by key, though the house itself does not look for the newest of a key.
+            # Compacted by key, though the node itself does not look for the newest of a key.
             bounds = {"max.message.bytes": str(_RECORD_BYTES), "retention.ms": "-1"}
             policy = {"cleanup.policy": "compact,delete", "retention.bytes": "-1"}
             return common | _COMPACTION | bounds | policy
