@@ -10,11 +10,11 @@ import ctypes
 import json
 import os
 import sys
+import traceback
 from base64 import b64decode
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +27,7 @@ from tests.receipt.seals import NOW
 
 START, MIDDLE, END = 255, 258, 260
 """The log is full up to one entry of a tile; the first append crosses its border."""
+BEGIN = "begin"
 TRIES = 3
 _PR_SET_PTRACER, _ANY = 0x59616D61, -1
 """prctl(2): who may trace this process, where Yama restricts that to its parents."""
@@ -58,15 +59,6 @@ def again(act: Callable[[], Any], tell: Tell) -> Any:
     raise SystemExit("refused too often")
 
 
-def append(folder: Path, given: Path, begin: Connection) -> None:
-    """Wait for the word to begin, append to ``folder``/log; tells in ``folder``/told."""
-    sys.dont_write_bytecode = True
-    ctypes.CDLL(None).prctl(_PR_SET_PTRACER, _ANY)  # strace is no parent of this process
-    told = os.open(folder / "told", os.O_WRONLY | os.O_CREAT)
-    begin.recv_bytes()
-    _append(folder / "log", given, lambda word: os.write(told, f"{word}\n".encode()))
-
-
 def _append(folder: Path, given: Path, tell: Tell) -> None:
     parts = {name: b64decode(value) for name, value in json.loads(given.read_text()).items()}
     sealer = Sealer(Once(parts["certificate"], parts["signature"]), parts["eseal"])
@@ -79,3 +71,54 @@ def _append(folder: Path, given: Path, tell: Tell) -> None:
     tell("checkpoint")
     again(lambda: log.add_witness(END, parts["line"], [parts["witness"]]), tell)
     tell("witness")
+
+
+def _append_beside(folder: Path, given: Path) -> None:
+    """Append to ``folder``/log, tell in ``folder``/told."""
+    told = os.open(folder / "told", os.O_WRONLY | os.O_CREAT)
+    _append(folder / "log", given, lambda word: os.write(told, f"{word}\n".encode()))
+
+
+def _fork(folder: Path, given: Path) -> tuple[int, int]:
+    """Start a process that waits for a byte before it appends; return its id and where to write."""
+    libc = ctypes.CDLL(None)
+    (ready, tell_ready), (wait, begin) = os.pipe(), os.pipe()
+    process = os.fork()
+    if process == 0:
+        code = 1
+        try:
+            os.close(begin)
+            libc.prctl(_PR_SET_PTRACER, _ANY)  # strace is no parent of this process
+            os.write(tell_ready, b"r")
+            assert os.read(wait, 1)
+            _append_beside(folder, given)
+            code = 0
+        except BaseException:  # noqa: BLE001 - told, and the code says it
+            traceback.print_exc()
+        finally:
+            os._exit(code)
+    for end in (tell_ready, wait):
+        os.close(end)
+    assert os.read(ready, 1)
+    os.close(ready)
+    return process, begin
+
+
+def main(rehearsal: Path, given: Path) -> None:
+    """Append in a process for each folder that a line names; nothing is imported in those.
+
+    Answers with the id of the process, which waits; then to BEGIN with its exit code.
+    """
+    _append_beside(rehearsal, given)
+    for line in sys.stdin:
+        process, begin = _fork(Path(line.strip()), given)
+        print(process, flush=True)  # noqa: T201 - the answer
+        assert sys.stdin.readline().strip() == BEGIN
+        os.write(begin, b"b")
+        os.close(begin)
+        _, status = os.waitpid(process, 0)
+        print(os.waitstatus_to_exitcode(status), flush=True)  # noqa: T201 - the answer
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]), Path(sys.argv[2]))
