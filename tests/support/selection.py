@@ -9,7 +9,7 @@ from typing import Final
 
 import pytest
 
-HEAVY: Final = frozenset({"chaos", "cli", "devtools", "gateway", "log", "pipeline", "publish"})
+HEAVY: Final = frozenset({"chaos", "cli", "devtools", "receiver", "log", "pipeline", "publish"})
 """Folders whose tests start processes that share the machine's cores."""
 BROKERS: Final = frozenset(
     {"kafka_broker", "empty_broker", "mortal_broker", "three_brokers", "guarded"}
@@ -28,7 +28,7 @@ def folder_of(path: str) -> str:
 KAFKA: Final = frozenset({"tests/devtools/test_broker.py", "tests/cli/test_cluster.py"})
 """Files that use brokers, beside the folders chaos and publish and all named ``test_kafka…``."""
 FIRST: Final = (
-    *("kafka", "pipeline", "cli", "devtools", "gateway", "log"),
+    *("kafka", "pipeline", "cli", "devtools", "receiver", "log"),
     *("tests/test_readme.py", "tests/test_real_input.py"),
 )
 """What is begun first, for it takes longest: the rest fills the other processes' time."""
