@@ -9,7 +9,7 @@ from typing import Final
 
 import pytest
 
-HEAVY: Final = frozenset({"chaos", "cli", "devtools", "receiver", "log", "pipeline", "publish"})
+HEAVY: Final = frozenset({"chaos", "cli", "devtools", "log", "pipeline", "publish", "receiver"})
 """Folders whose tests start processes that share the machine's cores."""
 BROKERS: Final = frozenset(
     {"kafka_broker", "empty_broker", "mortal_broker", "three_brokers", "guarded"}
