@@ -109,7 +109,7 @@ def show(
 ) -> int:
     """Show the records of one message, masked, each with every reason."""
     from exchange.cli.records import lines
-    from exchange.pipeline.replay import refused_of
+    from exchange.pipeline.refused import refused_of
     from exchange.validate.quarantine import show as show_records
 
     call: Invocation = context.obj
@@ -131,6 +131,7 @@ def show(
     words = {
         "replayed": output.t("（已重新送检）", " (replayed)"),
         "dismissed": output.t("（已忽略）", " (dismissed)"),
+        "settled": output.t("（已由新记录取代）", " (settled: a newer one is sealed)"),
         None: "",
     }
     for record, state in shown:
@@ -156,7 +157,7 @@ def export(
     as_json: Json = False,
 ) -> int:
     """Write the waiting records to a spreadsheet for the department, masked."""
-    from exchange.pipeline.replay import waiting
+    from exchange.pipeline.refused import waiting
     from exchange.validate.sheet import export as write
 
     call: Invocation = context.obj
@@ -184,6 +185,13 @@ def replay(
     file: Annotated[
         Path | None, typer.Option(help=both("改正后的文件", "corrected file from export"))
     ] = None,
+    force: Annotated[
+        bool,
+        typer.Option(
+            "--force",
+            help=both("也送回已有更新记录的，旧值最后封签", "old values too, to be sealed last"),
+        ),
+    ] = False,
     as_json: Json = False,
 ) -> int:
     """Send waiting records through again, with corrections when there is a file."""
@@ -196,10 +204,13 @@ def replay(
         checked = node.catalog.resource(resource)
         corrections = None if file is None else read_corrections(file)
         by = actor()
-        replayed = send_back(node.context, node.store, checked, by=by, corrections=corrections)
-        numbers = {"rows": replayed.rows, "held": replayed.held, "unknown": replayed.unknown}
+        replayed = send_back(
+            node.context, node.store, checked, by=by, corrections=corrections, force=force
+        )
+        numbers = {name: getattr(replayed, name) for name in ("rows", "held", "stale", "unknown")}
         if replayed.rows:
-            detail = json.dumps(numbers | {"pull": replayed.pull, "file": file and file.name})
+            about = {"pull": replayed.pull, "file": file and file.name, "force": force}
+            detail = json.dumps(numbers | about)
             node.store.audit.append(by, "quarantine.replay", resource, detail)
     output.answer(
         {"resource": resource, "pull": replayed.pull if replayed.rows else None, **numbers},
@@ -210,6 +221,12 @@ def replay(
             f"{replayed.held:,} 条重复记录未送回，以免重复封签；确需送回的请用 --file 指明",
             f"{replayed.held:,} repeats stay, else they would be sealed twice; "
             "name them with --file to send them all the same",
+        )
+    if replayed.stale:
+        output.inform(
+            f"{replayed.stale:,} 条未送回：同一主键已有更新的记录；确需旧值的加 --force",
+            f"{replayed.stale:,} stay: a newer record of their key is there; --force sends the "
+            "old values of those that a newer sealed one has settled",
         )
     if replayed.unknown:
         output.inform(
@@ -294,6 +311,7 @@ def _facts(row: QuarantineRow) -> dict[str, Any]:
         "waiting": row.waiting,
         "replayed": row.replayed,
         "dismissed": row.dismissed,
+        "settled": row.settled,
         "reasons": dict(row.reasons),
         "catalog_version": row.catalog_version,
         "created_at": row.created_at,

@@ -35,7 +35,7 @@ from exchange.pipeline.messages import (
     put_back_message,
     put_back_offset,
 )
-from exchange.pipeline.project import delivery_of, moved, pending, receipt_row
+from exchange.pipeline.projection import delivery_of, moved, pending, receipt_row
 from exchange.pipeline.stage import Reading
 from exchange.receipt import Sent
 from exchange.receipt import check as check_receipt

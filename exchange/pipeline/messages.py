@@ -27,6 +27,8 @@ from exchange.text import Text
 
 NOBODY: Final = "-"
 """Stands for the source and the pull of a message that no node of ours wrote."""
+REPLAY: Final = "replay-"
+"""What the pull of replayed records begins with."""
 STATE_VERSION: Final = 2
 """Version of the states; the former versions wrote none, which reads as 1."""
 
@@ -102,6 +104,13 @@ class SealedEntry:
     root: str
     pull: str
     data: bytes
+    raw: tuple[int, int] | None = None
+    """Offset of the raw message, and how many of its records were sealed before this batch."""
+
+    @property
+    def replayed(self) -> bool:
+        """Whether the records were sent through once more."""
+        return self.pull.startswith(REPLAY)
 
     def to_message(self, resource: str, partition: int) -> Message:
         """Make the message."""
@@ -111,6 +120,8 @@ class SealedEntry:
             "root": self.root,
             "pull": self.pull,
         }
+        if self.raw is not None:
+            headers["raw"] = "{}/{}".format(*self.raw)
         topic = sealed_topic(resource)
         return Message(topic, self.data, self.batch_no, headers, partition)
 
@@ -123,7 +134,9 @@ class SealedEntry:
             rows = int(headers["rows"])
         except (KeyError, ValueError):
             return None
-        return cls(entry.key, rows, statement, root, pull, entry.value) if entry.key else None
+        offset, _, before = headers.get("raw", "").partition("/")
+        raw = (int(offset), int(before)) if offset.isdecimal() and before.isdecimal() else None
+        return cls(entry.key, rows, statement, root, pull, entry.value, raw) if entry.key else None
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,7 +18,13 @@ from exchange.pipeline.context import PipelineContext
 from exchange.pipeline.messages import NotesEntry, Origin, PullState, RawBatch, pull_key
 from exchange.text import Text
 from exchange.validate.oversized import cut
-from exchange.validate.source_frame import RESERVED, absent_columns, only_deletes, source_columns
+from exchange.validate.source_frame import (
+    RESERVED,
+    VERSION,
+    absent_columns,
+    only_deletes,
+    source_columns,
+)
 from exchange.validate.work import require_columns
 
 _LONG_RECORD = 128 * 1024
@@ -167,7 +173,9 @@ class PullStage:
         notes = (*pulled.notes, *drift)
         origin = Origin(self.name, state.pull, pulled.locator, self.context.clock())
         counts = RawCounts(state.since, list(state.messages))
-        messages = list(raw_messages(self.context, resource, pulled.frame, origin, counts))
+        # A source's own column of this name would pass for ours.
+        frame = pulled.frame.drop(VERSION, strict=False)
+        messages = list(raw_messages(self.context, resource, frame, origin, counts))
         for start in range(0, len(notes), _NOTES):
             some = [asdict(note) for note in notes[start : start + _NOTES]]
             messages.append(NotesEntry(origin, some).to_message(self.resource))

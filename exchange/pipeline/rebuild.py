@@ -14,7 +14,8 @@ from exchange.cascade.delivery import State
 from exchange.log import RECEIPTS, Entry, Log, quarantine_topic, sealed_topic
 from exchange.pipeline.context import PipelineContext
 from exchange.pipeline.messages import NotesEntry, ReceiptEntry, SealedEntry
-from exchange.pipeline.project import pending, project, receipt_row
+from exchange.pipeline.projection import pending, project, receipt_row
+from exchange.pipeline.settlement import Settlement
 from exchange.store.database import Store
 from exchange.store.node.deliveries import DeliveryRow
 
@@ -39,6 +40,7 @@ def catch_up(context: PipelineContext, store: Store, resource: str) -> bool:
         receipt = ReceiptEntry.of(entry)
         if receipt is not None and receipt.verified and receipt.resource == resource:
             receipts[receipt.batch_no] = receipt.content
+    settlement = Settlement(context, context.resource(resource), store)
     for topic, number in partitions:
         settled = log.position("cascade", sealed_in, number)
         for entry in _entries(log, topic, number, log.position("store", topic, number)):
@@ -48,6 +50,8 @@ def catch_up(context: PipelineContext, store: Store, resource: str) -> bool:
                 _settle(store, row, receipts.get(sealed.batch_no))
             else:
                 project(store, resource, [entry])
+            if topic == sealed_in:
+                settlement.settle([entry])
     return True
 
 

@@ -8,30 +8,33 @@ replay when it could not.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import polars as pl
 
 from exchange.catalog.model import Resource
 from exchange.errors import Rejected
-from exchange.log import Entry, Message, quarantine_topic, raw_topic
-from exchange.log.frames import decode_frame
+from exchange.log import Entry, Log, Message, quarantine_topic, raw_topic, sealed_topic
 from exchange.pipeline.context import CHUNK_BYTES, PipelineContext
 from exchange.pipeline.messages import (
+    REPLAY,
     Origin,
     RefusedEntry,
+    SealedEntry,
     replayed_key,
     replayed_message,
     replayed_rows,
 )
 from exchange.pipeline.pull import RawCounts, raw_messages
-from exchange.seal.batch.statement import instant
+from exchange.pipeline.refused import refused_of
+from exchange.pipeline.settlement import Settlement
+from exchange.pipeline.versions import batch_versions, offset_of
 from exchange.store.database import Store
-from exchange.store.node.quarantine import QuarantineRow
 from exchange.text import Text
-from exchange.validate.quarantine import Corrections, Refused, unreadable
+from exchange.validate.keys import source_keys
+from exchange.validate.quarantine import Corrections, Refused
 from exchange.validate.quarantine import replay as back_to_raw
-from exchange.validate.source_frame import REASONS
+from exchange.validate.source_frame import REASONS, VERSION
 
 MAX_MESSAGES = 100_000
 """Quarantine messages looked at in one replay."""
@@ -42,6 +45,8 @@ _REPEATS = ("key", "unique")
 
 Place = tuple[int, int]
 """Partition and offset of a quarantine message."""
+Version = tuple[int, int, int, int]
+"""Version of a record, and where it is in the quarantine topic."""
 
 
 @dataclass
@@ -56,6 +61,8 @@ class Replayed:
     """Repeats that stay: without the twin in their pull they would be sealed a second time."""
     unknown: int = 0
     """Records of the corrected file that are not waiting, or never were."""
+    stale: int = 0
+    """Records that stay because a newer one of their key is sealed, or goes back with them."""
 
 
 def replay(
@@ -65,25 +72,38 @@ def replay(
     *,
     by: str,
     corrections: Corrections | None = None,
+    force: bool = False,
 ) -> Replayed:
     """Send the waiting records of a resource through again, or those named in ``corrections``.
 
-    Raises Rejected for corrections that belong to another resource. Records that somebody
-    replayed or dismissed before are left alone.
+    A record never overtakes a newer one of its key: where one is sealed, it stays, unless
+    ``force`` says that the old value is to be sealed last. Of several that wait with one key the
+    newest goes. Raises Rejected for corrections that belong to another resource. Records that
+    somebody replayed or dismissed before are left alone.
     """
     context.ensure(resource.name)
     moment = context.clock().strftime("%Y%m%dT%H%M%S")
-    done = Replayed(f"replay-{moment}-{context.entropy(4).hex()}")
+    done = Replayed(f"{REPLAY}{moment}-{context.entropy(4).hex()}")
     partitions = range(context.partitions(resource.name))
-    ends = [context.log.bounds(raw_topic(resource.name), partition)[1] for partition in partitions]
-    counts = RawCounts(ends, [0] * len(ends))
-    work = _Work(context, store, resource, by, counts, done)
+    raw = raw_topic(resource.name)
+    # Up to here the seals are looked at now; what stands behind, the stage that seals looks at.
+    looked = [context.log.position("seal", raw, partition) for partition in partitions]
+    if force:
+        looked = [context.log.bounds(raw, partition)[1] for partition in partitions]
+    settlement = Settlement(context, resource, store)
+    for partition in partitions:
+        settlement.catch_up(partition)
+    counts = RawCounts(looked, [0] * len(looked))
+    work = _Work(context, store, resource, by, counts, done, force=force)
     if corrections is None:
         rows = store.quarantine.find(resource=resource.name, waiting=True, limit=MAX_MESSAGES)
         wanted: dict[Place, dict[int, str] | None] = {(r.partition, r.offset): None for r in rows}
     else:
         _check_columns(resource, corrections)
         wanted = dict(work.named(corrections))
+    for entry in work.read(wanted):
+        work.weigh(entry, wanted, corrections)
+    work.look_up_moved()
     for group in _groups(work.read(wanted)):
         work.take(group, wanted, corrections)
     return done
@@ -131,6 +151,13 @@ class _Work:
     by: str
     counts: RawCounts
     done: Replayed
+    force: bool = False
+    newest: dict[int, Version] = field(default_factory=dict)
+    """Key → the newest version of it that goes back."""
+    moved: dict[int, tuple[int, pl.Series]] = field(default_factory=dict)
+    """By partition: keys that records were corrected to, and the oldest version of these."""
+    sealed: dict[tuple[int, int], int] = field(default_factory=dict)
+    """By partition and such a key: the newest version that is sealed."""
 
     def named(self, corrections: Corrections) -> Iterator[tuple[Place, dict[int, str]]]:
         """Sort the addresses of a corrected file by message: position → address."""
@@ -166,10 +193,14 @@ class _Work:
                 place = (entry.partition, entry.offset)
                 before = replayed_rows(context.latest(replayed_key(name, *place)))
                 refused = refused_of(entry)
-                rows = self._choose(refused, place, wanted[place], before)
+                rows = self._choose(refused, place, wanted[place], before, self.done)
+                frame = self._frame(refused, rows, corrections) if rows else pl.DataFrame()
+                fresh = self._fresh(frame, place, rows)
+                self.done.stale += len(rows) - len(fresh)
+                frame = frame[fresh] if fresh else pl.DataFrame()
+                rows = [rows[position] for position in fresh]
                 went[place] = sorted(before | set(rows))
                 if rows:
-                    frame = self._frame(refused, rows, corrections)
                     for message in self._messages(frame, RefusedEntry.of(entry).origin):
                         tx.append(message)
                     key = replayed_key(name, *place)
@@ -181,21 +212,99 @@ class _Work:
                 quarantine_topic(name), partition, offset, rows, state="replayed", by=self.by
             )
 
+    def weigh(
+        self,
+        entry: Entry,
+        wanted: Mapping[Place, dict[int, str] | None],
+        corrections: Corrections | None,
+    ) -> None:
+        """Learn which version of each key is the newest that could go back."""
+        place = (entry.partition, entry.offset)
+        before = replayed_rows(self.context.latest(replayed_key(self.resource.name, *place)))
+        refused, count = refused_of(entry), Replayed("")
+        rows = self._choose(refused, place, wanted[place], before, count)
+        if not rows:
+            return
+        frame = self._frame(refused, rows, corrections)
+        for key, version in self._versions(frame, place, rows):
+            if key is not None:
+                self.newest[key] = max(version, self.newest.get(key, version))
+        self._note_moved(refused, rows, frame)
+
+    def _note_moved(self, refused: Refused, rows: list[int], frame: pl.DataFrame) -> None:
+        """Note the records whose key was corrected: nobody has compared the new one yet."""
+        before = source_keys(self.resource, back_to_raw(refused.only(rows), self.resource))
+        moved = frame.filter(source_keys(self.resource, frame).ne_missing(before))
+        oldest = moved[VERSION].min() if moved.height else None
+        if isinstance(oldest, int) and not self.force:
+            known = self.moved.get(refused.partition)
+            keys = source_keys(self.resource, moved).drop_nulls()
+            both = keys if known is None else pl.concat([known[1], keys]).unique()
+            self.moved[refused.partition] = (min(oldest, known[0] if known else oldest), both)
+
+    def look_up_moved(self) -> None:
+        """Find what is sealed of the keys that records were corrected to."""
+        log, topic = self.context.log, sealed_topic(self.resource.name)
+        for partition, (oldest, keys) in self.moved.items():
+            offset = _first_sealed(log, topic, partition, offset_of(oldest))
+            while page := log.read(topic, partition, offset, max_entries=1):
+                sealed = SealedEntry.of(page[0])
+                if sealed is not None:
+                    newer = batch_versions(self.context, self.resource, page[0], sealed)
+                    newer = newer.filter(pl.col("key").is_in(keys.implode()))
+                    for key, version in newer.iter_rows():
+                        known = self.sealed.get((partition, key), version)
+                        self.sealed[partition, key] = max(version, known)
+                offset = page[0].offset + 1
+
+    def _versions(
+        self, frame: pl.DataFrame, place: Place, rows: Sequence[int]
+    ) -> Iterator[tuple[int | None, Version]]:
+        keys = source_keys(self.resource, frame).to_list()
+        for key, version, row in zip(keys, frame[VERSION].to_list(), rows, strict=True):
+            yield key, (-1 if version is None else version, *place, row)
+
+    def _fresh(self, frame: pl.DataFrame, place: Place, rows: Sequence[int]) -> list[int]:
+        """Return the positions of the records of which nothing newer goes back."""
+        if not rows:
+            return []
+        return [
+            position
+            for position, (key, version) in enumerate(self._versions(frame, place, rows))
+            if key is None
+            or (
+                self.newest.get(key, version) == version
+                and self.sealed.get((place[0], key), -2) < version[0]
+            )
+        ]
+
     def _choose(
-        self, refused: Refused, place: Place, named: dict[int, str] | None, before: frozenset[int]
+        self,
+        refused: Refused,
+        place: Place,
+        named: dict[int, str] | None,
+        before: frozenset[int],
+        done: Replayed,
     ) -> list[int]:
         """Choose the records to send back, in their order."""
         topic = quarantine_topic(self.resource.name)
-        gone = before | self.store.quarantine.decisions(topic, *place).keys()
+        decided = self.store.quarantine.decisions(topic, *place)
+        settled = {row for row, decision in decided.items() if decision.state == "settled"}
+        gone = before | decided.keys()
         if refused.foreign:
-            self.done.held += refused.frame.height
+            done.held += refused.frame.height
             return []
         there = set(range(refused.frame.height))
         if named is not None:
-            self.done.unknown += len(named.keys() - (there - gone))
+            stale = (named.keys() & settled) - before
+            if self.force:
+                gone -= stale
+            else:
+                done.stale += len(stale)
+            done.unknown += len(named.keys() - (there - gone) - stale)
             return sorted(named.keys() & there - gone)
         repeats = self._repeats(refused.frame)
-        self.done.held += len(repeats - gone)
+        done.held += len(repeats - gone)
         return sorted(there - gone - repeats)
 
     def _repeats(self, frame: pl.DataFrame) -> set[int]:
@@ -225,29 +334,18 @@ class _Work:
         self.done.rows += frame.height
 
 
-def refused_of(entry: Entry) -> Refused:
-    """Take the refused records out of a quarantine message."""
-    refused = RefusedEntry.of(entry)
-    return Refused(
-        entry.partition,
-        entry.offset,
-        decode_frame(refused.data) if refused.readable else unreadable(refused.data),
-        refused.origin.source,
-        refused.origin.locator,
-        instant(refused.origin.at),
-        foreign=not refused.readable,
-    )
-
-
-def waiting(
-    context: PipelineContext, store: Store, rows: Iterable[QuarantineRow]
-) -> Iterator[Refused]:
-    """Read what nobody has decided about of quarantine messages, one message at a time."""
-    for row in rows:
-        place = (row.topic, row.partition, row.offset)
-        refused = refused_of(context.log.read(*place, max_entries=1)[0])
-        touched = store.quarantine.decisions(*place)
-        yield refused.only([one for one in range(refused.frame.height) if one not in touched])
+def _first_sealed(log: Log, topic: str, partition: int, raw: int) -> int:
+    """Return an offset before which no batch comes from the raw message ``raw`` or a later one."""
+    low, high = log.bounds(topic, partition)
+    while low < high:
+        middle = (low + high) // 2
+        page = log.read(topic, partition, middle, max_entries=1)
+        sealed = SealedEntry.of(page[0]) if page else None
+        if sealed is not None and (sealed.raw is None or sealed.raw[0] < raw):
+            low = page[0].offset + 1
+        else:
+            high = middle
+    return low
 
 
 def _address(text: str) -> tuple[int, int, int]:

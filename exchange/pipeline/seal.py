@@ -18,24 +18,27 @@ from exchange.errors import Misconfigured, Rejected
 from exchange.log import Entry, Message, raw_topic
 from exchange.log.frames import decode_frame, encode_slices
 from exchange.pipeline.context import CHUNK_BYTES, CHUNK_ENTRIES, PipelineContext
-from exchange.pipeline.messages import RawBatch, RefusedEntry, SealedEntry
+from exchange.pipeline.messages import REPLAY, RawBatch, RefusedEntry, SealedEntry
 from exchange.pipeline.numbers import take_numbers
+from exchange.pipeline.overtaken import Overtaken, hold
 from exchange.pipeline.partition import PartitionState
 from exchange.pipeline.pull import fitting
 from exchange.pipeline.stage import Reading
+from exchange.pipeline.versions import refused_versions
 from exchange.seal.batch.avro import parse_schema
 from exchange.seal.batch.build import BatchFacts, Packed, build, pack
 from exchange.seal.batch.columns import Encoded, encode
 from exchange.seal.eseal.signature import Sealer
 from exchange.text import BEIJING, Text
 from exchange.validate.deletes import blank_deletes
-from exchange.validate.oversized import refuse, refuse_all
+from exchange.validate.oversized import TOO_LARGE, refuse, refuse_all
 from exchange.validate.seen import Seen
-from exchange.validate.source_frame import REASONS
+from exchange.validate.source_frame import REASONS, VERSION
 from exchange.validate.validator import Checked, compile_resource
 
 _LONG_RECORD = 256 * 1024
 """Bytes of a record from which on it may not fit a batch."""
+_NONE_SEEN = Seen()
 
 
 @dataclass(frozen=True)
@@ -100,6 +103,7 @@ class SealStage:
         self._validator = compile_resource(self.resource, context.catalog.tables)
         self._schema = parse_schema(schema_text(self.resource))
         self._reading = Reading(context.log, "seal", [self._topic])
+        self._overtaken = Overtaken(context, self.resource, self._check)
         self.ignored: set[str] = set()
         self.coarsened: Counter[str] = Counter()
         self._works: dict[int, _Work] = {}
@@ -197,12 +201,15 @@ class SealStage:
         frame = pl.concat([chunk.frame for chunk in chunks], rechunk=True)
         seen = self._seen(work, pull, chunks[0])
         checked = self._check(frame, seen)
+        if pull.startswith(REPLAY):
+            newer = [self._overtaken.of(chunk.entry, chunk.batch, chunk.frame) for chunk in chunks]
+            checked = hold(checked, frame, np.concatenate(newer))
         work.pull, work.seen = pull, checked.seen
         self.ignored.update(checked.ignored_columns)
         self.coarsened.update(checked.coarsened)
         encoded = encode(blank_deletes(checked.accepted, self.resource), self._schema)
         if (large := too_large(encoded)).any():
-            checked = refuse(checked, frame, large)
+            checked = refuse(checked, frame, large, *TOO_LARGE)
             encoded = encode(blank_deletes(checked.accepted, self.resource), self._schema)
         start = 0
         for chunk in chunks:
@@ -211,19 +218,26 @@ class SealStage:
             if refused < refused_end:
                 bad = checked.rejected[refused:refused_end]
                 work.state = replace(work.state, rejected=work.state.rejected + bad.height)
+                places = checked.rejected_rows[refused:refused_end] - start
+                if VERSION not in bad.columns:
+                    bad = bad.with_columns(refused_versions(chunk.entry.offset, places))
                 step.messages += self._refused(bad, chunk, now)
             good, good_end = span(checked.accepted_rows, start, end)
+            before = 0
             for packed in pack(encoded.slice(good, good_end)) if good < good_end else ():
-                step.messages.append(self._batch(packed, chunk, step, now))
+                step.messages.append(self._batch(packed, chunk, before, step, now))
                 step.batches += 1
+                before += packed.records.rows
             start = end
         accepted, rejected = len(checked.accepted_rows), len(checked.rejected_rows)
         work.state = work.state.judge(self.resource.limits, accepted, rejected)
         step.accepted += accepted
         step.quarantined += rejected
 
-    def _batch(self, packed: Packed, chunk: _Chunk, step: _Step, now: datetime) -> Message:
-        """Seal a batch under the next number."""
+    def _batch(
+        self, packed: Packed, chunk: _Chunk, before: int, step: _Step, now: datetime
+    ) -> Message:
+        """Seal a batch under the next number; ``before``: records of the message sealed so far."""
         context, resource, origin = self.context, self.resource, chunk.batch.origin
         partition, state = chunk.entry.partition, step.work.state
         today = f"{now.astimezone(BEIJING):%Y%m%d}"
@@ -250,7 +264,13 @@ class SealStage:
         batch = build(packed, facts, sealer=step.sealer, seed=context.entropy(16))
         step.work.state = replace(state, statement=batch.digest)
         sealed = SealedEntry(
-            state.batch_no, rows, batch.digest, batch.statement.root, origin.pull, batch.data
+            state.batch_no,
+            rows,
+            batch.digest,
+            batch.statement.root,
+            origin.pull,
+            batch.data,
+            (chunk.entry.offset, before),
         )
         return sealed.to_message(resource.name, partition)
 
@@ -268,7 +288,7 @@ class SealStage:
                 f"{entry.partition}/{entry.offset}",
             ).to_message(self.resource.name, entry.partition)
 
-    def _check(self, frame: pl.DataFrame, seen: Seen) -> Checked:
+    def _check(self, frame: pl.DataFrame, seen: Seen = _NONE_SEEN) -> Checked:
         """Judge a chunk; without the columns of the catalog it is refused as a whole.
 
         A pull brings no such chunk: the catalog has changed since.

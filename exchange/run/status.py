@@ -61,7 +61,7 @@ class ResourceStatus:
     lags: tuple[Lag, ...]
     deliveries: Mapping[State, int] = field(default_factory=dict)
     quarantine: int = 0
-    """Records in quarantine that nobody replayed or dismissed."""
+    """Records in quarantine that wait: neither replayed, dismissed nor settled."""
     halted: Mapping[int, Text] = field(default_factory=dict)
     """Why partitions wait for a person."""
 
@@ -118,7 +118,7 @@ class StatusReader:
         quarantine = node.store.quarantine.counts()
         statuses = []
         for resource in node.topics.resources():
-            count, replayed, dismissed = quarantine.get(resource, (0, 0, 0))
+            count, *decided = quarantine.get(resource, (0, 0, 0, 0))
             statuses.append(
                 ResourceStatus(
                     resource,
@@ -128,7 +128,7 @@ class StatusReader:
                         for partition in range(partitions.get(topic, 0))
                     ),
                     deliveries.get(resource, {}),
-                    count - replayed - dismissed,
+                    count - sum(decided),
                     self._halted(resource, partitions.get(raw_topic(resource), 0)),
                 )
             )

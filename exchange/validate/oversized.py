@@ -42,21 +42,37 @@ def cut(records: pl.DataFrame, size: int) -> pl.DataFrame:
     return pl.DataFrame(columns).with_columns(pl.Series(DEFECT, defects, dtype=pl.String))
 
 
-def refuse(checked: Checked, frame: pl.DataFrame, large: npt.NDArray[np.bool_]) -> Checked:
-    """Move the accepted records that are ``large`` to the refused ones, in the input's order."""
-    rows = checked.accepted_rows[large]
-    why = Text("记录过大，无法放入一个批次", "the record is too large for a batch")
-    extra = _with_reason(frame[rows], "record.size", why)
+TOO_LARGE: Final = (
+    "record.size",
+    Text("记录过大，无法放入一个批次", "the record is too large for a batch"),
+)
+"""Rule and text of a record that fits no batch."""
+
+
+def refuse(
+    checked: Checked, frame: pl.DataFrame, flags: npt.NDArray[np.bool_], rule: str, why: Text
+) -> Checked:
+    """Move the accepted records with a flag to the refused ones, in the input's order."""
+    rows = checked.accepted_rows[flags]
+    extra = _with_reason(frame[rows], rule, why)
     every = np.concatenate((checked.rejected_rows, rows))
     order = np.argsort(every, kind="stable")
     return replace(
         checked,
-        accepted=checked.accepted.filter(pl.Series(~large)),
-        accepted_rows=checked.accepted_rows[~large],
+        accepted=checked.accepted.filter(pl.Series(~flags)),
+        accepted_rows=checked.accepted_rows[~flags],
         rejected=pl.concat([checked.rejected, extra])[order],
         rejected_rows=every[order],
-        counts={**checked.counts, "record.size": rows.size},
+        counts={**checked.counts, rule: rows.size},
     )
+
+
+def add_reason(checked: Checked, flags: npt.NDArray[np.bool_], rule: str, why: Text) -> Checked:
+    """Give the refused records with a flag one more reason."""
+    rejected = checked.rejected
+    more = _with_reason(rejected, rule, why)[REASONS].alias("more")
+    both = pl.when(pl.Series(flags)).then(pl.concat_list(REASONS, more)).otherwise(pl.col(REASONS))
+    return replace(checked, rejected=rejected.with_columns(both.alias(REASONS)))
 
 
 def refuse_all(nothing: Checked, frame: pl.DataFrame, why: Text) -> Checked:

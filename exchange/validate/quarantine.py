@@ -42,8 +42,11 @@ class Refused:
 
     def addresses(self) -> list[str]:
         """Return the address (隔离编号) of each record: partition-offset-position."""
-        places = range(self.frame.height) if self.places is None else self.places
-        return [f"{self.partition}-{self.offset}-{place}" for place in places]
+        return [f"{self.partition}-{self.offset}-{place}" for place in self.positions()]
+
+    def positions(self) -> Sequence[int]:
+        """Return the position of each record in its message."""
+        return range(self.frame.height) if self.places is None else self.places
 
     def only(self, places: Sequence[int]) -> Refused:
         """Return some records of a whole message, by their positions."""

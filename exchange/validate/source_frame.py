@@ -15,7 +15,9 @@ DEFECT: Final = "_defect"
 """Reserved column: what the connector found broken about the record; null when nothing."""
 REASONS: Final = "_reasons"
 """Reserved column: why a record is refused."""
-RESERVED: Final = frozenset({ROW, DEFECT, OPERATION, REASONS})
+VERSION: Final = "_exchange_version"
+"""Reserved column: when a refused record came first, as a number that rises in its partition."""
+RESERVED: Final = frozenset({ROW, DEFECT, OPERATION, REASONS, VERSION})
 DELETE: Final = "D"
 
 

@@ -17,7 +17,8 @@ from exchange.errors import Misconfigured, Transient
 from exchange.log import RECEIPTS, Message, quarantine_topic, raw_topic, sealed_topic
 from exchange.pipeline.partition import BLOCK, Numbers, PartitionState
 from exchange.pipeline.pull import spread
-from exchange.pipeline.replay import replay, waiting
+from exchange.pipeline.refused import waiting
+from exchange.pipeline.replay import replay
 from exchange.run.runner import Runner
 from exchange.store.node.deliveries import DeliveryRow
 from exchange.validate.quarantine import UNREADABLE, show

@@ -34,11 +34,12 @@ class QuarantineRow:
     created_at: Annotated[datetime, Stored("created_at", Moment)]
     replayed: Annotated[int, Stored("replayed", Integer)] = 0
     dismissed: Annotated[int, Stored("dismissed", Integer)] = 0
+    settled: Annotated[int, Stored("settled", Integer)] = 0
 
     @property
     def waiting(self) -> int:
-        """Records that nobody has replayed or dismissed yet."""
-        return self.rows - self.replayed - self.dismissed
+        """Records that are neither replayed, dismissed nor settled."""
+        return self.rows - self.replayed - self.dismissed - self.settled
 
 
 QUARANTINE = RowTable("quarantine", QuarantineRow)
@@ -48,14 +49,14 @@ Index("ix_quarantine_pull", QUARANTINE.c.pull)
 
 @dataclass(frozen=True, slots=True)
 class DecisionRow:
-    """A refused record that somebody decided about; ``row`` counts from 0 in its message."""
+    """A refused record that waits no more; ``row`` counts from 0 in its message."""
 
     topic: Annotated[str, Stored("log_topic", Name(249), key=True)]
     partition: Annotated[int, Stored("log_part", Integer, key=True)]
     offset: Annotated[int, Stored("log_offset", BigInteger, key=True)]
     row: Annotated[int, Stored("row_no", Integer, key=True)]
     state: Annotated[str, Stored("row_state", Name(16))]
-    """``replayed`` (已重放) or ``dismissed`` (已忽略)."""
+    """``replayed`` (已重放), ``dismissed`` (已忽略) or ``settled`` (已由新记录取代)."""
     by: Annotated[str, Stored("touched_by", Name(128))]
     at: Annotated[datetime, Stored("touched_at", Moment)]
     note: Annotated[str, Stored("note_text", FreeText, null=True)] = ""
@@ -108,19 +109,19 @@ class Quarantine:
             if value is not None:
                 query = query.where(column == value)
         if waiting:
-            query = query.where(c.rows > c.replayed + c.dismissed)
+            query = query.where(c.rows > c.replayed + c.dismissed + c.settled)
         with self._lender.read() as connection:
             return QUARANTINE.read(connection, query.limit(limit))
 
-    def counts(self) -> Mapping[str, tuple[int, int, int]]:
-        """Count records by resource: refused, replayed, dismissed."""
+    def counts(self) -> Mapping[str, tuple[int, int, int, int]]:
+        """Count records by resource: refused, replayed, dismissed, settled."""
         c = QUARANTINE.c
-        sums = (func.sum(column) for column in (c.rows, c.replayed, c.dismissed))
+        sums = (func.sum(column) for column in (c.rows, c.replayed, c.dismissed, c.settled))
         query = select(c.resource, *sums).group_by(c.resource)
         with self._lender.read() as connection:
             return {
-                resource: (int(rows), int(replayed), int(dismissed))
-                for resource, rows, replayed, dismissed in connection.execute(query)
+                resource: (int(rows), int(replayed), int(dismissed), int(settled))
+                for resource, rows, replayed, dismissed, settled in connection.execute(query)
             }
 
     def decide(
@@ -130,13 +131,14 @@ class Quarantine:
         offset: int,
         rows: Sequence[int],
         *,
-        state: Literal["replayed", "dismissed"],
+        state: Literal["replayed", "dismissed", "settled"],
         by: str,
         note: str = "",
     ) -> list[int]:
-        """Mark records of one message; return those that nobody had decided about.
+        """Mark records of one message; return those that had been waiting.
 
         A record is decided about once: two people who replay the same one do not double it.
+        Only one that was settled may be replayed all the same, by a person who insists.
         """
         address = QUARANTINE.at(topic, partition, offset)
         now = self._clock()
@@ -159,11 +161,20 @@ class Quarantine:
                 )
             known = {row for *_, row in DECISIONS.insert_missing(connection, new)}
             fresh = [row for row in sorted(set(rows)) if row not in known]
+            again = 0
+            if state == "replayed" and known:
+                c = DECISIONS.c
+                again = connection.execute(
+                    update(DECISIONS.table)
+                    .where(c.topic == topic, c.partition == partition, c.offset == offset)
+                    .where(c.state == "settled", c.row.in_(sorted(known)))
+                    .values(state=state, by=by, at=now, note=note)
+                ).rowcount
+            counts = {state: QUARANTINE.c[state] + len(fresh) + again}
+            if again:
+                counts["settled"] = QUARANTINE.c.settled - again
             connection.execute(
-                update(QUARANTINE.table)
-                .where(QUARANTINE.has_key)
-                .values({state: QUARANTINE.c[state] + len(fresh)}),
-                address,
+                update(QUARANTINE.table).where(QUARANTINE.has_key).values(counts), address
             )
         return fresh
 
