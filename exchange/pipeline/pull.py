@@ -189,7 +189,7 @@ class PullStage:
 
     def _refusal(self, frame: pl.DataFrame, locator: str) -> Misconfigured | None:
         """Return why nothing of a frame could ever be sealed, with its place; None: it could."""
-        if RESERVED.issuperset(frame.columns):
+        if frame.is_empty() or RESERVED.issuperset(frame.columns):
             return None
         try:
             require_columns(self.context.resource(self.resource), frame)
