@@ -45,8 +45,8 @@ _REPEATS = ("key", "unique")
 
 Place = tuple[int, int]
 """Partition and offset of a quarantine message."""
-Version = tuple[int, int, int, int]
-"""Version of a record, and where it is in the quarantine topic."""
+Version = tuple[int, str]
+"""Version of a record, and the pull that it was refused in."""
 
 
 @dataclass
@@ -153,7 +153,7 @@ class _Work:
     done: Replayed
     force: bool = False
     newest: dict[int, Version] = field(default_factory=dict)
-    """Key → the newest version of it that goes back."""
+    """Key → the newest version of it that could go back."""
     moved: dict[int, tuple[int, pl.Series]] = field(default_factory=dict)
     """By partition: keys that records were corrected to, and the oldest version of these."""
     sealed: dict[tuple[int, int], int] = field(default_factory=dict)
@@ -195,13 +195,14 @@ class _Work:
                 refused = refused_of(entry)
                 rows = self._choose(refused, place, wanted[place], before, self.done)
                 frame = self._frame(refused, rows, corrections) if rows else pl.DataFrame()
-                fresh = self._fresh(frame, place, rows)
+                origin = RefusedEntry.of(entry).origin
+                fresh = self._fresh(frame, entry.partition, origin.pull) if rows else []
                 self.done.stale += len(rows) - len(fresh)
                 frame = frame[fresh] if fresh else pl.DataFrame()
                 rows = [rows[position] for position in fresh]
                 went[place] = sorted(before | set(rows))
                 if rows:
-                    for message in self._messages(frame, RefusedEntry.of(entry).origin):
+                    for message in self._messages(frame, origin):
                         tx.append(message)
                     key = replayed_key(name, *place)
                     tx.append(replayed_message(key, self.done.pull, went[place]))
@@ -226,7 +227,7 @@ class _Work:
         if not rows:
             return
         frame = self._frame(refused, rows, corrections)
-        for key, version in self._versions(frame, place, rows):
+        for key, version in self._versions(frame, RefusedEntry.of(entry).origin.pull):
             if key is not None:
                 self.newest[key] = max(version, self.newest.get(key, version))
         self._note_moved(refused, rows, frame)
@@ -257,24 +258,23 @@ class _Work:
                         self.sealed[partition, key] = max(version, known)
                 offset = page[0].offset + 1
 
-    def _versions(
-        self, frame: pl.DataFrame, place: Place, rows: Sequence[int]
-    ) -> Iterator[tuple[int | None, Version]]:
+    def _versions(self, frame: pl.DataFrame, pull: str) -> Iterator[tuple[int | None, Version]]:
         keys = source_keys(self.resource, frame).to_list()
-        for key, version, row in zip(keys, frame[VERSION].to_list(), rows, strict=True):
-            yield key, (-1 if version is None else version, *place, row)
+        for key, version in zip(keys, frame[VERSION].to_list(), strict=True):
+            yield key, (-1 if version is None else version, pull)
 
-    def _fresh(self, frame: pl.DataFrame, place: Place, rows: Sequence[int]) -> list[int]:
-        """Return the positions of the records of which nothing newer goes back."""
-        if not rows:
-            return []
+    def _fresh(self, frame: pl.DataFrame, partition: int, pull: str) -> list[int]:
+        """Return the positions of the records of which no later pull's goes back or is sealed.
+
+        Within a pull the first record of a key wins, as ever: the stage that seals sees to that.
+        """
         return [
             position
-            for position, (key, version) in enumerate(self._versions(frame, place, rows))
+            for position, (key, (version, _)) in enumerate(self._versions(frame, pull))
             if key is None
             or (
-                self.newest.get(key, version) == version
-                and self.sealed.get((place[0], key), -2) < version[0]
+                self.newest.get(key, (version, pull))[1] == pull
+                and self.sealed.get((partition, key), -2) < version
             )
         ]
 
