@@ -21,6 +21,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from exchange.cascade.delivery import State
 from exchange.errors import ExchangeError, Integrity, Misconfigured, Rejected, Transient
 from exchange.run.metrics import COUNTERS, FAMILIES, FRESH_SECONDS, Meter, serving
+from exchange.run.outcome import Where
 from exchange.run.status import Lag, ResourceStatus
 from exchange.text import Text
 from tests.support.pages import DOCS, code, rows, section
@@ -109,18 +110,21 @@ def test_every_word_of_the_runner_has_its_counter() -> None:
 
 
 def test_errors_are_counted_by_stage_and_kind_and_shown_while_they_stand(world: World) -> None:
-    world.meter.count_error("pull/companies", AWAY)
-    world.meter.count_error("pull/permits", AWAY)
-    world.meter.count_error("store", AWAY)
-    world.meter.count_error("cascade/companies", BROKEN)
-    errors: dict[str, ExchangeError] = {"pull/companies": AWAY, "cascade/companies": BROKEN}
+    world.meter.count_error(Where("pull", "companies"), AWAY)
+    world.meter.count_error(Where("pull", "permits"), AWAY)
+    world.meter.count_error(Where("store"), AWAY)
+    world.meter.count_error(Where("cascade", "companies"), BROKEN)
+    errors: dict[Where, ExchangeError] = {
+        Where("pull", "companies"): AWAY,
+        Where("cascade", "companies"): BROKEN,
+    }
     world.meter.show_errors(errors)
     numbers = world.numbers()
     assert numbers["exchange_errors_total", "pull", "Transient"] == 2
     assert numbers["exchange_errors_total", "store", "Transient"] == 1
     assert numbers["exchange_errors_total", "cascade", "Integrity"] == 1
     assert numbers["exchange_failing", "pull", "companies", "Transient"] == 1
-    del errors["pull/companies"]
+    del errors[Where("pull", "companies")]
     world.meter.show_errors(errors)
     assert [key[1:] for key in world.numbers() if key[0] == "exchange_failing"] == [
         ("cascade", "companies", "Integrity")

@@ -16,6 +16,7 @@ from exchange.cli.invocation import Invocation
 from exchange.cli.options import Json, alone, both
 from exchange.cli.output import Output, Progress
 from exchange.errors import ExchangeError, Misconfigured
+from exchange.run.outcome import Where
 from exchange.text import Text
 
 if TYPE_CHECKING:
@@ -61,7 +62,7 @@ def publish(
         outcome = publisher.once()
         progress.end()
         output.answer(
-            {"published": counts, "errors": {k: facts(e) for k, e in outcome.errors.items()}}
+            {"published": counts, "errors": {str(k): facts(e) for k, e in outcome.errors.items()}}
         )
         output.table(
             output.t("本次发布", "published"),
@@ -74,8 +75,8 @@ def publish(
                     f"{name}：跳过 {stage.foreign} 条外来消息（非封签批次）",
                     f"{name}: passed over {stage.foreign} messages that are no batches of ours",
                 )
-        for name, error in outcome.errors.items():
-            output.inform(f"— {name}")
+        for where, error in outcome.errors.items():
+            output.inform(f"— {where}")
             output.error(error)
         worst = outcome.error()
         return worst.exit_code if worst is not None else 0
@@ -127,8 +128,10 @@ def _supervise(output: Output, publisher: Publisher) -> int:
     stop = Stop()
     stop.on_signals(output.inform)
 
-    def report(name: str, error: ExchangeError) -> None:
-        sys.stderr.write(json.dumps({"subject": name, **facts(error)}, ensure_ascii=False) + "\n")
+    def report(where: Where, error: ExchangeError) -> None:
+        sys.stderr.write(
+            json.dumps({"subject": str(where), **facts(error)}, ensure_ascii=False) + "\n"
+        )
         sys.stderr.flush()
 
     output.inform("发布中；Ctrl-C 或 SIGTERM 停止", "publishing; Ctrl-C or SIGTERM stops it")

@@ -27,7 +27,7 @@ from exchange.text import Text
 if TYPE_CHECKING:
     from exchange.node.node import Node
     from exchange.run.metrics import Meter
-    from exchange.run.outcome import Outcome
+    from exchange.run.outcome import Outcome, Where
 
 _AGAIN_SECONDS = 1.0
 """Pause between two attempts to reach log and store at the start."""
@@ -173,7 +173,7 @@ def _run_once(
             "ignored": outcome.ignored,
             "absent": outcome.absent,
             "coarsened": outcome.coarsened,
-            "errors": {name: _facts(error) for name, error in outcome.errors.items()},
+            "errors": {str(where): _facts(error) for where, error in outcome.errors.items()},
         }
     )
     output.table(
@@ -379,13 +379,13 @@ def _run_until(
             if meter is not None:
                 meter.progress(what, number)
 
-        def report(name: str, error: ExchangeError) -> None:
+        def report(where: Where, error: ExchangeError) -> None:
             moment = datetime.now(UTC).isoformat(timespec="seconds")
-            line = {"at": moment, "worker": node.worker, "subject": name, **_facts(error)}
+            line = {"at": moment, "worker": node.worker, "subject": str(where), **_facts(error)}
             sys.stderr.write(json.dumps(line, ensure_ascii=False) + "\n")
             sys.stderr.flush()
             if meter is not None:
-                meter.count_error(name, error)
+                meter.count_error(where, error)
 
         def heartbeat(outcome: Outcome) -> None:
             if meter is not None:

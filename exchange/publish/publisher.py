@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from exchange.errors import ExchangeError, Transient
 from exchange.publish.stage import PublishStage
-from exchange.run.outcome import Outcome
+from exchange.run.outcome import Outcome, Where
 
 _IDLE_SECONDS = 0.5
 _MOMENT_SECONDS = 0.2
@@ -37,7 +37,7 @@ class Publisher:
         for name, stage in self.stages.items():
             more = True
             while more:
-                with outcome.keep(f"publish/{name}"):
+                with outcome.keep(Where("publish", name)):
                     more = False
                     more = self._step(name, stage)
         return outcome
@@ -45,7 +45,7 @@ class Publisher:
     def forever(
         self,
         stop: threading.Event,
-        report: Callable[[str, ExchangeError], None],
+        report: Callable[[Where, ExchangeError], None],
         monotonic: Callable[[], float],
     ) -> None:
         """Publish until ``stop`` is set; what fails is reported and tried again."""
@@ -56,7 +56,7 @@ class Publisher:
             for name, stage in self.stages.items():
                 if stop.is_set() or monotonic() < due[name]:
                     continue
-                where = f"publish/{name}"
+                where = Where("publish", name)
                 with outcome.keep(where):
                     busy |= self._step(name, stage)
                 error = outcome.errors.pop(where, None)

@@ -19,7 +19,7 @@ from exchange.cascade.profiles import OutgoingBatch
 from exchange.errors import Denied, ExchangeError, Integrity, Misconfigured, Rejected, Transient
 from exchange.node.node import Node
 from exchange.pipeline.deliver import DeliverStage
-from exchange.run.outcome import DeliveryReport, exchange_error
+from exchange.run.outcome import DeliveryReport, Where, exchange_error
 from exchange.text import Text
 
 ATTEMPTS = 3
@@ -132,7 +132,7 @@ class DeliveryLoop:
             try:
                 send = self.node.upstream.sender()
             except Exception as error:  # noqa: BLE001 - logged when nobody foresaw it
-                self._report(DeliveryReport(error=exchange_error("cascade", error)))
+                self._report(DeliveryReport(error=exchange_error(DeliveryReport().where, error)))
             else:
                 self._report(DeliveryReport())
                 return send
@@ -191,7 +191,7 @@ class DeliveryLoop:
                 work.stages[resource] = node.deliver_stage(resource, send, self.policy)
             delivery = work.stages[resource].step()
         except Exception as failure:  # noqa: BLE001 - logged when nobody foresaw it
-            error = exchange_error(f"cascade/{resource}", failure)
+            error = exchange_error(Where("cascade", resource), failure)
             self._report(DeliveryReport(resource, error=error))
             work.failures[resource] += 1
             supervised = self.attempts is None  # it waits for a log or store that is away

@@ -28,6 +28,7 @@ from prometheus_client.registry import Collector
 
 from exchange import __version__
 from exchange.errors import ExchangeError, Misconfigured
+from exchange.run.outcome import Where
 from exchange.run.status import ResourceStatus
 from exchange.text import Text
 
@@ -150,16 +151,14 @@ class Meter(Collector):
         self._beat = self._monotonic()
         self._started = True
 
-    def count_error(self, where: str, error: ExchangeError) -> None:
+    def count_error(self, where: Where, error: ExchangeError) -> None:
         """Count an error that appeared."""
         with self._lock:
-            self._errors[where.partition("/")[0], type(error).__name__] += 1
+            self._errors[where.stage, type(error).__name__] += 1
 
-    def show_errors(self, errors: Mapping[str, ExchangeError]) -> None:
-        """Take over which errors stand now, by stage and subject: ``pull/companies``."""
-        failing = {
-            (*where.partition("/")[::2], type(error).__name__) for where, error in errors.items()
-        }
+    def show_errors(self, errors: Mapping[Where, ExchangeError]) -> None:
+        """Take over which errors stand now."""
+        failing = {(*where, type(error).__name__) for where, error in errors.items()}
         with self._lock:
             self._failing = failing
 

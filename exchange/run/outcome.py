@@ -9,6 +9,7 @@ import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from exchange.cascade.delivery import State
 from exchange.errors import Denied, ExchangeError, Integrity, Misconfigured, Rejected, Transient
@@ -17,6 +18,17 @@ from exchange.text import Text
 _WORST = (Integrity, Denied, Misconfigured, Transient, Rejected)
 
 _LOGGER = logging.getLogger(__name__)
+
+
+class Where(NamedTuple):
+    """What an error belongs to: a stage and one of its sources or resources; as text ``pull/x``."""
+
+    stage: str
+    subject: str = ""
+
+    def __str__(self) -> str:
+        """Return what people and JSON see."""
+        return f"{self.stage}/{self.subject}" if self.subject else self.stage
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,14 +41,14 @@ class DeliveryReport:
     error: ExchangeError | None = None
 
     @property
-    def where(self) -> str:
+    def where(self) -> Where:
         """The key of its error in an outcome."""
-        return f"cascade/{self.resource}" if self.resource else "cascade"
+        return Where("cascade", self.resource)
 
 
 @dataclass
 class Outcome:
-    """What one run did; ``errors`` by stage and source or resource: ``pull/x``, ``seal/x``."""
+    """What one run did; errors by what they belong to."""
 
     pulled: int = 0
     accepted: int = 0
@@ -56,9 +68,9 @@ class Outcome:
     """By resource and field, instants of which only the milliseconds were kept."""
     kept: int = 0
     """Statements and receipts that are new in the evidence log."""
-    halted: set[str] = field(default_factory=set)
-    """Stages and resources that wait for a person: ``seal/x``, ``cascade/x``."""
-    errors: dict[str, ExchangeError] = field(default_factory=dict)
+    halted: set[Where] = field(default_factory=set)
+    """What waits for a person: a resource in the stage seal or cascade."""
+    errors: dict[Where, ExchangeError] = field(default_factory=dict)
 
     def error(self) -> ExchangeError | None:
         """Return the error that decides the exit code: the one that needs a person most."""
@@ -70,10 +82,10 @@ class Outcome:
 
     def is_halted(self, resource: str) -> bool:
         """Tell whether a resource waits for a person."""
-        return not self.halted.isdisjoint({f"seal/{resource}", f"cascade/{resource}"})
+        return not self.halted.isdisjoint({Where("seal", resource), Where("cascade", resource)})
 
     @contextmanager
-    def keep(self, where: str, *, beside: type[ExchangeError] | None = None) -> Iterator[None]:
+    def keep(self, where: Where, *, beside: type[ExchangeError] | None = None) -> Iterator[None]:
         """Keep what fails with the source or resource it belongs to: the others go on.
 
         Errors of kind ``beside`` are not kept but passed on.
@@ -97,7 +109,7 @@ class Outcome:
                 self.receipts += 1
             case State.REFUSED if error is not None:
                 self.refused += 1
-                self.errors[f"refused/{report.resource}"] = error
+                self.errors[Where("refused", report.resource)] = error
                 error = None  # the next batch follows
             case State.HALTED:
                 self.halted.add(where)
@@ -108,7 +120,7 @@ class Outcome:
 
 
 def exchange_error(
-    where: str, error: Exception, known: ExchangeError | None = None
+    where: Where, error: Exception, known: ExchangeError | None = None
 ) -> ExchangeError:
     """Return an error of ours as it is, any other as a defect of the program.
 

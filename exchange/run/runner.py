@@ -29,7 +29,7 @@ from exchange.pipeline.project import ProjectStage
 from exchange.pipeline.rebuild import catch_up
 from exchange.pipeline.seal import Sealed, SealStage
 from exchange.run.delivery_loop import ATTEMPTS, DeliveryLoop
-from exchange.run.outcome import DeliveryReport, Outcome
+from exchange.run.outcome import DeliveryReport, Outcome, Where
 from exchange.run.schedule import Schedule
 from exchange.store.node.pulls import PullRow
 from exchange.text import Text
@@ -65,7 +65,7 @@ class Runner:
         with self._open(None) as run:
             for name in names if "pull" in self.stages else ():
                 if not (run.pull(name) or run.pull(name)):
-                    run.outcome.errors[f"pull/{name}"] = _pulled_elsewhere(name)
+                    run.outcome.errors[Where("pull", name)] = _pulled_elsewhere(name)
             run.seal_all(self.node.topics.resources() if sources is None else sorted(resources))
             if run.delivery is not None:
                 run.add(run.delivery.finish())
@@ -73,14 +73,16 @@ class Runner:
         run.outcome.waiting = _open_batches(self.node)
         return run.outcome
 
-    def forever(self, stop: threading.Event, report: Callable[[str, ExchangeError], None]) -> None:
+    def forever(
+        self, stop: threading.Event, report: Callable[[Where, ExchangeError], None]
+    ) -> None:
         """Run by the sources' schedules until ``stop`` is set; everything under way ends well."""
-        reported: dict[str, str] = {}
+        reported: dict[Where, str] = {}
         with self._assignment() as assignment, self._open(stop) as run:
             outcome = run.outcome
             while not stop.is_set():
                 run.take_reports()
-                with outcome.keep("log"):  # which does not answer now, but will
+                with outcome.keep(Where("log")):  # which does not answer now, but will
                     if assignment is not None:
                         run.pull_due(assignment.sources())
                     run.seal_all(self.node.topics.resources())
@@ -196,7 +198,7 @@ class _Run:
             if self._stopping():
                 return
             if self.pull(name):
-                schedule.finish(name, clock(), failed=f"pull/{name}" in self.outcome.errors)
+                schedule.finish(name, clock(), failed=Where("pull", name) in self.outcome.errors)
             else:
                 schedule.forget(name)
 
@@ -205,7 +207,7 @@ class _Run:
 
         Return False when another worker has taken the source over meanwhile.
         """
-        outcome, where = self.outcome, f"pull/{name}"
+        outcome, where = self.outcome, Where("pull", name)
         resource = self._node.source_settings(name).resource
         if "seal" in self._stages:
             self._seal(resource)
@@ -213,7 +215,7 @@ class _Run:
                 return True
 
         def note(state: PullState | None) -> None:
-            with outcome.keep("store"):
+            with outcome.keep(Where("store")):
                 self._record(name, state)
 
         try:
@@ -232,7 +234,7 @@ class _Run:
                             self._check_backlog(resource)
         except Fenced:
             return False
-        with outcome.keep("store"):
+        with outcome.keep(Where("store")):
             state = self._node.context.pull_state(name)
             self._record(name, state, outcome.errors.get(where))
             outcome.absent.pop(name, None)
@@ -294,12 +296,12 @@ class _Run:
             elif self.delivery is not None:
                 self.delivery.offer(resource)
         for resource in self._node.topics.dropped():
-            with self.outcome.keep(f"catalog/{resource}"):
+            with self.outcome.keep(Where("catalog", resource)):
                 self._node.context.resource(resource)
 
     def _seal(self, resource: str) -> None:
         """Check and seal everything that waits; an error stays with its resource."""
-        outcome, where = self.outcome, f"seal/{resource}"
+        outcome, where = self.outcome, Where("seal", resource)
         with outcome.keep(where):
             seal, project = self._seal_stages(resource)
             self._project(project, resource)
@@ -349,14 +351,14 @@ class _Run:
         """
         if "evidence" not in self._stages:
             return
-        with self.outcome.keep("evidence"):
+        with self.outcome.keep(Where("evidence")):
             try:
                 self._append()
             except Locked:
                 return
-        away = any(where.startswith("cascade") for where in self.outcome.errors)
+        away = any(where.stage == "cascade" for where in self.outcome.errors)
         if self._evidence is not None and self._witness_is_due() and not away:
-            with self.outcome.keep("evidence/witness"):
+            with self.outcome.keep(Where("evidence", "witness")):
                 self._asked = self._node.clock()
                 self._evidence.witness()
 

@@ -8,6 +8,7 @@ from datetime import datetime, timedelta
 
 from exchange.errors import Misconfigured
 from exchange.pipeline.messages import PullState
+from exchange.run.outcome import Where
 from exchange.settings import SourceSettings
 from exchange.settings.cron import next_time
 from exchange.text import BEIJING, Text
@@ -28,7 +29,7 @@ class Schedule:
         self,
         sources: Mapping[str, SourceSettings],
         last_pull: Callable[[str], PullState | None],
-        keep: Callable[[str], AbstractContextManager[None]],
+        keep: Callable[[Where], AbstractContextManager[None]],
     ) -> None:
         """Plan nothing yet; ``last_pull`` reads the state of a source's last pull from the log."""
         self._sources = {
@@ -48,7 +49,7 @@ class Schedule:
             if name not in names or name in self._next:
                 continue
             last = self._last_pull(name)  # a log that is away is no fault of the source
-            with self._keep(f"schedule/{name}"):
+            with self._keep(Where("schedule", name)):
                 if last is not None and last.done:
                     self._next[name] = self._after(name, last.began)
                 else:  # it never ran, or was left in the middle
@@ -65,14 +66,14 @@ class Schedule:
         None waits longer than from now to its next time: the clock may have been set back.
         """
         for name, planned in list(self._next.items()):
-            with self._keep(f"schedule/{name}"):
+            with self._keep(Where("schedule", name)):
                 self._next[name] = min(planned, self._after(name, now))
         return [name for name in self._sources if name in self._next and self._next[name] <= now]
 
     def finish(self, name: str, now: datetime, *, failed: bool) -> None:
         """Plan the next run; sooner after a failure."""
         self.forget(name)
-        with self._keep(f"schedule/{name}"):
+        with self._keep(Where("schedule", name)):
             planned = self._after(name, now)
             self._next[name] = min(planned, now + _RETRY) if failed else planned
 

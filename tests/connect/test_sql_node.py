@@ -17,7 +17,7 @@ import pytest
 from exchange.cli.main import main
 from exchange.errors import Misconfigured
 from exchange.log import Entry, quarantine_topic, sealed_topic
-from exchange.run.outcome import Outcome
+from exchange.run.outcome import Outcome, Where
 from exchange.run.runner import Runner
 from tests.pipeline.place import EAGER, Place, entries
 
@@ -164,7 +164,7 @@ def test_a_missing_optional_column_may_stop_its_source(tmp_path: Path) -> None:
     cases.fill(3)
     cases.change("ALTER TABLE cases RENAME COLUMN name TO nane")
     outcome = cases.run()
-    error = outcome.errors["pull/cases"]
+    error = outcome.errors[Where("pull", "cases")]
     assert isinstance(error, Misconfigured)
     assert "lacks columns that the catalog names: name" in error.what.en
     assert cases.sealed() == []

@@ -329,8 +329,8 @@ def run_once(
         (folder / "outcome.json").write_text(json.dumps({"error": str(error)}))
         sys.exit(error.exit_code)
     told = vars(outcome) | {
-        "errors": {where: str(error) for where, error in outcome.errors.items()},
-        "halted": sorted(outcome.halted),
+        "errors": {str(where): str(error) for where, error in outcome.errors.items()},
+        "halted": sorted(map(str, outcome.halted)),
     }
     (folder / "outcome.json").write_text(json.dumps(told))
     (folder / "doors.json").write_text(json.dumps(strike.names))

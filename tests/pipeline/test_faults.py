@@ -28,7 +28,7 @@ from exchange.pipeline.partition import PartitionState
 from exchange.pipeline.pull import PullStage
 from exchange.pipeline.replay import replay
 from exchange.pipeline.seal import release
-from exchange.run.outcome import Outcome
+from exchange.run.outcome import Outcome, Where
 from exchange.run.runner import STAGES, Runner
 from exchange.seal.batch.build import open_batch
 from exchange.store.node.deliveries import DeliveryRow
@@ -136,7 +136,7 @@ def test_a_clock_set_back_repeats_no_number(place: Place) -> None:
         add(place, "cases", records(100, first=301))
         done = run(place, clock=clock)
         assert {where: type(error) for where, error in done.errors.items()} == {
-            "evidence/witness": Transient
+            Where("evidence", "witness"): Transient
         }, "no checkpoint says that it is older than the last: the province waits for its time"
     audit(place, witnessed=False)  # It checks that numbers rise.
     with place.node() as node:
@@ -286,7 +286,7 @@ def test_a_database_that_dies_in_mid_pull_is_resumed(
             if how == "server":
                 postgres.start()
                 wait_ready(postgres)
-        assert isinstance(first.errors["pull/cases"], Transient)
+        assert isinstance(first.errors[Where("pull", "cases")], Transient)
         assert 0 < first.pulled < 120_000
         assert first.receipts == first.batches > 0, "what had come was delivered"
         second = run(place, environ=environ)
@@ -335,18 +335,18 @@ def empty():
 def norows():
     yield FRAME.clear()
 """
-EXPECTED: dict[str, type[Exception] | None] = {
-    "pull/raises": Rejected,
-    "pull/lists": Rejected,
-    "pull/objects": Rejected,
-    "pull/badcursor": Rejected,
-    "pull/nothing": Rejected,
-    "pull/lacks": Misconfigured,
+EXPECTED: dict[Where, type[Exception] | None] = {
+    Where("pull", "raises"): Rejected,
+    Where("pull", "lists"): Rejected,
+    Where("pull", "objects"): Rejected,
+    Where("pull", "badcursor"): Rejected,
+    Where("pull", "nothing"): Rejected,
+    Where("pull", "lacks"): Misconfigured,
 }
 
 
 def test_a_connector_that_fails_fails_alone(tmp_path: Path) -> None:
-    names = [where.partition("/")[2] for where in EXPECTED] + ["empty", "norows", "gone"]
+    names = [where.subject for where in EXPECTED] + ["empty", "norows", "gone"]
     sources = "".join(source(f'"wrong.py:{name}"', name, "") for name in names)
     place = Place.make(tmp_path / "node", catalog(*names, "cases"), sources + table_source("cases"))
     (place.folder / "wrong.py").write_text(WRONG)
@@ -356,7 +356,7 @@ def test_a_connector_that_fails_fails_alone(tmp_path: Path) -> None:
         for _ in range(2):
             done = run(place)
             kinds = {where: type(error) for where, error in done.errors.items()}
-            assert kinds == {**EXPECTED, "pull/gone": Misconfigured}
+            assert kinds == {**EXPECTED, Where("pull", "gone"): Misconfigured}
             assert done.receipts == done.batches
     with place.node() as node:
         state = node.context.pull_state("empty")
@@ -427,8 +427,8 @@ def test_a_message_that_cannot_be_read_stops_its_resource_only(place: Place) -> 
     with place.gateway():
         for _ in range(2):
             done = run(place)
-            assert isinstance(done.errors["seal/cases"], Integrity)
-            assert set(done.errors) == {"seal/cases"}
+            assert isinstance(done.errors[Where("seal", "cases")], Integrity)
+            assert set(done.errors) == {Where("seal", "cases")}
     with place.node() as node:
         assert node.log.bounds(sealed_topic("cases"), 0)[1] == 0
         assert node.log.bounds(raw_topic("cases"), 0)[1] > 1, "what was pulled is kept"
@@ -448,9 +448,9 @@ def test_a_source_gone_bad_halts_until_a_person_releases_it(limit: str, tmp_path
     with place.gateway():
         for _ in range(2):
             done = run(place)
-            assert done.halted == {"seal/cases"}
-            assert type(done.errors["seal/cases"]) is Rejected
-            assert set(done.errors) == {"seal/cases"}
+            assert done.halted == {Where("seal", "cases")}
+            assert type(done.errors[Where("seal", "cases")]) is Rejected
+            assert set(done.errors) == {Where("seal", "cases")}
         with place.node() as node:
             assert {r.state for r in node.store.deliveries.find(resource="firms")} == {"receipted"}
             sealed = sum(r.rows for r in node.store.deliveries.find(resource="cases"))
@@ -526,8 +526,8 @@ def test_a_resource_dropped_from_the_catalog_is_told_and_its_data_waits(place: P
         both = (place.folder / "catalog.yaml").read_text(encoding="utf-8")
         (place.folder / "catalog.yaml").write_text(catalog("firms"), encoding="utf-8")
         done = run(place)
-        assert isinstance(done.errors["pull/cases"], Rejected)
-        assert isinstance(done.errors["catalog/cases"], Rejected)
+        assert isinstance(done.errors[Where("pull", "cases")], Rejected)
+        assert isinstance(done.errors[Where("catalog", "cases")], Rejected)
         assert {row.state for row in stored(place, "firms")} == {"receipted"}
         (place.folder / "catalog.yaml").write_text(both, encoding="utf-8")
         settle(place)
@@ -544,8 +544,12 @@ def test_a_column_that_is_gone_is_told_and_its_data_waits(place: Place) -> None:
         with closing(sqlite3.connect(place.folder / "cases.db")) as database, database:
             database.execute("ALTER TABLE cases RENAME COLUMN no TO number")
         done = run(place)
-        assert {where: type(e) for where, e in done.errors.items()} == {"pull/cases": Misconfigured}
-        assert "cases: the source lacks required columns" in str(done.errors["pull/cases"])
+        assert {where: type(e) for where, e in done.errors.items()} == {
+            Where("pull", "cases"): Misconfigured
+        }
+        assert "cases: the source lacks required columns" in str(
+            done.errors[Where("pull", "cases")]
+        )
         changed = (place.folder / "catalog.yaml").read_text(encoding="utf-8")
         changed = changed.replace("    key: [no]", "    key: [no]\n    columns: {number: no}", 1)
         (place.folder / "catalog.yaml").write_text(changed, encoding="utf-8")
@@ -565,9 +569,11 @@ def test_a_file_with_other_headers_holds_up_nobody(tmp_path: Path) -> None:
     with place.gateway():
         for more in (5, 10):
             done = run(place)
-            assert set(done.errors) == {"pull/cases"}
-            assert type(done.errors["pull/cases"]) is Misconfigured
-            assert "a_bad.csv: the source lacks required columns" in str(done.errors["pull/cases"])
+            assert set(done.errors) == {Where("pull", "cases")}
+            assert type(done.errors[Where("pull", "cases")]) is Misconfigured
+            assert "a_bad.csv: the source lacks required columns" in str(
+                done.errors[Where("pull", "cases")]
+            )
             assert sum(row.rows for row in stored(place, "cases")) == more
             assert (place.folder / "drops" / "a_bad.csv").read_text(encoding="utf-8") == bad
             write_csv(place.folder / "drops" / "c_good.csv", rows[5:])
@@ -617,7 +623,7 @@ def test_a_raw_topic_made_anew_is_a_gap(done: bool, place: Place) -> None:  # no
         for _ in range(2):
             done_now = run(place)
             assert {where: type(e) for where, e in done_now.errors.items()} == {
-                "pull/cases": Integrity
+                Where("pull", "cases"): Integrity
             }
         with place.node() as node, node.log.transaction(pull_key("cases")) as tx:
             tx.append(written.rewind(None).to_message("cases"))
@@ -670,7 +676,7 @@ def test_an_error_in_any_door_is_told_and_the_open_doors_go_on(
         assert stumble.left <= 0
         assert first.batches > 0
         if not isinstance(error, Transient):
-            assert set(first.errors) <= {f"{stage}/{name}" for stage in STAGES for name in NAMES}
+            assert set(first.errors) <= {Where(stage, name) for stage in STAGES for name in NAMES}
         last = runner.once()
         if last.waiting:  # a batch that was left under way
             last = runner.once()

@@ -13,6 +13,7 @@ from exchange.evidence.entry import EvidenceEntry
 from exchange.evidence.log import EvidenceLog, LogReader
 from exchange.log import EVIDENCE, Message
 from exchange.pipeline.evidence import EvidenceStage
+from exchange.run.outcome import Where
 from exchange.run.runner import STAGES, Runner
 from tests.pipeline.place import EAGER, Place, audit, records
 from tests.support.nodes import add, make
@@ -26,7 +27,7 @@ def place(tmp_path: Path) -> Place:
     return make(tmp_path / "node", {"cases": records(ROWS), "firms": records(ROWS)})
 
 
-def run(place: Place, *stages: str) -> dict[str, ExchangeError]:
+def run(place: Place, *stages: str) -> dict[Where, ExchangeError]:
     with place.node() as node:
         return Runner(node, policy=EAGER, stages=stages or STAGES).once().errors
 

@@ -10,7 +10,7 @@ from exchange.cascade.delivery import State
 from exchange.errors import Denied, ExchangeError, Integrity, Rejected, Transient
 from exchange.log import RECEIPTS
 from exchange.pipeline.deliver import retry
-from exchange.run.outcome import Outcome
+from exchange.run.outcome import Outcome, Where
 from exchange.run.runner import Runner
 from tests.pipeline.place import EAGER, Place, audit, entries, records, settle, write_table
 from tests.receiver.faults import Fault, answering_twice
@@ -52,7 +52,7 @@ def test_trouble_is_told_and_heals(fault: Fault, kind: type[ExchangeError], plac
         done = run(place)
         assert type(done.error()) is kind
         assert done.error().exit_code == {Transient: 4, Denied: 5}[kind]  # type: ignore[union-attr]
-        assert set(done.errors) == {"cascade/cases", "cascade/firms"}
+        assert set(done.errors) == {Where("cascade", "cases"), Where("cascade", "firms")}
         assert (done.receipts, done.waiting) == (0, done.batches)
         province.fault = Fault.NONE
         healed = run(place)
@@ -109,15 +109,15 @@ def test_a_wrong_receipt_halts_its_resource_and_no_other(fault: Fault, place: Pl
         done = run(place)
         assert isinstance(done.error(), Integrity)
         assert done.error().exit_code == 6  # type: ignore[union-attr]
-        assert set(done.errors) == {"cascade/cases"}
-        assert done.halted == {"cascade/cases"}
+        assert set(done.errors) == {Where("cascade", "cases")}
+        assert done.halted == {Where("cascade", "cases")}
         # Nothing heals by itself, and nothing is sent again.
         province.fault = Fault.NONE
         more = records(50, first=121)
         write_table(place.folder / "cases.db", more)
         place.sources["cases"] += more
         again = run(place)
-        assert (set(again.errors), again.receipts) == ({"cascade/cases"}, 0)
+        assert (set(again.errors), again.receipts) == ({Where("cascade", "cases")}, 0)
         with place.node() as node:
             assert {r.state for r in node.store.deliveries.find(resource="firms")} == {"receipted"}
             (row,) = node.store.deliveries.find(resource="cases", states=[State.HALTED])
@@ -142,5 +142,5 @@ def test_settings_that_cannot_work_are_told_and_the_rest_goes_on(place: Place) -
         settle(place, runs=1)
     done = run(place)
     assert done.error().exit_code == 3  # type: ignore[union-attr]
-    assert set(done.errors) == {"cascade"}
+    assert set(done.errors) == {Where("cascade")}
     assert done.waiting > 0

@@ -21,7 +21,7 @@ from exchange.pipeline.deliver import retry
 from exchange.pipeline.messages import PullState
 from exchange.pipeline.seal import release
 from exchange.run.delivery_loop import DeliveryLoop
-from exchange.run.outcome import Outcome
+from exchange.run.outcome import Outcome, Where
 from exchange.run.runner import STAGES, Runner
 from exchange.run.schedule import Schedule
 from exchange.text import Text
@@ -144,9 +144,9 @@ def test_a_schedule_that_fails_stops_its_own_source_only(tmp_path: Path) -> None
         planned.finish("often", NOON, failed=False)
         planned.finish("nightly", NOON, failed=False)
         assert planned.due(at(0.25)) == ["often"]
-    assert set(outcome.errors) == {"schedule/nightly"}
-    assert isinstance(outcome.errors["schedule/nightly"], Misconfigured)
-    assert "0 25 * * *" in outcome.errors["schedule/nightly"].what.en
+    assert set(outcome.errors) == {Where("schedule", "nightly")}
+    assert isinstance(outcome.errors[Where("schedule", "nightly")], Misconfigured)
+    assert "0 25 * * *" in outcome.errors[Where("schedule", "nightly")].what.en
 
 
 def test_a_supervised_run_goes_on_beside_a_source_that_cannot_be_planned(tmp_path: Path) -> None:
@@ -248,7 +248,7 @@ def test_a_supervised_run_goes_on_with_what_a_person_mends(tmp_path: Path) -> No
             add(place, "firms", records(50, first=51))
             wait_for(lambda: receipts(place)["firms"] == 2)
             wait_for(lambda: any(isinstance(error, Integrity) for _, error in told))
-            assert {where for where, _ in told} == {"cascade/cases"}
+            assert {str(where) for where, _ in told} == {"cascade/cases"}
             assert thread.is_alive()
         finally:
             stop.set()
@@ -353,7 +353,7 @@ def test_a_way_to_the_province_that_cannot_be_opened_is_tried_again(tmp_path: Pa
         loop.start()
         try:
             loop.offer("cases")
-            wait_for(lambda: isinstance(reported().errors.get("cascade"), Misconfigured))
+            wait_for(lambda: isinstance(reported().errors.get(Where("cascade")), Misconfigured))
             hidden.rename(secret)
             wait_for(lambda: reported().receipts == 1)
         finally:

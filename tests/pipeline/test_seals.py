@@ -17,6 +17,7 @@ from exchange.errors import Denied, ExchangeError
 from exchange.log import sealed_topic
 from exchange.node.node import Node
 from exchange.node.seal_administration import SealAdministration
+from exchange.run.outcome import Where
 from exchange.run.runner import Runner
 from exchange.seal.batch.build import open_batch
 from exchange.seal.batch.container import Container
@@ -61,7 +62,7 @@ class Running:
 
     def __init__(self, place: Place) -> None:
         self.place = place
-        self.errors: list[tuple[str, ExchangeError]] = []
+        self.errors: list[tuple[Where, ExchangeError]] = []
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run)
 
@@ -106,8 +107,8 @@ def delivered(place: Place) -> bool:
 
 
 def denied(running: Running) -> set[str]:
-    """Name the doors that were denied something."""
-    return {name for name, error in running.errors if isinstance(error, Denied)}
+    """Name the stages that were denied something."""
+    return {str(where) for where, error in running.errors if isinstance(error, Denied)}
 
 
 def passed(node: Node, key: Key) -> bool:

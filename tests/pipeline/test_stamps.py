@@ -11,7 +11,7 @@ import pytest
 
 from exchange.errors import Transient
 from exchange.log import sealed_topic
-from exchange.run.outcome import Outcome
+from exchange.run.outcome import Outcome, Where
 from exchange.run.runner import STAGES, Runner
 from exchange.seal.batch.container import Container
 from exchange.seal.batch.verify import verify_batch
@@ -121,8 +121,8 @@ def test_the_authority_goes_away_and_comes_back(
     assert "sealing goes on without stamps" in caplog.text
     clock.ahead += timedelta(seconds=1)
     held = run(place, clock, 40, stages)
-    assert isinstance(held.errors["seal/cases"], Transient)
-    assert "nothing is lost" in held.errors["seal/cases"].hint.en
+    assert isinstance(held.errors[Where("seal", "cases")], Transient)
+    assert "nothing is lost" in held.errors[Where("seal", "cases")].hint.en
     with place.node() as node:
         assert read_patience(node.seals.patience_file).spent >= PATIENCE
     assert stamps(place) == [True, False, False]

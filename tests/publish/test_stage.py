@@ -18,6 +18,7 @@ from exchange.log import Message, publish_group, sealed_topic
 from exchange.publish.publisher import Publisher
 from exchange.publish.registry import FRESH_SECONDS
 from exchange.publish.stage import PublishStage, check_readable
+from exchange.run.outcome import Where
 from exchange.seal.batch.build import open_batch
 from tests.publish.conftest import Setup, client, kafka_log
 from tests.publish.place import Change, append, by_key, catalog, changes, drain, expected, sealed
@@ -123,8 +124,8 @@ def test_an_incompatible_catalog_stops_its_partition_and_nothing_else(setup: Set
     setup.seal([Change("I", "c", "旧")], partition=1)
     stage = setup.stage()
     outcome = Publisher({setup.name: stage}).once()
-    assert type(outcome.errors.get(f"publish/{setup.name}")) is Rejected
-    told = outcome.errors[f"publish/{setup.name}"].what.en
+    assert type(outcome.errors.get(Where("publish", setup.name))) is Rejected
+    told = outcome.errors[Where("publish", setup.name)].what.en
     assert f"{setup.topic}-value" in told
     assert "size" in told
     drain(stage)
