@@ -19,6 +19,7 @@ from exchange.pipeline.partition import BLOCK, Numbers, PartitionState
 from exchange.pipeline.pull import spread
 from exchange.pipeline.refused import waiting
 from exchange.pipeline.replay import replay
+from exchange.run.outcome import Where
 from exchange.run.runner import Runner
 from exchange.store.node.deliveries import DeliveryRow
 from exchange.validate.quarantine import UNREADABLE, show
@@ -188,7 +189,7 @@ def test_no_more_is_pulled_while_the_province_is_far_behind(tmp_path: Path) -> N
     place.call("http://127.0.0.1:9")
     with place.node() as node:
         done = Runner(node, policy=EAGER, stages=("pull", "seal")).once()
-    assert isinstance(done.errors["pull/cases"], Transient)
+    assert isinstance(done.errors[Where("pull", "cases")], Transient)
     assert 3 < done.batches < 18
     assert done.pulled < 1800
     with place.gateway():
