@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -13,6 +14,7 @@ import typer
 from exchange.cli.invocation import Invocation, actor
 from exchange.cli.options import Json, OptionalResource, both, group
 from exchange.cli.output import Output
+from exchange.cli.quarantine_dismiss import HELP, dismiss
 from exchange.cli.reasons import reason
 from exchange.errors import Rejected
 from exchange.text import Text
@@ -30,6 +32,7 @@ _SHOWN_REASONS = 4
 
 
 app = group("quarantine", "隔离区：被拒收的记录", "quarantine: refused records")
+app.command(help=HELP)(dismiss)
 
 
 @app.command("list", help=both("列出隔离的记录（按批）", "list what is in quarantine"))
@@ -43,6 +46,7 @@ def list_messages(
         if resource is not None:
             node.catalog.resource(resource)
         rows = node.store.quarantine.find(resource=resource, waiting=True, limit=_LIMIT)
+        rows = [_of_waiting(node, row) for row in rows]
         notes = list(_notes(node, resource))
         resources = node.catalog.resources
     output.answer(
@@ -241,6 +245,19 @@ def replay(
             "then `exchange run --once --only cascade`",
         )
     return 0
+
+
+def _of_waiting(node: Node, row: QuarantineRow) -> QuarantineRow:
+    """Count the reasons of the records that wait, where some of a message do not."""
+    if row.waiting == row.rows:
+        return row
+    from exchange.pipeline.refused import waiting
+    from exchange.validate.quarantine import histogram
+
+    counts: Counter[str] = Counter()
+    for refused in waiting(node.context, node.store, [row]):
+        counts.update(histogram(refused.frame))
+    return replace(row, reasons=counts)
 
 
 def _address(row: QuarantineRow) -> str:

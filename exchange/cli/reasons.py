@@ -23,6 +23,10 @@ _RULES: Mapping[str, Text] = {
     "key": Text("主键重复", "key repeated"),
     "unique": Text("重复", "repeated"),
     "operation": Text("操作类型不符", "unknown operation"),
+    "columns": Text("缺少目录登记的列", "without the columns of the catalog"),
+    "record.size": Text("记录过大", "too large"),
+    "message.unreadable": Text("不是本系统写入的消息", "not a message of ours"),
+    "replay.overtaken": Text("重送期间已有更新记录", "overtaken by a newer record"),
     "source.defect": Text("来源记录损坏", "broken at its source"),
 }
 """The rules that every resource has; the catalog words its own."""

@@ -163,7 +163,7 @@ class _Work:
         """Sort the addresses of a corrected file by message: position → address."""
         places: dict[Place, dict[int, str]] = {}
         for address in corrections:
-            partition, offset, row = _address(address)
+            partition, offset, row = place_of(address)
             places.setdefault((partition, offset), {})[row] = address
         for place, rows in sorted(places.items()):
             found = self.store.quarantine.get(quarantine_topic(self.resource.name), *place)
@@ -348,7 +348,7 @@ def _first_sealed(log: Log, topic: str, partition: int, raw: int) -> int:
     return low
 
 
-def _address(text: str) -> tuple[int, int, int]:
+def place_of(text: str) -> tuple[int, int, int]:
     """Read ``partition-offset-position``; raises Rejected."""
     parts = text.split("-")
     try:

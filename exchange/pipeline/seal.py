@@ -32,8 +32,9 @@ from exchange.seal.eseal.signature import Sealer
 from exchange.text import BEIJING, Text
 from exchange.validate.deletes import blank_deletes
 from exchange.validate.oversized import TOO_LARGE, refuse, refuse_all
+from exchange.validate.quarantine import histogram
 from exchange.validate.seen import Seen
-from exchange.validate.source_frame import REASONS, VERSION
+from exchange.validate.source_frame import VERSION
 from exchange.validate.validator import Checked, compile_resource
 
 _LONG_RECORD = 256 * 1024
@@ -333,13 +334,6 @@ def release(context: PipelineContext, resource: str) -> bool:
                 tx.append(state.release().to_message(resource, partition))
                 released = True
     return released
-
-
-def histogram(refused: pl.DataFrame) -> dict[str, int]:
-    """Count the reasons of refused records by ``rule:field``, most frequent first."""
-    reasons = refused[REASONS].explode().struct.unnest()
-    names = (reasons["rule"] + ":" + reasons["field"]).to_list()
-    return dict(Counter(names).most_common())
 
 
 def too_large(encoded: Encoded) -> NDArray[np.bool_]:

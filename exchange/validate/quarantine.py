@@ -7,6 +7,7 @@ corrections of the department in it, and is checked like any other.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
@@ -51,6 +52,13 @@ class Refused:
     def only(self, places: Sequence[int]) -> Refused:
         """Return some records of a whole message, by their positions."""
         return replace(self, frame=self.frame[list(places)], places=tuple(places))
+
+    def part(self, rows: Sequence[int]) -> Refused:
+        """Return some of the records that are in the frame."""
+        positions = self.positions()
+        return replace(
+            self, frame=self.frame[list(rows)], places=tuple(positions[row] for row in rows)
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,6 +115,13 @@ def show(refused: Refused, resource: Resource) -> Iterator[Shown]:
             values=values,
             reasons=tuple(_masked_reason(reason, values) for reason in reasons),
         )
+
+
+def histogram(refused: pl.DataFrame) -> dict[str, int]:
+    """Count the reasons of refused records by ``rule:field``, most frequent first."""
+    reasons = refused[REASONS].explode().struct.unnest()
+    names = (reasons["rule"] + ":" + reasons["field"]).to_list()
+    return dict(Counter(names).most_common())
 
 
 def unreadable(value: bytes) -> pl.DataFrame:

@@ -10,6 +10,7 @@ import pytest
 from python_calamine import CalamineWorkbook
 
 from exchange.log import CURSORS
+from exchange.pipeline.dismissal import Chosen, dismiss
 from exchange.pipeline.replay import replay
 from exchange.store.node.pulls import NoteRow, PullRow
 from exchange.validate.sheet import read_corrections
@@ -220,3 +221,74 @@ def test_a_dismissed_record_stays(run: Run) -> None:
         kept = node.log.latest(CURSORS, "replayed/companies/0/0")
         assert kept is not None
         assert b"[1]" in kept.value
+
+
+@pytest.mark.usefixtures("held")
+def test_records_are_dismissed_for_a_reason(run: Run) -> None:
+    by_rule = ("quarantine", "dismiss", "companies", "--rule", "table:status")
+    dry = run(*by_rule, "--reason", "历史数据", "--json").json
+    assert (dry["rows"], dry["applied"]) == (1, False)
+    assert dry["messages"] == {"companies/0/0": 1}
+    assert dry["reasons"] == {"table:status": 1}
+    assert waiting(run) == 2, "a dry run changes nothing"
+    done = run(*by_rule, "--reason", "历史数据", "--apply")
+    assert done.code == 0
+    assert "companies: 1 records" in done.out
+    (message,) = run("quarantine", "list", "--json").json["messages"]
+    assert (message["waiting"], message["dismissed"]) == (1, 1)
+    assert "table:status" not in message["reasons"], "reasons are those of what waits"
+    assert sum(message["reasons"].values()) == 2
+    records = run("quarantine", "show", "companies/0/0", "--json").json["records"]
+    assert [record["state"] for record in records] == ["dismissed", None]
+    again = run(*by_rule, "--reason", "历史数据", "--apply", "--json").json
+    assert again["rows"] == 0
+    with open_node() as node:
+        (entry,) = node.store.audit.find()
+        assert (entry.action, entry.subject) == ("quarantine.dismiss", "companies")
+        assert "历史数据" in entry.detail
+        (row,) = node.store.quarantine.find()
+        decision = node.store.quarantine.decisions(row.topic, 0, 0)[0]
+        assert (decision.state, decision.note) == ("dismissed", "历史数据")
+
+
+@pytest.mark.usefixtures("held")
+def test_records_are_dismissed_by_address_or_pull(run: Run) -> None:
+    command = ("quarantine", "dismiss", "companies", "--reason", "x", "--json")
+    pull = run("quarantine", "list", "--json").json["messages"][0]["pull"]
+    assert run(*command, "--pull", pull).json["rows"] == 2
+    assert run(*command, "--pull", "none").json["rows"] == 0
+    assert run(*command, "--address", "companies/0/0").json["rows"] == 2
+    assert run(*command, "--address", "0-0-1", "--rule", "table").json["rows"] == 0
+    assert run(*command, "--address", "0-0-1", "--apply").json["rows"] == 1
+    assert waiting(run) == 1
+    assert run(*command, "--address", "0-0-1", "--address", "0-0-0").json["rows"] == 1
+
+
+@pytest.mark.usefixtures("held")
+def test_a_dismissal_says_which_and_why(run: Run) -> None:
+    assert run("quarantine", "dismiss", "companies", "--reason", "x").code == 1
+    blank = run("quarantine", "dismiss", "companies", "--rule", "table", "--reason", " ", "--apply")
+    assert blank.code == 1
+    wrong = run("quarantine", "dismiss", "companies", "--address", "0/0", "--reason", "x")
+    assert wrong.code == 1
+    assert waiting(run) == 2
+
+
+@pytest.mark.parametrize("failpoint", ["dismiss:before", "dismiss:audited", "dismiss:after"])
+@pytest.mark.usefixtures("held")
+def test_a_killed_dismissal_is_audited_and_can_be_repeated(run: Run, failpoint: str) -> None:
+    def strike(place: str) -> None:
+        if place == failpoint:
+            raise Struck
+
+    with open_node() as node:
+        node.failpoint = strike
+        with pytest.raises(Struck):
+            dismiss(node.context, node.store, "companies", Chosen(rule="table"), by="w", reason="x")
+        audited = len(node.store.audit.find())
+        assert audited == (failpoint != "dismiss:before")
+        dismissed = node.store.quarantine.counts()["companies"][2]
+        assert dismissed <= audited, "nothing is given up without its entry"
+    command = ("quarantine", "dismiss", "companies", "--rule", "table", "--reason", "x", "--apply")
+    assert run(*command).code == 0
+    assert waiting(run) == 1

@@ -1,0 +1,113 @@
+"""Refused records that a person gives up: they wait no more, and stay in the log."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+
+import polars as pl
+
+from exchange.errors import Rejected
+from exchange.log import quarantine_topic
+from exchange.pipeline.context import PipelineContext
+from exchange.pipeline.refused import waiting
+from exchange.pipeline.replay import place_of
+from exchange.store.database import Store
+from exchange.text import Text
+from exchange.validate.quarantine import Refused
+from exchange.validate.source_frame import REASONS
+
+MAX_MESSAGES = 100_000
+"""Quarantine messages looked at in one dismissal."""
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """Which waiting records of a resource; what is not given does not matter."""
+
+    addresses: tuple[str, ...] = ()
+    """Of messages (resource/partition/offset) or records (partition-offset-position)."""
+    rule: str = ""
+    """A rule, or ``rule:field``, by which a record was refused."""
+    pull: str = ""
+
+    def records(self, context: PipelineContext, store: Store, resource: str) -> Iterator[Refused]:
+        """Yield them, message by message; raises Rejected for an address that is none."""
+        places = _places(self.addresses, resource)
+        rows = store.quarantine.find(
+            resource=resource, pull=self.pull or None, waiting=True, limit=MAX_MESSAGES
+        )
+        if self.addresses:
+            rows = [row for row in rows if (row.partition, row.offset) in places]
+        for refused in waiting(context, store, rows):
+            positions = refused.positions()
+            fits = self._fits(refused.frame)
+            only = places.get((refused.partition, refused.offset))
+            kept = [
+                place
+                for place, position in enumerate(positions)
+                if fits[place] and (not only or position in only)
+            ]
+            if kept:
+                yield refused.part(kept)
+
+    def _fits(self, frame: pl.DataFrame) -> list[bool]:
+        if not self.rule:
+            return [True] * frame.height
+        rule, _, name = self.rule.partition(":")
+        reason = pl.element().struct
+        same = reason.field("rule") == rule
+        if name:
+            same &= reason.field("field") == name
+        return frame[REASONS].list.eval(same).list.any().to_list()
+
+
+def dismiss(
+    context: PipelineContext, store: Store, resource: str, chosen: Chosen, *, by: str, reason: str
+) -> int:
+    """Dismiss the chosen records; return how many. The audit trail has it first, with the reason.
+
+    Raises Rejected without a reason. Safe to be repeated: what was dismissed waits no more.
+    """
+    if not reason.strip():
+        raise Rejected(
+            Text("忽略记录须写明原因", "records are dismissed for a reason"),
+            hint=Text("用 --reason 写明", "say it with --reason"),
+        )
+    places = [
+        (refused.partition, refused.offset, list(refused.positions()))
+        for refused in chosen.records(context, store, resource)
+    ]
+    rows = sum(len(positions) for *_, positions in places)
+    if not rows:
+        return 0
+    context.failpoint("dismiss:before")
+    detail = {"reason": reason, "rows": rows} | asdict(chosen)
+    told = json.dumps(detail, ensure_ascii=False)
+    store.audit.append(by, "quarantine.dismiss", resource, told)
+    context.failpoint("dismiss:audited")
+    topic = quarantine_topic(resource)
+    count = 0
+    for partition, offset, positions in places:
+        count += len(
+            store.quarantine.decide(
+                topic, partition, offset, positions, state="dismissed", by=by, note=reason
+            )
+        )
+    context.failpoint("dismiss:after")
+    return count
+
+
+def _places(addresses: Sequence[str], resource: str) -> dict[tuple[int, int], set[int]]:
+    """Sort addresses by message; an empty set stands for the whole message."""
+    places: dict[tuple[int, int], set[int]] = {}
+    whole: set[tuple[int, int]] = set()
+    for address in addresses:
+        if address.startswith(f"{resource}/"):
+            partition, offset, _ = place_of(f"{address[len(resource) + 1 :].replace('/', '-')}-0")
+            whole.add((partition, offset))
+        else:
+            partition, offset, row = place_of(address)
+            places.setdefault((partition, offset), set()).add(row)
+    return places | {place: set() for place in whole}
