@@ -313,7 +313,7 @@ def lists():
 
 @connector("objects")
 def objects():
-    yield pl.DataFrame({"id": pl.Series([object()], dtype=pl.Object)})
+    yield FRAME.with_columns(id=pl.Series([object()] * FRAME.height, dtype=pl.Object))
 
 @connector("badcursor")
 def badcursor(*, cursor):
