@@ -29,6 +29,10 @@ _LIMIT = 10_000
 _PULLS = 100
 """Newest pulls whose notes are summed up."""
 _SHOWN_REASONS = 4
+_SHOWN_DEFECT = 80
+_DEFECT = "source.defect:_defect"
+_DEFECTIVE = 200
+"""Messages of which the list says what is broken at the source."""
 
 
 app = group("quarantine", "隔离区：被拒收的记录", "quarantine: refused records")
@@ -47,13 +51,18 @@ def list_messages(
             node.catalog.resource(resource)
         rows = node.store.quarantine.find(resource=resource, waiting=True, limit=_LIMIT)
         rows = [_of_waiting(node, row) for row in rows]
+        broken = [row for row in rows if _DEFECT in row.reasons][:_DEFECTIVE]
+        defects = {_address(row): _defects(node, row) for row in broken}
         notes = list(_notes(node, resource))
         resources = node.catalog.resources
     output.answer(
-        {"messages": [_facts(row) for row in rows], "notes": notes},
+        {
+            "messages": [_facts(row) | {"defects": defects.get(_address(row), {})} for row in rows],
+            "notes": notes,
+        },
         None if rows else output.t("没有待处理的记录", "nothing waits in quarantine"),
     )
-    _table(output, rows, notes, resources)
+    _table(output, rows, notes, resources, defects)
     return 0
 
 
@@ -62,6 +71,7 @@ def _table(
     rows: Sequence[QuarantineRow],
     notes: Sequence[dict[str, Any]],
     resources: Mapping[str, Resource],
+    defects: Mapping[str, Mapping[str, int]],
 ) -> None:
     if rows:
         output.table(
@@ -73,7 +83,8 @@ def _table(
                     row.source,
                     row.locator,
                     f"{row.waiting:,}/{row.rows:,}",
-                    _reasons(_worded(row, resources, output.lang)),
+                    _reasons(_worded(row, resources, output.lang))
+                    + _broken(defects.get(_address(row), {})),
                 )
                 for row in rows
             ),
@@ -169,7 +180,7 @@ def export(
     with call.open_node() as node:
         form = node.catalog.resource(resource)
         rows = node.store.quarantine.find(resource=resource, waiting=True, limit=_LIMIT)
-        count = write(waiting(node.context, node.store, rows), form, to)
+        count = write(waiting(node.context, node.store, rows), form, to, node.catalog.tables)
     output.answer(
         {"resource": resource, "file": str(to), "rows": count},
         output.t(f"{to}：{count:,} 条记录", f"{to}: {count:,} records"),
@@ -199,8 +210,8 @@ def replay(
     as_json: Json = False,
 ) -> int:
     """Send waiting records through again, with corrections when there is a file."""
+    from exchange.cli.corrections import read_corrections
     from exchange.pipeline.replay import replay as send_back
-    from exchange.validate.sheet import read_corrections
 
     call: Invocation = context.obj
     output = call.output(as_json=as_json)
@@ -245,6 +256,17 @@ def replay(
             "then `exchange run --once --only cascade`",
         )
     return 0
+
+
+def _defects(node: Node, row: QuarantineRow) -> dict[str, int]:
+    """Count what is broken at its source about the records that wait, the most frequent."""
+    from exchange.pipeline.refused import waiting
+    from exchange.validate.quarantine import defects
+
+    counts: Counter[str] = Counter()
+    for refused in waiting(node.context, node.store, [row]):
+        counts.update(defects(refused.frame))
+    return dict(counts.most_common(_SHOWN_REASONS))
 
 
 def _of_waiting(node: Node, row: QuarantineRow) -> QuarantineRow:
@@ -315,6 +337,11 @@ def _reasons(counts: Iterable[tuple[str, int]]) -> str:
     ordered = sorted(counts, key=lambda pair: -pair[1])
     shown = ", ".join(f"{name} {count:,}" for name, count in ordered[:_SHOWN_REASONS])
     return shown + (" …" if len(ordered) > _SHOWN_REASONS else "")
+
+
+def _broken(defects: Mapping[str, int]) -> str:
+    """Say what is broken most often at the source; empty when nothing is."""
+    return next((f": {text[:_SHOWN_DEFECT]}" for text in defects), "")
 
 
 def _facts(row: QuarantineRow) -> dict[str, Any]:

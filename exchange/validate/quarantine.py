@@ -124,6 +124,15 @@ def histogram(refused: pl.DataFrame) -> dict[str, int]:
     return dict(Counter(names).most_common())
 
 
+def defects(refused: pl.DataFrame) -> dict[str, int]:
+    """Count what is broken about refused records at their source, masked, most frequent first."""
+    if DEFECT not in refused.columns:
+        return {}
+    texts = as_text(refused[DEFECT]).drop_nulls().to_list()
+    counted = Counter(texts).most_common()
+    return {mask("free_text", text[:MAX_VALUE]): count for text, count in counted}
+
+
 def unreadable(value: bytes) -> pl.DataFrame:
     """Return the one refused row that stands for a foreign message."""
     reason = {
@@ -151,6 +160,8 @@ def _masked_reason(reason: Mapping[str, str | None], values: Mapping[str, str]) 
     names = told["field"].split(",")
     if told["field"] == DEFECT:
         told["value"] = mask("free_text", told["value"])
+        told["zh"] = f"{told['zh']}：{told['value']}"
+        told["en"] = f"{told['en']}: {told['value']}"
     elif len(names) > 1:
         told["value"] = "; ".join(f"{name}={values.get(name, '')}" for name in names)
     elif names[0] != OPERATION:

@@ -1,23 +1,24 @@
 """Quarantine as a spreadsheet for the department, and the corrected one back.
 
-Owner of xlsxwriter and the reader of what it wrote. The first row has Chinese titles, the
-second the names by which a corrected file is read again; rows may be deleted, columns too.
+Owner of xlsxwriter. The first sheet explains the second, which has the records: its first row
+has Chinese titles, its second the names by which a corrected file is read again; rows may be
+deleted, columns too. Cells that were refused are marked; code tables are offered as lists.
 """
 
 from __future__ import annotations
 
-import csv
-import io
-from collections.abc import Iterable, Iterator, Sequence
-from datetime import date, datetime
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Final
 
 import xlsxwriter
-from python_calamine import CalamineError, CalamineWorkbook, PasswordError
 from xlsxwriter.exceptions import XlsxWriterException
+from xlsxwriter.utility import xl_col_to_name
+from xlsxwriter.worksheet import Worksheet
 
-from exchange.catalog.model import Resource
+from exchange.catalog.model import CodeTable, Resource
 from exchange.durable import replacing, sync_folder
 from exchange.errors import Rejected
 from exchange.text import Text
@@ -26,8 +27,10 @@ from exchange.validate.quarantine import Corrections, Refused, Shown, show, visi
 ADDRESS: Final = "_address"
 MAX_RECORDS: Final = 1_000_000
 """A sheet has 1,048,576 rows."""
-_EXACT: Final = 10**15
-"""Whole numbers below this survive a spreadsheet's 15 digits."""
+SHEET: Final = "隔离记录"
+"""Name of the sheet that has the records."""
+_CODES: Final = "代码表"
+_MARKED: Final = "#FFC7CE"
 
 _ABOUT: Final = (
     (ADDRESS, "隔离编号（请勿修改）", 18),
@@ -39,39 +42,41 @@ _ABOUT: Final = (
 )
 
 
-def export(records: Iterable[Refused], resource: Resource, path: Path) -> int:
+_EXPLAINED: Final = (
+    "本表为未通过检验、尚未共享的记录，请核对后改正。",
+    f"1. 在工作表“{SHEET}”中修改；红色底色的单元格是被拒收的值，“拒收原因”列说明原因。",
+    "2. 有代码表的列可从下拉列表选择代码，代码的含义见工作表“代码表”。",
+    "3. 带 * 的单元格已脱敏：不改动即保留真实值；须更正时填写完整的新值。",
+    "4. 不需要送回的行可整行删除；请勿修改第一列（隔离编号）和第二行（列名）。",
+    "5. 所有单元格均为文本格式，长编码请勿改为数值，否则末几位会丢失。",
+    "6. 改完后保存为 xlsx 或 CSV，交数据管理部门送回：exchange quarantine replay 资源 --file 文件",
+    "These records were refused. Correct the marked cells on the second sheet; keep its first",
+    "column and its second row; delete rows that are not to be sent back; return the file.",
+)
+
+
+def export(
+    records: Iterable[Refused],
+    resource: Resource,
+    path: Path,
+    tables: Mapping[str, CodeTable] = MappingProxyType({}),
+) -> int:
     """Write refused records, masked, to a new spreadsheet; return how many.
 
     Every cell is text, so nothing in a record can act as a formula, and codes keep their
     digits. Memory does not grow with the records. Raises :class:`Rejected` when there are more
     than a sheet holds, or the file cannot be written.
     """
-    fields = [field.name for field in resource.fields]
     try:
         with (
             replacing(path) as file,
             xlsxwriter.Workbook(file, {"constant_memory": True}) as book,
         ):
-            text = book.add_format({"num_format": "@", "text_wrap": True, "valign": "top"})
-            bold = book.add_format({"bold": True, "bg_color": "#DCE6F1", "text_wrap": True})
-            grey = book.add_format({"font_color": "#808080"})
-            sheet = book.add_worksheet("隔离记录")
-            sheet.freeze_panes(2, 1)
-            widths = [width for _, _, width in _ABOUT] + [20] * len(fields)
-            for column, width in enumerate(widths):
-                sheet.set_column(column, column, width, text)
-            titles = [title for _, title, _ in _ABOUT] + [f.title for f in resource.fields]
-            names = [name for name, _, _ in _ABOUT] + fields
-            for line, (cells, style) in enumerate(((titles, bold), (names, grey))):
-                for column, cell in enumerate(cells):
-                    sheet.write_string(line, column, visible(cell), style)
-            line = 2
-            for record in (shown for refused in records for shown in show(refused, resource)):
-                if line >= MAX_RECORDS + 2:
-                    raise _too_many()
-                for column, cell in enumerate(_cells(record, fields)):
-                    sheet.write_string(line, column, visible(cell), text)
-                line += 1
+            _explain(book, resource)
+            sheet = book.add_worksheet(SHEET)
+            sheet.activate()
+            count = _Records(book, sheet, resource).write(records)
+            _offer(book, sheet, resource, tables, count)
         sync_folder(path.parent)
     except (XlsxWriterException, OSError) as error:
         raise Rejected(
@@ -81,7 +86,97 @@ def export(records: Iterable[Refused], resource: Resource, path: Path) -> int:
                 "check that the folder is writable, the disk not full, and the file not open",
             ),
         ) from error
-    return line - 2
+    return count
+
+
+def _explain(book: xlsxwriter.Workbook, resource: Resource) -> None:
+    sheet = book.add_worksheet("说明")
+    sheet.set_column(0, 0, 100)
+    title = book.add_format({"bold": True, "font_size": 14})
+    text = book.add_format({"text_wrap": True, "valign": "top"})
+    sheet.write_string(0, 0, visible(f"{resource.title}（{resource.name}）：被拒收的记录"), title)
+    for line, sentence in enumerate(_EXPLAINED, start=2):
+        sheet.write_string(line, 0, sentence, text)
+
+
+def _offer(
+    book: xlsxwriter.Workbook,
+    sheet: Worksheet,
+    resource: Resource,
+    tables: Mapping[str, CodeTable],
+    count: int,
+) -> None:
+    """Offer the codes of each field that has a code table as a drop-down list."""
+    named = {field.type.table for field in resource.fields} & tables.keys()
+    used = [tables[name] for name in sorted(filter(None, named))]
+    if not used or not count:
+        return
+    codes = book.add_worksheet(_CODES)
+    bold = book.add_format({"bold": True})
+    listed = [list(table.values.items()) for table in used]
+    for line in range(max(map(len, listed)) + 1):  # row by row: that is how they are written out
+        for place, (table, pairs) in enumerate(zip(used, listed, strict=True)):
+            codes.set_column(2 * place, 2 * place + 1, 20) if line == 0 else None
+            head = (table.title, "含义")
+            cells = head if line == 0 else pairs[line - 1] if line <= len(pairs) else ()
+            for column, cell in enumerate(cells):
+                style = bold if line == 0 else None
+                codes.write_string(line, 2 * place + column, visible(cell), style)
+    for column, field in enumerate(resource.fields, start=len(_ABOUT)):
+        offered = tables.get(field.type.table or "")
+        if offered is None:
+            continue
+        place = used.index(offered)
+        letter = xl_col_to_name(2 * place, col_abs=True)
+        last = len(listed[place]) + 1
+        sheet.data_validation(
+            *(2, column, count + 1, column),
+            {
+                "validate": "list",
+                "source": f"='{_CODES}'!{letter}$2:{letter}${last}",
+                "error_type": "warning",
+                "error_title": "不在代码表中",
+                "error_message": "请从列表中选择代码",
+            },
+        )
+
+
+@dataclass
+class _Records:
+    """The sheet with the records."""
+
+    book: xlsxwriter.Workbook
+    sheet: Worksheet
+    resource: Resource
+
+    def write(self, records: Iterable[Refused]) -> int:
+        """Write titles, names and records; return how many records."""
+        book, sheet, resource = self.book, self.sheet, self.resource
+        fields = [field.name for field in resource.fields]
+        shape = {"num_format": "@", "text_wrap": True, "valign": "top"}
+        text = book.add_format(shape)
+        marked = book.add_format(shape | {"bg_color": _MARKED})
+        bold = book.add_format({"bold": True, "bg_color": "#DCE6F1", "text_wrap": True})
+        grey = book.add_format({"font_color": "#808080"})
+        sheet.freeze_panes(2, 1)
+        widths = [width for _, _, width in _ABOUT] + [20] * len(fields)
+        for column, width in enumerate(widths):
+            sheet.set_column(column, column, width, text)
+        titles = [title for _, title, _ in _ABOUT] + [f.title for f in resource.fields]
+        names = [name for name, _, _ in _ABOUT] + fields
+        for line, (cells, style) in enumerate(((titles, bold), (names, grey))):
+            for column, cell in enumerate(cells):
+                sheet.write_string(line, column, visible(cell), style)
+        line = 2
+        for record in (shown for refused in records for shown in show(refused, resource)):
+            if line >= MAX_RECORDS + 2:
+                raise _too_many()
+            wrong = {name for reason in record.reasons for name in reason["field"].split(",")}
+            for column, cell in enumerate(_cells(record, fields)):
+                style = marked if names[column] in wrong else text
+                sheet.write_string(line, column, visible(cell), style)
+            line += 1
+        return line - 2
 
 
 def _cells(record: Shown, fields: Sequence[str]) -> list[str]:
@@ -98,83 +193,25 @@ def _too_many() -> Rejected:
     )
 
 
-def read_corrections(path: Path) -> Corrections:
-    """Read a corrected spreadsheet (xlsx, xls, ods or CSV) that :func:`export` wrote.
+def corrections_of(lines: Iterable[Sequence[str]], name: str) -> Corrections:
+    """Take the corrections out of the rows of a file that :func:`export` wrote.
 
-    Raises :class:`Rejected` when it is none, or when a number in it has lost digits.
+    Raises :class:`Rejected` when it is none.
     """
-    lines = iter(_csv(path) if path.suffix.lower() == ".csv" else _workbook(path))
-    names = next((line for line in lines if ADDRESS in line), None)
+    rows = iter(lines)
+    names = next((line for line in rows if ADDRESS in line), None)
     if names is None:
         raise Rejected(
-            Text(f"{path.name} 中没有隔离编号列", f"{path.name} has no column {ADDRESS}"),
+            Text(f"{name} 中没有隔离编号列", f"{name} has no column {ADDRESS}"),
             hint=Text(
                 "请在导出的表格上修改，保留第二行的列名",
                 "correct the exported spreadsheet itself, and keep the names in its second row",
             ),
         )
-    about = {name for name, _, _ in _ABOUT}
-    read = (dict(zip(names, line, strict=False)) for line in lines)
+    about = {column for column, _, _ in _ABOUT}
+    read = (dict(zip(names, line, strict=False)) for line in rows)
     return {
         cells[ADDRESS].strip(): {n: cell for n, cell in cells.items() if n and n not in about}
         for cells in read
         if cells.get(ADDRESS, "").strip()
     }
-
-
-def _csv(path: Path) -> list[list[str]]:
-    try:
-        data = path.read_bytes()
-        try:
-            text = data.decode("utf-8-sig")
-        except UnicodeDecodeError:
-            text = data.decode("gb18030")
-        return list(csv.reader(io.StringIO(text, newline=""), strict=True))
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise _unreadable(path) from error
-
-
-def _workbook(path: Path) -> Iterator[list[str]]:
-    try:
-        with CalamineWorkbook.from_path(path) as book:
-            rows = book.get_sheet_by_index(0).to_python(skip_empty_area=False)
-    except (CalamineError, PasswordError, OSError) as error:
-        raise _unreadable(path) from error
-    for line, row in enumerate(rows, start=1):
-        yield [_cell(value, path, line) for value in row]
-
-
-def _cell(value: object, path: Path, line: int) -> str:
-    """Write a cell as the text that a person sees in it."""
-    match value:
-        case bool():
-            return "true" if value else "false"
-        case int() | float() if abs(value) >= _EXACT:
-            raise Rejected(
-                Text(
-                    f"{path.name} 第 {line} 行有被转成数值的长编码，末几位已丢失",
-                    f"{path.name}, row {line}: a long code became a number and lost digits",
-                ),
-                hint=Text(
-                    "把单元格设为文本格式后重新填写该编码",
-                    "format the cell as text and write the code again",
-                ),
-            )
-        case float() if value.is_integer():
-            return str(int(value))
-        case datetime():
-            return value.isoformat(" ")
-        case date():
-            return value.isoformat()
-        case _:
-            return str(value)
-
-
-def _unreadable(path: Path) -> Rejected:
-    return Rejected(
-        Text(f"{path.name} 无法读取", f"{path.name} cannot be read"),
-        hint=Text(
-            "须为 xlsx、xls、ods 或 CSV（UTF-8 或 GB18030），不加密",
-            "it must be xlsx, xls, ods or CSV (UTF-8 or GB18030), without a password",
-        ),
-    )

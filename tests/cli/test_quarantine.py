@@ -9,11 +9,12 @@ from typing import Any
 import pytest
 from python_calamine import CalamineWorkbook
 
+from exchange.cli.corrections import read_corrections
 from exchange.log import CURSORS
 from exchange.pipeline.dismissal import Chosen, dismiss
 from exchange.pipeline.replay import replay
 from exchange.store.node.pulls import NoteRow, PullRow
-from exchange.validate.sheet import read_corrections
+from exchange.validate.sheet import SHEET
 from tests.cli.conftest import Run, Struck, company, open_node, uscc, write_companies
 
 
@@ -39,7 +40,7 @@ def corrected(folder: Path, run: Run, fix: Callable[[dict[str, str]], None]) -> 
     """Export, correct as a department would, and save as CSV."""
     assert run("quarantine", "export", "companies", "--to", "bad.xlsx").code == 0
     with CalamineWorkbook.from_path(folder / "bad.xlsx") as book:
-        titles, names, *rows = book.get_sheet_by_index(0).to_python()
+        titles, names, *rows = book.get_sheet_by_name(SHEET).to_python()
     path = folder / "fixed.csv"
     with path.open("w", encoding="gb18030", newline="") as stream:
         writer = csv.writer(stream)
@@ -292,3 +293,24 @@ def test_a_killed_dismissal_is_audited_and_can_be_repeated(run: Run, failpoint: 
     command = ("quarantine", "dismiss", "companies", "--rule", "table", "--reason", "x", "--apply")
     assert run(*command).code == 0
     assert waiting(run) == 1
+
+
+def test_what_is_broken_at_the_source_is_listed(folder: Path, run: Run) -> None:
+    drops = folder / "drops"
+    drops.mkdir()
+    head = "uscc,name,founded,contact,status"
+    rows = [f"{uscc(1)},企业一,2020-01-02,13800001111,1", f"{uscc(2)},企业,二,2020-01-02,,1"]
+    (drops / "a.csv").write_text("\n".join([head, *rows]) + "\n", encoding="utf-8")
+    path = folder / "exchange.yaml"
+    text = path.read_text(encoding="utf-8")
+    start, end = text.index("    connector: sql"), text.index("table: companies}") + 17
+    files = "    connector: files\n    with: {folder: drops, settle: 0}"
+    path.write_text(text[:start] + files + text[end:], encoding="utf-8")
+    assert run("run", "--once", "--only", "pull").code == 0
+    assert run("run", "--once", "--only", "seal").code == 0
+    (message,) = run("quarantine", "list", "--json").json["messages"]
+    ((told, count),) = message["defects"].items()
+    assert (count, "6" in told) == (1, True)
+    listed = "".join(run("quarantine", "list").out.split())
+    assert "".join(told[:20].split())[:8] in listed
+    assert told in run("quarantine", "show", message["address"]).out

@@ -5,6 +5,7 @@ import zipfile
 from collections.abc import Sequence
 from pathlib import Path
 
+import openpyxl
 import polars as pl
 import pytest
 import xlsxwriter
@@ -12,11 +13,12 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from python_calamine import CalamineWorkbook
 
+from exchange.cli.corrections import MAX_BYTES, read_corrections
 from exchange.errors import Rejected
 from exchange.log.frames import decode_frame, encode_frame
-from exchange.validate.quarantine import Refused, replay, show
-from exchange.validate.sheet import ADDRESS, export, read_corrections
-from tests.validate.samples import DEPARTMENT, LICENCE, check, field, good
+from exchange.validate.quarantine import Refused, defects, replay, show
+from exchange.validate.sheet import ADDRESS, SHEET, export
+from tests.validate.samples import DEPARTMENT, LICENCE, TABLES, check, field, good
 
 MASKED = LICENCE.model_copy(
     update={
@@ -76,7 +78,7 @@ def test_replay_gives_the_source_rows_back() -> None:
 
 def _sheet(path: Path) -> Sequence[Sequence[object]]:
     with CalamineWorkbook.from_path(path) as book:
-        return book.get_sheet_by_index(0).to_python()
+        return book.get_sheet_by_name(SHEET).to_python()
 
 
 def test_export_for_the_department(tmp_path: Path) -> None:
@@ -92,13 +94,63 @@ def test_export_for_the_department(tmp_path: Path) -> None:
     assert second[0] == "0-17-1"
 
 
+def test_the_export_explains_itself_marks_and_offers(tmp_path: Path) -> None:
+    path = tmp_path / "x.xlsx"
+    bad = _bad(3).with_columns(state=pl.Series(["9", "1", "1"]))
+    export([_refused(bad)], MASKED, path, TABLES)
+    book = openpyxl.load_workbook(path)
+    assert book.sheetnames == ["说明", SHEET, "代码表"]
+    assert "红色" in str(list(book["说明"].iter_rows(values_only=True)))
+    sheet = book[SHEET]
+    names = [cell.value for cell in sheet[2]]
+    marked = {
+        (cell.row, names[cell.column - 1])
+        for row in sheet.iter_rows(min_row=3)
+        for cell in row
+        if cell.fill.fgColor.rgb == "FFFFC7CE"
+    }
+    assert marked == {(3, "phone"), (4, "phone"), (5, "phone"), (3, "state")}
+    (rule,) = sheet.data_validations.dataValidation
+    column = openpyxl.utils.get_column_letter(names.index("state") + 1)
+    assert str(rule.sqref) == f"{column}3:{column}5"
+    first, last = rule.formula1.replace("$", "").removeprefix("代码表!").strip("='").split(":")
+    codes = [cell.value for (cell,) in book["代码表"][f"{first.rpartition('!')[2]}:{last}"]]
+    assert codes == list(TABLES["state"].values)
+    assert book["代码表"]["B2"].value == "有效"
+
+
+def test_a_defect_is_told_to_the_department(tmp_path: Path) -> None:
+    frame = good(1).with_columns(_defect=pl.lit("17 cells instead of 16"))
+    (shown,) = show(_refused(frame), LICENCE)
+    assert shown.reasons[0]["en"].endswith(": 17 cells instead of 16")
+    export([_refused(frame)], LICENCE, tmp_path / "x.xlsx")
+    assert "17 cells instead of 16" in str(_sheet(tmp_path / "x.xlsx")[2][5])
+    assert defects(_refused(frame).frame) == {"17 cells instead of 16": 1}
+
+
+def test_a_hostile_workbook_is_refused_and_no_more(tmp_path: Path) -> None:
+    path = tmp_path / "bomb.xlsx"
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("[Content_Types].xml", "<Types/>")
+        with archive.open("xl/worksheets/sheet1.xml", "w", force_zip64=True) as member:
+            for _ in range(600):
+                member.write(bytes(1 << 20))
+    with pytest.raises(Rejected, match="zip bomb"):
+        read_corrections(path)
+    large = tmp_path / "large.csv"
+    with large.open("wb") as file:
+        file.truncate(MAX_BYTES + 1)
+    with pytest.raises(Rejected, match="128 MiB"):
+        read_corrections(large)
+
+
 def test_nothing_in_a_record_becomes_a_formula(tmp_path: Path) -> None:
     path = tmp_path / "x.xlsx"
     evil = ["=1+1", "+1", "-1", "@SUM(A1)", "\t=1", "\r=1", "http://evil.example", "1"]
     frame = pl.concat([good(1)] * len(evil)).with_columns(holder=pl.Series(evil), phone=pl.lit("x"))
     export([_refused(frame)], LICENCE, path)
     with zipfile.ZipFile(path) as book:
-        xml = book.read("xl/worksheets/sheet1.xml").decode()
+        xml = book.read("xl/worksheets/sheet2.xml").decode()
     assert "<f>" not in xml
     assert "<hyperlink" not in xml
     assert xml.count("<c ") == xml.count("inlineStr")
