@@ -505,7 +505,7 @@ WITNESS: list[Row] = [
         lambda w: asked(w, continued(w), Asked(history(w).note, 276)),
     ),
     ("stale checkpoint", "Integrity", lambda w: asked(w, continued(w), Asked(w.older, 276))),
-    ("rewrite as if nothing was seen", "Seen", lambda w: asked(w, Asked(history(w).note))),
+    ("rewrite as if nothing was seen", "WitnessedSize", lambda w: asked(w, Asked(history(w).note))),
     ("without proof", "Integrity", lambda w: asked(w, continued(w, proof=()))),
     (
         "bit flip in the proof",
