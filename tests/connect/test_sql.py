@@ -539,6 +539,7 @@ def test_names_are_quoted_and_values_are_bound(database: Database) -> None:
         assert got == keys
 
 
+@pytest.mark.server
 def test_a_database_that_dies_in_mid_pull_is_transient_and_resumes() -> None:
     with postgres_server() as server:
         if not server.owned:

@@ -415,6 +415,7 @@ def test_every_error_of_mariadb_says_what_to_do(maria: Engine) -> None:
             Engine("", url).pull(table="t")
 
 
+@pytest.mark.server
 def test_a_mariadb_that_dies_in_mid_pull_is_transient_and_resumes() -> None:
     with mariadb_server() as server:
         if not server.owned:
