@@ -263,10 +263,19 @@ def spread(
     that comes twice in a pull is seen. Rows whose key is unclear go to the first partition. The
     share is the CRC-32 of the key's text, which no version of any library changes.
     """
-    columns = source_columns(resource, frame.columns)
-    if partitions == 1 or not columns.keys() >= set(resource.key):
+    if partitions == 1:
         yield 0, frame
         return
+    share = shares(frame, resource, partitions)
+    for partition in share.unique().sort().to_list():
+        yield partition, frame.filter(share == partition)
+
+
+def shares(frame: pl.DataFrame, resource: Resource, partitions: int) -> pl.Series:
+    """Return the partition of each row, see :func:`spread`."""
+    columns = source_columns(resource, frame.columns)
+    if partitions == 1 or not columns.keys() >= set(resource.key):
+        return pl.Series([0], dtype=pl.Int32).new_from_index(0, frame.height)
     key = [columns[name] for name in resource.key]
     texts = frame.select(
         pl.concat_str(
@@ -275,11 +284,9 @@ def spread(
             ignore_nulls=True,
         )
     ).to_series()
-    share = pl.Series(
+    return pl.Series(
         [crc32(text.encode()) % partitions for text in texts.to_list()], dtype=pl.Int32
     )
-    for partition in share.unique().sort().to_list():
-        yield partition, frame.filter(share == partition)
 
 
 def slim(frame: pl.DataFrame, resource: Resource) -> pl.DataFrame:

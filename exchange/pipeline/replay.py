@@ -25,10 +25,10 @@ from exchange.pipeline.messages import (
     replayed_message,
     replayed_rows,
 )
-from exchange.pipeline.pull import RawCounts, raw_messages
+from exchange.pipeline.pull import RawCounts, raw_messages, shares
 from exchange.pipeline.refused import refused_of
 from exchange.pipeline.settlement import Settlement
-from exchange.pipeline.versions import batch_versions, offset_of
+from exchange.pipeline.versions import batch_versions, offset_of, version_elsewhere
 from exchange.store.database import Store
 from exchange.text import Text
 from exchange.validate.keys import source_keys
@@ -154,7 +154,7 @@ class _Work:
     force: bool = False
     newest: dict[int, Version] = field(default_factory=dict)
     """Key → the newest version of it that could go back."""
-    moved: dict[int, tuple[int, pl.Series]] = field(default_factory=dict)
+    moved: dict[int, tuple[int, set[int]]] = field(default_factory=dict)
     """By partition: keys that records were corrected to, and the oldest version of these."""
     sealed: dict[tuple[int, int], int] = field(default_factory=dict)
     """By partition and such a key: the newest version that is sealed."""
@@ -196,7 +196,7 @@ class _Work:
                 rows = self._choose(refused, place, wanted[place], before, self.done)
                 frame = self._frame(refused, rows, corrections) if rows else pl.DataFrame()
                 origin = RefusedEntry.of(entry).origin
-                fresh = self._fresh(frame, entry.partition, origin.pull) if rows else []
+                fresh = self._fresh(frame, origin.pull) if rows else []
                 self.done.stale += len(rows) - len(fresh)
                 frame = frame[fresh] if fresh else pl.DataFrame()
                 rows = [rows[position] for position in fresh]
@@ -230,29 +230,37 @@ class _Work:
         for key, version in self._versions(frame, RefusedEntry.of(entry).origin.pull):
             if key is not None:
                 self.newest[key] = max(version, self.newest.get(key, version))
-        self._note_moved(refused, rows, frame)
+        if not self.force:
+            self._note_moved(refused, rows, frame)
 
     def _note_moved(self, refused: Refused, rows: list[int], frame: pl.DataFrame) -> None:
-        """Note the records whose key was corrected: nobody has compared the new one yet."""
+        """Note the records whose key was corrected: nobody has compared the new one yet.
+
+        So are those whose key comes into another partition now.
+        """
         before = source_keys(self.resource, back_to_raw(refused.only(rows), self.resource))
-        moved = frame.filter(source_keys(self.resource, frame).ne_missing(before))
-        oldest = moved[VERSION].min() if moved.height else None
-        if isinstance(oldest, int) and not self.force:
-            known = self.moved.get(refused.partition)
-            keys = source_keys(self.resource, moved).drop_nulls()
-            both = keys if known is None else pl.concat([known[1], keys]).unique()
-            self.moved[refused.partition] = (min(oldest, known[0] if known else oldest), both)
+        keys, targets = source_keys(self.resource, frame), self._targets(frame)
+        new = keys.ne_missing(before) | (targets != refused.partition)
+        moved = pl.DataFrame({"key": keys, "target": targets, "version": frame[VERSION]})
+        for key, target, version in moved.filter(new).drop_nulls().iter_rows():
+            oldest, known = self.moved.setdefault(target, (version, set()))
+            known.add(key)
+            self.moved[target] = (min(oldest, version), known)
+
+    def _targets(self, frame: pl.DataFrame) -> pl.Series:
+        return shares(frame, self.resource, len(self.counts.since))
 
     def look_up_moved(self) -> None:
         """Find what is sealed of the keys that records were corrected to."""
         log, topic = self.context.log, sealed_topic(self.resource.name)
         for partition, (oldest, keys) in self.moved.items():
             offset = _first_sealed(log, topic, partition, offset_of(oldest))
+            wanted = pl.Series(list(keys), dtype=pl.UInt64)
             while page := log.read(topic, partition, offset, max_entries=1):
                 sealed = SealedEntry.of(page[0])
                 if sealed is not None:
                     newer = batch_versions(self.context, self.resource, page[0], sealed)
-                    newer = newer.filter(pl.col("key").is_in(keys.implode()))
+                    newer = newer.filter(pl.col("key").is_in(wanted.implode()))
                     for key, version in newer.iter_rows():
                         known = self.sealed.get((partition, key), version)
                         self.sealed[partition, key] = max(version, known)
@@ -263,18 +271,19 @@ class _Work:
         for key, version in zip(keys, frame[VERSION].to_list(), strict=True):
             yield key, (-1 if version is None else version, pull)
 
-    def _fresh(self, frame: pl.DataFrame, partition: int, pull: str) -> list[int]:
+    def _fresh(self, frame: pl.DataFrame, pull: str) -> list[int]:
         """Return the positions of the records of which no later pull's goes back or is sealed.
 
         Within a pull the first record of a key wins, as ever: the stage that seals sees to that.
         """
+        targets = self._targets(frame).to_list()
         return [
             position
             for position, (key, (version, _)) in enumerate(self._versions(frame, pull))
             if key is None
             or (
                 self.newest.get(key, (version, pull))[1] == pull
-                and self.sealed.get((partition, key), -2) < version
+                and self.sealed.get((targets[position], key), -2) < version
             )
         ]
 
@@ -321,9 +330,23 @@ class _Work:
     ) -> pl.DataFrame:
         some = refused.only(rows)
         if corrections is None:
-            return back_to_raw(some, self.resource)
+            return self._placed(back_to_raw(some, self.resource), refused.partition)
         chosen = {address: corrections[address] for address in some.addresses()}
-        return back_to_raw(some, self.resource, chosen)
+        return self._placed(back_to_raw(some, self.resource, chosen), refused.partition)
+
+    def _placed(self, frame: pl.DataFrame, partition: int) -> pl.DataFrame:
+        """Give the records whose key comes into another partition now a version of that one."""
+        targets = self._targets(frame)
+        if (targets == partition).all():
+            return frame
+        topic = raw_topic(self.resource.name)
+        versions = [
+            version
+            if target == partition or version is None
+            else version_elsewhere(self.context, topic, version, partition, target)
+            for version, target in zip(frame[VERSION].to_list(), targets.to_list(), strict=True)
+        ]
+        return frame.with_columns(pl.Series(VERSION, versions, dtype=pl.Int64))
 
     def _messages(self, frame: pl.DataFrame, origin: Origin) -> Iterator[Message]:
         """Make raw messages like those of a pull."""

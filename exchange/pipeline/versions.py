@@ -42,6 +42,27 @@ def offset_of(version: int) -> int:
     return version >> 2 * _BITS
 
 
+def version_elsewhere(
+    context: PipelineContext, topic: str, version: int, partition: int, target: int
+) -> int:
+    """Return the version of a record in another partition of a raw topic, by time.
+
+    Whatever came there in the same millisecond, or since when nobody knows any more, is newer.
+    """
+    log, offset = context.log, offset_of(version)
+    known = log.bounds(topic, partition)[0] <= offset < log.bounds(topic, partition)[1]
+    arrived = log.read(topic, partition, offset, max_entries=1)[0].time if known else 0
+    low, high = log.bounds(topic, target)
+    while low < high:
+        middle = (low + high) // 2
+        page = log.read(topic, target, middle, max_entries=1)
+        if page and page[0].time < arrived:
+            low = page[0].offset + 1
+        else:
+            high = middle
+    return low << 2 * _BITS if known else 0
+
+
 def sealed_versions(offset: int, before: int, rows: int) -> pl.Series:
     """Return the versions of a batch's records; each is newer than what stood before it."""
     return pl.Series(VERSION, _version(offset, before + np.arange(rows), _LAST))

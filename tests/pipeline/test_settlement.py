@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing
 from pathlib import Path
+from zlib import crc32
 
 import fastavro
 import pytest
@@ -24,7 +25,7 @@ from exchange.pipeline.rebuild import catch_up
 from exchange.pipeline.refused import waiting
 from exchange.pipeline.replay import Replayed, replay
 from exchange.validate.quarantine import Refused
-from tests.pipeline.place import Place, Record
+from tests.pipeline.place import Place, Record, entries
 from tests.support.nodes import add, make
 
 FAILPOINTS = (
@@ -229,6 +230,39 @@ def test_a_corrected_key_is_compared_too(world: World) -> None:
     assert world.sealed_versions() == {"a": [2], "b": [1]}
 
 
+def test_a_key_that_is_corrected_into_another_partition(tmp_path: Path) -> None:
+    place = make(tmp_path / "node", {"cases": []})
+    path = place.folder / "exchange.yaml"
+    path.write_text(path.read_text(encoding="utf-8") + "\nlog: {partitions: {cases: 2}}\n")
+    world = World(place)
+    partition = {key: crc32(key.encode()) % 2 for key in map(str, range(20))}
+    first = next(key for key, number in partition.items() if number == 0)
+    sealed, free = [key for key, number in partition.items() if number == 1][:2]
+    for _ in range(9):  # offsets of the partitions are not alike
+        world.insert(first, good=True)
+        world.work(*ALL)
+    world.insert(sealed, good=True)
+    world.work(*ALL)
+    world.insert(first, good=False)
+    world.insert(first, good=False)
+    world.work(*ALL)
+    old, late = world.waiting_versions()
+    assert world.send_back({old: {"no": free, **FIX}}).rows == 1
+    world.insert(sealed, good=True)
+    world.work(*ALL)
+    done = world.send_back({late: {"no": sealed, **FIX}})
+    assert (done.rows, done.stale) == (0, 1)
+    world.close()
+    with place.node() as node:
+        rows = [
+            (row["no"], row["id"])
+            for entry in entries(node.log, sealed_topic("cases"))
+            if entry.partition == 1
+            for row in batch_rows(entry.value)
+        ]
+    assert rows == [(sealed, "r10"), (free, "r11"), (sealed, "r13")]
+
+
 def test_a_store_made_again_settles_the_same(world: World) -> None:
     for good in (False, True, False):
         world.insert("a", good=good)
@@ -316,7 +350,7 @@ def test_the_newest_version_of_a_key_always_wins(world: World, tell: Callable[[s
     seen: Counter[str] = Counter()
     machine = type("Driven", (Versions,), {"world": world, "seen": seen})
     limits = settings(
-        max_examples=12,
+        max_examples=9,
         stateful_step_count=15,
         deadline=None,
         derandomize=True,  # the counts below must not depend on chance
