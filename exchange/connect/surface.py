@@ -1,4 +1,4 @@
-"""What an author writes and what the corridor calls: connector, Pulled, Source."""
+"""What an author writes and what the pipeline calls: connector, Pulled, Source."""
 
 from __future__ import annotations
 
@@ -161,7 +161,7 @@ def _next(stream: Iterator[Any], refusal: ExchangeError | None) -> Any:
 
 
 class Source:
-    """A connector with its settings: what the corridor pulls from."""
+    """A connector with its settings: what the pipeline pulls from."""
 
     def __init__(
         self,
