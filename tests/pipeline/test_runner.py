@@ -172,7 +172,9 @@ def test_a_supervised_run_goes_on_beside_a_source_that_cannot_be_planned(tmp_pat
         finally:
             stop.set()
             thread.join(30)
-    assert [(where, type(error)) for where, error in told] == [("schedule/firms", Misconfigured)]
+    assert [(where, type(error)) for where, error in told] == [
+        (Where("schedule", "firms"), Misconfigured)
+    ]
 
 
 def scheduled(folder: Path, rows: int) -> Place:
