@@ -151,7 +151,7 @@ def test_a_schedule_that_fails_stops_its_own_source_only(tmp_path: Path) -> None
 
 def test_a_supervised_run_goes_on_beside_a_source_that_cannot_be_planned(tmp_path: Path) -> None:
     place = scheduled(tmp_path / "node", 100)
-    told: list[tuple[str, ExchangeError]] = []
+    told: list[tuple[Where, ExchangeError]] = []
     stop = threading.Event()
 
     def supervise() -> None:
@@ -229,7 +229,7 @@ def wait_for(happened: object, seconds: float = 300) -> None:
 
 def test_a_supervised_run_goes_on_with_what_a_person_mends(tmp_path: Path) -> None:
     place = scheduled(tmp_path / "node", 100)
-    told: list[tuple[str, ExchangeError]] = []
+    told: list[tuple[Where, ExchangeError]] = []
     stop = threading.Event()
 
     def supervise() -> None:
@@ -266,7 +266,7 @@ def test_a_supervised_run_goes_on_with_what_a_person_mends(tmp_path: Path) -> No
 
 def test_a_supervised_run_outlives_a_log_that_does_not_answer(tmp_path: Path) -> None:
     place = scheduled(tmp_path / "node", 100)
-    told: list[tuple[str, ExchangeError]] = []
+    told: list[tuple[Where, ExchangeError]] = []
     stop, away = threading.Event(), threading.Event()
 
     class Away:
@@ -291,7 +291,7 @@ def test_a_supervised_run_outlives_a_log_that_does_not_answer(tmp_path: Path) ->
         try:
             wait_for(lambda: receipts(place) == {"cases": 1, "firms": 1})
             away.set()
-            wait_for(lambda: "log" in dict(told))
+            wait_for(lambda: Where("log") in dict(told))
             away.clear()
             add(place, "cases", records(50, first=101))
             wait_for(lambda: receipts(place)["cases"] == 2)
