@@ -35,6 +35,21 @@ def numbers_key(resource: str) -> str:
     return f"numbers/{resource}"
 
 
+def origin(pull: str) -> str:
+    """Return the pull that ``pull`` goes on with; itself when it began anew."""
+    return pull.partition(".")[0]
+
+
+def continuation(pull: str) -> str:
+    """Name the pull that goes on where ``pull`` was broken off: ``x``, ``x.2``, ``x.3``.
+
+    It is a pull of its own, for a record may have changed meanwhile. What a person let go on
+    over the limits stays so until its end.
+    """
+    number = pull.partition(".")[2]
+    return f"{origin(pull)}.{int(number or 1) + 1}"
+
+
 @dataclass(frozen=True, slots=True)
 class PartitionState:
     """What a partition goes on from."""
@@ -97,11 +112,11 @@ class PartitionState:
         """
         tally = Tally(limits, recent=self.recent, rejected=self.rejected - rejected)
         tally.add(accepted, rejected)
-        exceeded = None if self.waived == self.pull else tally.exceeded()
+        exceeded = None if origin(self.waived) == origin(self.pull) else tally.exceeded()
         return replace(self, recent=tuple(tally.recent), halted=exceeded or self.halted)
 
     def release(self) -> Self:
-        """Go on as a person asked; the present pull is not judged again."""
+        """Go on as a person asked: neither this pull nor what goes on with it is judged again."""
         return replace(self, halted=None, waived=self.pull, recent=())
 
 

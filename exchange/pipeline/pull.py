@@ -16,6 +16,7 @@ from exchange.log import Message, raw_topic
 from exchange.log.frames import encode_frame, encode_slices, is_too_large
 from exchange.pipeline.context import PipelineContext
 from exchange.pipeline.messages import NotesEntry, Origin, PullState, RawBatch, pull_key
+from exchange.pipeline.partition import continuation
 from exchange.text import Text
 from exchange.validate.oversized import cut
 from exchange.validate.source_frame import (
@@ -126,6 +127,8 @@ class PullStage:
 
     def _begin(self, before: PullState | None) -> PullState:
         now = self.context.clock()
+        if before is not None and not before.done and before.changes and before.cursor:
+            return PullState(continuation(before.pull), now, before.cursor, noted=before.absent)
         pull = f"{now:%Y%m%dT%H%M%S}-{self.context.entropy(4).hex()}"
         if before is None:
             return PullState(pull, now)

@@ -13,9 +13,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from exchange.catalog.model import Limits
 from exchange.errors import Misconfigured, Transient
 from exchange.log import RECEIPTS, Message, quarantine_topic, raw_topic, sealed_topic
-from exchange.pipeline.partition import BLOCK, Numbers, PartitionState
+from exchange.pipeline.partition import BLOCK, Numbers, PartitionState, continuation
 from exchange.pipeline.pull import spread
 from exchange.pipeline.refused import waiting
 from exchange.pipeline.replay import replay
@@ -301,3 +302,16 @@ def test_the_waits_of_one_partition_delay_no_other(tmp_path: Path) -> None:
     with place.gateway():
         settle(place)
     audit(place)
+
+
+def test_what_a_person_let_go_on_holds_for_the_pulls_that_go_on_with_it() -> None:
+    def judged(state: PartitionState) -> PartitionState:
+        return replace(state, rejected=4).judge(Limits(max_count=3), 0, 4)
+
+    halted = judged(PartitionState().begin("p"))
+    assert halted.halted is not None
+    second = judged(halted.release().begin(continuation("p")))
+    assert second.halted is None, "the pull goes on where it was broken off"
+    third = judged(second.begin(continuation(second.pull)))
+    assert (third.pull, third.halted) == ("p.3", None)
+    assert judged(third.begin("q")).halted is not None, "a pull of its own"
