@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import sqlite3
 from collections import Counter
 from typing import TYPE_CHECKING, Any
@@ -13,6 +12,7 @@ import pytest
 import sqlalchemy as sa
 
 from exchange.connectors.sql import sql
+from tests.support.soak import SOAK
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -21,8 +21,8 @@ if TYPE_CHECKING:
     from tests.support.servers import Server
 
 ROWS = 9
-SOAK = os.environ.get("EXCHANGE_SOAK") == "1"
-"""Every type in every mode; else two modes, and some types only where the way is shared."""
+# The long run tries every type in every mode; `make test` two modes, and some types only where
+# the way is shared.
 
 
 def broken_off(url: str, **options: Any) -> list[int]:
