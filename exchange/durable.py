@@ -1,13 +1,16 @@
 """Files that are there whole after a power cut, or not at all.
 
 The bytes go to a temporary file in the same folder, which is flushed, renamed and made durable
-with its folder. Everything raises OSError as the system does; the caller says what that means.
+with its folder. :func:`read_file` reads what a person named, which may be no file at all.
+Everything raises OSError as the system does; the caller says what that means.
 """
 
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
+import stat
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -21,7 +24,7 @@ def write_file(
     path: Path,
     data: bytes,
     *,
-    mode: int = 0o644,
+    mode: int = 0o600,
     part: Path | None = None,
     make_folders: bool = True,
 ) -> None:
@@ -37,7 +40,7 @@ def write_file(
 
 
 @contextlib.contextmanager
-def replacing(path: Path, *, mode: int = 0o644, part: Path | None = None) -> Iterator[BinaryIO]:
+def replacing(path: Path, *, mode: int = 0o600, part: Path | None = None) -> Iterator[BinaryIO]:
     """Lend a stream; what is written becomes ``path`` at the end, unless the block raises.
 
     ``part`` is the temporary file, by default one of this thread. The bytes are durable
@@ -71,12 +74,29 @@ def _create(part: Path, mode: int) -> int:
         return os.open(part, flags, mode)
 
 
+def read_file(path: Path, limit: int) -> bytes:
+    """Read a file of at most ``limit`` bytes; raises OSError for a larger one.
+
+    A pipe, a device or a socket is refused at once: reading one might never end.
+    """
+    handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    with os.fdopen(handle, "rb") as stream:
+        status = os.fstat(handle)
+        if not stat.S_ISREG(status.st_mode):
+            raise OSError(errno.EINVAL, "not a regular file", str(path))
+        # One that grows while it is read, or tells no size (/proc), is measured by reading.
+        data = stream.read(limit + 1) if status.st_size <= limit else b""
+    if max(len(data), status.st_size) > limit:
+        raise OSError(errno.EFBIG, f"more than {limit} bytes", str(path))
+    return data
+
+
 def make_folder(folder: Path) -> None:
     """Make a folder and those above it; their names are durable on return."""
     if folder.is_dir():
         return
     make_folder(folder.parent)
-    folder.mkdir(exist_ok=True)
+    folder.mkdir(mode=0o700, exist_ok=True)
     sync_folder(folder.parent)
 
 

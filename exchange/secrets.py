@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
+from exchange.durable import read_file
 from exchange.errors import Misconfigured
 from exchange.text import Text
 
@@ -23,10 +24,7 @@ def read_secret(reference: str, folder: Path, environ: Mapping[str, str]) -> str
     if scheme == "file":
         path = folder / rest
         try:
-            with path.open("rb") as stream:
-                data = stream.read(_MAX_BYTES + 1)
-            if len(data) <= _MAX_BYTES:
-                return data.decode().removesuffix("\n").removesuffix("\r")
+            return read_file(path, _MAX_BYTES).decode().removesuffix("\n").removesuffix("\r")
         except (OSError, UnicodeDecodeError) as error:
             raise _unreadable(reference) from error
     raise _unreadable(reference)

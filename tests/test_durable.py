@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from exchange.durable import remove_parts, replacing, write_file
+from exchange.durable import read_file, remove_parts, replacing, write_file
 from tests.support.files import files_at_most
 
 
@@ -93,3 +93,14 @@ def test_a_link_stays_a_link_and_a_pipe_a_pipe(tmp_path: Path) -> None:
     finally:
         os.close(reader)
     assert pipe.is_fifo()
+
+
+def test_only_a_regular_file_of_bounded_size_is_read(tmp_path: Path) -> None:
+    """A pipe that nobody writes to would hang, a device would never end."""
+    path = tmp_path / "file"
+    path.write_bytes(b"12345")
+    assert read_file(path, 5) == b"12345"
+    os.mkfifo(tmp_path / "pipe")
+    for place, limit in ((path, 4), (tmp_path / "pipe", 5), (Path("/dev/zero"), 5), (tmp_path, 5)):
+        with pytest.raises(OSError, match=r"regular|more than|directory"):
+            read_file(place, limit)

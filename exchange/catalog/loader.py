@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Final
 
 from exchange.catalog.problems import FileErrors, Problem, Problems
 from exchange.catalog.sections import Source
-from exchange.catalog.tree import Node, Scalar, parse
+from exchange.catalog.tree import MAX_BYTES, Node, Scalar, parse
+from exchange.durable import read_file
 from exchange.text import Text
 
 if TYPE_CHECKING:
@@ -82,7 +83,7 @@ def _finish(source: Source, complete: bool, problems: Problems) -> Catalog:  # n
 def _tree(path: Path, problems: Problems) -> Node | None:
     place = Scalar(str(path), 0, "")
     try:
-        text = path.read_bytes().decode("utf-8-sig")
+        text = read_file(path, MAX_BYTES).decode("utf-8-sig")
     except OSError as error:
         problems.add(
             place,

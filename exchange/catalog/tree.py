@@ -22,6 +22,8 @@ except ImportError:  # PyYAML built without libyaml: slower, the same events
     from yaml import SafeLoader  # type: ignore[assignment]
 
 MAX_CHARS: Final = 4 * 1024 * 1024
+MAX_BYTES: Final = 4 * MAX_CHARS
+"""Bytes of one file; a character has at most four (RFC 3629 §3)."""
 MAX_DEPTH: Final = 16
 
 

@@ -30,6 +30,7 @@ _MODULES = {
     "seal": "seal",
     "verify": "assembly",
     "prove": "assembly",
+    "convert": "convert",
     "receiver": "receiver",
     "bench": "bench",
     "version": "assembly",

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
+from exchange.durable import read_file
 from exchange.errors import Misconfigured, Rejected
 from exchange.text import Text
 
@@ -32,24 +33,19 @@ def read_corrections(path: Path) -> Corrections:
     from exchange.validate.sheet import corrections_of
 
     try:
-        if path.stat().st_size > MAX_BYTES:
-            raise _unreadable(path)
-        lines = _csv(path) if path.suffix.lower() == ".csv" else _workbook(path)
-    except OSError as error:
+        data = read_file(path, MAX_BYTES)
+        lines = _csv(data) if path.suffix.lower() == ".csv" else _workbook(path)
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise _unreadable(path) from error
     return corrections_of(lines, path.name)
 
 
-def _csv(path: Path) -> list[list[str]]:
+def _csv(data: bytes) -> list[list[str]]:
     try:
-        data = path.read_bytes()
-        try:
-            text = data.decode("utf-8-sig")
-        except UnicodeDecodeError:
-            text = data.decode("gb18030")
-        return list(csv.reader(io.StringIO(text, newline=""), strict=True))
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise _unreadable(path) from error
+        text = data.decode("utf-8-sig")
+    except UnicodeDecodeError:
+        text = data.decode("gb18030")
+    return list(csv.reader(io.StringIO(text, newline=""), strict=True))
 
 
 def _workbook(path: Path) -> list[list[str]]:

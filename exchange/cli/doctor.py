@@ -6,6 +6,7 @@ import shutil
 import socket
 import sqlite3
 import ssl
+import stat
 import sys
 from collections.abc import Iterator
 from datetime import datetime, timedelta
@@ -100,6 +101,7 @@ def _examine(call: Invocation) -> Iterator[Diagnostic]:
         yield probe("clock", partial(_clock, node))
         yield probe("store", partial(_store, node))
         yield probe("disk", partial(_disk, settings))
+        yield probe("rights", partial(_rights, settings))
         for name in settings.sources:
             yield probe(f"source {name}", partial(_source, node, name))
         yield probe("upstream", partial(_upstream, node))
@@ -268,6 +270,27 @@ def _disk(settings: Settings) -> Diagnostic:
     while not path.exists():
         path = path.parent
     return judge_space(shutil.disk_usage(path).free)
+
+
+def _rights(settings: Settings) -> Text | Diagnostic:
+    """Name what others may read or write of all that the node keeps."""
+    kept = {settings.state, settings.evidence.folder, settings.log.path}
+    places = {path for path in map(settings.resolve, kept) if path.exists()}
+    tops = sorted(path for path in places if places.isdisjoint(path.parents))
+    open_paths = [
+        str(path)
+        for top in tops
+        for path in (top, *top.rglob("*"))
+        if not path.is_symlink() and path.lstat().st_mode & stat.S_IRWXO
+    ]
+    if not open_paths:
+        return Text("数据只有本用户可读", "only this user reads the data")
+    text = Text(
+        f"{len(open_paths)} 个文件或目录其他用户可以访问，如 {open_paths[0]}",
+        f"{len(open_paths)} files or folders are open to other users, such as {open_paths[0]}",
+    )
+    command = f"chmod -R o= {' '.join(map(str, tops))}"
+    return Diagnostic("rights", Grade.WARN, text, Text(f"请运行 {command}", f"run `{command}`"))
 
 
 def judge_space(free: int) -> Diagnostic:

@@ -135,6 +135,8 @@ def _missing_extra(error: ModuleNotFoundError) -> ExchangeError | None:
 
 def run() -> NoReturn:
     """Console script."""
+    # Data, exports and received files are for this user alone, whatever the shell's default is.
+    os.umask(0o077)
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
             # A GBK or ASCII terminal must not turn Chinese output into a crash.

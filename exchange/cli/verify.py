@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import stat
+import errno
 import sys
 from base64 import b64decode
 from collections.abc import Iterator, Sequence
@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, NoReturn
 from exchange import __version__
 from exchange.cli.invocation import Invocation
 from exchange.cli.output import USAGE, Output
-from exchange.durable import write_file
+from exchange.durable import read_file, write_file
 from exchange.errors import ExchangeError, Integrity, Misconfigured, Rejected
 from exchange.text import Text
 
@@ -316,20 +316,16 @@ def _configured(call: Invocation) -> tuple[tuple[bytes, ...], tuple[bytes, ...]]
 def read(path: Path) -> bytes:
     """Read a file; one that is too large, or no plain file, is refused before it is opened."""
     try:
-        status = path.stat()
-        if not stat.S_ISREG(status.st_mode):
-            raise _unreadable(path, "not a file")
-        if status.st_size > MAX_FILE:
+        return read_file(path, MAX_FILE)
+    except OSError as error:
+        if error.errno == errno.EFBIG:
             raise Rejected(
                 Text(
-                    f"{path} 有 {status.st_size:,} 字节，超过上限 {MAX_FILE:,}",
-                    f"{path} has {status.st_size:,} bytes, more than {MAX_FILE:,}",
+                    f"{path} 超过上限 {MAX_FILE:,} 字节",
+                    f"{path} has more than {MAX_FILE:,} bytes",
                 ),
                 hint=Text("存证文件不会这么大", "no file of evidence is that large"),
-            )
-        with path.open("rb") as stream:
-            return stream.read(MAX_FILE)
-    except OSError as error:
+            ) from error
         raise _unreadable(path, error.strerror or "cannot read") from error
 
 

@@ -122,13 +122,13 @@ class FileVerdict:
         """Hide the record's values: no catalog tells here which of them are personal data."""
         if self.record is None:
             return self
-        hidden = {name: _veil(name, value) for name, value in self.record.items()}
+        hidden = {name: veil(name, value) for name, value in self.record.items()}
         facts = {**self.verification.facts, "record": hidden}
         return replace(self, verification=replace(self.verification, facts=facts), veiled=True)
 
 
-def _veil(name: str, value: object) -> object:
-    """Keep the first character of a text: 张*, and 张** for three or more; of others nothing."""
+def veil(name: str, value: object) -> object:
+    """Hide a value of the field ``name``: texts as 张*, and 张** for three or more, others all."""
     if name == OPERATION or value is None:
         return value
     if not isinstance(value, str):

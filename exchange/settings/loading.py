@@ -11,7 +11,8 @@ from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
 
 from exchange.catalog.problems import FileErrors, Problem, Problems
-from exchange.catalog.tree import Items, Node, Pairs, parse
+from exchange.catalog.tree import MAX_BYTES, Items, Node, Pairs, parse
+from exchange.durable import read_file
 from exchange.errors import Misconfigured
 from exchange.settings.sections import Settings
 from exchange.text import Text, suggest
@@ -40,7 +41,7 @@ def load(path: Path) -> Settings:
     """Load and check ``exchange.yaml``; raises FileErrors with file, line and suggestion."""
     problems = Problems(SUBJECT)
     try:
-        text = path.read_text(encoding="utf-8-sig")
+        text = read_file(path, MAX_BYTES).decode("utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         raise Misconfigured(
             Text(f"读不到配置文件 {path}", f"cannot read the settings file {path}"),

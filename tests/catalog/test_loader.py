@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import time
 from pathlib import Path
 
@@ -307,6 +308,14 @@ class TestFiles:
         with pytest.raises(FileErrors) as caught:
             load(main)
         assert "GBK" in caught.value.problems[0].hint.zh
+
+    def test_a_pipe_is_no_file(self, tmp_path: Path, small: str) -> None:
+        main = tmp_path / "catalog.yaml"
+        main.write_text(small + "include: [more.yaml]\n", "utf-8")
+        os.mkfifo(tmp_path / "more.yaml")
+        with pytest.raises(FileErrors) as caught:
+            load(main)
+        assert "not a regular file" in caught.value.problems[0].what.en
 
     def test_a_text_includes_nothing(self, small: str) -> None:
         assert "no files" in problems(small + "include: [more.yaml]\n")[0].what.en

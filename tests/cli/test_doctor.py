@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import subprocess
+import sys
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -18,6 +20,7 @@ def test_a_sound_node(run: Run) -> None:
     first = grades(run("doctor", "--json"))
     assert first.pop("catalog plan") == "warn"
     first.pop("disk")
+    first.pop("rights")  # of the machine that runs the tests
     assert set(first.values()) == {"ok"}
     assert {"python", "crypto", "settings", "seal data", "source companies", "upstream"} <= set(
         first
@@ -27,6 +30,28 @@ def test_a_sound_node(run: Run) -> None:
     assert done.code == 0
     assert "✓ catalog plan  applied" in done.out
     assert "✓ source companies" in run("doctor", lang="zh").out
+
+
+def test_what_others_may_read_is_named_with_the_command_that_ends_it(
+    folder: Path, run: Run
+) -> None:
+    (folder / "data").mkdir(exist_ok=True)
+    (folder / "data" / "log.db").touch()
+    (folder / "data" / "log.db").chmod(0o644)
+    checks = {check["name"]: check for check in run("doctor", "--json").json["checks"]}
+    assert checks["rights"]["grade"] == "warn"
+    command = checks["rights"]["hint"]["en"].removeprefix("run `").removesuffix("`")
+    subprocess.run(command.split(), check=True)
+    assert grades(run("doctor", "--json"))["rights"] == "ok"
+
+
+def test_a_node_keeps_its_files_to_itself(tmp_path: Path) -> None:
+    """As the console script starts, whatever the shell's umask is. Costs two seconds."""
+    command = [sys.executable, "-m", "exchange", "init", "node"]
+    subprocess.run(command, cwd=tmp_path, check=True, capture_output=True, umask=0o022)
+    modes = {path: path.stat().st_mode for path in (tmp_path / "node").rglob("*")}
+    assert len(modes) > 10
+    assert [path for path, mode in modes.items() if mode & 0o077] == []
 
 
 def test_no_node(tmp_path: Path, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:

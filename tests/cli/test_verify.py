@@ -93,7 +93,7 @@ def test_what_is_too_large_or_no_file_is_refused_before_it_is_read(
         stream.truncate(8 * 1024 * 1024 + 1)
     done = run("verify", large)
     assert done.code == 1
-    assert "8,388,609 bytes" in done.err
+    assert "more than 8,388,608 bytes" in done.err
     os.mkfifo(pipe)  # to open it would wait for ever
     assert run("verify", pipe).code == 3
     assert run("verify", files.folder).code == 3

@@ -112,13 +112,7 @@ def prove(data: bytes, *, row: int | None = None, key: Mapping[str, str] | None 
     """
     batch = open_batch(data)
     index = _by_row(batch, row) if row is not None else _by_key(batch, key or {})
-    salts = merkle.salts(batch.suite, batch.container.salt, batch.rows)
-    tree = merkle.levels(
-        batch.suite,
-        merkle.leaves(batch.suite, batch.records, batch.offsets.tolist(), salts),
-    )
-    if tree[-1][0].hex() != batch.statement.root:
-        raise _broken("its records do not have the root of its statement")
+    salts, tree = tree_of(batch)
     return Proof(
         record=batch.record(index),
         salt=salts[merkle.SALT_SIZE * index :][: merkle.SALT_SIZE],
@@ -130,6 +124,16 @@ def prove(data: bytes, *, row: int | None = None, key: Mapping[str, str] | None 
         chain=batch.container.chain,
         schema=batch.schema.text,
     ).to_bytes()
+
+
+def tree_of(batch: Batch) -> tuple[bytes, list[list[bytes]]]:
+    """Return the salts and the tree of a batch; raises Integrity for another root than stated."""
+    salts = merkle.salts(batch.suite, batch.container.salt, batch.rows)
+    hashes = merkle.leaves(batch.suite, batch.records, batch.offsets.tolist(), salts)
+    tree = merkle.levels(batch.suite, hashes)
+    if tree[-1][0].hex() != batch.statement.root:
+        raise _broken("its records do not have the root of its statement")
+    return salts, tree
 
 
 def _by_row(batch: Batch, row: int) -> int:

@@ -23,7 +23,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Final
 
-from exchange.durable import PART, make_folder, replacing, sync_folder, write_file
+from exchange.durable import PART, make_folder, read_file, replacing, sync_folder, write_file
 from exchange.errors import Misconfigured
 from exchange.seal.crypto.der import from_pem, reading, to_pem
 from exchange.seal.crypto.keys import PrivateKey
@@ -244,13 +244,9 @@ def read_certificates(path: Path) -> list[bytes]:
 
 def _read(path: Path) -> bytes:
     try:
-        with path.open("rb") as stream:
-            data = stream.read(_MAX_BYTES + 1)
+        return read_file(path, _MAX_BYTES)
     except OSError as error:
         raise _unreadable(path, error.strerror or "cannot read") from error
-    if len(data) > _MAX_BYTES:
-        raise _unreadable(path, f"more than {_MAX_BYTES} bytes")
-    return data
 
 
 def _unreadable(path: Path, why: str) -> Misconfigured:
