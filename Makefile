@@ -7,7 +7,7 @@ READY  := $(VENV)/.ready
 SEEDS  ?= 20
 RUN    := -n auto --maxprocesses 4 --durations=25 --durations-min=1
 
-.PHONY: demo check test soak lint bench kafka chaos fuzz format lock clean
+.PHONY: demo check test soak lint bench kafka chaos fuzz format lock release clean
 
 demo: $(READY)          ## the main job on a temporary node: pull, validate, seal, cascade, receipt
 	$(BIN)/exchange demo
@@ -45,10 +45,22 @@ chaos: $(READY)         ## break brokers, workers and the province by a seeded p
 fuzz: $(READY)          ## fifty times the spoilt inputs of `make test` for every parser: docs/threat-model.md (20 minutes)
 	EXCHANGE_SOAK=1 $(BIN)/pytest tests/tamper/test_fuzz.py $(RUN)
 
+EXTRAS := node receiver postgres mysql kafka metrics
+LOCK   := uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
+          --no-emit-index-url --no-header --no-annotate
+
 lock:                   ## resolve the pinned, hashed requirements again (needs uv)
-	uv pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
-	  --no-header --no-annotate --all-extras pyproject.toml requirements/dev.in \
-	  -o requirements/dev.txt
+	$(LOCK) --all-extras pyproject.toml requirements/dev.in -o requirements/dev.txt
+	$(LOCK) -c requirements/dev.txt pyproject.toml -o requirements/verifier.txt
+	for extra in $(EXTRAS); do \
+	  $(LOCK) -c requirements/dev.txt --extra $$extra pyproject.toml -o requirements/$$extra.txt \
+	  || exit 1; done
+	$(LOCK) requirements/release.in -o requirements/release.txt
+
+release: $(READY)       ## wheel (built twice), lists of components, licences and digests, into dist/
+	$(PYTHON) -m venv .venv-release
+	.venv-release/bin/pip install --quiet --disable-pip-version-check --require-hashes --only-binary :all: -r requirements/release.txt
+	$(BIN)/python tools/release.py
 
 $(READY): requirements/dev.txt pyproject.toml
 	$(PYTHON) -m venv $(VENV)
@@ -57,4 +69,4 @@ $(READY): requirements/dev.txt pyproject.toml
 	touch $@
 
 clean:
-	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) .venv-release dist .mypy_cache .ruff_cache .pytest_cache .hypothesis

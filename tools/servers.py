@@ -45,7 +45,7 @@ def main() -> int:
     for arguments in (["update", "-qq"], ["install", "-qq", "-y", "--no-install-recommends"]):
         packages = missing if arguments[0] == "install" else []
         command = ["apt-get", *arguments, *packages]
-        subprocess.run(command, check=True, env=environment, stdout=sys.stderr, timeout=1800)  # noqa: S603
+        subprocess.run(command, check=True, env=environment, stdout=sys.stderr, timeout=1800)
     # Debian starts the services at once; the tests start their own on free ports.
     return 0
 
