@@ -15,7 +15,7 @@ PACKAGES = {
     "postgresql": "postgres",
     "mariadb-server": "mariadbd",
     "openssl": "openssl",
-    "default-jre-headless": "java",  # Kafka; 17 up
+    "default-jdk-headless": "javac",  # 17 up: Kafka, and a foreign verifier
     "maven": "mvn",
     "kcat": "kcat",
     "softhsm2": "softhsm2-util",

@@ -15,8 +15,8 @@ import subprocess
 import sys
 from base64 import b64decode
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
-from datetime import UTC, datetime, timedelta
+from dataclasses import replace
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -26,21 +26,19 @@ from cryptography.hazmat.primitives.ciphers.modes import CTR
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from exchange.errors import ExchangeError
-from exchange.evidence import files
 from exchange.evidence.audit import audit
 from exchange.evidence.log import LogReader
 from exchange.evidence.package import make_package, wrap
 from exchange.seal.batch import tree as merkle
 from exchange.seal.batch.container import Container, compress, decompress
 from exchange.seal.batch.prove import prove
-from exchange.seal.crypto.der import from_pem
 from exchange.seal.crypto.suites import SUITES
 from exchange.seal.eseal.signature import Sealer
 from exchange.seal.eseal.structures import write_signed, write_to_sign
 from exchange.seal.eseal.test_authority import ISSUING, SIGNING, issue, make_authority, make_seal
 from exchange.seal.pki.trust import Trust
 from tests.independent import sealed_batch, verifier
+from tests.independent.judges import Demo, Judges, anchors, run
 from tests.seal.samples import NOW, SEED, sealed, sealers
 
 ROOT = Path(__file__).parents[2]
@@ -49,52 +47,6 @@ BATCHES, LOG = VECTORS / "batch", VECTORS / "evidence/log"
 MODULES = (sealed_batch, verifier)
 LINES = 300
 """Longest file of the second implementation; there is one for each page."""
-
-
-@dataclass
-class Judges:
-    """Both implementations, with the same trust; ``beside`` is where a checkpoint lies."""
-
-    roots: list[bytes]
-    province: list[bytes]
-    beside: Path
-
-    def __post_init__(self) -> None:
-        pool = [file.read_bytes() for file in (self.beside / "certificates").iterdir()]
-        self.ours = files.Verifier(
-            files.Circumstances(
-                trust=Trust(self.roots),
-                province=Trust(self.province),
-                at=datetime.now(UTC),
-                chain=tuple(pool),
-            )
-        )
-        self.second = verifier.Verifier(self.roots, self.province)
-
-    def ours_takes(self, data: bytes) -> bool:
-        try:
-            return self.ours.verify("", data).ok
-        except ExchangeError:  # of no known kind
-            return False
-
-    def second_takes(self, data: bytes) -> bool:
-        try:
-            self.second.verify(data, self.beside)
-        except Exception:  # noqa: BLE001 (that is how it refuses)
-            return False
-        return True
-
-    def both_take(self, data: bytes) -> None:
-        self.second.verify(data, self.beside)
-        verdict = self.ours.verify("", data)
-        assert verdict.ok, verdict.verification.failed
-
-    def both_refuse(self, data: bytes) -> None:
-        assert (self.ours_takes(data), self.second_takes(data)) == (False, False)
-
-
-def anchors(*names: Path) -> list[bytes]:
-    return [from_pem(name.read_bytes())[0] for name in names]
 
 
 @functools.cache
@@ -140,17 +92,6 @@ def test_it_is_small_and_imports_nothing_of_the_project(module: Any) -> None:
             assert node.level == 0
             assert node.module.split(".")[0] not in {"exchange", "connectors"}
             assert not node.module.startswith("tests") or node.module == "tests.independent"
-
-
-def run(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", *map(str, arguments)],
-        cwd=ROOT,
-        check=False,
-        capture_output=True,
-        text=True,
-        timeout=120,
-    )
 
 
 def test_as_a_program(tmp_path: Path) -> None:
@@ -216,31 +157,6 @@ def test_the_seals_of_the_vectors(path: str, suite: str) -> None:
             judges().second.seal(
                 case[key], content, suite, name.decode(), chain=[case["chain"]], roots=[root]
             )
-
-
-@dataclass(frozen=True)
-class Demo:
-    """What the demo made, and packages and proofs from it."""
-
-    judges: Judges
-    log: Path
-    batches: list[bytes]
-    receipts: list[bytes]
-
-
-@pytest.fixture(scope="module")
-def demo(tmp_path_factory: pytest.TempPathFactory) -> Demo:
-    folder = tmp_path_factory.mktemp("demo")
-    done = run("exchange", "demo", "--json", "--folder", folder, "--scale", "0.01")
-    assert done.returncode == 0, done.stderr
-    node = folder / "node"
-    log = node / "data/evidence"
-    return Demo(
-        Judges(anchors(node / "seals/root.pem"), anchors(node / "province/seal/root.pem"), log),
-        log,
-        [path.read_bytes() for path in sorted((folder / "evidence").glob("*.avro"))],
-        [path.read_bytes() for path in sorted((folder / "evidence").glob("*.receipt.json"))],
-    )
 
 
 def test_both_take_everything_of_the_demo(demo: Demo) -> None:

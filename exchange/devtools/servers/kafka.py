@@ -21,6 +21,7 @@ from pathlib import Path
 
 from exchange.devtools.servers import kafka_files as files
 from exchange.devtools.servers.kafka_files import QUICK, VARIABLE, VERSION, Machine, Ports, Security
+from exchange.devtools.servers.maven import run
 from exchange.devtools.servers.ports import is_free, taken_port
 from exchange.devtools.servers.postgres import failed
 from exchange.errors import ExchangeError, Misconfigured
@@ -79,7 +80,7 @@ class _Broker:
         if self.process is None or self.process.poll() is not None:
             return
         if self.docker:
-            files.run([self.docker, "kill", f"--signal={how.name}", self.name], timeout=30)
+            run([self.docker, "kill", f"--signal={how.name}", self.name], timeout=30)
         else:
             self.process.send_signal(how)
 

@@ -9,21 +9,19 @@ fails.
 from __future__ import annotations
 
 import base64
-import fcntl
 import os
 import re
 import shutil
 import subprocess
-import tempfile
 import uuid
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from cryptography.hazmat.primitives import serialization
 
-from exchange.devtools.servers.postgres import Missing, failed
+from exchange.devtools.servers.maven import artifacts, one_at_a_time, run
+from exchange.devtools.servers.postgres import Missing
 from exchange.text import Text
 
 VERSION = "4.3.1"
@@ -31,24 +29,9 @@ VERSION = "4.3.1"
 IMAGE = f"apache/kafka:{VERSION}"
 VARIABLE = "EXCHANGE_TEST_KAFKA"
 _JAVA = 17
-_RESOLVE_SECONDS = 900.0
 _TOOL_SECONDS = 120.0
 
-POM = f"""<project xmlns="http://maven.apache.org/POM/4.0.0">
-  <modelVersion>4.0.0</modelVersion>
-  <groupId>exchange</groupId><artifactId>broker</artifactId><version>1</version>
-  <packaging>pom</packaging>
-  <dependencies>
-    <dependency>
-      <groupId>org.apache.kafka</groupId><artifactId>kafka_2.13</artifactId>
-      <version>{VERSION}</version>
-    </dependency>
-    <dependency>
-      <groupId>org.slf4j</groupId><artifactId>slf4j-simple</artifactId><version>1.7.36</version>
-    </dependency>
-  </dependencies>
-</project>
-"""
+WANTED = (f"org.apache.kafka:kafka_2.13:{VERSION}", "org.slf4j:slf4j-simple:1.7.36")
 """What Maven resolves: the broker, and a logger that writes to stderr."""
 
 QUICK = ("-Xmx256m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1")
@@ -153,7 +136,7 @@ def machine(environ: Mapping[str, str]) -> Machine:
     java = shutil.which("java")
     if java is not None and (version := _java_version(java))[0] >= _JAVA:
         cache = Path(environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "gov-exchange"
-        if (libraries := _resolved(cache)) is not None:
+        if (libraries := artifacts(cache, f"kafka-{VERSION}", WANTED)) is not None:
             archive = cache / f"kafka-{VERSION}-java-{'.'.join(map(str, version))}.jsa"
             return Machine(f"{libraries}/*", java, archive=archive)
     docker = shutil.which("docker")
@@ -186,39 +169,6 @@ def _java_version(java: str) -> tuple[int, ...]:
     return tuple(map(int, found[1].split("."))) if found else (0,)
 
 
-def _resolved(cache: Path) -> Path | None:
-    """Return the folder of the artifacts, complete; None without Maven.
-
-    It appears under its name by one rename, and one process at a time resolves.
-    """
-    done = cache / f"kafka-{VERSION}"
-    if done.is_dir():
-        return done
-    maven = shutil.which("mvn")
-    if maven is None:
-        return None
-    cache.mkdir(parents=True, exist_ok=True)
-    with _alone(cache):
-        if done.is_dir():
-            return done
-        with tempfile.TemporaryDirectory(prefix="resolve-", dir=cache) as folder:
-            (Path(folder) / "pom.xml").write_text(POM)
-            command = [maven, "--batch-mode", "--quiet", "--strict-checksums"]
-            command += ["dependency:copy-dependencies", "-DincludeScope=runtime"]
-            command += ["-DoutputDirectory=libraries"]
-            run(command, cwd=folder, timeout=_RESOLVE_SECONDS)
-            (Path(folder) / "libraries").rename(done)
-    return done
-
-
-@contextmanager
-def _alone(cache: Path) -> Iterator[None]:
-    """Let one process at a time put something into the cache."""
-    with (cache / "lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        yield
-
-
 def archived(machine: Machine, load: Callable[[str], None]) -> None:
     """Make the archive of the classes that a broker loads, unless it is there.
 
@@ -227,7 +177,7 @@ def archived(machine: Machine, load: Callable[[str], None]) -> None:
     """
     if machine.archive is None or machine.archive.exists():
         return
-    with _alone(machine.archive.parent):
+    with one_at_a_time(machine.archive.parent):
         if machine.archive.exists():
             return
         part = machine.archive.with_suffix(".part")
@@ -235,19 +185,6 @@ def archived(machine: Machine, load: Callable[[str], None]) -> None:
         load(f"-XX:ArchiveClassesAtExit={part}")
         if part.exists():  # else Java could not, and the brokers do without
             part.rename(machine.archive)
-
-
-def run(command: Sequence[str], *, timeout: float, cwd: str | None = None) -> str:
-    """Run a tool to its end and return what it said; Transient when it fails."""
-    try:
-        told = subprocess.run(  # noqa: S603 - a program that we found
-            command, cwd=cwd, capture_output=True, check=True, timeout=timeout
-        )
-    except subprocess.CalledProcessError as error:
-        raise failed(command[0], error.stdout + error.stderr) from error
-    except subprocess.TimeoutExpired as error:
-        raise failed(command[0], b"it did not end") from error
-    return told.stdout.decode()
 
 
 def properties(ports: Sequence[Ports], security: Security | None, home: Path) -> dict[str, object]:
