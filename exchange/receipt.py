@@ -101,7 +101,7 @@ class Receipt:
 
     def value(self) -> dict[str, jcs.Value]:
         """Return the JSON object."""
-        return {name: it for name, it in asdict(self).items() if it or name != "log"}
+        return {name: value for name, value in asdict(self).items() if value or name != "log"}
 
     @classmethod
     def of(cls, value: object) -> Self:
@@ -120,7 +120,7 @@ class Receipt:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Sent:
+class SentBatch:
     """What was sent, as its receipt has to repeat it."""
 
     batch_no: str
@@ -187,7 +187,7 @@ def check(
     data: bytes,
     *,
     trust: Trust,
-    sent: Sent,
+    batch: SentBatch,
 ) -> Verification:
     """Check a receipt against what was sent; ``trust`` is that in the province.
 
@@ -212,7 +212,7 @@ def check(
     return Verification(
         (
             Check("format", ok=True, text=_FORMAT, expected=ENVELOPE, found=ENVELOPE),
-            *_same_batch(receipt, sent),
+            *_same_batch(receipt, batch),
             *check_signature(
                 envelope.seal,
                 content,
@@ -230,10 +230,10 @@ def check(
 _FORMAT = Text("回执格式规范，字段齐全", "the receipt is canonical and complete")
 
 
-def _same_batch(receipt: Receipt, sent: Sent) -> list[Check]:
+def _same_batch(receipt: Receipt, batch: SentBatch) -> list[Check]:
     """Make checks 2 to 7: the receipt speaks of what was sent."""
     total = receipt.rows_accepted + receipt.rows_rejected
-    earliest = instant(moment(sent.sealed_at) - CLOCK_SKEW)
+    earliest = instant(moment(batch.sealed_at) - CLOCK_SKEW)
     return [
         equal(
             "code",
@@ -244,25 +244,25 @@ def _same_batch(receipt: Receipt, sent: Sent) -> list[Check]:
         equal(
             "batch",
             Text("资源与批次号一致", "resource and batch number are those sent"),
-            expected=f"{sent.resource} {sent.resource_code} {sent.batch_no}",
+            expected=f"{batch.resource} {batch.resource_code} {batch.batch_no}",
             found=f"{receipt.resource} {receipt.resource_code} {receipt.batch_no}",
         ),
         equal(
             "statement",
             Text("批次声明摘要一致", "the digest is that of the statement sent"),
-            expected=sent.statement,
+            expected=batch.statement,
             found=receipt.statement,
         ),
         equal(
             "root",
             Text("记录树根一致", "the root is that of the records sent"),
-            expected=sent.root,
+            expected=batch.root,
             found=receipt.root,
         ),
         equal(
             "counts",
             Text("行数一致：接收 + 拒收 = 发送", "accepted + rejected = sent, as many as we sent"),
-            expected=f"{sent.rows} = {sent.rows}",
+            expected=f"{batch.rows} = {batch.rows}",
             found=f"{total} = {receipt.rows_sent}",
         ),
         Check(

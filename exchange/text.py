@@ -42,5 +42,5 @@ def suggest(word: str, choices: Iterable[str]) -> Text:
     if near:
         name = by_lower[near[0]]
         return Text(f"是不是“{name}”？", f"did you mean '{name}'?")
-    listed = ", ".join(names[:_LISTED]) + (", …" if len(names) > _LISTED else "")
-    return Text(f"可用：{listed or '（无）'}", f"one of: {listed or '(none)'}")
+    name_list = ", ".join(names[:_LISTED]) + (", …" if len(names) > _LISTED else "")
+    return Text(f"可用：{name_list or '（无）'}", f"one of: {name_list or '(none)'}")

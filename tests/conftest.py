@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from exchange.devtools.servers.kafka import Cluster
-    from tests.support.security import Guarded
+    from tests.support.security import SecuredBroker
 
 __all__ = [
     "pytest_addoption",
@@ -105,7 +105,7 @@ def three_brokers(_three: Cluster) -> Iterator[Cluster]:
 
 
 @pytest.fixture(scope="session")
-def guarded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Guarded]:
+def guarded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SecuredBroker]:
     """A broker that asks for credentials."""
     from tests.support import security
 
@@ -145,15 +145,15 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> _ByScope:
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     properties = [
-        each
+        item
         for outcome in ("passed", "failed")
         for report in terminalreporter.getreports(outcome)
         if report.when == "call"
-        for each in report.user_properties
+        for item in report.user_properties
     ]
     sums = Counter(what for key, what in properties if key == _ONE_MORE)
-    told = [str(text) for key, text in properties if key == _COUNTED]
-    told += [f"{what}: {number:,}" for what, number in sums.items()]
-    if told:
+    items = [str(text) for key, text in properties if key == _COUNTED]
+    items += [f"{what}: {number:,}" for what, number in sums.items()]
+    if items:
         terminalreporter.section("what was counted")
-        terminalreporter.write_line("\n".join(told))
+        terminalreporter.write_line("\n".join(items))

@@ -17,7 +17,7 @@ NODE_ONLY = ("polars", "pyarrow", "sqlalchemy", "alembic", "requests", "fastapi"
 
 
 def python(code: str, *arguments: str) -> str:
-    done = subprocess.run(
+    result = subprocess.run(
         [sys.executable, "-c", code, *arguments],
         cwd=ROOT,
         check=False,
@@ -25,16 +25,16 @@ def python(code: str, *arguments: str) -> str:
         text=True,
         timeout=60,
     )
-    assert done.returncode == 0, done.stderr
-    return done.stdout
+    assert result.returncode == 0, result.stderr
+    return result.stdout
 
 
 def test_no_room_imports_a_room_to_its_right() -> None:
     linter = Path(sys.executable).with_name("lint-imports")
-    done = subprocess.run(
+    result = subprocess.run(
         [linter, "--no-cache"], cwd=ROOT, check=False, capture_output=True, text=True, timeout=120
     )
-    assert done.returncode == 0, done.stdout + done.stderr
+    assert result.returncode == 0, result.stdout + result.stderr
 
 
 LOADED = """

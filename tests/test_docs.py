@@ -24,7 +24,7 @@ from exchange.catalog.types import TYPES, parse_type
 from exchange.cli.assembly import command_tree
 from exchange.connect import find, installed
 from exchange.settings import Settings, load
-from exchange.validate.seen import Seen
+from exchange.validate.claimed_keys import ClaimedKeys
 from exchange.validate.validator import compile_resource
 from tests.support.pages import DOCS, ROOT, blocks, code, rows, section
 
@@ -120,7 +120,7 @@ def test_a_type_accepts_and_refuses_what_the_page_says(cells: list[str]) -> None
         values.append("字" * (parse_type(spec).max_chars or 0) + "字")
     frame = pl.DataFrame({"id": [str(n) for n in range(len(values))], "value": values})
     validator = compile_resource(catalog.resources["one"], catalog.tables)
-    checked = validator.check(frame, today=date(2026, 11, 23), seen=Seen())
+    checked = validator.check(frame, today=date(2026, 11, 23), claimed=ClaimedKeys())
     assert [values[place] for place in checked.accepted_rows] == accepts
 
     field = catalog.resources["one"].field("value")
@@ -192,11 +192,11 @@ def commands(group: Any, before: str = "") -> Iterator[str]:
 def test_every_command_is_in_the_readme() -> None:
     lines = (ROOT / "README.md").read_text().splitlines()
     listed = next(line for line in lines if line.startswith("`demo · init"))
-    found: set[str] = set()
+    names: set[str] = set()
     for item in listed.strip("`").split(" · "):
         name, _, subs = re.sub(r" \[.*", "", item).partition(" {")
-        found |= {f"{name} {sub}" for sub in subs.strip("}").split(",")} if subs else {name}
-    assert found == set(commands(command_tree("en")))
+        names |= {f"{name} {sub}" for sub in subs.strip("}").split(",")} if subs else {name}
+    assert names == set(commands(command_tree("en")))
 
 
 def test_every_built_in_connector_is_documented_with_its_settings() -> None:
@@ -266,20 +266,20 @@ ADDRESS = re.compile(r"(?:https?|git)(?:://|\+)|--(?:extra-)?index-url|--find-li
 
 
 def test_no_tracked_file_names_a_machine_or_a_registry() -> None:
-    listed = subprocess.run(
+    result = subprocess.run(
         ["git", "ls-files", "-z"], cwd=ROOT, check=False, capture_output=True, text=True
     )
-    if listed.returncode:
+    if result.returncode:
         pytest.skip("not a git working tree (an unpacked archive): nothing is tracked")
-    found = []
-    for name in filter(None, listed.stdout.split("\0")):
+    items = []
+    for name in filter(None, result.stdout.split("\0")):
         path = ROOT / name
         if path != Path(__file__) and path.is_file():
             text = path.read_bytes().decode("utf-8", "replace")
-            found += [f"{name}: {hit[0]}" for hit in ABSOLUTE.finditer(text)]
+            items += [f"{name}: {hit[0]}" for hit in ABSOLUTE.finditer(text)]
             if name.startswith("requirements/"):
-                found += [f"{name}: {hit[0]}" for hit in ADDRESS.finditer(text)]
-    assert found == []
+                items += [f"{name}: {hit[0]}" for hit in ADDRESS.finditer(text)]
+    assert items == []
 
 
 def _docstrings(path: Path) -> Iterator[str]:
@@ -314,5 +314,5 @@ def test_modules_that_a_page_names_in_passing_are_there() -> None:
     }
     for page in PAGES:
         if page.parent.name != "adr":
-            named = set(re.findall(r"`(\w+\.py)`", page.read_text()))
-            assert named <= modules, page.name
+            names = set(re.findall(r"`(\w+\.py)`", page.read_text()))
+            assert names <= modules, page.name

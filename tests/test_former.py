@@ -69,8 +69,8 @@ def test_an_evidence_log_stands_every_check(suite: str, tmp_path: Path) -> None:
     folder = tmp_path / suite
     shutil.copytree(FORMER / suite, folder)
     node, province = trust(folder, "node"), trust(folder, "province")
-    known = [(folder / name).read_bytes() for name in ("checkpoint", "receipt.json")]
-    verification = audit_log(folder / "log", trust=node, witnesses=province, known=known)
+    items = [(folder / name).read_bytes() for name in ("checkpoint", "receipt.json")]
+    verification = audit_log(folder / "log", trust=node, witnesses=province, known=items)
     assert verification.ok, verification.failed
     assert verification.facts["size"] == verification.facts["witnessed"] == 16
     assert verification.facts["checkpoints"] == 2
@@ -119,17 +119,17 @@ def test_a_node_that_was_killed_goes_on(tmp_path: Path, tell: Callable[[str], No
     assert pulled > 0, "rows were pulled and not sealed"
     assert before.keys() > delivered, "batches were sealed and not delivered"
 
-    with place.gateway(clock=clock):
+    with place.receiver(clock=clock):
         for _ in range(5):
             with place.node(clock=clock) as node:
                 outcome = Runner(node, policy=EAGER).once()
             assert outcome.error() is None, outcome.errors
             if outcome.waiting == 0:
                 break
-    counted = audit(place)
+    counts = audit(place)
     after = sealed()
     assert before.items() < after.items()
-    assert counted.receipts == counted.batches == len(after)
+    assert counts.receipts == counts.batches == len(after)
     tell(
         f"a node of the former version went on: {len(delivered)} batches delivered before,"
         f" {len(before) - len(delivered)} sealed and {pulled} messages pulled on the way;"

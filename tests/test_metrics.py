@@ -213,7 +213,7 @@ def test_three_paths_are_served_and_no_other(world: World) -> None:
             assert refused.value.code == 501
     with pytest.raises(OSError, match="refused"):
         socket.create_connection(("127.0.0.1", port), timeout=5)
-    assert not [one for one in threading.enumerate() if one.name in {"status", "metrics"}]
+    assert not [item for item in threading.enumerate() if item.name in {"status", "metrics"}]
 
 
 def test_clients_that_say_nothing_do_not_keep_the_others_out(world: World) -> None:
@@ -225,8 +225,8 @@ def test_clients_that_say_nothing_do_not_keep_the_others_out(world: World) -> No
             assert len(select.select(silent, [], [], 0)[0]) == 12
             wait_for(lambda: _answers(port))
         finally:
-            for one in silent:
-                one.close()
+            for item in silent:
+                item.close()
 
 
 def _answers(port: int) -> bool:
@@ -277,17 +277,21 @@ def test_every_metric_is_documented_with_its_labels() -> None:
 
 def test_the_rules_of_the_page_name_metrics_that_there_are(world: World) -> None:
     page = section((DOCS / "operations.md").read_text(encoding="utf-8"), "Metrics")
-    named = set(re.findall(r"\bexchange_\w+", page))
+    names = set(re.findall(r"\bexchange_\w+", page))
     world.meter.refresh()
     known = {name for name, *_ in world.numbers()} | set(FAMILIES)
-    assert named <= known | {f"{name}_total" for name in FAMILIES}
+    assert names <= known | {f"{name}_total" for name in FAMILIES}
 
 
 def test_an_error_has_the_kinds_that_the_page_names() -> None:
     page = section((DOCS / "operations.md").read_text(encoding="utf-8"), "Metrics")
 
     def kinds(base: type[ExchangeError]) -> set[str]:
-        return {one.__name__ for one in base.__subclasses__() if one.__module__ == base.__module__}
+        return {
+            subclass.__name__
+            for subclass in base.__subclasses__()
+            if subclass.__module__ == base.__module__
+        }
 
     for kind in kinds(ExchangeError) | kinds(Rejected):
         assert f"`{kind}`" in page

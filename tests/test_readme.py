@@ -79,8 +79,8 @@ def paste(shell: Shell, text: str) -> None:
     if head == "resources:":
         name, mark = "catalog.yaml", STARTER_CATALOG[STARTER_CATALOG.index("resources:") :]
     path = shell.folder / name
-    before, found, after = path.read_text().partition(mark)
-    assert found, f"{name} has no {mark}"
+    before, result, after = path.read_text().partition(mark)
+    assert result, f"{name} has no {mark}"
     path.write_text(before + text + after)
 
 
@@ -140,12 +140,12 @@ def walk(shell: Shell, steps: list[str], port: int, companies: str) -> None:
 
 def batch_number(shell: Shell) -> str:
     """Return the number that the README's reader would find in the list of batches."""
-    listed = "exchange cascade list"
-    if listed not in shell.said:
+    text = "exchange cascade list"
+    if text not in shell.said:
         return ""
-    found = json.loads(shell.run(f"{listed} --json"))["deliveries"]
-    assert [one["state"] for one in found] == ["receipted"]
+    found = json.loads(shell.run(f"{text} --json"))["deliveries"]
+    assert [item["state"] for item in found] == ["receipted"]
     number: str = found[0]["batch_no"]
     assert re.fullmatch(r"\d{8}00001", number)
-    assert number in shell.said[listed]
+    assert number in shell.said[text]
     return number

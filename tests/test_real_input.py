@@ -63,17 +63,17 @@ def test_every_record_ends_in_a_receipt_unchanged(tmp_path: Path, divisions: str
     shell.folder /= "node"
     configure(shell.folder)
     with shell.background("exchange receiver serve --config province/exchange.yaml"):
-        done = json.loads(shell.run("exchange run --once --json"))
-    assert done["errors"] == {}
-    assert done["pulled"] == done["accepted"] == 44_703 + 2_919
+        document = json.loads(shell.run("exchange run --once --json"))
+    assert document["errors"] == {}
+    assert document["pulled"] == document["accepted"] == 44_703 + 2_919
     status = json.loads(shell.run("exchange status --json"))["resources"]
-    sealed = {one["resource"]: export(shell, one["resource"]) for one in status}
+    sealed = {item["resource"]: export(shell, item["resource"]) for item in status}
     assert {
-        one["resource"]: {
-            "sealed": len(sealed[one["resource"]]),
-            **{name: one[name] for name in ("quarantine", "batches", "receipts")},
+        entry["resource"]: {
+            "sealed": len(sealed[entry["resource"]]),
+            **{name: entry[name] for name in ("quarantine", "batches", "receipts")},
         }
-        for one in status
+        for entry in status
     } == documented()
 
     check_divisions(sealed["divisions"])
@@ -95,15 +95,15 @@ def configure(node: Path) -> None:
 def export(shell: Shell, resource: str) -> list[dict[str, Any]]:
     """Export and verify all batches and receipts of a resource; read them with plain fastavro."""
     listed = json.loads(shell.run(f"exchange cascade list {resource} --json"))["deliveries"]
-    numbers = sorted(one["batch_no"] for one in listed)
+    numbers = sorted(item["batch_no"] for item in listed)
     for number in numbers:
         shell.run(f"exchange cascade export {resource} {number} --to evidence")
     files = sorted((shell.folder / "evidence").glob(f"{resource}-*"))
     assert len(files) == 2 * len(numbers)
     answers = shell.run(f"exchange verify {' '.join(map(str, files))} --json").splitlines()
-    told = [json.loads(answer) for answer in answers]
-    assert all(one["ok"] for one in told)
-    assert {one["file"] for one in told} >= {str(path) for path in files}
+    items = [json.loads(answer) for answer in answers]
+    assert all(entry["ok"] for entry in items)
+    assert {item["file"] for item in items} >= {str(path) for path in files}
     records: list[Any] = []
     for path in files:
         if path.suffix == ".avro":
@@ -118,8 +118,8 @@ def check_divisions(records: list[dict[str, Any]]) -> None:
     assert len(expected) == len(records) == 44_703
     for record in records:
         row = expected[record["code"]]
-        found = {name: record[name] or "" for name in row}
-        assert found == row
+        values = {name: record[name] or "" for name in row}
+        assert values == row
         assert record["cd_operation"] == "I"
 
 
@@ -135,8 +135,8 @@ def check_universities(records: list[dict[str, Any]]) -> None:
     for record, row in zip(records, rows, strict=True):
         # Most codes are numbers in the sheet: 4111010001.0 shows as ten digits.
         number = f"{row[2]:.0f}" if isinstance(row[2], float) else row[2]
-        shown = [int(row[0]), row[1], number, *row[3:]]
-        assert [record[name] or "" for name in names] == shown
+        items = [int(row[0]), row[1], number, *row[3:]]
+        assert [record[name] or "" for name in names] == items
         assert re.fullmatch(r"\d{10}", record["school_code"])
 
 

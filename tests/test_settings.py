@@ -42,11 +42,11 @@ BAD_CRON = ("0 25 * * *", "* * * *", "@daily", "0 0 31 2 *", "0 2 * * * *", "每
 
 
 def test_paths_and_addresses_count_from_the_file(tmp_path: Path) -> None:
-    found = load(write(tmp_path, GOOD))
-    assert found.sources["companies"].every == timedelta(minutes=15)
-    assert found.sources["companies"].options == {"table": "t"}
-    assert found.resolve(Path("data")) == tmp_path / "data"
-    assert found.url(found.store, {}) == f"sqlite:///{tmp_path}/data/store.db"
+    result = load(write(tmp_path, GOOD))
+    assert result.sources["companies"].every == timedelta(minutes=15)
+    assert result.sources["companies"].options == {"table": "t"}
+    assert result.resolve(Path("data")) == tmp_path / "data"
+    assert result.url(result.store, {}) == f"sqlite:///{tmp_path}/data/store.db"
 
 
 @pytest.mark.parametrize(
@@ -82,8 +82,8 @@ def test_mistakes_are_named_with_their_line(
     with pytest.raises(FileErrors) as caught:
         load(write(tmp_path, text))
     assert caught.value.exit_code == 3
-    shown = [(problem.line, problem.show("en")) for problem in caught.value.problems]
-    assert any(at == line and says in told for at, told in shown), shown
+    items = [(problem.line, problem.show("en")) for problem in caught.value.problems]
+    assert any(at == line and says in item for at, item in items), items
     assert caught.value.what.zh.startswith("配置文件中有")
     assert caught.value.what.en.endswith("in the settings")
 

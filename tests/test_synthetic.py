@@ -41,18 +41,18 @@ def test_every_citizen_number_says_its_county_birth_and_sex(seed: int) -> None:
 @settings(max_examples=25)
 @given(st.lists(st.dates(), min_size=1))
 def test_calendar_digits_are_the_iso_date(days: list[object]) -> None:
-    made = synthetic.column(synthetic.calendar_digits(np.array(days, "datetime64[D]")))
-    assert made.to_list() == [str(day).replace("-", "") for day in days]
+    result = synthetic.column(synthetic.calendar_digits(np.array(days, "datetime64[D]")))
+    assert result.to_list() == [str(day).replace("-", "") for day in days]
 
 
 def test_mobiles_begin_with_13_to_19() -> None:
-    made = synthetic.column(synthetic.mobiles(np.random.default_rng(1), 1000))
-    assert made.str.contains("^1[3-9][0-9]{9}$").all()
+    result = synthetic.column(synthetic.mobiles(np.random.default_rng(1), 1000))
+    assert result.str.contains("^1[3-9][0-9]{9}$").all()
 
 
 def test_names_are_of_two_or_three_characters() -> None:
-    made = synthetic.person_names(np.random.default_rng(1), 1000)
-    assert set(made.str.len_chars()) == {2, 3}
+    result = synthetic.person_names(np.random.default_rng(1), 1000)
+    assert set(result.str.len_chars()) == {2, 3}
 
 
 def test_the_same_seed_makes_the_same_companies() -> None:

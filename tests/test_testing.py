@@ -15,20 +15,20 @@ from tests.support.soak import AMOUNTS, Amount, bits
 def test_the_page_states_every_amount() -> None:
     page = (DOCS / "testing.md").read_text(encoding="utf-8")
     stated = {tuple(cells) for cells in rows(section(page, "What `make test` does a part of"))}
-    assert stated == {(each.what, str(each.test), str(each.soak)) for each in AMOUNTS}
+    assert stated == {(item.what, str(item.test), str(item.soak)) for item in AMOUNTS}
 
 
 def test_soak_does_more() -> None:
-    for each in AMOUNTS:
-        assert (each.soak < each.test) == each.what.endswith("one in")
+    for item in AMOUNTS:
+        assert (item.soak < item.test) == item.what.endswith("one in")
 
 
 @pytest.mark.parametrize("number", [1, 3, 8])
 def test_so_many_bits_of_each_byte(number: int) -> None:
-    some = list(bits(range(20), Amount("bits", number, number)))
-    assert len(set(some)) == len(some) == 20 * number
-    assert {bit // 8 for bit in some} == set(range(20))
-    assert {bit % 8 for bit in some} == set(range(8))
+    items = list(bits(range(20), Amount("bits", number, number)))
+    assert len(set(items)) == len(items) == 20 * number
+    assert {bit // 8 for bit in items} == set(range(20))
+    assert {bit % 8 for bit in items} == set(range(8))
 
 
 def test_the_heavy_folders_are_there() -> None:

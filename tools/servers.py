@@ -15,7 +15,7 @@ PACKAGES = {
     "postgresql": "postgres",
     "mariadb-server": "mariadbd",
     "openssl": "openssl",
-    "default-jdk-headless": "javac",  # 17 up: Kafka, and a foreign verifier
+    "default-jre-headless": "java",  # Kafka; 17 up
     "maven": "mvn",
     "kcat": "kcat",
     "softhsm2": "softhsm2-util",

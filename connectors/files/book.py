@@ -28,8 +28,8 @@ from exchange.connectors.files.layout import (
 from exchange.errors import Misconfigured, Rejected
 from exchange.text import Text, suggest
 
-Cells = list[Value | None]
-Rows = Iterator[tuple[int, Cells]]
+SheetRow = list[Value | None]
+SheetRows = Iterator[tuple[int, SheetRow]]
 """(1-based row, cells from column A); rows without cells may be left out."""
 
 ALL = "all"
@@ -51,7 +51,7 @@ class Sheet:
     """One sheet; ``rows`` and ``merges`` read it from the start each time they are called."""
 
     name: str
-    rows: Callable[[], Rows]
+    rows: Callable[[], SheetRows]
     merges: Callable[[], Sequence[Range]] = tuple
     visible: bool = True
 
@@ -182,9 +182,9 @@ class _Table:
             if len(chunk) < self.how.batch_rows:
                 return
 
-    def _part(self, chunk: list[tuple[int, Cells]], at: Start) -> SheetPart:
+    def _part(self, chunk: list[tuple[int, SheetRow]], at: Start) -> SheetPart:
         width = len(self.layout.names)
-        records: list[tuple[int, Cells]] = []
+        records: list[tuple[int, SheetRow]] = []
         notes: list[Remark] = []
         outside: list[tuple[int, int, str]] = []
         for number, cells in chunk:
@@ -234,7 +234,7 @@ def _other_columns(first: _Table, titles: Sequence[str], where: str) -> Misconfi
 
 
 def _columns(
-    names: Sequence[str], records: list[tuple[int, Cells]]
+    names: Sequence[str], records: list[tuple[int, SheetRow]]
 ) -> tuple[list[list[str | None]], list[str | None]]:
     defects: list[str | None] = [None] * len(records)
     made = []
@@ -270,15 +270,15 @@ def _text(cell: Value | None) -> str:
     return str(cell)
 
 
-def _padded(cells: Cells, width: int) -> Cells:
+def _padded(cells: SheetRow, width: int) -> SheetRow:
     return cells if len(cells) >= width else cells + [None] * (width - len(cells))
 
 
-def _used(cells: Cells) -> list[int]:
+def _used(cells: SheetRow) -> list[int]:
     return [column for column, cell in enumerate(cells) if cell not in (None, "")]
 
 
-def _consecutive(rows: Rows) -> Rows:
+def _consecutive(rows: SheetRows) -> SheetRows:
     """Fill in the rows that were left out, as far as a header is looked for."""
     expected = 1
     for number, cells in rows:
@@ -289,7 +289,7 @@ def _consecutive(rows: Rows) -> Rows:
         yield number, cells
 
 
-def _merged(rows: Rows, ranges: Sequence[Range]) -> Rows:
+def _merged(rows: SheetRows, ranges: Sequence[Range]) -> SheetRows:
     """Let cells that are merged downwards (合并单元格) count for each of their rows.
 
     A row that has nothing else is none: a merge over a blank line makes no record of it.
@@ -313,7 +313,7 @@ def _merged(rows: Rows, ranges: Sequence[Range]) -> Rows:
         yield number, cells
 
 
-def _outside(number: int, cells: Cells, left: int, end: int) -> Iterator[tuple[int, int, str]]:
+def _outside(number: int, cells: SheetRow, left: int, end: int) -> Iterator[tuple[int, int, str]]:
     for column, cell in enumerate(cells):
         if cell not in (None, "") and not left <= column < end:
             yield number, column, _text(cell)
@@ -409,7 +409,7 @@ def _with_sheets(error: Misconfigured, book: Book) -> Misconfigured:
     )
 
 
-def kept(rows: Iterable[tuple[int, Cells]]) -> Callable[[], Rows]:
+def kept(rows: Iterable[tuple[int, SheetRow]]) -> Callable[[], SheetRows]:
     """Return ``rows`` of a sheet that is small enough to be kept."""
     known = list(rows)
     return lambda: ((number, list(cells)) for number, cells in known)

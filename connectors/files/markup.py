@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Mapping
 from datetime import datetime
 from typing import Any
 
-from exchange.connectors.files.book import Book, Cells, Range, Sheet, kept
+from exchange.connectors.files.book import Book, Range, Sheet, SheetRow, kept
 from exchange.connectors.files.encoding import encoding_of
 from exchange.connectors.files.formats import Format, Odd, Value, shown_number
 from exchange.connectors.files.xls import protected
@@ -345,14 +345,14 @@ def _as_shown(number: float, shown: str) -> str | Odd:
 
 def _grid(
     rows: Iterator[tuple[int, list[tuple[Value | None, int, int, int]]]],
-) -> tuple[list[tuple[int, Cells]], list[Range]]:
+) -> tuple[list[tuple[int, SheetRow]], list[Range]]:
     """Place cells: each has (value, column or -1 for the next free one, rows, columns)."""
     taken: dict[int, int] = {}
-    out: list[tuple[int, Cells]] = []
+    out: list[tuple[int, SheetRow]] = []
     merges: list[Range] = []
     total = 0
     for number, cells in rows:
-        line: Cells = []
+        line: SheetRow = []
         column = 0
         for value, at, down, across in cells:
             if at >= 0:

@@ -30,7 +30,7 @@ _STOPPED = {signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGKILL}
 """Signals of an operator or of a system that stops or runs out of memory: try again."""
 
 
-class Reader:
+class ReaderProcess:
     """A process that reads spreadsheets and web pages, started when it is first needed.
 
     ``memory`` (MiB) and ``seconds`` (of processor time) limit each file. It inherits no

@@ -48,9 +48,9 @@ from exchange.connectors.files.folder import (
     times,
 )
 from exchange.connectors.files.layout import DEFECT, ROW, Remark
-from exchange.connectors.files.process import Reader
+from exchange.connectors.files.process import ReaderProcess
 from exchange.connectors.files.taken import Taken
-from exchange.connectors.files.text import BLOCK_BYTES, Position, TextFormat, read_text
+from exchange.connectors.files.text import BLOCK_BYTES, TextFormat, TextPosition, read_text
 
 _SPREADSHEET = (
     b"PK\x03\x04", b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1", b"\x09\x08", b"\x09\x04", b"\x09\x02",
@@ -160,7 +160,7 @@ def files(
         sheet, sheets, header, columns, group_rows, footer, further_sheets, batch_rows
     )
     failed: list[ExchangeError] = []
-    with Reader(memory=read_memory, seconds=read_seconds) as reader:
+    with ReaderProcess(memory=read_memory, seconds=read_seconds) as reader:
         how = _How(root, text, workbook, reader)
         yield from _passed_over(found, taken, how)
         for name, stat in fresh.items():
@@ -198,7 +198,7 @@ class _How:
     root: Path
     text: TextFormat
     sheet: SheetFormat
-    reader: Reader
+    reader: ReaderProcess
 
 
 def _panic(name: str, error: BaseException) -> Rejected:
@@ -290,9 +290,9 @@ class _File:
             if top.startswith(_SPREADSHEET) or markup.startswith(_MARKUP):
                 yield from self._sheet(stream, (at.get("sheet", 0), at.get("row", 0)))
             else:
-                yield from self._text(stream, Position(*at.get("position", ())))
+                yield from self._text(stream, TextPosition(*at.get("position", ())))
 
-    def _text(self, stream: BinaryIO, start: Position) -> Iterator[Pulled]:
+    def _text(self, stream: BinaryIO, start: TextPosition) -> Iterator[Pulled]:
         how, digest = self.how.text, hashlib.sha256()
         seen: Callable[[bytes], None] = digest.update
         text: Any = Bounded(stream, self.stat[0])

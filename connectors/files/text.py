@@ -47,7 +47,7 @@ _DELIMITERS = (",", "\t", ";", "|")
 _SWAP = bytes.maketrans(b"\r\n", b"\n\r")
 
 
-class Position(NamedTuple):
+class TextPosition(NamedTuple):
     """How far a file was read: bytes, lines, and its encoding once that is known."""
 
     offset: int = 0
@@ -60,7 +60,7 @@ class Part(NamedTuple):
 
     frame: pl.DataFrame
     notes: tuple[Remark, ...]
-    position: Position
+    position: TextPosition
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +77,11 @@ class TextFormat:
 
 
 def read_text(
-    stream: BinaryIO, how: TextFormat, start: Position, place: str, seen: Callable[[bytes], None]
+    stream: BinaryIO,
+    how: TextFormat,
+    start: TextPosition,
+    place: str,
+    seen: Callable[[bytes], None],
 ) -> Iterator[Part]:
     """Read a file from ``start``; ``seen`` is shown every byte once, in order.
 
@@ -99,7 +103,7 @@ def _read(  # noqa: PLR0917 - the same as read_text, and the head
     stream: BinaryIO | _Swapped,
     head: bytes,
     how: TextFormat,
-    start: Position,
+    start: TextPosition,
     place: str,
     seen: Callable[[bytes], None],
 ) -> Iterator[Part]:
@@ -114,7 +118,7 @@ def _read(  # noqa: PLR0917 - the same as read_text, and the head
         bom = len(BOM) if head.startswith(BOM) else 0
         skipped = _behind_line(head, layout.header) or bom
         seen(stream.read(skipped))
-        at = Position(skipped, layout.header, encoding)
+        at = TextPosition(skipped, layout.header, encoding)
         notes = layout.notes
     parser = _Parser(layout.names, delimiter, how, place)
     frame = parser.empty()
@@ -140,7 +144,7 @@ def _read(  # noqa: PLR0917 - the same as read_text, and the head
             rest = block[size:] + rest
             if not used:
                 continue  # One record is longer than the block: read on.
-            at = Position(at.offset + size, at.lines + used, at.encoding)
+            at = TextPosition(at.offset + size, at.lines + used, at.encoding)
             yield Part(frame, (*notes, *found), at)
             notes = ()
         if last:

@@ -11,7 +11,7 @@ import struct
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from exchange.connectors.files.book import Book, Cells, Range, Rows, Sheet, letters
+from exchange.connectors.files.book import Book, Range, Sheet, SheetRow, SheetRows, letters
 from exchange.connectors.files.formats import Format, Odd, Value
 from exchange.connectors.files.xlsx import STALE, damaged
 from exchange.errors import Rejected
@@ -71,7 +71,7 @@ def protected() -> Rejected:
 def _sheet(
     book: Any, index: int, formats: dict[int, Format], stale: frozenset[tuple[int, int]]
 ) -> Sheet:
-    def rows() -> Rows:
+    def rows() -> SheetRows:
         sheet = book.sheet_by_index(index)
         cells = _Reader(book, formats, stale)
         for number in range(sheet.nrows):
@@ -94,9 +94,9 @@ class _Reader:
         self._stale = stale
         self._unknown_page = book.biff_version < _WITH_UNICODE and book.codepage is None
 
-    def row(self, sheet: Any, number: int) -> Cells:
+    def row(self, sheet: Any, number: int) -> SheetRow:
         types, values = sheet.row_types(number), sheet.row_values(number)
-        out: Cells = []
+        out: SheetRow = []
         for column, (kind, value) in enumerate(zip(types, values, strict=True)):
             out.append(self._value(sheet, number, column, kind, value))
         return out

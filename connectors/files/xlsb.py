@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from functools import partial
 from typing import IO, NamedTuple
 
-from exchange.connectors.files.book import Book, Cells, Range, Rows, Sheet, letters
+from exchange.connectors.files.book import Book, Range, Sheet, SheetRow, SheetRows, letters
 from exchange.connectors.files.formats import Format, Odd, Value, built_in
 from exchange.connectors.files.xlsx import MAX_COLUMNS, STALE, Parts, damaged
 
@@ -64,8 +64,8 @@ def read_xlsb(archive: zipfile.ZipFile) -> Book:
     )
 
 
-def _rows(parts: Parts, target: str, context: _Context) -> Rows:
-    number, cells = 0, Cells()
+def _rows(parts: Parts, target: str, context: _Context) -> SheetRows:
+    number, cells = 0, SheetRow()
     with parts.open(target) as stream:
         for kind, body in _records(stream):
             if kind == _ROW:

@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import IO, Any
 
-from exchange.connectors.files.book import Book, Cells, Range, Rows, Sheet
+from exchange.connectors.files.book import Book, Range, Sheet, SheetRow, SheetRows
 from exchange.connectors.files.formats import EXACT_DIGITS, Format, Odd, Value, built_in
 from exchange.connectors.files.xml import attribute, document, elements, local
 from exchange.errors import Rejected
@@ -64,7 +64,7 @@ def read_xlsx(archive: zipfile.ZipFile) -> Book:
 
 
 def _sheet(parts: Parts, cells: _Cells, name: str, target: str, visible: bool) -> Sheet:  # noqa: FBT001
-    def rows() -> Rows:
+    def rows() -> SheetRows:
         with parts.open(target) as stream:
             last = 0
             for element in elements(stream, "row"):
@@ -95,9 +95,9 @@ class _Cells:
     _columns: dict[str, int] = field(default_factory=dict)
     _shapes: dict[str | None, Format] = field(default_factory=dict)
 
-    def row(self, element: Any, number: int) -> Cells:
+    def row(self, element: Any, number: int) -> SheetRow:
         """Return the cells of a row element from column A."""
-        out: Cells = []
+        out: SheetRow = []
         space = element.tag[:-3]
         stored = f"{space}v"
         columns = self._columns

@@ -26,9 +26,9 @@ from pydantic import Field
 
 from exchange.connect import Cursor, Misconfigured, Pulled, Secret, Text, connector
 from exchange.connectors.sql.address import POSTGRES, checked_scheme, near
-from exchange.connectors.sql.cursor import State
+from exchange.connectors.sql.cursor import CursorState
 from exchange.connectors.sql.pulls import Incremental, odd_rows, snapshot
-from exchange.connectors.sql.reader import Address, Reader
+from exchange.connectors.sql.reader import Address, TableReader
 from exchange.connectors.sql.window import MAX_WINDOW_ROWS
 
 __all__ = ["MAX_WINDOW_ROWS", "check", "discover", "sql"]
@@ -97,7 +97,7 @@ def sql(
         if cursor_column is None:
             pulls = snapshot(reader, names, order, cursor)
         else:
-            state = State.read(cursor, order)
+            state = CursorState.read(cursor, order)
             pulls = Incremental(reader, names, order, overlap, state).pulls()
         for pulled in pulls:
             yield replace(pulled, locator=where.locator)
@@ -218,10 +218,14 @@ def rewind(
     where = Address(url.reveal(), table, query, base, 1, connect_seconds, connect_seconds)
     with _reader(where) as reader:
         _, order = _plan(reader, where, columns, key, cursor_column)
-        return State.read(cursor, order).since_value(reader.exact(cursor_column, to)).cursor(order)
+        return (
+            CursorState.read(cursor, order)
+            .since_value(reader.exact(cursor_column, to))
+            .cursor(order)
+        )
 
 
-def _reader(where: Address) -> AbstractContextManager[Reader]:
+def _reader(where: Address) -> AbstractContextManager[TableReader]:
     if (where.table is None) == (where.query is None):
         raise Misconfigured(
             Text("table 和 query 要写且只写一个", "give either table or query"), hint=_SETTINGS
@@ -236,7 +240,7 @@ def _reader(where: Address) -> AbstractContextManager[Reader]:
 
 
 def _plan(
-    reader: Reader,
+    reader: TableReader,
     where: Address,
     columns: tuple[str, ...],
     key: tuple[str, ...],
@@ -259,7 +263,7 @@ def _plan(
     return names, order
 
 
-def _known(wanted: Sequence[str], reader: Reader, locator: str) -> None:
+def _known(wanted: Sequence[str], reader: TableReader, locator: str) -> None:
     for name in wanted:
         if name not in reader.columns:
             raise Misconfigured(

@@ -27,7 +27,7 @@ def nothing() -> Hashes:
 
 
 @dataclass(frozen=True, slots=True)
-class State:
+class CursorState:
     """The cursor of an incremental pull.
 
     ``at`` is the newest position delivered, never beyond the database's clock; ``since``, where
@@ -44,7 +44,7 @@ class State:
     odd: Hashes = field(default_factory=nothing)
 
     @classmethod
-    def read(cls, cursor: Cursor | None, order: tuple[str, ...]) -> State:
+    def read(cls, cursor: Cursor | None, order: tuple[str, ...]) -> CursorState:
         """Read a cursor; positions in other columns (the settings changed) count as none."""
         at, since = position(cursor, "at", order), position(cursor, "since", order[:1])
         first = None if since is None else since[0]
@@ -59,9 +59,9 @@ class State:
         odd = _unpack(cursor.get("odd", cursor.get("nulls", "")))
         return cls(at, first, low, seen, odd)
 
-    def since_value(self, value: Any) -> State:
+    def since_value(self, value: Any) -> CursorState:
         """Return the state that starts from a value: rows from it on are read again."""
-        return State(since=value, odd=self.odd)
+        return CursorState(since=value, odd=self.odd)
 
     def cursor(self, order: tuple[str, ...]) -> Cursor:
         """Return the state as plain JSON."""

@@ -52,7 +52,7 @@ def connection(where: Address) -> Iterator[sa.Connection]:
             opened = engine.connect()
         except TypeError as error:
             # A driver was given an option of the address that it does not know.
-            raise database_error(where.locator, str(error), gone=False) from error
+            raise database_error(where.locator, str(error), lost_connection=False) from error
         try:
             yield opened
         finally:
@@ -194,5 +194,6 @@ def _ours(error: exc.SQLAlchemyError, where: Address) -> ExchangeError:
         told,
         state=str(getattr(original, "sqlstate", None) or ""),
         code=code,
-        gone=isinstance(error, _GONE) or bool(getattr(error, "connection_invalidated", False)),
+        lost_connection=isinstance(error, _GONE)
+        or bool(getattr(error, "connection_invalidated", False)),
     )

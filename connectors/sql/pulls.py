@@ -1,7 +1,7 @@
 """How a table is pulled: whole in the order of its key, or what is new since a cursor.
 
-Both decide only; a :class:`Reader` asks the database. All comparing is the database's own: text,
-numbers and intervals sort there by rules that nobody repeats here.
+Both decide only; a :class:`TableReader` asks the database. All comparing is the database's own:
+text, numbers and intervals sort there by rules that nobody repeats here.
 """
 
 from __future__ import annotations
@@ -15,19 +15,19 @@ import polars as pl
 from exchange.connect import Cursor, Misconfigured, Note, Pulled, Text
 from exchange.connectors.sql.cursor import (
     DEFECT,
+    CursorState,
     Hashes,
-    State,
     named,
     nothing,
     position,
     row_hashes,
 )
-from exchange.connectors.sql.reader import Chunk, Position, Reader, Rows, Want
+from exchange.connectors.sql.reader import Chunk, Position, Rows, TableReader, Want
 from exchange.connectors.sql.window import MAX_WINDOW_ROWS, Window
 
 
 def snapshot(
-    reader: Reader, names: Sequence[str], key: tuple[str, ...], cursor: Cursor | None
+    reader: TableReader, names: Sequence[str], key: tuple[str, ...], cursor: Cursor | None
 ) -> Iterator[Pulled]:
     """Read everything; with a key in its order, so that the next pull can go on."""
     if not key:
@@ -46,7 +46,7 @@ def snapshot(
     yield Pulled(frame.clear(), {})
 
 
-def odd_rows(reader: Reader, order: tuple[str, ...]) -> tuple[int, int]:
+def odd_rows(reader: TableReader, order: tuple[str, ...]) -> tuple[int, int]:
     """Count rows with a cursor value beyond the clock, and with one that is impossible."""
     ahead = impossible = 0
     for chunk in reader.read(Want(order, Rows.ODD), order):
@@ -65,11 +65,11 @@ class Incremental:
     The odd come last, so that too many of them hold up nobody else.
     """
 
-    reader: Reader
+    reader: TableReader
     names: Sequence[str]
     order: tuple[str, ...]
     overlap: float
-    state: State
+    state: CursorState
     _window: Window = field(init=False)
     _frame: pl.DataFrame = field(default_factory=pl.DataFrame)
 

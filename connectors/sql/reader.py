@@ -66,7 +66,7 @@ class Chunk:
         return self.position(self.frame.height - 1)
 
 
-class Reader(Protocol):
+class TableReader(Protocol):
     """An open read-only transaction on one table or query."""
 
     columns: tuple[str, ...]

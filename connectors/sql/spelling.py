@@ -18,7 +18,7 @@ from sqlalchemy.sql.expression import ColumnElement
 
 from exchange.connectors.sql import postgres
 from exchange.connectors.sql.reader import ZONE, number, shift, text_limits, unfit
-from exchange.connectors.sql.values import MAX_PRECISION, Column, Damaged, declared, guessed
+from exchange.connectors.sql.values import MAX_PRECISION, ColumnType, Damaged, declared, guessed
 
 Expression = ColumnElement[Any]
 
@@ -33,16 +33,16 @@ class Spelling:
 
     defined = True
     """Whether the types of columns are those of a table's definition."""
-    unknown: Column | None = None
+    unknown: ColumnType | None = None
     """What a column is taken for that nobody defined, as those of a query."""
 
     def __init__(self, columns: Mapping[str, Expression]) -> None:
         self.columns = columns
-        self.how: dict[str, Column] = {}
+        self.how: dict[str, ColumnType] = {}
 
     def define(self, name: str, kind: sa.types.TypeEngine[Any], database: str) -> None:
         """Take the type of a column from a table's definition."""
-        self.how[name] = Column(declared(kind, database))
+        self.how[name] = ColumnType(declared(kind, database))
 
     def picked(self, name: str) -> Expression:
         """Return what is selected as the column's value."""
@@ -67,7 +67,7 @@ class Spelling:
     def learn(self, names: Sequence[str], row: Sequence[Any]) -> None:
         """Take the types of columns that nobody declared from their first values."""
         for name, value in zip(names, row, strict=True):
-            self.how.setdefault(name, Column(guessed(value)))
+            self.how.setdefault(name, ColumnType(guessed(value)))
 
     def numeric(self, name: str) -> bool:
         """Whether a column that comes as text holds numbers."""
@@ -99,7 +99,7 @@ class Spelling:
 
     def written(self, name: str, text: str) -> Any:
         """Return what a person wrote as a value to compare with; raises Misconfigured."""
-        dtype = self.how.get(name, Column(pl.String())).dtype
+        dtype = self.how.get(name, ColumnType(pl.String())).dtype
         if dtype.is_integer() or dtype.is_numeric():
             value = number(name, text)
             if dtype.is_integer():
@@ -122,7 +122,7 @@ class Sqlite(Spelling):
     stands beyond all the others. ``usual`` asks for the type that most values of a column have.
     """
 
-    unknown = Column(pl.String())  # values that are no text are set apart by their own type
+    unknown = ColumnType(pl.String())  # values that are no text are set apart by their own type
 
     def __init__(
         self, columns: Mapping[str, Expression], usual: Callable[[Expression], str]
@@ -220,12 +220,12 @@ class _Named(sa.types.UserDefinedType[Any]):
         return self.name
 
 
-def _postgres_column(kind: str, precision: int | None, scale: int | None) -> Column:
+def _postgres_column(kind: str, precision: int | None, scale: int | None) -> ColumnType:
     if kind == "numeric" and precision is not None and scale is not None:
         fits = 0 <= scale <= precision <= MAX_PRECISION
-        return Column(pl.Decimal(precision, scale) if fits else pl.String(), sent=True)
+        return ColumnType(pl.Decimal(precision, scale) if fits else pl.String(), sent=True)
     dtype = _POSTGRES.get(kind, pl.String())
-    return Column(dtype, sent=dtype.is_temporal())
+    return ColumnType(dtype, sent=dtype.is_temporal())
 
 
 _POSTGRES: Mapping[str, pl.DataType] = {
@@ -247,7 +247,7 @@ class Mysql(Spelling):
         super().__init__(columns)
         self._fields = dict(zip(columns, fields, strict=True))
         self.how = {
-            name: Column(_mysql_dtype(field), sent=True) for name, field in self._fields.items()
+            name: ColumnType(_mysql_dtype(field), sent=True) for name, field in self._fields.items()
         }
 
     def rank(self, name: str) -> Expression:

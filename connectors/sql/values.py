@@ -62,7 +62,7 @@ _BY_VALUE: dict[type, pl.DataType] = {
 
 
 @dataclass(frozen=True, slots=True)
-class Column:
+class ColumnType:
     """How a column becomes a series: its type, and whether it comes as the server's text."""
 
     dtype: pl.DataType
@@ -70,13 +70,13 @@ class Column:
 
 
 def frame(
-    names: Sequence[str], rows: Sequence[Sequence[Any]], columns: dict[str, Column]
+    names: Sequence[str], rows: Sequence[Sequence[Any]], columns: dict[str, ColumnType]
 ) -> pl.DataFrame:
     """Build typed columns; a value that does not fit is null and told in ``_defect``."""
     values = zip(*rows, strict=True) if rows else ((),) * len(names)
     made, defects = [], []
     for name, column in zip(names, values, strict=True):
-        how = columns.get(name, Column(pl.String()))
+        how = columns.get(name, ColumnType(pl.String()))
         series, unfit = (_sent if how.sent else _native)(name, column, how.dtype)
         made.append(series)
         if unfit is not None:

@@ -238,8 +238,8 @@ def decide(  # noqa: C901, PLR0911 (one case per arrow of the drawing above)
             return _wait(delivery, code, reason, now + policy.cap)
         case State.SENDING, Failed(code, reason, retry_after):
             wait = policy.wait(delivery.attempts, jitter)
-            asked = min(retry_after or timedelta(), policy.retry_after_cap)
-            return _wait(delivery, code, reason, now + max(wait, asked))
+            pause = min(retry_after or timedelta(), policy.retry_after_cap)
+            return _wait(delivery, code, reason, now + max(wait, pause))
         case ((State.SENDING | State.CHECKING), LeaseExpired()) if is_due(delivery, now, policy):
             return _wait(delivery, "lease", f"{delivery.owner} fell silent", now)
         case ((State.SENDING | State.CHECKING), Restarted(owner)) if owner == delivery.owner:

@@ -33,7 +33,7 @@ ACCEPTED = "200"
 _BUSY = frozenset({408, 425, 429})
 """Client errors that time heals: too slow, too early, too often."""
 _NOT_OURS = frozenset({401, 403})
-_NO_SUCH_DOOR = frozenset({404, 405})
+_NO_SUCH_PATH = frozenset({404, 405})
 _PATH = re.compile(r"[A-Za-z0-9_-]+(/[A-Za-z0-9_-]+)*")
 _MAX_MESSAGE = 300
 _MAX_SECONDS = 10**9
@@ -112,7 +112,7 @@ class National:
         if status >= 500 or status in _BUSY:  # noqa: PLR2004 (RFC 9110 §15.6)
             return Failed(code, reason, retry_after(answer.headers.get("retry-after"), now))
         # 404 without an envelope is a wrong address or a proxy's word, not the platform's.
-        if status < 400 or status in _NOT_OURS or (status in _NO_SUCH_DOOR and not envelope.code):  # noqa: PLR2004 (redirects, RFC 9110 §15.4)
+        if status < 400 or status in _NOT_OURS or (status in _NO_SUCH_PATH and not envelope.code):  # noqa: PLR2004 (redirects, RFC 9110 §15.4)
             return Blocked(code, reason)
         return Refused(code, reason)
 
@@ -124,10 +124,10 @@ def profile(name: str) -> Profile:
     """Look a profile up by its name; raises Misconfigured for one that is not in the table."""
     if name in PROFILES:
         return PROFILES[name]
-    known = ", ".join(PROFILES)
+    names = ", ".join(PROFILES)
     raise Misconfigured(
         Text(f"未知的上级接口类型 {name[:64]!r}", f"unknown profile {name[:64]!r}"),
-        hint=Text(f"可用的类型：{known}", f"known profiles: {known}"),
+        hint=Text(f"可用的类型：{names}", f"known profiles: {names}"),
     )
 
 
@@ -143,9 +143,9 @@ def attempt(
     try:
         answer = post(profile.request(batch, target, now()))
     except Transient as error:
-        return Failed("network", _both(error.what))
+        return Failed("network", _two_languages(error.what))
     except Rejected as error:
-        return Blocked("settings", _both(error.what))
+        return Blocked("settings", _two_languages(error.what))
     return profile.outcome(answer, now())
 
 
@@ -191,5 +191,5 @@ def _printable(text: str) -> str:
     return "".join(char if char.isprintable() else " " for char in text[:_MAX_MESSAGE]).strip()
 
 
-def _both(text: Text) -> str:
+def _two_languages(text: Text) -> str:
     return f"{text.zh} ({text.en})"

@@ -79,9 +79,9 @@ class Claim:
 
     def holds(self, secret: str) -> bool:
         """Compare the signature with ours, in constant time."""
-        ours = sign(secret, sid=self.sid, rid=self.rid, rtime=self.rtime)
+        expected = sign(secret, sid=self.sid, rid=self.rid, rtime=self.rtime)
         # Bytes, since compare_digest refuses text that is not ASCII.
-        return hmac.compare_digest(ours.encode(), self.sign.encode(errors="replace"))
+        return hmac.compare_digest(expected.encode(), self.sign.encode(errors="replace"))
 
     def is_recent(self, now: datetime, window: timedelta) -> bool:
         """Tell whether the request was made within ``window`` of ``now``, before or after."""

@@ -33,7 +33,7 @@ MAX_BODY = 256 * 1024
 
 
 @dataclass(frozen=True, slots=True)
-class Cosigned:
+class Cosignature:
     """The witness's line, and its certificates (DER) but the root."""
 
     line: bytes
@@ -56,7 +56,7 @@ def ask(
     target: Target,
     post: Callable[[Request], Response],
     now: Callable[[], datetime],
-) -> Cosigned | WitnessedSize:
+) -> Cosignature | WitnessedSize:
     """Ask once.
 
     Raises Integrity when the province says that our log does not continue what it has seen,
@@ -87,15 +87,15 @@ def ask(
     return _outcome(answer)
 
 
-def _outcome(answer: Response) -> Cosigned | WitnessedSize:
+def _outcome(answer: Response) -> Cosignature | WitnessedSize:
     message = ""
     data: dict[str, Any] = {}
     try:
         envelope = json.loads(answer.body)
         message, data = str(envelope["message"])[:300], dict(envelope["data"])
         if answer.status == 200:  # noqa: PLR2004 (RFC 9110 §15.3.1)
-            chain = tuple(b64decode(one, validate=True) for one in data["certificates"])
-            return Cosigned(data["cosignature"].encode(), chain)
+            chain = tuple(b64decode(text, validate=True) for text in data["certificates"])
+            return Cosignature(data["cosignature"].encode(), chain)
         if answer.status == 409 and isinstance(data.get("size"), int):  # noqa: PLR2004
             return WitnessedSize(data["size"])
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
@@ -131,4 +131,4 @@ def _outcome(answer: Response) -> Cosigned | WitnessedSize:
 
 
 def _base64(values: Sequence[bytes]) -> list[str]:
-    return [b64encode(one).decode() for one in values]
+    return [b64encode(value).decode() for value in values]

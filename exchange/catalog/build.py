@@ -19,8 +19,8 @@ from exchange.catalog.identifiers import (
 from exchange.catalog.model import Area, Catalog, CodeTable, Department
 from exchange.catalog.problems import Problems, shorten, width_hint
 from exchange.catalog.resources import RESOURCE_CODE, Resources
-from exchange.catalog.sections import Source
-from exchange.catalog.tree import Items, Node, Scalar
+from exchange.catalog.sections import SectionNodes
+from exchange.catalog.tree import Items, Scalar, YamlNode
 from exchange.text import Text
 
 _SLUG: Final = "[a-z][a-z0-9_]{0,62}"
@@ -34,7 +34,7 @@ T = TypeVar("T")
 class Builder:
     """Builds the catalog; what cannot be built is noted and left out."""
 
-    def __init__(self, source: Source, problems: Problems) -> None:
+    def __init__(self, source: SectionNodes, problems: Problems) -> None:
         self.source = source
         self.problems = problems
         self.reader = source.reader
@@ -44,13 +44,13 @@ class Builder:
     def catalog(self) -> Catalog:
         """Return the catalog; only good for use when no problem was noted."""
         head, reader = self.source.head, self.reader
-        departments = self._each("departments", self._department)
-        tables = self._each("tables", self._table)
+        departments = self._build_section("departments", self._department)
+        tables = self._build_section("tables", self._table)
         resources = Resources(
             reader,
             departments=departments,
             tables=tables,
-            groups=self._each("groups", self._group),
+            groups=self._build_section("groups", self._group),
             code_pattern=self._code_pattern(head.get("resource_code")),
         )
         version = reader.text(head.get("version"), Text("版本", "version"), limit=64)
@@ -59,11 +59,13 @@ class Builder:
             area=self._area(head.get("area")),
             departments=departments,
             tables=tables,
-            resources=self._each("resources", resources.read),
+            resources=self._build_section("resources", resources.read),
         )
         return catalog.model_copy(update={"digest": catalog_digest(catalog)})
 
-    def _each(self, section: str, build: Callable[[Scalar, Node], T | None]) -> dict[str, T]:
+    def _build_section(
+        self, section: str, build: Callable[[Scalar, YamlNode], T | None]
+    ) -> dict[str, T]:
         built: dict[str, T] = {}
         for name, (key, node) in self.source.sections[section].items():
             what = Text(f"{section} 的键", f"key of {section}")
@@ -74,20 +76,20 @@ class Builder:
                 built[name] = value
         return built
 
-    def _area(self, node: Node | None) -> Area:
+    def _area(self, node: YamlNode | None) -> Area:
         if node is None:
             return Area(code="", name="")
-        found = self.reader.section(node, Text("area", "area"), required=("code", "name"))
+        section = self.reader.section(node, Text("area", "area"), required=("code", "name"))
         code = self.reader.matching(
-            found.get("code"),
+            section.get("code"),
             Text("行政区划代码", "division code"),
             "[1-9][0-9]{5}",
             Text("6 位数字，如 232700", "six digits, such as 232700"),
         )
-        name = self.reader.text(found.get("name"), Text("行政区名称", "name of the area"))
+        name = self.reader.text(section.get("name"), Text("行政区名称", "name of the area"))
         return Area(code=code or "", name=name or "")
 
-    def _code_pattern(self, node: Node | None) -> str:
+    def _code_pattern(self, node: YamlNode | None) -> str:
         """Return the rule of resource codes, which a province may set."""
         text = self.reader.text(node, Text("资源代码规则", "resource_code"), limit=200)
         if node is None or text is None:
@@ -103,60 +105,62 @@ class Builder:
             return RESOURCE_CODE
         return text
 
-    def _department(self, key: Scalar, node: Node) -> Department | None:
+    def _department(self, key: Scalar, node: YamlNode) -> Department | None:
         what = Text(f"部门 {key.text} ", f"department {key.text}")
-        found = self.reader.section(node, what, required=("code", "name"))
-        name = self.reader.text(found.get("name"), Text("部门名称", "department name"))
-        code = self.reader.text(found.get("code"), Text("统一社会信用代码", "department code"))
+        section = self.reader.section(node, what, required=("code", "name"))
+        name = self.reader.text(section.get("name"), Text("部门名称", "department name"))
+        code = self.reader.text(section.get("code"), Text("统一社会信用代码", "department code"))
         if code is None or name is None:
             return None
         if not is_uscc(code):
             self.problems.add(
-                found["code"],
+                section["code"],
                 Text(
                     f"“{shorten(code)}”不是有效的统一社会信用代码",
                     f"'{shorten(code)}' is no valid unified social credit code",
                 ),
                 width_hint(code) or _uscc_hint(code),
             )
-        self.reader.once(self.codes, code, found["code"])
+        self.reader.once(self.codes, code, section["code"])
         return Department(id=key.text, code=code, name=name)
 
-    def _table(self, key: Scalar, node: Node) -> CodeTable | None:
+    def _table(self, key: Scalar, node: YamlNode) -> CodeTable | None:
         name = Text(f"代码表 {key.text} ", f"code table {key.text}")
-        found = self.reader.section(node, name, required=("title", "values"), optional=("edition",))
-        title = self.reader.text(found.get("title"), Text("代码表名称", "title of the table"))
-        edition = self.reader.text(found.get("edition"), Text("代码表版本", "edition"), limit=64)
+        section = self.reader.section(
+            node, name, required=("title", "values"), optional=("edition",)
+        )
+        title = self.reader.text(section.get("title"), Text("代码表名称", "title of the table"))
+        edition = self.reader.text(section.get("edition"), Text("代码表版本", "edition"), limit=64)
         values: dict[str, str] = {}
         what = Text("代码", "code")
-        listed = found.get("values")
-        if isinstance(listed, Items):  # the codes are their own labels
-            seen: dict[str, Scalar] = {}
-            for item in listed.nodes:
+        entries = section.get("values")
+        if isinstance(entries, Items):  # the codes are their own labels
+            firsts: dict[str, Scalar] = {}
+            for item in entries.nodes:
                 code = self.reader.text(item, what, limit=200)
-                if code is not None and self.reader.once(seen, code, item):
+                if code is not None and self.reader.once(firsts, code, item):
                     values[code] = code
-        elif listed is not None:
-            for code_key, label_node in self.reader.pairs(listed, name).items():
+        elif entries is not None:
+            for code_key, label_node in self.reader.pairs(entries, name).items():
                 code = self.reader.text(code_key, what, limit=200)
                 label = self.reader.text(label_node, Text("代码含义", "label of a code"))
                 if code is not None and label is not None:
                     values[code] = label
-        if "values" in found and not values:
+        if "values" in section and not values:
             self.problems.add(
-                found["values"],
+                section["values"],
                 Text(f"{name.zh}没有代码", f"{name.en} has no values"),
                 Text("写 values: {代码: 含义}", "write values: {code: label}"),
             )
         return CodeTable(name=key.text, title=title or "", edition=edition or "", values=values)
 
-    def _group(self, key: Scalar, node: Node) -> Group:
+    def _group(self, key: Scalar, node: YamlNode) -> Group:
         what = Text(f"字段组 {key.text} ", f"group {key.text}")
-        found = self.reader.section(node, what, required=("fields",), optional=("rules",))
-        if "fields" not in found:
+        section = self.reader.section(node, what, required=("fields",), optional=("rules",))
+        if "fields" not in section:
             return Group(complete=False)
-        group = read_fields(self.reader, found["fields"], None)
-        return replace(group, rules=read_rules(self.reader, found.get("rules")))
+        group = read_fields(self.reader, section["fields"], None)
+        return replace(group, rules=read_rules(self.reader, section.get("rules")))
 
 
 def _uscc_hint(code: str) -> Text:

@@ -336,10 +336,10 @@ def _facets(facets: Iterable[_Facet[T]], where: str, old: T, new: T) -> Iterator
         if before == after:
             continue
         breaking = facet.breaks(before, after)
-        shown = shorten(_shown(before)), shorten(_shown(after))
+        texts = shorten(_display(before)), shorten(_display(after))
         text = Text(
-            f"{facet.title.zh}由“{shown[0]}”改为“{shown[1]}”",
-            f"{facet.title.en}: '{shown[0]}' becomes '{shown[1]}'",
+            f"{facet.title.zh}由“{texts[0]}”改为“{texts[1]}”",
+            f"{facet.title.en}: '{texts[0]}' becomes '{texts[1]}'",
         )
         why = facet.why if breaking else _NO_REASON
         yield Change(facet.kind, where, breaking, _because(text, why))
@@ -362,12 +362,12 @@ def _because(text: Text, why: Text) -> Text:
     return Text(f"{text.zh}：{why.zh}", f"{text.en}: {why.en}") if why.zh else text
 
 
-def _shown(value: object) -> str:
+def _display(value: object) -> str:
     match value:
         case BusinessType():
             return value.spec
         case tuple():
-            return "; ".join(_shown(item) for item in value)
+            return "; ".join(_display(item) for item in value)
         case bool():
             return "是/yes" if value else "否/no"
         case None:

@@ -113,8 +113,8 @@ def _resource(resource: Resource) -> Iterator[Text]:
     if resource.abstract:
         yield Text(resource.abstract, resource.abstract)
     for names in (resource.key, *resource.unique):
-        listed = ", ".join(names)
-        yield Text(f"以下字段合起来不得重复：{listed}", f"unique together: {listed}")
+        name_list = ", ".join(names)
+        yield Text(f"以下字段合起来不得重复：{name_list}", f"unique together: {name_list}")
     for field in resource.fields:
         need = Text("必填", "required") if field.required else Text("可空", "optional")
         if field.required_when:
@@ -146,8 +146,8 @@ def _field(catalog: Catalog, resource: Resource, field: Field) -> Iterator[Text]
         )
     for names in (resource.key, *resource.unique):
         if field.name in names:
-            listed = ", ".join(names)
-            yield Text(f"参与唯一性：{listed}", f"part of a unique combination: {listed}")
+            name_list = ", ".join(names)
+            yield Text(f"参与唯一性：{name_list}", f"part of a unique combination: {name_list}")
     for column, name in resource.columns.items():
         if name == field.name:
             yield Text(f"取自源列“{column}”", f"filled from the source column '{column}'")
@@ -186,11 +186,11 @@ def _shape(catalog: Catalog, field: Field) -> Iterator[Text]:
     if kind.table is not None:
         table = catalog.tables[kind.table]
         codes = list(table.values.items())
-        listed = ", ".join(
+        value_list = ", ".join(
             code if code == label else f"{code} {label}" for code, label in codes[:_SHOWN_CODES]
         ) + (", …" if len(codes) > _SHOWN_CODES else "")
         edition = f" {table.edition}" if table.edition else ""
         yield Text(
-            f"取值见代码表 {table.title}{edition}：{listed}",
-            f"one of {table.name}{edition}: {listed}",
+            f"取值见代码表 {table.title}{edition}：{value_list}",
+            f"one of {table.name}{edition}: {value_list}",
         )

@@ -12,9 +12,9 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 from exchange.catalog.fieldtext import FieldText, parse_field
+from exchange.catalog.node_reader import NodeReader
 from exchange.catalog.problems import shorten, width_hint
-from exchange.catalog.reader import Reader
-from exchange.catalog.tree import Items, Node, Pairs, Scalar
+from exchange.catalog.tree import Items, Pairs, Scalar, YamlNode
 from exchange.catalog.types import BadType
 from exchange.text import Text
 
@@ -39,7 +39,7 @@ class RuleEntry:
     """A rule where it will stand, its condition not yet checked."""
 
     id: str
-    place: Node
+    place: YamlNode
     expression: str
     message: Text
 
@@ -82,7 +82,7 @@ def _condition_under(text: FieldText, prefix: str) -> FieldText:
     return replace(text, required_when=_under(text.required_when, prefix))
 
 
-def read_fields(reader: Reader, node: Node, groups: Mapping[str, Group] | None) -> Group:
+def read_fields(reader: NodeReader, node: YamlNode, groups: Mapping[str, Group] | None) -> Group:
     """Read a list of fields; ``groups`` is None inside a group, which uses no other."""
     parts = node.nodes if isinstance(node, Items) else (node,)
     fields: list[FieldEntry] = []
@@ -90,10 +90,10 @@ def read_fields(reader: Reader, node: Node, groups: Mapping[str, Group] | None) 
     complete = True
     for part in parts:
         if isinstance(part, Pairs) and any(key.text == "use" for key, _ in part.pairs):
-            used = _used(reader, part, groups)
-            fields.extend(used.fields)
-            rules.extend(used.rules)
-            complete = complete and used.complete
+            group = _group_of_use(reader, part, groups)
+            fields.extend(group.fields)
+            rules.extend(group.rules)
+            complete = complete and group.complete
             continue
         for key, value in reader.pairs(part, _FIELDS).items():
             fields.append(_field(reader, key, value))
@@ -101,11 +101,11 @@ def read_fields(reader: Reader, node: Node, groups: Mapping[str, Group] | None) 
     return Group(tuple(fields), tuple(rules), complete)
 
 
-def _used(reader: Reader, node: Pairs, groups: Mapping[str, Group] | None) -> Group:
-    found = reader.section(node, _USE, required=("use",), optional=("prefix",))
-    name = reader.text(found.get("use"), _GROUP)
+def _group_of_use(reader: NodeReader, node: Pairs, groups: Mapping[str, Group] | None) -> Group:
+    section = reader.section(node, _USE, required=("use",), optional=("prefix",))
+    name = reader.text(section.get("use"), _GROUP)
     hint = Text("字母开头，如 xk_", "a letter first, such as xk_")
-    prefix = reader.matching(found.get("prefix"), Text("前缀", "prefix"), _NAME, hint)
+    prefix = reader.matching(section.get("prefix"), Text("前缀", "prefix"), _NAME, hint)
     if groups is None:
         reader.problems.add(
             node,
@@ -113,13 +113,13 @@ def _used(reader: Reader, node: Pairs, groups: Mapping[str, Group] | None) -> Gr
             Text("把字段直接写入本组", "write the fields into this group"),
         )
     elif name is not None and name not in groups:
-        reader.problems.unknown(found["use"], _GROUP, name, groups)
-    elif name is not None and (prefix is not None or "prefix" not in found):
+        reader.problems.unknown(section["use"], _GROUP, name, groups)
+    elif name is not None and (prefix is not None or "prefix" not in section):
         return groups[name].under(prefix or "")
     return Group(complete=False)
 
 
-def _field(reader: Reader, key: Scalar, node: Node) -> FieldEntry:
+def _field(reader: NodeReader, key: Scalar, node: YamlNode) -> FieldEntry:
     text = None
     if re.match(r"[0-9]+\)", key.text):
         reader.cut_by_comma(key)
@@ -133,17 +133,19 @@ def _field(reader: Reader, key: Scalar, node: Node) -> FieldEntry:
                 "a letter, then letters, digits and _, at most 63",
             ),
         )
-    elif (written := reader.text(node, Text(f"字段 {key.text} ", f"field {key.text}"))) is not None:
+    elif (
+        shorthand := reader.text(node, Text(f"字段 {key.text} ", f"field {key.text}"))
+    ) is not None:
         try:
-            text = parse_field(written)
+            text = parse_field(shorthand)
         except BadType as bad:
-            cut = re.search(r"\([0-9]+$", written)
-            if cut is None:  # otherwise the other half of the text explains it
+            fragment = re.search(r"\([0-9]+$", shorthand)
+            if fragment is None:  # otherwise the other half of the text explains it
                 reader.problems.add(node, bad.what, bad.hint)
     return FieldEntry(key.text, key, text)
 
 
-def read_rules(reader: Reader, node: Node | None) -> tuple[RuleEntry, ...]:
+def read_rules(reader: NodeReader, node: YamlNode | None) -> tuple[RuleEntry, ...]:
     """Read rules written as ``id: condition | Chinese message | English message``."""
     if node is None:
         return ()

@@ -73,8 +73,8 @@ class Conditions:
                 ),
             )
         try:
-            parsed = pl.sql_expr(expression)
-            roots = set(parsed.meta.root_names())
+            tree = pl.sql_expr(expression)
+            roots = set(tree.meta.root_names())
         except _FOREIGN as error:
             raise _unreadable(expression, error) from error
         if roots & self._broken:
@@ -90,8 +90,8 @@ class Conditions:
                 Text("写字段名，如 xk_jdrq <= today", "name fields, such as xk_jdrq <= today"),
             )
         try:
-            answer = self._empty.select(parsed.alias("answer")).schema["answer"]
-            by_row = answer != pl.Boolean or self._passes_a_sort(parsed)
+            answer = self._empty.select(tree.alias("answer")).schema["answer"]
+            by_row = answer != pl.Boolean or self._passes_a_sort(tree)
         except _FOREIGN as error:
             raise _unreadable(expression, error) from error
         if answer != pl.Boolean:

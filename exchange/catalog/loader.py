@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from exchange.catalog.problems import FileErrors, Problem, Problems
-from exchange.catalog.sections import Source
-from exchange.catalog.tree import MAX_BYTES, Node, Scalar, parse
+from exchange.catalog.sections import SectionNodes
+from exchange.catalog.tree import MAX_BYTES, Scalar, YamlNode, parse
 from exchange.durable import read_file
 from exchange.text import Text
 
@@ -40,7 +40,7 @@ def resource_names(path: Path) -> list[str]:
 def loads(text: str, file: str = "catalog.yaml") -> Catalog:
     """Read a catalog from one text, without includes; raises :class:`FileErrors`."""
     problems = Problems()
-    source = Source(problems)
+    source = SectionNodes(problems)
     node = parse(text, file, problems)
     if node is not None:
         source.main(node)
@@ -53,9 +53,9 @@ def loads(text: str, file: str = "catalog.yaml") -> Catalog:
     return _finish(source, node is not None, problems)
 
 
-def _gather(path: Path, problems: Problems) -> tuple[Source, bool]:
+def _gather(path: Path, problems: Problems) -> tuple[SectionNodes, bool]:
     """Gather a catalog's files, and tell whether all could be read."""
-    source = Source(problems)
+    source = SectionNodes(problems)
     node = _tree(path, problems)
     complete = node is not None
     if node is not None:
@@ -69,7 +69,7 @@ def _gather(path: Path, problems: Problems) -> tuple[Source, bool]:
     return source, complete
 
 
-def _finish(source: Source, complete: bool, problems: Problems) -> Catalog:  # noqa: FBT001
+def _finish(source: SectionNodes, complete: bool, problems: Problems) -> Catalog:  # noqa: FBT001
     """Build what was gathered, unless a file is missing from it: half would mislead."""
     if not complete:
         raise FileErrors(problems.subject, problems.items)
@@ -80,7 +80,7 @@ def _finish(source: Source, complete: bool, problems: Problems) -> Catalog:  # n
     return catalog
 
 
-def _tree(path: Path, problems: Problems) -> Node | None:
+def _tree(path: Path, problems: Problems) -> YamlNode | None:
     place = Scalar(str(path), 0, "")
     try:
         text = read_file(path, MAX_BYTES).decode("utf-8-sig")
@@ -104,7 +104,7 @@ def _tree(path: Path, problems: Problems) -> Node | None:
 def _included(includes: list[Scalar], main: Path, problems: Problems) -> list[Path]:
     """Return the files that relative patterns name inside the catalog's folder, by name."""
     folder = main.parent.resolve()
-    chosen: dict[Path, None] = {}
+    paths: dict[Path, None] = {}
     for item in includes:
         pattern = Path(item.text)
         outside = pattern.is_absolute() or ".." in pattern.parts or not pattern.parts
@@ -127,5 +127,5 @@ def _included(includes: list[Scalar], main: Path, problems: Problems) -> list[Pa
                 Text("检查路径，或删除这一项", "check the path, or remove it"),
             )
         else:
-            chosen.update(dict.fromkeys(f for f in files if f.resolve() != main.resolve()))
-    return list(chosen)
+            paths.update(dict.fromkeys(f for f in files if f.resolve() != main.resolve()))
+    return list(paths)

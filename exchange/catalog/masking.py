@@ -98,8 +98,8 @@ def mask(rule: str, value: str) -> str:
     """Return ``value`` masked by a rule of :data:`RULES`; a rule nobody knows hides everything."""
     if not value:
         return value
-    known = RULES.get(rule)
-    return known(value) if known is not None else HIDDEN
+    masker = RULES.get(rule)
+    return masker(value) if masker is not None else HIDDEN
 
 
 def mask_field(field: Field, value: str) -> str:

@@ -197,8 +197,8 @@ class Catalog(Frozen):
         """Return a resource; raises Rejected naming the ones there are."""
         if name in self.resources:
             return self.resources[name]
-        known = ", ".join(sorted(self.resources))
+        names = ", ".join(sorted(self.resources))
         raise Rejected(
             Text(f"目录中没有资源 {name}", f"the catalog has no resource {name}"),
-            hint=Text(f"目录中的资源：{known}", f"resources: {known}"),
+            hint=Text(f"目录中的资源：{names}", f"resources: {names}"),
         )

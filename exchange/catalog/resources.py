@@ -19,8 +19,8 @@ from exchange.catalog.model import (
     ShareType,
     UpdateCycle,
 )
-from exchange.catalog.reader import Reader
-from exchange.catalog.tree import Node, Scalar
+from exchange.catalog.node_reader import NodeReader
+from exchange.catalog.tree import Scalar, YamlNode
 from exchange.catalog.types import TYPES
 from exchange.text import Text
 
@@ -48,7 +48,7 @@ class Resources:
 
     def __init__(
         self,
-        reader: Reader,
+        reader: NodeReader,
         *,
         departments: Mapping[str, Department],
         tables: Mapping[str, CodeTable],
@@ -63,44 +63,44 @@ class Resources:
         self.code_pattern = code_pattern
         self.codes: dict[str, Scalar] = {}
 
-    def read(self, key: Scalar, node: Node) -> Resource | None:
+    def read(self, key: Scalar, node: YamlNode) -> Resource | None:
         """Return the resource, or None after noting why there is none."""
         reader = self.reader
         what = Text(f"资源 {key.text} ", f"resource {key.text}")
-        found = reader.section(node, what, required=_REQUIRED, optional=_OPTIONAL)
-        code = self._code(found.get("code"))
-        title = reader.text(found.get("title"), Text("资源名称", "resource title"), limit=500)
+        section = reader.section(node, what, required=_REQUIRED, optional=_OPTIONAL)
+        code = self._code(section.get("code"))
+        title = reader.text(section.get("title"), Text("资源名称", "resource title"), limit=500)
         department = reader.choice(
-            found.get("department"), Text("部门", "department"), self.departments
+            section.get("department"), Text("部门", "department"), self.departments
         )
-        share = reader.choice(found.get("share"), Text("共享类型", "share type"), _SHARE)
-        condition = reader.text(found.get("condition"), Text("共享条件", "share condition"))
-        if share not in {None, ShareType.UNCONDITIONAL} and "condition" not in found:
+        share = reader.choice(section.get("share"), Text("共享类型", "share type"), _SHARE)
+        condition = reader.text(section.get("condition"), Text("共享条件", "share condition"))
+        if share not in {None, ShareType.UNCONDITIONAL} and "condition" not in section:
             self.problems.add(
-                found["share"],
+                section["share"],
                 Text("有条件或不予共享必须写明条件或依据", "share 2 and 3 need a condition"),
                 Text(
                     "加上 condition: 共享条件或法律依据",
                     "add condition: terms of use or legal basis",
                 ),
             )
-        cycle = reader.choice(found.get("cycle"), Text("更新周期", "update cycle"), _CYCLES)
-        level = reader.choice(found.get("sensitivity"), Text("分级", "sensitivity"), _LEVELS)
-        version = reader.integer(found.get("version"), Text("版本号", "version"), least=1)
-        abstract = reader.text(found.get("abstract"), Text("摘要", "abstract"))
-        listed = Group(complete=False)
-        if "fields" in found:
-            listed = read_fields(reader, found["fields"], self.groups)
-        fields = tuple(self._fields(listed.fields, level or Sensitivity.S2))
-        names = {field.name for field in listed.fields}
-        rules = (*listed.rules, *read_rules(reader, found.get("rules")))
-        limits = self._limits(found.get("limits"))
-        if not listed.complete:
+        cycle = reader.choice(section.get("cycle"), Text("更新周期", "update cycle"), _CYCLES)
+        level = reader.choice(section.get("sensitivity"), Text("分级", "sensitivity"), _LEVELS)
+        version = reader.integer(section.get("version"), Text("版本号", "version"), least=1)
+        abstract = reader.text(section.get("abstract"), Text("摘要", "abstract"))
+        group = Group(complete=False)
+        if "fields" in section:
+            group = read_fields(reader, section["fields"], self.groups)
+        fields = tuple(self._fields(group.fields, level or Sensitivity.S2))
+        names = {field.name for field in group.fields}
+        rules = (*group.rules, *read_rules(reader, section.get("rules")))
+        limits = self._limits(section.get("limits"))
+        if not group.complete:
             return None
-        resource_key = self._key(found.get("key"), names, fields)
-        unique = reader.items(found.get("unique"), Text("唯一性", "unique"))
-        columns = self._columns(found.get("columns"), names)
-        checked = self._rules(listed.fields, rules, fields)
+        resource_key = self._key(section.get("key"), names, fields)
+        unique = reader.items(section.get("unique"), Text("唯一性", "unique"))
+        columns = self._columns(section.get("columns"), names)
+        conditions = self._rules(group.fields, rules, fields)
         if code is None or title is None or department is None or share is None or cycle is None:
             return None
         return Resource(
@@ -111,7 +111,7 @@ class Resources:
             fields=fields,
             key=resource_key,
             unique=tuple(reader.names(item, _FIELD, names) for item in unique),
-            rules=checked,
+            rules=conditions,
             version=version or 1,
             share_type=share,
             share_condition=condition or "",
@@ -121,7 +121,7 @@ class Resources:
             abstract=abstract or "",
         )
 
-    def _code(self, node: Node | None) -> str | None:
+    def _code(self, node: YamlNode | None) -> str | None:
         example = Text("分类码/顺序码，如 307001/1", "classification/number, such as 307001/1")
         what = Text("资源代码", "resource code")
         code = self.reader.matching(node, what, self.code_pattern, example)
@@ -129,30 +129,30 @@ class Resources:
             self.reader.once(self.codes, code, node)
         return code
 
-    def _fields(self, listed: Sequence[FieldEntry], level: Sensitivity) -> Iterator[Field]:
+    def _fields(self, entries: Sequence[FieldEntry], level: Sensitivity) -> Iterator[Field]:
         """Yield the fields that are whole; names differ in more than their case."""
-        seen: dict[str, Scalar] = {}
-        for found in listed:
-            fresh = self.reader.once(seen, found.name.lower(), found.place)
-            if found.name.lower() in RESERVED:
+        firsts: dict[str, Scalar] = {}
+        for entry in entries:
+            fresh = self.reader.once(firsts, entry.name.lower(), entry.place)
+            if entry.name.lower() in RESERVED:
                 self.problems.add(
-                    found.place,
+                    entry.place,
                     Text(
-                        f"字段名 {found.name} 已被系统占用", f"the field name {found.name} is taken"
+                        f"字段名 {entry.name} 已被系统占用", f"the field name {entry.name} is taken"
                     ),
                     Text(
                         "请改名；级联控制字段由系统生成",
                         "rename it; control columns are added by us",
                     ),
                 )
-            text = found.text
+            text = entry.text
             if text is None or not fresh:
                 continue
             table = text.type.table
             if table is not None and table not in self.tables:
-                self.problems.unknown(found.place, Text("代码表", "code table"), table, self.tables)
+                self.problems.unknown(entry.place, Text("代码表", "code table"), table, self.tables)
             yield Field(
-                name=found.name,
+                name=entry.name,
                 title=text.title,
                 type=text.type,
                 required=text.required,
@@ -161,7 +161,9 @@ class Resources:
                 doc=text.doc,
             )
 
-    def _key(self, node: Node | None, names: set[str], fields: Sequence[Field]) -> tuple[str, ...]:
+    def _key(
+        self, node: YamlNode | None, names: set[str], fields: Sequence[Field]
+    ) -> tuple[str, ...]:
         """Return the primary key, whose fields must always be there."""
         key = self.reader.names(node, Text("主键字段", "key field"), names)
         if node is None:
@@ -186,21 +188,21 @@ class Resources:
         return key
 
     def _rules(
-        self, listed: Sequence[FieldEntry], rules: Sequence[RuleEntry], fields: Sequence[Field]
+        self, entries: Sequence[FieldEntry], rules: Sequence[RuleEntry], fields: Sequence[Field]
     ) -> tuple[Rule, ...]:
         """Check every condition, of rules and of ``when``; return the rules."""
-        checked: list[Rule] = []
-        seen: dict[str, Scalar] = {}
+        result: list[Rule] = []
+        firsts: dict[str, Scalar] = {}
         conditions = [
             RuleEntry(field.name, field.place, field.text.required_when, Text("", ""))
-            for field in listed
+            for field in entries
             if field.text is not None and field.text.required_when is not None
         ]
         if not conditions and not rules:
             return ()
         from exchange.catalog.frames import BadCondition, Conditions
 
-        broken = {field.name for field in listed} - {field.name for field in fields}
+        broken = {field.name for field in entries} - {field.name for field in fields}
         checker = Conditions(fields, broken)
         for rule in (*conditions, *rules):
             try:
@@ -208,8 +210,8 @@ class Resources:
             except BadCondition as bad:
                 self.problems.add(rule.place, bad.what, bad.hint)
                 continue
-            if rule.message.zh and self.reader.once(seen, rule.id, rule.place):
-                checked.append(
+            if rule.message.zh and self.reader.once(firsts, rule.id, rule.place):
+                result.append(
                     Rule(
                         id=rule.id,
                         expression=rule.expression,
@@ -217,32 +219,32 @@ class Resources:
                         fields=names,
                     )
                 )
-        return tuple(checked)
+        return tuple(result)
 
-    def _limits(self, node: Node | None) -> Limits:
+    def _limits(self, node: YamlNode | None) -> Limits:
         if node is None:
             return Limits()
         reader = self.reader
         names = ("max_count", "max_percent", "window_rows")
-        found = reader.section(node, Text("隔离上限", "limits"), required=(), optional=names)
-        percent = reader.number(found.get("max_percent"), Text("百分比", "max_percent"))
+        section = reader.section(node, Text("隔离上限", "limits"), required=(), optional=names)
+        percent = reader.number(section.get("max_percent"), Text("百分比", "max_percent"))
         whole = 100
         if percent is not None and percent > whole:
             self.problems.add(
-                found["max_percent"],
+                section["max_percent"],
                 Text("百分比超过 100", "max_percent is over 100"),
                 Text("写 0 到 100", "write 0 to 100"),
             )
         return Limits(
-            max_count=reader.integer(found.get("max_count"), Text("条数", "max_count")),
+            max_count=reader.integer(section.get("max_count"), Text("条数", "max_count")),
             max_percent=percent,
-            window_rows=reader.integer(found.get("window_rows"), Text("窗口", "window_rows")),
+            window_rows=reader.integer(section.get("window_rows"), Text("窗口", "window_rows")),
         )
 
-    def _columns(self, node: Node | None, names: set[str]) -> dict[str, str]:
+    def _columns(self, node: YamlNode | None, names: set[str]) -> dict[str, str]:
         """Return source column → field; a field is filled by one column."""
         columns: dict[str, str] = {}
-        seen: dict[str, Scalar] = {}
+        firsts: dict[str, Scalar] = {}
         if node is None:
             return columns
         what = Text("列对应", "columns")
@@ -253,6 +255,6 @@ class Resources:
                 continue
             if name not in names:
                 self.problems.unknown(target, _FIELD, name, names)
-            elif self.reader.once(seen, name, target):
+            elif self.reader.once(firsts, name, target):
                 columns[source] = name
         return columns

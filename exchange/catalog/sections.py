@@ -5,26 +5,26 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Final
 
+from exchange.catalog.node_reader import NodeReader
 from exchange.catalog.problems import Problems
-from exchange.catalog.reader import Reader
-from exchange.catalog.tree import Node, Scalar
+from exchange.catalog.tree import Scalar, YamlNode
 from exchange.text import Text
 
 _FILE: Final = Text("目录文件", "the catalog")
 _SECTIONS: Final = ("departments", "tables", "groups", "resources")
 
 
-class Source:
+class SectionNodes:
     """What the files hold, section by section, before anything is built."""
 
     def __init__(self, problems: Problems) -> None:
-        self.reader = Reader(problems)
-        self.head: Mapping[str, Node] = {}
+        self.reader = NodeReader(problems)
+        self.head: Mapping[str, YamlNode] = {}
         self.includes: list[Scalar] = []
-        self.sections: dict[str, dict[str, tuple[Scalar, Node]]] = {s: {} for s in _SECTIONS}
+        self.sections: dict[str, dict[str, tuple[Scalar, YamlNode]]] = {s: {} for s in _SECTIONS}
         self.places: dict[str, dict[str, Scalar]] = {s: {} for s in _SECTIONS}
 
-    def main(self, node: Node) -> None:
+    def main(self, node: YamlNode) -> None:
         """Take the first file: what describes the whole, and its sections."""
         self.head = self.reader.section(
             node,
@@ -40,14 +40,14 @@ class Source:
         ]
         self._gather(self.head)
 
-    def add(self, node: Node) -> None:
+    def add(self, node: YamlNode) -> None:
         """Take an included file, which has sections only."""
         self._gather(self.reader.section(node, _FILE, required=(), optional=_SECTIONS))
 
-    def _gather(self, found: Mapping[str, Node]) -> None:
-        for section, known in self.sections.items():
-            if section not in found:
+    def _gather(self, nodes: Mapping[str, YamlNode]) -> None:
+        for section, entries in self.sections.items():
+            if section not in nodes:
                 continue
-            for key, node in self.reader.pairs(found[section], Text(section, section)).items():
+            for key, node in self.reader.pairs(nodes[section], Text(section, section)).items():
                 if self.reader.once(self.places[section], key.text, key):
-                    known[key.text] = (key, node)
+                    entries[key.text] = (key, node)

@@ -42,7 +42,7 @@ class Items:
 
     file: str
     line: int
-    nodes: tuple[Node, ...]
+    nodes: tuple[YamlNode, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,10 +51,10 @@ class Pairs:
 
     file: str
     line: int
-    pairs: tuple[tuple[Scalar, Node], ...]
+    pairs: tuple[tuple[Scalar, YamlNode], ...]
 
 
-Node = Scalar | Items | Pairs
+YamlNode = Scalar | Items | Pairs
 
 
 class _Refused(Exception):
@@ -62,7 +62,7 @@ class _Refused(Exception):
         self.mark, self.what, self.hint = mark, what, hint
 
 
-def parse(text: str, file: str, problems: Problems) -> Node | None:
+def parse(text: str, file: str, problems: Problems) -> YamlNode | None:
     """Return the tree of one YAML document; ``None`` after noting why there is none."""
     top = Scalar(file, 1, "")
     if len(text) > MAX_CHARS:
@@ -106,7 +106,7 @@ def parse(text: str, file: str, problems: Problems) -> Node | None:
     return None
 
 
-def _document(events: Iterator[Any], file: str) -> Node:
+def _document(events: Iterator[Any], file: str) -> YamlNode:
     """Build the tree of the first document; there must be no second one."""
     next(events)  # stream start
     event = next(events)
@@ -124,7 +124,7 @@ def _document(events: Iterator[Any], file: str) -> Node:
     return node
 
 
-def _node(event: Any, events: Iterator[Any], file: str, depth: int) -> Node:
+def _node(event: Any, events: Iterator[Any], file: str, depth: int) -> YamlNode:
     mark = event.start_mark
     if isinstance(event, yaml.AliasEvent) or event.anchor is not None:
         raise _Refused(
@@ -150,11 +150,11 @@ def _node(event: Any, events: Iterator[Any], file: str, depth: int) -> Node:
     if isinstance(event, yaml.ScalarEvent):
         return Scalar(file, line, event.value)
     if isinstance(event, yaml.SequenceStartEvent):
-        nodes: list[Node] = []
+        nodes: list[YamlNode] = []
         while not isinstance(event := next(events), yaml.SequenceEndEvent):
             nodes.append(_node(event, events, file, depth + 1))
         return Items(file, line, tuple(nodes))
-    pairs: list[tuple[Scalar, Node]] = []
+    pairs: list[tuple[Scalar, YamlNode]] = []
     while not isinstance(event := next(events), yaml.MappingEndEvent):
         key = _node(event, events, file, depth + 1)
         if not isinstance(key, Scalar):

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from exchange.cli.invocation import Invocation
-from exchange.cli.options import alone, both, translate
+from exchange.cli.options import alone, bilingual, translate
 from exchange.cli.output import USAGE
 
 _MODULES = {
@@ -46,7 +46,7 @@ app = alone()
 
 
 @app.command(
-    help=both(
+    help=bilingual(
         "离线验证批次、回执、证明、存证包、检查点、印章", "verify any file of evidence; offline"
     )
 )
@@ -54,12 +54,12 @@ def verify() -> None:
     """Stand in the help."""
 
 
-@app.command(help=both("从批次中取出一条记录的证明", "prove one record of a batch"))
+@app.command(help=bilingual("从批次中取出一条记录的证明", "prove one record of a batch"))
 def prove() -> None:
     """Stand in the help."""
 
 
-@app.command(help=both("版本", "version"))
+@app.command(help=bilingual("版本", "version"))
 def version() -> None:
     """Stand in the help."""
 
@@ -69,7 +69,7 @@ root = typer.Typer(
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
-    help=both(
+    help=bilingual(
         "地市节点：采集、校验、封签、级联、回执。\n\n"
         "每条命令都可加 --config 文件 与 --lang zh|en。\n\n"
         "退出码：0 成功 · 1 检查未通过 · 2 有待生效的变更 · 3 配置 · 4 连不上 · 5 无权限 · "
@@ -84,7 +84,8 @@ root = typer.Typer(
 
 @root.callback()
 def options(
-    *, version: Annotated[bool, typer.Option("--version", help=both("版本", "version"))] = False
+    *,
+    version: Annotated[bool, typer.Option("--version", help=bilingual("版本", "version"))] = False,
 ) -> None:
     """Name the options that stand before a command; ``main`` answers this one."""
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from exchange.cli.invocation import Invocation
-from exchange.cli.options import Json, alone, both
+from exchange.cli.options import Json, alone, bilingual
 from exchange.cli.output import Output
 
 if TYPE_CHECKING:
@@ -18,12 +18,14 @@ if TYPE_CHECKING:
 app = alone()
 
 
-@app.command(help=both("测量本机速度与内存", "measure speed and memory on this machine"))
+@app.command(help=bilingual("测量本机速度与内存", "measure speed and memory on this machine"))
 def bench(
     context: typer.Context,
     *,
     rows: Annotated[int, typer.Option(min=1000)] = 200_000,
-    full: Annotated[bool, typer.Option("--full", help=both("全部项目", "the full set"))] = False,
+    full: Annotated[
+        bool, typer.Option("--full", help=bilingual("全部项目", "the full set"))
+    ] = False,
     as_json: Json = False,
 ) -> int:
     """Measure, and show each figure beside its target; a target missed is no error."""
@@ -34,9 +36,9 @@ def bench(
 
 def measure_all(output: Output, *, rows: int, full: bool) -> None:
     """Measure and write the figures."""
-    from exchange.devtools.bench.suite import Plan, figures, full_plan, measure
+    from exchange.devtools.bench.suite import Workload, figures, full_plan, measure
 
-    plan = full_plan(max(rows, 1_000_000)) if full else Plan(rows)
+    plan = full_plan(max(rows, 1_000_000)) if full else Workload(rows)
     measured = []
     with tempfile.TemporaryDirectory(prefix="exchange-bench-") as folder:
         for measurement in measure(plan, Path(folder), lambda t: output.inform(output.text(t))):

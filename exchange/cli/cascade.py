@@ -10,7 +10,7 @@ import typer
 
 from exchange.cascade.delivery import State
 from exchange.cli.invocation import Invocation, actor
-from exchange.cli.options import BatchNumber, Json, OptionalResource, both, group
+from exchange.cli.options import BatchNumber, Json, OptionalResource, bilingual, group
 from exchange.durable import write_file
 from exchange.errors import Misconfigured, Rejected
 from exchange.text import Text, beijing
@@ -35,7 +35,7 @@ BY_PERSON = (State.REFUSED, State.HALTED)
 app = group("cascade", "级联：向上级投递", "cascade: deliveries to the province")
 
 
-@app.command("list", help=both("列出批次及投递状态", "list batches and their state"))
+@app.command("list", help=bilingual("列出批次及投递状态", "list batches and their state"))
 def list_deliveries(
     context: typer.Context,
     resource: OptionalResource = None,
@@ -93,11 +93,13 @@ _HEADS = (
 )
 
 
-@app.command(help=both("把退回或停止的批次重新投递", "deliver a refused or halted batch again"))
+@app.command(
+    help=bilingual("把退回或停止的批次重新投递", "deliver a refused or halted batch again")
+)
 def retry(
     context: typer.Context,
     resource: str,
-    batch: Annotated[str | None, typer.Argument(help=both("批次号", "batch number"))] = None,
+    batch: Annotated[str | None, typer.Argument(help=bilingual("批次号", "batch number"))] = None,
     *,
     as_json: Json = False,
 ) -> int:
@@ -116,7 +118,7 @@ def retry(
         for row in rows:
             if row.state not in BY_PERSON:
                 raise _not_stopped(row)
-            _sealed(node, row)  # what cannot be read cannot be sent
+            _sealed_bytes(node, row)  # what cannot be read cannot be sent
         for row in rows:
             put_back(node.store, row, node.clock)
             detail = f"{row.state} {row.code} {row.reason}"
@@ -135,13 +137,13 @@ def retry(
     return 0
 
 
-@app.command(help=both("导出封签批次及其回执为文件", "write batch and receipt files"))
+@app.command(help=bilingual("导出封签批次及其回执为文件", "write batch and receipt files"))
 def export(
     context: typer.Context,
     resource: str,
     batch: BatchNumber,
     *,
-    to: Annotated[Path, typer.Option(help=both("目录", "folder"))] = Path(),
+    to: Annotated[Path, typer.Option(help=bilingual("目录", "folder"))] = Path(),
     as_json: Json = False,
 ) -> int:
     """Write a sealed batch and its receipt as files that anyone can verify."""
@@ -150,7 +152,7 @@ def export(
     with call.open_node() as node:
         node.catalog.resource(resource)
         row = _batch(node, resource, batch)
-        data = _sealed(node, row)
+        data = _sealed_bytes(node, row)
         receipt = node.store.receipts.get(resource, batch)
     stem = f"{resource}-{batch}"
     files = {to / f"{stem}.avro": data}
@@ -186,7 +188,7 @@ def _batch(node: Node, resource: str, batch: str) -> DeliveryRow:
     return row
 
 
-def _sealed(node: Node, row: DeliveryRow) -> bytes:
+def _sealed_bytes(node: Node, row: DeliveryRow) -> bytes:
     """Read a sealed batch by its address in the log."""
     return node.log.read(row.topic, row.partition, row.offset, max_entries=1)[0].value
 

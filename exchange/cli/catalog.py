@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from exchange.cli.invocation import Invocation, actor
-from exchange.cli.options import Json, both, group
+from exchange.cli.options import Json, bilingual, group
 from exchange.cli.output import Output
 from exchange.errors import Misconfigured
 
@@ -23,7 +23,7 @@ NAME = "catalog.yaml"
 app = group("catalog", "政务数据目录", "the catalog")
 
 
-@app.command(help=both("检查目录文件", "check the catalog files"))
+@app.command(help=bilingual("检查目录文件", "check the catalog files"))
 def check(
     context: typer.Context,
     file: Annotated[Path | None, typer.Argument(help=NAME)] = None,
@@ -39,9 +39,9 @@ def check(
     try:
         catalog = load(path)
     except FileErrors as error:
-        listed = "\n".join(problem.show(output.lang) for problem in error.problems)
+        lines = "\n".join(problem.show(output.lang) for problem in error.problems)
         problems = [problem.as_dict() for problem in error.problems]
-        output.answer({"ok": False, "problems": problems}, listed)
+        output.answer({"ok": False, "problems": problems}, lines)
         output.inform(output.text(error.what))
         return error.exit_code
     fields = sum(len(resource.fields) for resource in catalog.resources.values())
@@ -56,7 +56,7 @@ def check(
     return 0
 
 
-@app.command(help=both("与已生效目录比较（有变更时退出码 2）", "compare with what is applied"))
+@app.command(help=bilingual("与已生效目录比较（有变更时退出码 2）", "compare with what is applied"))
 def plan(context: typer.Context, *, as_json: Json = False) -> int:
     """Compare catalog and cluster with what is applied; 2 when changes are pending."""
     from exchange.catalog import plan as plans
@@ -85,12 +85,12 @@ def plan(context: typer.Context, *, as_json: Json = False) -> int:
     return 2
 
 
-@app.command(help=both("使目录生效并生成 Avro 模式", "apply the catalog, write Avro schemas"))
+@app.command(help=bilingual("使目录生效并生成 Avro 模式", "apply the catalog, write Avro schemas"))
 def apply(
     context: typer.Context,
     *,
     allow_breaking: Annotated[
-        bool, typer.Option("--allow-breaking", help=both("同意破坏性变更", "consent"))
+        bool, typer.Option("--allow-breaking", help=bilingual("同意破坏性变更", "consent"))
     ] = False,
     as_json: Json = False,
 ) -> int:
@@ -114,8 +114,8 @@ def apply(
             schemas_dir=schemas,
             allow_breaking=allow_breaking,
         )
-        left = node.cluster.repair(required_topics(node.settings)) if drifts else []
-        mended = [item for item in drifts if item not in left]
+        remaining = node.cluster.repair(required_topics(node.settings)) if drifts else []
+        mended = [item for item in drifts if item not in remaining]
         if not applied.empty or mended:
             changes = [f"{change.kind} {change.where}" for change in applied.changes]
             changes += [f"{item.topic} {item.setting} {item.expected}" for item in mended]
@@ -125,12 +125,12 @@ def apply(
     output.answer(_facts(applied, mended), _lines(output, applied, mended))
     if not applied.empty:
         output.inform(f"已生效；Avro 模式在 {schemas}", f"applied; the schemas are in {schemas}")
-    for item in left:
+    for item in remaining:
         output.inform(f"! {item.topic}: {output.text(drift_text(item))}")
-    return 2 if left else 0
+    return 2 if remaining else 0
 
 
-@app.command(help=both("说明一个资源或数据项的要求", "tell what a resource or field requires"))
+@app.command(help=bilingual("说明一个资源或数据项的要求", "tell what a resource or field requires"))
 def explain(
     context: typer.Context,
     subject: Annotated[str, typer.Argument(help="resource | resource.field")],

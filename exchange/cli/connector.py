@@ -7,12 +7,12 @@ from typing import Annotated
 import typer
 
 from exchange.cli.invocation import Invocation
-from exchange.cli.options import Json, both, group
+from exchange.cli.options import Json, bilingual, group
 
 app = group("connector", "连接器与数据源", "connectors and sources")
 
 
-@app.command("list", help=both("列出连接器及其配置项", "list connectors and their settings"))
+@app.command("list", help=bilingual("列出连接器及其配置项", "list connectors and their settings"))
 def list_connectors(context: typer.Context, *, as_json: Json = False) -> int:
     """List the installed connectors with their settings."""
     from exchange.connect import find, installed
@@ -41,7 +41,7 @@ def list_connectors(context: typer.Context, *, as_json: Json = False) -> int:
 _HEADS = (("配置项", "setting"), ("类型", "type"), ("默认值", "default"), ("说明", "meaning"))
 
 
-@app.command(help=both("试连一个数据源", "try a source"))
+@app.command(help=bilingual("试连一个数据源", "try a source"))
 def check(context: typer.Context, source: str, *, as_json: Json = False) -> int:
     """Try a source without pulling from it."""
     from exchange.cli.doctor import source_concerns
@@ -50,10 +50,10 @@ def check(context: typer.Context, source: str, *, as_json: Json = False) -> int:
     call: Invocation = context.obj
     output = call.output(as_json=as_json)
     with call.open_node() as node:
-        opened = node.source(source)
-        text = opened.check()
+        connector = node.source(source)
+        text = connector.check()
         resource = node.catalog.resource(node.source_settings(source).resource)
-        concerns = source_concerns(opened, resource, CHECK_SECONDS)
+        concerns = source_concerns(connector, resource, CHECK_SECONDS)
     output.answer(
         {
             "source": source,
@@ -68,7 +68,7 @@ def check(context: typer.Context, source: str, *, as_json: Json = False) -> int:
     return 0
 
 
-@app.command(help=both("看数据源的前几条（脱敏）", "first rows of a source, masked"))
+@app.command(help=bilingual("看数据源的前几条（脱敏）", "first rows of a source, masked"))
 def preview(
     context: typer.Context,
     source: str,
@@ -77,7 +77,7 @@ def preview(
     as_json: Json = False,
 ) -> int:
     """Show the first rows of a source, personal data masked."""
-    from exchange.cli.records import lines, masked
+    from exchange.cli.record_text import lines, masked
     from exchange.validate.source_frame import RESERVED, source_columns
 
     call: Invocation = context.obj
@@ -97,12 +97,12 @@ def preview(
     ]
     titles = {column: resource.field(name).title for column, name in fields.items()}
     unnamed = [name for name in frame.columns if name not in fields and name not in RESERVED]
-    shown = []
+    texts = []
     for number, record in enumerate(records, start=1):
         values = {name: value for name, value in record.items() if name not in unnamed}
-        shown += [f"— {number}", *lines(values, titles)]
+        texts += [f"— {number}", *lines(values, titles)]
     answer = {"source": source, "resource": resource.name, "columns": columns, "rows": records}
-    output.answer(answer, "\n".join(shown))
+    output.answer(answer, "\n".join(texts))
     if unnamed:
         names = ", ".join(unnamed)
         output.inform(

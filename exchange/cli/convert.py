@@ -9,13 +9,13 @@ from typing import Annotated
 import typer
 
 from exchange.cli.invocation import Invocation
-from exchange.cli.options import alone, both
+from exchange.cli.options import alone, bilingual
 from exchange.cli.verify import read, write
 
 app = alone()
 
 
-class Format(StrEnum):
+class OutputFormat(StrEnum):
     """Names of the formats, as they are typed."""
 
     AVRO_DEFLATE = "avro-deflate"
@@ -25,20 +25,22 @@ class Format(StrEnum):
 
 
 @app.command(
-    help=both(
+    help=bilingual(
         "把封签批次转换为其他程序可读的格式（副本不带印章）", "copy a batch for other programs"
     )
 )
 def convert(
     context: typer.Context,
-    file: Annotated[Path, typer.Argument(help=both("封签批次", "sealed batch"))],
+    file: Annotated[Path, typer.Argument(help=bilingual("封签批次", "sealed batch"))],
     *,
-    to: Annotated[Format, typer.Option(help=both("格式", "format"))],
+    to: Annotated[OutputFormat, typer.Option(help=bilingual("格式", "format"))],
     out: Annotated[
-        Path | None, typer.Option(help=both("输出文件（默认在原文件旁）", "default: beside FILE"))
+        Path | None,
+        typer.Option(help=bilingual("输出文件（默认在原文件旁）", "default: beside FILE")),
     ] = None,
     reveal: Annotated[
-        bool, typer.Option("--reveal", help=both("写出明文（默认隐去）", "write values in clear"))
+        bool,
+        typer.Option("--reveal", help=bilingual("写出明文（默认隐去）", "write values in clear")),
     ] = False,
 ) -> None:
     """Write a copy of the records of a sealed batch; the original keeps the seal."""

@@ -13,8 +13,8 @@ from exchange.errors import Misconfigured, Rejected
 from exchange.text import Text
 
 if TYPE_CHECKING:
-    from exchange.connectors.files.process import Reader
-    from exchange.validate.quarantine import Corrections
+    from exchange.connectors.files.process import ReaderProcess
+    from exchange.validate.refused_records import Corrections
 
 MAX_BYTES: Final = 128 * 1024 * 1024
 """Largest file that is read."""
@@ -50,10 +50,10 @@ def _csv(data: bytes) -> list[list[str]]:
 
 def _workbook(path: Path) -> list[list[str]]:
     """Return the names and the rows of the sheet with the records."""
-    from exchange.connectors.files.process import Reader
+    from exchange.connectors.files.process import ReaderProcess
     from exchange.validate.sheet import ADDRESS, SHEET
 
-    with Reader(memory=_MEMORY, seconds=_SECONDS) as reader:
+    with ReaderProcess(memory=_MEMORY, seconds=_SECONDS) as reader:
         for sheet in (SHEET, None):
             for header in _HEADERS:
                 lines = _lines(reader, path, sheet, header)
@@ -62,7 +62,7 @@ def _workbook(path: Path) -> list[list[str]]:
     return []
 
 
-def _lines(reader: Reader, path: Path, sheet: str | None, header: int) -> list[list[str]]:
+def _lines(reader: ReaderProcess, path: Path, sheet: str | None, header: int) -> list[list[str]]:
     """Return names and rows with the names in row ``header``; empty when there are none."""
     from exchange.connectors.files.book import SheetFormat
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from exchange.cli.invocation import Invocation
-from exchange.cli.options import Json, alone, both
+from exchange.cli.options import Json, alone, bilingual
 from exchange.cli.output import Output, Progress
 from exchange.cli.reasons import reason
 from exchange.cli.run import counts
@@ -26,7 +26,7 @@ app = alone()
 
 
 @app.command(
-    help=both(
+    help=bilingual(
         "在临时节点上跑完整个流程：三个部门、真实区划、约 1% 脏数据、模拟省级平台",
         "run the whole job on a temporary node: three departments, dirty data, a province",
     )
@@ -36,10 +36,12 @@ def demo(
     *,
     folder: Annotated[
         Path | None,
-        typer.Option(help=both("节点目录（默认临时目录）", "folder of the node (default: new)")),
+        typer.Option(
+            help=bilingual("节点目录（默认临时目录）", "folder of the node (default: new)")
+        ),
     ] = None,
     scale: Annotated[float, typer.Option(min=0.01, max=100)] = 1.0,
-    seed: Annotated[int, typer.Option(help=both("随机种子", "seed of the data"))] = 2026,
+    seed: Annotated[int, typer.Option(help=bilingual("随机种子", "seed of the data"))] = 2026,
     as_json: Json = False,
 ) -> int:
     """Run the demo; show in a table what happened, and what to try next."""

@@ -19,7 +19,7 @@ import typer
 
 from exchange.cli.diagnostics import Diagnostic, Grade, probe
 from exchange.cli.invocation import Invocation
-from exchange.cli.options import Json, alone, both
+from exchange.cli.options import Json, alone, bilingual
 from exchange.errors import (
     Denied,
     ExchangeError,
@@ -50,7 +50,7 @@ app = alone()
 
 
 @app.command(
-    help=both("检查本机、配置、印章、日志、存储、上级平台", "check everything a run needs")
+    help=bilingual("检查本机、配置、印章、日志、存储、上级平台", "check everything a run needs")
 )
 def doctor(context: typer.Context, *, as_json: Json = False) -> int:
     """Check everything, a line for each check; the exit code is that of the worst failure."""
@@ -129,10 +129,11 @@ def _catalog(node: Node) -> Iterator[Diagnostic]:
     settings = node.settings
 
     def load() -> Text:
-        known = node.catalog
-        count = len(known.resources)
+        catalog = node.catalog
+        count = len(catalog.resources)
         return Text(
-            f"版本 {known.version}，{count} 个资源", f"version {known.version}, {count} resources"
+            f"版本 {catalog.version}，{count} 个资源",
+            f"version {catalog.version}, {count} resources",
         )
 
     def pending() -> Text | Diagnostic:
@@ -147,9 +148,9 @@ def _catalog(node: Node) -> Iterator[Diagnostic]:
         )
         return Diagnostic("catalog plan", Grade.WARN, text, hint)
 
-    loaded = probe("catalog", load)
-    yield loaded
-    if loaded.grade is Grade.OK:
+    catalog_probe = probe("catalog", load)
+    yield catalog_probe
+    if catalog_probe.grade is Grade.OK:
         yield probe("catalog plan", pending)
 
 
@@ -239,8 +240,8 @@ def _clock(node: Node) -> Text | Diagnostic:
 
     # Of a cluster as it stands: the doctor makes no topic.
     log: Log = node.cluster if node.settings.log.driver == "kafka" else node.log
-    known = any(topic.name == CURSORS for topic in log.topics())
-    _, end = log.bounds(CURSORS, 0) if known else (0, 0)
+    has_cursors = any(topic.name == CURSORS for topic in log.topics())
+    _, end = log.bounds(CURSORS, 0) if has_cursors else (0, 0)
     entries = log.read(CURSORS, 0, end - 1, max_entries=1) if end else []
     now = node.clock()
     for entry in entries:
@@ -315,9 +316,9 @@ def _source(node: Node, name: str) -> Text | Diagnostic:
     concerns = source_concerns(source, resource, SOURCE_SECONDS)
     if not concerns:
         return text
-    listed = Text("；".join(c.zh for c in concerns), "; ".join(c.en for c in concerns))
+    concern_list = Text("；".join(c.zh for c in concerns), "; ".join(c.en for c in concerns))
     hint = Text("请修改来源或目录", "mend the source or the catalog")
-    return Diagnostic(f"source {name}", Grade.WARN, listed, hint)
+    return Diagnostic(f"source {name}", Grade.WARN, concern_list, hint)
 
 
 def source_concerns(source: Source, resource: Resource, seconds: float) -> list[Text]:
@@ -392,13 +393,13 @@ def _evidence(node: Node) -> Text | Diagnostic:
         return Text("存证日志尚未建立", "the evidence log has not begun")
     log = LogReader.at(folder)
     note = log.witnessed()
-    seen = 0 if note is None else note.checkpoint.head.size
+    witnessed_size = 0 if note is None else note.checkpoint.head.size
     text = Text(
-        f"{log.origin}：{log.size} 条，已见证 {seen} 条",
-        f"{log.origin}: {log.size} entries, {seen} of them witnessed",
+        f"{log.origin}：{log.size} 条，已见证 {witnessed_size} 条",
+        f"{log.origin}: {log.size} entries, {witnessed_size} of them witnessed",
     )
     upstream = node.settings.upstream
-    if seen or not log.size or upstream is None or upstream.witness is None:
+    if witnessed_size or not log.size or upstream is None or upstream.witness is None:
         return text
     hint = Text(
         "没有见证，删改就只有自己知道：核对上级的见证服务",

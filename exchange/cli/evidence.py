@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from exchange.cli.invocation import Invocation
-from exchange.cli.options import BatchNumber, Json, both, group
+from exchange.cli.options import BatchNumber, Json, bilingual, group
 from exchange.cli.output import USAGE
 from exchange.cli.verify import read, record_key, show_verdict, write
 from exchange.errors import Integrity, Rejected
@@ -24,18 +24,20 @@ app = group(
 )
 
 
-@app.command(help=both("完整审计存证日志", "check the whole evidence log"))
+@app.command(help=bilingual("完整审计存证日志", "check the whole evidence log"))
 def audit(
     context: typer.Context,
     folder: Annotated[
         Path | None,
-        typer.Argument(help=both("日志目录（默认本节点的）", "its folder (default: this node's)")),
+        typer.Argument(
+            help=bilingual("日志目录（默认本节点的）", "its folder (default: this node's)")
+        ),
     ] = None,
     *,
     known: Annotated[
         list[Path] | None,
         typer.Option(
-            help=both(
+            help=bilingual(
                 "手中已有的检查点或回执，可多个", "checkpoint or receipt you have, repeatable"
             )
         ),
@@ -60,11 +62,11 @@ def audit(
     return 0 if verification.ok else Integrity.exit_code
 
 
-@app.command(help=both("最新的检查点", "the newest checkpoint"))
+@app.command(help=bilingual("最新的检查点", "the newest checkpoint"))
 def checkpoint(
     context: typer.Context,
     *,
-    to: Annotated[Path | None, typer.Option(help=both("写入该文件", "write it here"))] = None,
+    to: Annotated[Path | None, typer.Option(help=bilingual("写入该文件", "write it here"))] = None,
     as_json: Json = False,
 ) -> int:
     """Write the newest checkpoint that the province has signed along, else the newest signed."""
@@ -94,13 +96,14 @@ def checkpoint(
     return 0
 
 
-@app.command(help=both("证明日志只增不改", "prove that the log grew and nothing changed"))
+@app.command(help=bilingual("证明日志只增不改", "prove that the log grew and nothing changed"))
 def prove(
     context: typer.Context,
     *,
-    old: Annotated[int, typer.Option("--from", help=both("先前的条数", "entries before"))],
+    old: Annotated[int, typer.Option("--from", help=bilingual("先前的条数", "entries before"))],
     new: Annotated[
-        int | None, typer.Option("--to", help=both("之后的条数", "entries after (default: now)"))
+        int | None,
+        typer.Option("--to", help=bilingual("之后的条数", "entries after (default: now)")),
     ] = None,
     as_json: Json = False,
 ) -> int:
@@ -127,17 +130,19 @@ def prove(
     return 0
 
 
-@app.command(help=both("一条记录的存证包", "the evidence package of one record"))
+@app.command(help=bilingual("一条记录的存证包", "the evidence package of one record"))
 def export(
     context: typer.Context,
-    resource: Annotated[str, typer.Argument(help=both("资源", "resource"))],
+    resource: Annotated[str, typer.Argument(help=bilingual("资源", "resource"))],
     batch: BatchNumber,
     *,
     key: Annotated[
-        list[str] | None, typer.Option(help=both("字段=值，可多个", "FIELD=VALUE, repeatable"))
+        list[str] | None, typer.Option(help=bilingual("字段=值，可多个", "FIELD=VALUE, repeatable"))
     ] = None,
-    row: Annotated[int | None, typer.Option(min=1, help=both("序号", "number of the row"))] = None,
-    to: Annotated[Path, typer.Option(help=both("写入该文件", "write it here"))],
+    row: Annotated[
+        int | None, typer.Option(min=1, help=bilingual("序号", "number of the row"))
+    ] = None,
+    to: Annotated[Path, typer.Option(help=bilingual("写入该文件", "write it here"))],
     as_json: Json = False,
 ) -> int:
     """Write the evidence package of one record of a batch."""

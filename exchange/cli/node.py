@@ -9,15 +9,17 @@ from typing import Annotated
 import typer
 
 from exchange.cli.invocation import Invocation, actor
-from exchange.cli.options import alone, both
+from exchange.cli.options import alone, bilingual
 
 app = alone()
 
 
-@app.command(help=both("新建节点目录（含测试印章与模拟省级平台）", "make a new node in a folder"))
+@app.command(
+    help=bilingual("新建节点目录（含测试印章与模拟省级平台）", "make a new node in a folder")
+)
 def init(
     context: typer.Context,
-    folder: Annotated[Path, typer.Argument(help=both("新目录", "a new folder"))],
+    folder: Annotated[Path, typer.Argument(help=bilingual("新目录", "a new folder"))],
     *,
     port: Annotated[int, typer.Option(min=1, max=65535)] = 8470,
     suite: Annotated[str, typer.Option(help="sm2-sm3 | ecdsa-p256-sha256")] = "sm2-sm3",
@@ -48,7 +50,7 @@ def init(
     return 0
 
 
-@app.command(help=both("让因超限而停止的资源继续", "let a resource that was halted go on"))
+@app.command(help=bilingual("让因超限而停止的资源继续", "let a resource that was halted go on"))
 def release(context: typer.Context, resource: str) -> int:
     """Let a halted resource go on."""
     from exchange.pipeline.seal import release as release_resource
@@ -65,7 +67,7 @@ def release(context: typer.Context, resource: str) -> int:
     return 0
 
 
-@app.command(help=both("更新存储的表结构", "bring the store's schema up to date"))
+@app.command(help=bilingual("更新存储的表结构", "bring the store's schema up to date"))
 def migrate(context: typer.Context) -> int:
     """Bring the schema of the store up to date."""
     from exchange.node.node import utc_now

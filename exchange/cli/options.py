@@ -9,7 +9,7 @@ import typer
 _BOTH = "\x1f"
 
 
-def both(zh: str, en: str) -> str:
+def bilingual(zh: str, en: str) -> str:
     """Join a help text's two languages; :func:`translate` picks one when the command is known."""
     return f"{zh}{_BOTH}{en}"
 
@@ -28,7 +28,7 @@ def group(name: str, zh: str, en: str) -> typer.Typer:
     """Make the application of a group of commands."""
     return typer.Typer(
         name=name,
-        help=both(zh, en),
+        help=bilingual(zh, en),
         no_args_is_help=True,
         add_completion=False,
         rich_markup_mode=None,
@@ -40,8 +40,11 @@ def alone() -> typer.Typer:
     return typer.Typer(add_completion=False, rich_markup_mode=None)
 
 
-Json = Annotated[bool, typer.Option("--json", help=both("以 JSON 输出", "answer as JSON"))]
+Json = Annotated[bool, typer.Option("--json", help=bilingual("以 JSON 输出", "answer as JSON"))]
 OptionalResource = Annotated[
-    str | None, typer.Argument(metavar="RESOURCE", help=both("资源（默认全部）", "default: all"))
+    str | None,
+    typer.Argument(metavar="RESOURCE", help=bilingual("资源（默认全部）", "default: all")),
 ]
-BatchNumber = Annotated[str, typer.Argument(metavar="BATCH", help=both("批次号", "batch number"))]
+BatchNumber = Annotated[
+    str, typer.Argument(metavar="BATCH", help=bilingual("批次号", "batch number"))
+]

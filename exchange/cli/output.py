@@ -93,8 +93,8 @@ class Progress:
 
     output: Output
     label: str
-    started: float = field(default_factory=time.monotonic)
-    shown: float = field(default_factory=time.monotonic)
+    start: float = field(default_factory=time.monotonic)
+    last_line: float = field(default_factory=time.monotonic)
     rows: int = 0
 
     def add(self, rows: int, note: str = "") -> None:
@@ -102,10 +102,10 @@ class Progress:
         self.rows += rows
         now = time.monotonic()
         tty = sys.stderr.isatty()
-        if now - self.shown < (0.2 if tty else _LINE_SECONDS):
+        if now - self.last_line < (0.2 if tty else _LINE_SECONDS):
             return
-        self.shown = now
-        rate = self.rows / max(now - self.started, 1e-9)
+        self.last_line = now
+        rate = self.rows / max(now - self.start, 1e-9)
         line = self.output.t(
             f"{self.label}：{self.rows:,} 条，{rate:,.0f} 条/秒 {note}",
             f"{self.label}: {self.rows:,} rows, {rate:,.0f} rows/s {note}",

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from exchange.cli.invocation import Invocation
-from exchange.cli.options import Json, alone, both
+from exchange.cli.options import Json, alone, bilingual
 from exchange.cli.output import Output, Progress
 from exchange.errors import ExchangeError, Misconfigured
 from exchange.run.outcome import Where
@@ -28,17 +28,18 @@ app = alone()
 
 
 @app.command(
-    help=both(
+    help=bilingual(
         "把资源的合格记录逐条发布到 Kafka 主题，供外部程序读取（Confluent 格式）",
         "put accepted records on a topic, one by one, for programs outside (Confluent format)",
     )
 )
 def publish(
     context: typer.Context,
-    resources: Annotated[list[str], typer.Argument(help=both("资源", "resources"))],
+    resources: Annotated[list[str], typer.Argument(help=bilingual("资源", "resources"))],
     *,
     once: Annotated[
-        bool, typer.Option("--once", help=both("发布现有的记录后退出", "what is there, then exit"))
+        bool,
+        typer.Option("--once", help=bilingual("发布现有的记录后退出", "what is there, then exit")),
     ] = False,
     as_json: Json = False,
 ) -> int:
@@ -102,15 +103,15 @@ def open_stages(node: Node, resources: Sequence[str]) -> Iterator[dict[str, Publ
             Text("没有配置模式注册中心", "no schema registry is configured"),
             hint=Text("在 exchange.yaml 中填写 registry", "fill in registry: in exchange.yaml"),
         )
-    chosen = [node.catalog.resource(name) for name in resources]
-    for resource in chosen:
+    contracts = [node.catalog.resource(name) for name in resources]
+    for resource in contracts:
         check_readable(resource, settings.registry.readable)
     with ExitStack() as stack:
         registry: Registry = stack.enter_context(
             connect(settings, settings.registry, environ=node.environ, monotonic=time.monotonic)
         )
         stages: dict[str, PublishStage] = {}
-        for resource in chosen:
+        for resource in contracts:
             stage = PublishStage(node.context, resource, registry)
             stack.callback(stage.close)
             stages[resource.name] = stage

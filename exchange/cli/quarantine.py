@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from exchange.cli.invocation import Invocation, actor
-from exchange.cli.options import Json, OptionalResource, both, group
+from exchange.cli.options import Json, OptionalResource, bilingual, group
 from exchange.cli.output import Output
 from exchange.cli.quarantine_dismiss import HELP, dismiss
 from exchange.cli.reasons import reason
@@ -39,7 +39,7 @@ app = group("quarantine", "隔离区：被拒收的记录", "quarantine: refused
 app.command(help=HELP)(dismiss)
 
 
-@app.command("list", help=both("列出隔离的记录（按批）", "list what is in quarantine"))
+@app.command("list", help=bilingual("列出隔离的记录（按批）", "list what is in quarantine"))
 def list_messages(
     context: typer.Context, resource: OptionalResource = None, *, as_json: Json = False
 ) -> int:
@@ -114,7 +114,7 @@ _HEADS = (
 _NOTE_HEADS = (("数据源", "source"), ("位置", "place"), ("行数", "rows"))
 
 
-@app.command(help=both("查看一批及每条的全部原因（脱敏）", "show records and every reason"))
+@app.command(help=bilingual("查看一批及每条的全部原因（脱敏）", "show records and every reason"))
 def show(
     context: typer.Context,
     address: Annotated[str, typer.Argument(help="resource/partition/offset")],
@@ -123,9 +123,9 @@ def show(
     as_json: Json = False,
 ) -> int:
     """Show the records of one message, masked, each with every reason."""
-    from exchange.cli.records import lines
+    from exchange.cli.record_text import lines
     from exchange.pipeline.refused import refused_of
-    from exchange.validate.quarantine import show as show_records
+    from exchange.validate.refused_records import show as show_records
 
     call: Invocation = context.obj
     output = call.output(as_json=as_json)
@@ -137,9 +137,9 @@ def show(
     titles = {field.name: field.title for field in resource.fields}
     records = list(show_records(refused_of(entry), resource))
     states = [touched[place].state if place in touched else None for place in range(len(records))]
-    shown = list(zip(records, states, strict=True))[:rows]
+    page = list(zip(records, states, strict=True))[:rows]
     output.answer(
-        _facts(row) | {"records": [record.as_dict() | {"state": state} for record, state in shown]}
+        _facts(row) | {"records": [record.as_dict() | {"state": state} for record, state in page]}
     )
     if output.as_json:
         return 0
@@ -149,7 +149,7 @@ def show(
         "settled": output.t("（已由新记录取代）", " (settled: a newer one is sealed)"),
         None: "",
     }
-    for record, state in shown:
+    for record, state in page:
         place = record.locator + ("" if record.row is None else f":{record.row}")
         output.answer(None, f"— {record.address}  {place}{words[state]}")
         for refusal in record.reasons:
@@ -163,12 +163,14 @@ def show(
     return 0
 
 
-@app.command(help=both("导出 Excel 交给部门修改（脱敏）", "export to Excel for the department"))
+@app.command(
+    help=bilingual("导出 Excel 交给部门修改（脱敏）", "export to Excel for the department")
+)
 def export(
     context: typer.Context,
     resource: str,
     *,
-    to: Annotated[Path, typer.Option(help=both("文件 .xlsx", "file .xlsx"))],
+    to: Annotated[Path, typer.Option(help=bilingual("文件 .xlsx", "file .xlsx"))],
     as_json: Json = False,
 ) -> int:
     """Write the waiting records to a spreadsheet for the department, masked."""
@@ -192,19 +194,21 @@ def export(
     return 0
 
 
-@app.command(help=both("重新送检（可带改正后的 Excel/CSV）", "send records through again"))
+@app.command(help=bilingual("重新送检（可带改正后的 Excel/CSV）", "send records through again"))
 def replay(
     context: typer.Context,
     resource: str,
     *,
     file: Annotated[
-        Path | None, typer.Option(help=both("改正后的文件", "corrected file from export"))
+        Path | None, typer.Option(help=bilingual("改正后的文件", "corrected file from export"))
     ] = None,
     force: Annotated[
         bool,
         typer.Option(
             "--force",
-            help=both("也送回已有更新记录的，旧值最后封签", "old values too, to be sealed last"),
+            help=bilingual(
+                "也送回已有更新记录的，旧值最后封签", "old values too, to be sealed last"
+            ),
         ),
     ] = False,
     as_json: Json = False,
@@ -216,11 +220,11 @@ def replay(
     call: Invocation = context.obj
     output = call.output(as_json=as_json)
     with call.open_node() as node:
-        checked = node.catalog.resource(resource)
+        contract = node.catalog.resource(resource)
         corrections = None if file is None else read_corrections(file)
         by = actor()
         replayed = send_back(
-            node.context, node.store, checked, by=by, corrections=corrections, force=force
+            node.context, node.store, contract, by=by, corrections=corrections, force=force
         )
         numbers = {name: getattr(replayed, name) for name in ("rows", "held", "stale", "unknown")}
         if replayed.rows:
@@ -261,11 +265,11 @@ def replay(
 def _defects(node: Node, row: QuarantineRow) -> dict[str, int]:
     """Count what is broken at its source about the records that wait, the most frequent."""
     from exchange.pipeline.refused import waiting
-    from exchange.validate.quarantine import defects
+    from exchange.validate.refused_records import defects
 
     counts: Counter[str] = Counter()
-    for refused in waiting(node.context, node.store, [row]):
-        counts.update(defects(refused.frame))
+    for message in waiting(node.context, node.store, [row]):
+        counts.update(defects(message.frame))
     return dict(counts.most_common(_SHOWN_REASONS))
 
 
@@ -274,11 +278,11 @@ def _of_waiting(node: Node, row: QuarantineRow) -> QuarantineRow:
     if row.waiting == row.rows:
         return row
     from exchange.pipeline.refused import waiting
-    from exchange.validate.quarantine import histogram
+    from exchange.validate.refused_records import histogram
 
     counts: Counter[str] = Counter()
-    for refused in waiting(node.context, node.store, [row]):
-        counts.update(histogram(refused.frame))
+    for message in waiting(node.context, node.store, [row]):
+        counts.update(histogram(message.frame))
     return replace(row, reasons=counts)
 
 
@@ -335,8 +339,8 @@ def _worded(
 def _reasons(counts: Iterable[tuple[str, int]]) -> str:
     """Write a histogram, most frequent first."""
     ordered = sorted(counts, key=lambda pair: -pair[1])
-    shown = ", ".join(f"{name} {count:,}" for name, count in ordered[:_SHOWN_REASONS])
-    return shown + (" …" if len(ordered) > _SHOWN_REASONS else "")
+    rules = ", ".join(f"{name} {count:,}" for name, count in ordered[:_SHOWN_REASONS])
+    return rules + (" …" if len(ordered) > _SHOWN_REASONS else "")
 
 
 def _broken(defects: Mapping[str, int]) -> str:

@@ -7,13 +7,13 @@ from typing import Annotated
 import typer
 
 from exchange.cli.invocation import Invocation, actor
-from exchange.cli.options import Json, both
+from exchange.cli.options import Json, bilingual
 from exchange.cli.output import Output
 from exchange.cli.reasons import reason as worded
 from exchange.errors import Rejected
 from exchange.text import Text
 
-HELP = both(
+HELP = bilingual(
     "不再处理隔离的记录（试运行，--apply 生效）", "give refused records up; a dry run first"
 )
 
@@ -22,31 +22,35 @@ def dismiss(
     context: typer.Context,
     resource: str,
     reason: Annotated[
-        str, typer.Option(help=both("原因，记入审计", "why; it goes into the audit trail"))
+        str, typer.Option(help=bilingual("原因，记入审计", "why; it goes into the audit trail"))
     ],
     *,
     address: Annotated[
         list[str] | None,
-        typer.Option(help=both("批或记录的编号，可多次", "of a message or record, repeatable")),
+        typer.Option(
+            help=bilingual("批或记录的编号，可多次", "of a message or record, repeatable")
+        ),
     ] = None,
     rule: Annotated[
-        str, typer.Option(help=both("拒收规则，如 table:status", "refused by, as table:status"))
+        str,
+        typer.Option(help=bilingual("拒收规则，如 table:status", "refused by, as table:status")),
     ] = "",
-    pull: Annotated[str, typer.Option(help=both("某次拉取", "of one pull"))] = "",
+    pull: Annotated[str, typer.Option(help=bilingual("某次拉取", "of one pull"))] = "",
     apply: Annotated[
-        bool, typer.Option("--apply", help=both("实际执行，否则只试运行", "do it; else a dry run"))
+        bool,
+        typer.Option("--apply", help=bilingual("实际执行，否则只试运行", "do it; else a dry run")),
     ] = False,
     as_json: Json = False,
 ) -> int:
     """Dismiss waiting records by address, rule or pull; without ``--apply`` only show which."""
-    from exchange.pipeline.dismissal import Chosen
+    from exchange.pipeline.dismissal import Selection
     from exchange.pipeline.dismissal import dismiss as give_up
-    from exchange.validate.quarantine import histogram
+    from exchange.validate.refused_records import histogram
 
     call: Invocation = context.obj
     output = call.output(as_json=as_json)
-    chosen = Chosen(tuple(address or ()), rule, pull)
-    if chosen == Chosen():
+    selection = Selection(tuple(address or ()), rule, pull)
+    if selection == Selection():
         raise Rejected(
             Text("没有指明哪些记录", "it does not say which records"),
             hint=Text(
@@ -57,13 +61,13 @@ def dismiss(
         form = node.catalog.resource(resource)
         counts: dict[str, int] = {}
         places: dict[str, int] = {}
-        for refused in chosen.records(node.context, node.store, resource):
-            places[f"{resource}/{refused.partition}/{refused.offset}"] = refused.frame.height
-            for name, count in histogram(refused.frame).items():
+        for message in selection.records(node.context, node.store, resource):
+            places[f"{resource}/{message.partition}/{message.offset}"] = message.frame.height
+            for name, count in histogram(message.frame).items():
                 counts[name] = counts.get(name, 0) + count
         rows = sum(places.values())
         if apply:
-            rows = give_up(node.context, node.store, resource, chosen, by=actor(), reason=reason)
+            rows = give_up(node.context, node.store, resource, selection, by=actor(), reason=reason)
     output.answer(
         {
             "resource": resource,

@@ -42,5 +42,7 @@ def reason(reason_name: str, resource: Resource | None, lang: str) -> str:
         return reason_name
     titles = {field.name: field.title for field in resource.fields} if resource is not None else {}
     what = _RULES[rule].pick(lang)
-    shown = [titles.get(name, name) if lang == "zh" else name for name in fields.split(",") if name]
-    return f"{'、'.join(shown)} {what}" if shown else what
+    labels = [
+        titles.get(name, name) if lang == "zh" else name for name in fields.split(",") if name
+    ]
+    return f"{'、'.join(labels)} {what}" if labels else what

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from exchange.cli.invocation import Invocation
-from exchange.cli.options import Json, OptionalResource, both, group
+from exchange.cli.options import Json, OptionalResource, bilingual, group
 from exchange.errors import Misconfigured, Rejected
 from exchange.text import Text, beijing
 
@@ -26,7 +26,9 @@ app = group(
 )
 
 
-@app.command(help=both("接收、验证、保存、答复回执", "receive, verify, keep and answer batches"))
+@app.command(
+    help=bilingual("接收、验证、保存、答复回执", "receive, verify, keep and answer batches")
+)
 def serve(context: typer.Context) -> int:
     """Serve until SIGTERM or SIGINT."""
     from exchange.node.node import Node
@@ -53,13 +55,13 @@ def serve(context: typer.Context) -> int:
     return 0
 
 
-@app.command("list", help=both("列出收到的批次", "list the batches that were received"))
+@app.command("list", help=bilingual("列出收到的批次", "list the batches that were received"))
 def list_batches(
     context: typer.Context,
     resource: OptionalResource = None,
     *,
     sender: Annotated[
-        str | None, typer.Option(help=both("报送部门的代码", "code of the sender"))
+        str | None, typer.Option(help=bilingual("报送部门的代码", "code of the sender"))
     ] = None,
     limit: Annotated[int, typer.Option(min=1, max=100_000)] = 50,
     as_json: Json = False,
@@ -94,7 +96,7 @@ _HEADS = (
 )
 
 
-@app.command(help=both("查看一个批次及其回执", "show one batch and its receipt"))
+@app.command(help=bilingual("查看一个批次及其回执", "show one batch and its receipt"))
 def show(
     context: typer.Context,
     address: Annotated[str, typer.Argument(help="sender/resource/batch")],

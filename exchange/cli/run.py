@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from exchange.cli.invocation import Invocation
-from exchange.cli.options import Json, alone, both
+from exchange.cli.options import Json, alone, bilingual
 from exchange.cli.output import Output, Progress
 from exchange.errors import ExchangeError, Misconfigured, Transient
 from exchange.text import Text
@@ -27,7 +27,7 @@ from exchange.text import Text
 if TYPE_CHECKING:
     from exchange.node.node import Node
     from exchange.run.metrics import Meter
-    from exchange.run.outcome import Outcome, Where
+    from exchange.run.outcome import RunOutcome, Where
 
 _AGAIN_SECONDS = 1.0
 """Pause between two attempts to reach log and store at the start."""
@@ -79,20 +79,21 @@ app = alone()
 
 
 @app.command(
-    help=both("运行：一次（--once）或按计划持续运行", "run once, or by schedule until stopped")
+    help=bilingual("运行：一次（--once）或按计划持续运行", "run once, or by schedule until stopped")
 )
 def run(
     context: typer.Context,
     sources: Annotated[
-        list[str] | None, typer.Argument(help=both("数据源（默认全部）", "sources (default: all)"))
+        list[str] | None,
+        typer.Argument(help=bilingual("数据源（默认全部）", "sources (default: all)")),
     ] = None,
     *,
-    once: Annotated[bool, typer.Option("--once", help=both("只运行一次", "once"))] = False,
+    once: Annotated[bool, typer.Option("--once", help=bilingual("只运行一次", "once"))] = False,
     only: Annotated[
         list[str] | None,
         typer.Option(
             metavar="STAGE",
-            help=both("只运行这一环节，可多个：", "this stage only, repeatable: ")
+            help=bilingual("只运行这一环节，可多个：", "this stage only, repeatable: ")
             + "pull|seal|cascade|evidence",
         ),
     ] = None,
@@ -101,7 +102,7 @@ def run(
         typer.Option(
             min=1,
             max=256,
-            help=both(
+            help=bilingual(
                 "启动并看护这么多个工作进程（多于一个需要 Kafka）",
                 "start and look after so many processes (more than one needs Kafka)",
             ),
@@ -110,13 +111,15 @@ def run(
     name: Annotated[
         str | None,
         typer.Option(
-            help=both("工作进程的名称前缀（默认主机名）", "prefix of their names (default: host)")
+            help=bilingual(
+                "工作进程的名称前缀（默认主机名）", "prefix of their names (default: host)"
+            )
         ),
     ] = None,
     wait: Annotated[
         str,
         typer.Option(
-            help=both(
+            help=bilingual(
                 "启动时日志或存储连不上，等待这么久", "wait so long for log and store at start"
             )
         ),
@@ -124,7 +127,9 @@ def run(
     drain: Annotated[
         str,
         typer.Option(
-            help=both("停止时给工作进程的时间", "time that workers have to finish when stopped")
+            help=bilingual(
+                "停止时给工作进程的时间", "time that workers have to finish when stopped"
+            )
         ),
     ] = "60s",
     worker: Annotated[str, typer.Option(hidden=True)] = "",
@@ -202,7 +207,7 @@ _COUNTS: Mapping[str, Text] = {
 """The numbers of a run, in the order of the flow."""
 
 
-def counts(outcome: Outcome) -> dict[str, int]:
+def counts(outcome: RunOutcome) -> dict[str, int]:
     """Return the numbers of a run."""
     return {name: getattr(outcome, name) for name in _COUNTS}
 
@@ -218,7 +223,7 @@ def warn_software_keys(output: Output, node: Node) -> None:
             output.inform(f"!!! {name}: {output.text(SOFTWARE_KEY_WARNING)}")
 
 
-def _report_left_out(output: Output, outcome: Outcome) -> None:
+def _report_left_out(output: Output, outcome: RunOutcome) -> None:
     """Name what of the sources is not in the sealed records: nothing is left out in silence."""
     for resource, columns in outcome.ignored.items():
         names = ", ".join(columns)
@@ -323,7 +328,7 @@ def _supervise_workers(
     notify = _notifier(output, "")
     stop.on_signals(notify)
     names = _names(prefix, count)
-    bound = seconds("--drain", drain)
+    drain_seconds = seconds("--drain", drain)
     settings_path = call.settings_path()
     with call.open_node() as node:
         if count > 1 and node.settings.log.driver != "kafka":
@@ -346,21 +351,21 @@ def _supervise_workers(
     command += ["--config", str(settings_path), "--lang", call.lang]
     command += [part for stage in stages for part in ("--only", stage)]
     commands = {name: [*command, "--worker", name] for name in names}
-    return Supervisor(commands, lambda text: notify(*text), time.monotonic, bound).run(stop)
+    return Supervisor(commands, lambda text: notify(*text), time.monotonic, drain_seconds).run(stop)
 
 
 def _names(prefix: str | None, count: int) -> list[str]:
     """Name the workers; the same after a restart, so that each takes up what it left."""
-    given = prefix if prefix is not None else re.sub(r"[^A-Za-z0-9._-]", "-", socket.gethostname())
-    if not _NAME.fullmatch(given):
+    base = prefix if prefix is not None else re.sub(r"[^A-Za-z0-9._-]", "-", socket.gethostname())
+    if not _NAME.fullmatch(base):
         raise Misconfigured(
-            Text(f"--name {given} 不合规则", f"--name {given} cannot be used"),
+            Text(f"--name {base} 不合规则", f"--name {base} cannot be used"),
             hint=Text(
                 "用 1–100 个字母、数字、点、下划线或连字符",
                 "use 1-100 letters, digits, dots, underscores or hyphens",
             ),
         )
-    return [f"{given}-{number}" for number in range(count)]
+    return [f"{base}-{number}" for number in range(count)]
 
 
 def _run_until(
@@ -387,7 +392,7 @@ def _run_until(
             if meter is not None:
                 meter.count_error(where, error)
 
-        def heartbeat(outcome: Outcome) -> None:
+        def heartbeat(outcome: RunOutcome) -> None:
             if meter is not None:
                 meter.show_errors(outcome.errors)
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from exchange.cli.invocation import Invocation, actor
-from exchange.cli.options import Json, both, group
+from exchange.cli.options import Json, bilingual, group
 from exchange.cli.output import Output
 from exchange.durable import write_file
 from exchange.errors import Misconfigured, Rejected
@@ -28,13 +28,16 @@ if TYPE_CHECKING:
 app = group("seal", "电子印章：台账、试点印章、换钥", "electronic seals and their register")
 
 SealName = Annotated[
-    str, typer.Argument(metavar="NAME", help=both("部门或印章标识", "department, or its number"))
+    str,
+    typer.Argument(metavar="NAME", help=bilingual("部门或印章标识", "department, or its number")),
 ]
-Reason = Annotated[str, typer.Option(help=both("理由，记入审计", "why; kept in the audit trail"))]
+Reason = Annotated[
+    str, typer.Option(help=bilingual("理由，记入审计", "why; kept in the audit trail"))
+]
 Password = Annotated[
-    str, typer.Option(help=both("口令的引用 env: 或 file:", "its reference, env: or file:"))
+    str, typer.Option(help=bilingual("口令的引用 env: 或 file:", "its reference, env: or file:"))
 ]
-Years = Annotated[int, typer.Option(min=1, max=10, help=both("有效年数", "years of validity"))]
+Years = Annotated[int, typer.Option(min=1, max=10, help=bilingual("有效年数", "years of validity"))]
 
 
 @contextmanager
@@ -45,7 +48,7 @@ def _administration(call: Invocation) -> Iterator[SealAdministration]:
         yield SealAdministration(node, actor())
 
 
-@app.command("list", help=both("列出印章及其状态", "list the seals and their state"))
+@app.command("list", help=bilingual("列出印章及其状态", "list the seals and their state"))
 def list_seals(context: typer.Context, *, as_json: Json = False) -> int:
     """List the seals and their state."""
     call: Invocation = context.obj
@@ -97,13 +100,14 @@ def _away(node: Node) -> dict[str, Any]:
     }
 
 
-@app.command(help=both("查看一枚印章及其经历", "show a seal and what was done with it"))
+@app.command(help=bilingual("查看一枚印章及其经历", "show a seal and what was done with it"))
 def show(
     context: typer.Context,
     name: SealName,
     *,
     picture: Annotated[
-        Path | None, typer.Option(help=both("把图像写入该文件", "write its picture to this file"))
+        Path | None,
+        typer.Option(help=bilingual("把图像写入该文件", "write its picture to this file")),
     ] = None,
     as_json: Json = False,
 ) -> int:
@@ -148,12 +152,12 @@ def _write(path: Path, data: bytes) -> None:
         ) from error
 
 
-@app.command(help=both("登记印章申请", "note that a department asks for a seal"))
+@app.command(help=bilingual("登记印章申请", "note that a department asks for a seal"))
 def request(
     context: typer.Context,
     name: SealName,
     *,
-    number: Annotated[str, typer.Option(help=both("申请号", "number of the request"))] = "",
+    number: Annotated[str, typer.Option(help=bilingual("申请号", "number of the request"))] = "",
     reason: Reason = "",
     as_json: Json = False,
 ) -> int:
@@ -164,13 +168,14 @@ def request(
         return _answer(call.output(as_json=as_json), row)
 
 
-@app.command(help=both("制作测试、试点印章（软件密钥）", "make a seal for tests and pilots"))
+@app.command(help=bilingual("制作测试、试点印章（软件密钥）", "make a seal for tests and pilots"))
 def make(
     context: typer.Context,
     name: SealName,
     *,
     title: Annotated[
-        str, typer.Option("--name", help=both("印章名称（默认部门名称）", "the seal's own name"))
+        str,
+        typer.Option("--name", help=bilingual("印章名称（默认部门名称）", "the seal's own name")),
     ] = "",
     suite: Annotated[str, typer.Option(help="sm2-sm3 | ecdsa-p256-sha256")] = "sm2-sm3",
     version: Annotated[
@@ -178,7 +183,7 @@ def make(
     ] = 4,
     years: Years = 5,
     folder: Annotated[
-        Path | None, typer.Option(help=both("新目录", "a new folder (default: seals/NAME)"))
+        Path | None, typer.Option(help=bilingual("新目录", "a new folder (default: seals/NAME)"))
     ] = None,
     password: Password = "",
     as_json: Json = False,
@@ -199,27 +204,27 @@ def make(
             password=password,
         )
         settings = administration.node.settings
-    shown = os.path.relpath(place, settings.folder)
+    path = os.path.relpath(place, settings.folder)
     root = os.path.relpath(place.parent / "authority" / "cert.pem", settings.folder)
     output.inform(f"!!! {output.text(SOFTWARE_KEY_WARNING)}")
     if name not in settings.seals:
-        line = f'{name}: {{folder: {shown}, password: "{password or "file:password.txt"}"}}'
+        line = f'{name}: {{folder: {path}, password: "{password or "file:password.txt"}"}}'
         output.inform(
             f"在 exchange.yaml 的 seals 下登记：{line}；信任根：{root}",
             f"name it under seals: in exchange.yaml: {line}; its root: {root}",
         )
-    return _answer(output, row, folder=shown)
+    return _answer(output, row, folder=path)
 
 
-@app.command(help=both("登记备案号", "note that a seal is filed"))
+@app.command(help=bilingual("登记备案号", "note that a seal is filed"))
 def file(
     context: typer.Context,
     name: SealName,
     *,
-    number: Annotated[str, typer.Option(help=both("备案号", "number of the filing"))],
-    approval: Annotated[str, typer.Option(help=both("审批号", "number of the approval"))] = "",
+    number: Annotated[str, typer.Option(help=bilingual("备案号", "number of the filing"))],
+    approval: Annotated[str, typer.Option(help=bilingual("审批号", "number of the approval"))] = "",
     police_code: Annotated[
-        str, typer.Option(help=both("公安备案编码", "code of the public security"))
+        str, typer.Option(help=bilingual("公安备案编码", "code of the public security"))
     ] = "",
     as_json: Json = False,
 ) -> int:
@@ -230,7 +235,7 @@ def file(
         return _answer(call.output(as_json=as_json), row)
 
 
-@app.command(help=both("启用已备案的印章", "put a filed seal in use"))
+@app.command(help=bilingual("启用已备案的印章", "put a filed seal in use"))
 def use(
     context: typer.Context, name: SealName, *, reason: Reason = "", as_json: Json = False
 ) -> int:
@@ -238,20 +243,20 @@ def use(
     return _step(context.obj, name, "use", reason, as_json=as_json)
 
 
-@app.command(help=both("停用：不再盖章，直到恢复", "let it seal nothing until resumed"))
+@app.command(help=bilingual("停用：不再盖章，直到恢复", "let it seal nothing until resumed"))
 def suspend(
     context: typer.Context,
     name: SealName,
     *,
     reason: Reason,
-    lost: Annotated[bool, typer.Option("--lost", help=both("挂失", "it is lost"))] = False,
+    lost: Annotated[bool, typer.Option("--lost", help=bilingual("挂失", "it is lost"))] = False,
     as_json: Json = False,
 ) -> int:
     """Let a seal seal nothing until it is resumed."""
     return _step(context.obj, name, "lose" if lost else "suspend", reason, as_json=as_json)
 
 
-@app.command(help=both("恢复使用", "let a suspended seal seal again"))
+@app.command(help=bilingual("恢复使用", "let a suspended seal seal again"))
 def resume(
     context: typer.Context, name: SealName, *, reason: Reason = "", as_json: Json = False
 ) -> int:
@@ -259,7 +264,7 @@ def resume(
     return _step(context.obj, name, "resume", reason, as_json=as_json)
 
 
-@app.command(help=both("注销：永远不再盖章", "cancel it for good"))
+@app.command(help=bilingual("注销：永远不再盖章", "cancel it for good"))
 def cancel(context: typer.Context, name: SealName, *, reason: Reason, as_json: Json = False) -> int:
     """Cancel a seal for good."""
     return _step(context.obj, name, "cancel", reason, as_json=as_json)
@@ -273,17 +278,21 @@ def _step(call: Invocation, name: str, step: str, reason: str, *, as_json: bool)
         return _answer(call.output(as_json=as_json), row)
 
 
-@app.command(help=both("换钥：新密钥到时接替", "let a new key take over"))
+@app.command(help=bilingual("换钥：新密钥到时接替", "let a new key take over"))
 def rotate(
     context: typer.Context,
     name: SealName,
     *,
-    at: Annotated[str, typer.Option(help=both("接替时间（默认即刻）", "when (default: now)"))] = "",
-    given: Annotated[
+    at: Annotated[
+        str, typer.Option(help=bilingual("接替时间（默认即刻）", "when (default: now)"))
+    ] = "",
+    folder: Annotated[
         Path | None,
-        typer.Option("--with", help=both("制章机构换发的目录", "folder that the maker delivered")),
+        typer.Option(
+            "--with", help=bilingual("制章机构换发的目录", "folder that the maker delivered")
+        ),
     ] = None,
-    key: Annotated[str, typer.Option(help=both("新密钥的地址", "address of its key"))] = "",
+    key: Annotated[str, typer.Option(help=bilingual("新密钥的地址", "address of its key"))] = "",
     password: Password = "",
     years: Years = 5,
     as_json: Json = False,
@@ -293,7 +302,7 @@ def rotate(
     output = call.output(as_json=as_json)
     with _administration(call) as administration:
         row, new = administration.rotate(
-            name, at=_moment(at), given=given, address=key, password=password, years=years
+            name, at=_moment(at), folder=folder, address=key, password=password, years=years
         )
     assert new.since is not None  # noqa: S101 - a key that takes over has its moment
     since = new.since.isoformat()
@@ -316,11 +325,11 @@ def _moment(text: str) -> datetime | None:
         ) from error
 
 
-@app.command(help=both("导出电子印章台账（CSV）", "write the register as CSV"))
+@app.command(help=bilingual("导出电子印章台账（CSV）", "write the register as CSV"))
 def export(
     context: typer.Context,
     *,
-    to: Annotated[Path, typer.Option(help=both("文件 .csv", "file .csv"))],
+    to: Annotated[Path, typer.Option(help=bilingual("文件 .csv", "file .csv"))],
     as_json: Json = False,
 ) -> int:
     """Write the register as a CSV file, for a source of the resource eseal_registry."""
@@ -402,8 +411,10 @@ _WORDS = {
 
 
 def _lines(output: Output, facts: Mapping[str, Any]) -> str:
-    shown = {**facts, "state": _title(output, facts["state"])}
-    lines = [f"{output.t(*words)}: {shown[key]}" for key, words in _WORDS.items() if shown.get(key)]
+    values = {**facts, "state": _title(output, facts["state"])}
+    lines = [
+        f"{output.t(*words)}: {values[key]}" for key, words in _WORDS.items() if values.get(key)
+    ]
     head = output.t("证书", "certificate")
     lines += [
         f"{head}: {item['subject']} · {item['serial']} · {item['not_after'][:10]}"

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from exchange.cli.invocation import Invocation, actor
-from exchange.cli.options import Json, both, group
+from exchange.cli.options import Json, bilingual, group
 from exchange.cli.source_notes import HELP, notes
 
 app = group(
@@ -22,17 +22,20 @@ def sources() -> None:
     """Keep the group a group, whatever the number of its commands."""
 
 
-@app.command(help=both("改变增量数据源的起点", "set where a source starts from"))
+@app.command(help=bilingual("改变增量数据源的起点", "set where a source starts from"))
 def rewind(
     context: typer.Context,
     name: str,
     to: Annotated[
         str,
-        typer.Option(help=both("增量列的值，含该值", "a value of the cursor column, inclusive")),
+        typer.Option(
+            help=bilingual("增量列的值，含该值", "a value of the cursor column, inclusive")
+        ),
     ],
     *,
     apply: Annotated[
-        bool, typer.Option("--apply", help=both("实际修改，否则只试运行", "do it; else a dry run"))
+        bool,
+        typer.Option("--apply", help=bilingual("实际修改，否则只试运行", "do it; else a dry run")),
     ] = False,
     as_json: Json = False,
 ) -> int:

@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from exchange.cli.invocation import Invocation
-from exchange.cli.options import Json, both
+from exchange.cli.options import Json, bilingual
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from exchange.node.node import Node
 
-HELP = both(
+HELP = bilingual(
     "列出数据源中不是记录的内容：标题、分组、表尾、未读的工作表和文件",
     "list what is no record: titles, groups, footers, unread sheets and files",
 )
@@ -26,24 +26,24 @@ _HEADS = (("拉取", "pull"), ("位置", "place"), ("行", "row"), ("类别", "k
 
 def notes(
     context: typer.Context,
-    name: Annotated[str, typer.Argument(metavar="SOURCE", help=both("数据源", "the source"))],
+    name: Annotated[str, typer.Argument(metavar="SOURCE", help=bilingual("数据源", "the source"))],
     *,
-    rows: Annotated[int, typer.Option(min=1, help=both("最多行数", "rows at most"))] = 1_000,
+    rows: Annotated[int, typer.Option(min=1, help=bilingual("最多行数", "rows at most"))] = 1_000,
     as_json: Json = False,
 ) -> int:
     """List the notes of the newest pulls of a source, newest pull first."""
     call: Invocation = context.obj
     output = call.output(as_json=as_json)
     with call.open_node() as node:
-        found = list(islice(_notes(node, name, rows + 1), rows + 1))
-    shown = found[:rows]
+        rows_and_one_more = list(islice(_notes(node, name, rows + 1), rows + 1))
+    page = rows_and_one_more[:rows]
     nothing = output.t("没有", "there is nothing")
-    output.answer({"notes": shown, "more": len(found) > rows}, None if shown else nothing)
-    if shown:
+    output.answer({"notes": page, "more": len(rows_and_one_more) > rows}, None if page else nothing)
+    if page:
         heads = [output.t(*pair) for pair in _HEADS]
         keys = ("pull", "locator", "row", "kind", "text")
-        output.table(name, heads, ([str(note[key] or "") for key in keys] for note in shown))
-    if len(found) > rows:
+        output.table(name, heads, ([str(note[key] or "") for key in keys] for note in page))
+    if len(rows_and_one_more) > rows:
         output.inform(f"只列出前 {rows} 条，用 --rows 改变", f"the first {rows}: see --rows")
     return 0
 

@@ -10,7 +10,7 @@ import typer
 
 from exchange.cascade.delivery import State
 from exchange.cli.invocation import Invocation
-from exchange.cli.options import Json, alone, both
+from exchange.cli.options import Json, alone, bilingual
 from exchange.cli.output import Output
 from exchange.log import CURSORS, publish_group
 from exchange.text import Text
@@ -26,7 +26,7 @@ app = alone()
 
 
 @app.command(
-    help=both("各资源的数量、积压、停止原因", "what came in, went out, waits or is halted")
+    help=bilingual("各资源的数量、积压、停止原因", "what came in, went out, waits or is halted")
 )
 def status(context: typer.Context, *, as_json: Json = False) -> int:
     """Show each resource: what came in, went out, waits or is halted, and who is behind."""
@@ -95,10 +95,10 @@ def _attention(
                 Text(f"{wrong} 个批次的回执不成立", f"wrong receipt of {wrong} batches"),
                 f"exchange cascade retry {status.resource}",
             )
-        if refused := status.deliveries.get(State.REFUSED, 0):
+        if refusals := status.deliveries.get(State.REFUSED, 0):
             yield _item(
                 status.resource,
-                Text(f"省级退回 {refused} 个批次", f"{refused} batches refused by the province"),
+                Text(f"省级退回 {refusals} 个批次", f"{refusals} batches refused by the province"),
                 f"exchange cascade list {status.resource} --state refused",
             )
     for name, pull in pulls.items():

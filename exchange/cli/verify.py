@@ -148,10 +148,10 @@ def run(call: Invocation, arguments: Sequence[str]) -> int:
     """Run ``verify …`` or ``prove …``; returns the exit code."""
     command, *rest = arguments
     try:
-        given = parsers(call.lang)[command].parse_args(rest)
+        options = parsers(call.lang)[command].parse_args(rest)
     except SystemExit as stop:
         return int(stop.code or 0)
-    return verify(call, given) if command == "verify" else prove(call.output(), given)
+    return verify(call, options) if command == "verify" else prove(call.output(), options)
 
 
 def alone(call: Invocation, arguments: Sequence[str]) -> int:
@@ -174,37 +174,37 @@ def alone(call: Invocation, arguments: Sequence[str]) -> int:
 # --- verify -------------------------------------------------------------------------------------
 
 
-def verify(call: Invocation, given: argparse.Namespace) -> int:
+def verify(call: Invocation, options: argparse.Namespace) -> int:
     """Check files offline, every check named; 6 when one fails, 1 when one is of no known kind."""
     from exchange.evidence.files import Verifier
 
-    output = call.output(as_json=given.json)
-    if len(given.files) > MAX_FILES:
+    output = call.output(as_json=options.json)
+    if len(options.files) > MAX_FILES:
         output.inform(f"一次最多 {MAX_FILES} 个文件", f"at most {MAX_FILES} files at once")
         return USAGE
-    circumstances = _circumstances(call, given)
+    circumstances = _circumstances(call, options)
     verifier = Verifier(circumstances)
-    _learn(verifier, given.files)
-    batch = read(given.batch) if given.batch else None
+    _learn(verifier, options.files)
+    batch = read(options.batch) if options.batch else None
     verdicts: list[FileVerdict] = []
-    refused = 0
-    for path in given.files:
+    failures = 0
+    for path in options.files:
         verdict = _verify(output, verifier, path, batch)
         if verdict is None:
-            refused = Rejected.exit_code
+            failures = Rejected.exit_code
             continue
-        if not given.reveal:
+        if not options.reveal:
             verdict = verdict.veil()
         verdicts.append(verdict)
-        show_verdict(output, verdict, several=len(given.files) > 1)
+        show_verdict(output, verdict, several=len(options.files) > 1)
     together = verifier.together()
     if together is not None:
         verdicts.append(together)
         show_verdict(output, together, several=True)
-    if given.report:
-        _report(output, given.report, verdicts, circumstances)
+    if options.report:
+        _report(output, options.report, verdicts, circumstances)
     if all(verdict.ok for verdict in verdicts):
-        return refused
+        return failures
     if not circumstances.trust.anchors and not circumstances.province.anchors:
         output.inform(
             "没有信任根：用 --trust 根证书.pem 指定，或在节点目录中运行",
@@ -243,28 +243,31 @@ def _beside(files: Sequence[Path]) -> Iterator[Path]:
             yield path.with_name(path.name.removesuffix(RECEIPT_SUFFIX) + BATCH_SUFFIX)
 
 
-def _circumstances(call: Invocation, given: argparse.Namespace) -> Circumstances:
+def _circumstances(call: Invocation, options: argparse.Namespace) -> Circumstances:
     from exchange.evidence.files import Circumstances
     from exchange.seal.pki.trust import Trust
 
-    ours, theirs = _certificates(given.trust), _certificates(given.province)
-    if not theirs:
-        theirs = ours
-    if not (given.trust or given.province):
-        ours, theirs = _configured(call)
-    crls = tuple(der for path in given.crl for der in _ders(path))
-    stampers = _certificates(given.tsa_trust) if given.tsa_trust else None
+    own_certificates, province_certificates = (
+        _certificates(options.trust),
+        _certificates(options.province),
+    )
+    if not province_certificates:
+        province_certificates = own_certificates
+    if not (options.trust or options.province):
+        own_certificates, province_certificates = _configured(call)
+    crls = tuple(der for path in options.crl for der in _ders(path))
+    stampers = _certificates(options.tsa_trust) if options.tsa_trust else None
 
     def trust(anchors: tuple[bytes, ...]) -> Trust:
-        return Trust(anchors, crls, stampers, given.require_revocation)
+        return Trust(anchors, crls, stampers, options.require_revocation)
 
     return Circumstances(
-        trust=trust(ours),
-        province=trust(theirs),
-        at=given.at or datetime.now(UTC),
-        chain=_certificates(given.chain),
-        content=read(given.content) if given.content else None,
-        consistency=tuple(_hashes(path) for path in given.proof),
+        trust=trust(own_certificates),
+        province=trust(province_certificates),
+        at=options.at or datetime.now(UTC),
+        chain=_certificates(options.chain),
+        content=read(options.content) if options.content else None,
+        consistency=tuple(_hashes(path) for path in options.proof),
     )
 
 
@@ -422,22 +425,22 @@ def _conclusion(output: Output, verdict: FileVerdict) -> str:
 # --- prove --------------------------------------------------------------------------------------
 
 
-def prove(output: Output, given: argparse.Namespace) -> int:
+def prove(output: Output, options: argparse.Namespace) -> int:
     """Write the proof of one record: to a file, or to stdout byte for byte."""
     from exchange.seal.batch.prove import prove as prove_record
 
-    values = record_key(output, given.key, given.row)
+    values = record_key(output, options.key, options.row)
     if values is None:
         return USAGE
-    data = prove_record(read(given.file), row=given.row, key=values or None)
-    if given.to is None:
+    data = prove_record(read(options.file), row=options.row, key=values or None)
+    if options.to is None:
         sys.stdout.flush()
         sys.stdout.buffer.write(data)
         sys.stdout.buffer.flush()
         return 0
-    write(given.to, data)
-    output.answer(None, str(given.to))
-    output.inform(f"验证：exchange verify {given.to}", f"verify: exchange verify {given.to}")
+    write(options.to, data)
+    output.answer(None, str(options.to))
+    output.inform(f"验证：exchange verify {options.to}", f"verify: exchange verify {options.to}")
     return 0
 
 

@@ -45,7 +45,7 @@ class Case:
     """A pull behind a finished one delivers nothing, as long as nothing changes."""
     broken: Mapping[str, Callable[[], Source]] = field(default_factory=dict)
     """Sources that must fail, by the name of what is broken."""
-    held: Callable[[], int] | None = None
+    open_count: Callable[[], int] | None = None
     """Counts what is held open: connections, descriptors."""
     secret: str = ""
     """Must never show in an error or a repr."""
@@ -53,8 +53,8 @@ class Case:
 
 def delivers_every_row(case: Case) -> None:
     """Deliver every record once in a full pull."""
-    found = _count(case, case.open().pull())
-    _same(found, Counter(case.rows), "a full pull")
+    rows_pulled = _count(case, case.open().pull())
+    _same(rows_pulled, Counter(case.rows), "a full pull")
 
 
 def resumes_from_every_cursor(case: Case) -> None:
@@ -63,17 +63,17 @@ def resumes_from_every_cursor(case: Case) -> None:
     if not case.open().connector.resumable:
         return
     durable = 0
-    for place, pulled in enumerate(pulls):
-        if pulled.cursor is not None:
+    for place, frame in enumerate(pulls):
+        if frame.cursor is not None:
             durable = place + 1
         cursor = _json(pulls[durable - 1].cursor) if durable else None
         if place == len(pulls) - 1 and durable == len(pulls):
             continue  # The pull is done: what comes next is a new one.
-        found = _count(case, pulls[:durable])
-        found.update(_count(case, case.open().pull(cursor)))
-        missing = Counter(case.rows) - found
+        rows_pulled = _count(case, pulls[:durable])
+        rows_pulled.update(_count(case, case.open().pull(cursor)))
+        missing = Counter(case.rows) - rows_pulled
         _require(not missing, f"resumed behind frame {place}: lost {list(missing)[:5]}")
-        twice = found - Counter(case.rows)
+        twice = rows_pulled - Counter(case.rows)
         _require(
             not (case.exactly_once and twice),
             f"resumed behind frame {place}: came twice {list(twice)[:5]}",
@@ -83,8 +83,8 @@ def resumes_from_every_cursor(case: Case) -> None:
 def delivers_news_only(case: Case) -> None:
     """Deliver nothing behind a finished pull, or everything again, as declared."""
     cursor: Cursor | None = None
-    for pulled in case.open().pull():
-        cursor = pulled.cursor
+    for item in case.open().pull():
+        cursor = item.cursor
     again = _count(case, case.open().pull(_json(cursor)))
     expected = Counter[tuple[Any, ...]]() if case.news_only else Counter(case.rows)
     _same(again, expected, "a second pull")
@@ -93,7 +93,7 @@ def delivers_news_only(case: Case) -> None:
 def keeps_types(case: Case) -> None:
     """Keep columns and types in all frames of all pulls (``_defect`` may come)."""
     pulls = [*case.open().pull(), *case.open().pull()]
-    schemas = [dict(pulled.frame.schema) for pulled in pulls if pulled.frame.width]
+    schemas = [dict(item.frame.schema) for item in pulls if item.frame.width]
     for schema in schemas:
         schema.pop("_defect", None)
         _require(schema == schemas[0], f"types changed from {schemas[0]} to {schema}")
@@ -101,20 +101,22 @@ def keeps_types(case: Case) -> None:
 
 def gives_plain_cursors(case: Case) -> None:
     """Cursors survive JSON unchanged, locators are text."""
-    for pulled in case.open().pull():
-        _require(_json(pulled.cursor) == pulled.cursor, f"{pulled.cursor} is not plain JSON")
-        _require(isinstance(pulled.locator, str), "a locator is text")
+    for item in case.open().pull():
+        _require(_json(item.cursor) == item.cursor, f"{item.cursor} is not plain JSON")
+        _require(isinstance(item.locator, str), "a locator is text")
 
 
 def releases_when_closed(case: Case) -> None:
     """Hold nothing open when a pull is closed early."""
-    if case.held is None:
+    if case.open_count is None:
         return
-    before = case.held()
+    before = case.open_count()
     stream = case.open().pull()
     next(stream)
     stream.close()
-    _require(case.held() <= before, f"{case.held() - before} things stay open after close()")
+    _require(
+        case.open_count() <= before, f"{case.open_count() - before} things stay open after close()"
+    )
 
 
 def fails_as_ours(case: Case) -> None:
@@ -124,12 +126,12 @@ def fails_as_ours(case: Case) -> None:
             try:
                 attempt()
             except ExchangeError as error:
-                told = " ".join((*error.what, *error.hint, str(error), repr(error)))
+                text = " ".join((*error.what, *error.hint, str(error), repr(error)))
                 _require(bool(error.hint.en and error.hint.zh), f"{name}: no hint")
-                hidden = not case.secret or case.secret not in told
+                hidden = not case.secret or case.secret not in text
                 _require(hidden, f"{name}: the secret shows in the error")
             else:
-                _require(condition=False, told=f"{name}: nothing was raised")
+                _require(condition=False, text=f"{name}: nothing was raised")
     if case.secret:
         _require(case.secret not in repr(case.open()), "the secret shows in the repr")
 
@@ -148,17 +150,17 @@ def documents_settings(case: Case) -> None:
     except Misconfigured as error:
         _require(wrong in error.what.en, f"{wrong} is not named in: {error}")
     else:
-        _require(condition=False, told="an unknown setting was taken")
+        _require(condition=False, text="an unknown setting was taken")
 
 
 def previews(case: Case) -> None:
     """Check, preview and discover answer."""
     source = case.open()
     _require(bool(source.check().en), "check says what it saw")
-    shown = source.preview(3)
+    frame = source.preview(3)
     expected = min(3, len(case.rows))
-    found = 0 if shown is None else shown.height
-    _require(found <= expected, f"preview(3) gave {found} rows")
+    height = 0 if frame is None else frame.height
+    _require(height <= expected, f"preview(3) gave {height} rows")
     _require(_json(source.discover()) is not None, "discover answers JSON")
 
 
@@ -177,16 +179,16 @@ CHECKS: tuple[Callable[[Case], None], ...] = (
 
 def _count(case: Case, pulls: Iterable[Pulled]) -> Counter[tuple[Any, ...]]:
     def rows() -> Iterator[tuple[Any, ...]]:
-        for pulled in pulls:
-            if pulled.frame.height:
-                yield from pulled.frame.select(case.identity).iter_rows()
+        for item in pulls:
+            if item.frame.height:
+                yield from item.frame.select(case.identity).iter_rows()
 
     return Counter(rows())
 
 
-def _same(found: Counter[tuple[Any, ...]], expected: Counter[tuple[Any, ...]], name: str) -> None:
-    lost, extra = expected - found, found - expected
-    _require(not lost, f"{name}: {lost.total()} records lost, such as {list(lost)[:5]}")
+def _same(actual: Counter[tuple[Any, ...]], expected: Counter[tuple[Any, ...]], name: str) -> None:
+    missing, extra = expected - actual, actual - expected
+    _require(not missing, f"{name}: {missing.total()} records lost, such as {list(missing)[:5]}")
     _require(not extra, f"{name}: {extra.total()} records too many, such as {list(extra)[:5]}")
 
 
@@ -194,6 +196,6 @@ def _json(value: Any) -> Any:
     return json.loads(json.dumps(value, ensure_ascii=False, allow_nan=False))
 
 
-def _require(condition: bool, told: str) -> None:  # noqa: FBT001 - reads as an assertion
+def _require(condition: bool, text: str) -> None:  # noqa: FBT001 - reads as an assertion
     if not condition:
-        raise AssertionError(told)
+        raise AssertionError(text)

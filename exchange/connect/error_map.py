@@ -109,21 +109,26 @@ _NO_ROLE = re.compile('(role|角色) *".*" *(does not exist|不存在|is not per
 
 
 def database_error(
-    locator: str, told: str, *, state: str = "", code: int | None = None, gone: bool = True
+    locator: str,
+    text: str,
+    *,
+    state: str = "",
+    code: int | None = None,
+    lost_connection: bool = True,
 ) -> ExchangeError:
     """Return our error for what a database or its driver said.
 
-    ``state`` is the SQLSTATE, ``code`` a number of MySQL's; without either ``told`` decides, and
-    at last ``gone``: whether the driver means the connection, not the statement.
+    ``state`` is the SQLSTATE, ``code`` a number of MySQL's; without either ``text`` decides, and
+    at last ``lost_connection``: whether the driver means the connection, not the statement.
     """
     # MySQL's numbers say more than its states: 42000 is a wrong name and a missing right.
-    verdict = _by_text(told) if code in _WRAPPED and state in _NO_STATE else None
+    verdict = _by_text(text) if code in _WRAPPED and state in _NO_STATE else None
     verdict = verdict or _by_code(code) or _by_state(state)
-    verdict = verdict or (Transient if gone and state in _NO_STATE else Rejected)
+    verdict = verdict or (Transient if lost_connection and state in _NO_STATE else Rejected)
     hint = {Transient: _DATABASE_AGAIN, Denied: _RIGHTS}.get(verdict, _EDIT)
-    told = told[:_MAX_TEXT]
+    text = text[:_MAX_TEXT]
     return verdict(
-        Text(f"读取 {locator} 失败：{told}", f"cannot read {locator}: {told}"), hint=hint
+        Text(f"读取 {locator} 失败：{text}", f"cannot read {locator}: {text}"), hint=hint
     )
 
 
@@ -136,12 +141,12 @@ def _by_code(code: int | None) -> type[ExchangeError] | None:
     return next((verdict for verdict, codes in _MYSQL.items() if code in codes), None)
 
 
-def _by_text(told: str) -> type[ExchangeError] | None:
-    if _NO_ROLE.search(told):
+def _by_text(text: str) -> type[ExchangeError] | None:
+    if _NO_ROLE.search(text):
         return Denied
-    if _NO_DATABASE.search(told):
+    if _NO_DATABASE.search(text):
         return Misconfigured
-    return next((v for v, parts in _TOLD if any(part in told for part in parts)), None)
+    return next((v for v, parts in _TOLD if any(part in text for part in parts)), None)
 
 
 def translate(error: Exception, connector: str, secrets: Sequence[Secret]) -> ExchangeError:
@@ -149,16 +154,16 @@ def translate(error: Exception, connector: str, secrets: Sequence[Secret]) -> Ex
     verdict: type[ExchangeError] = Rejected
     hint = _REPORT
     for base in type(error).__mro__:
-        found = ERROR_MAP.get(f"{base.__module__}.{base.__qualname__}")
-        if found is not None:
-            verdict, hint = found
+        entry = ERROR_MAP.get(f"{base.__module__}.{base.__qualname__}")
+        if entry is not None:
+            verdict, hint = entry
             break
     name = f"{type(error).__module__}.{type(error).__qualname__}".removeprefix("builtins.")
-    told = _hidden(str(error), secrets)[:_MAX_TEXT]
+    text = _hidden(str(error), secrets)[:_MAX_TEXT]
     return verdict(
         Text(
-            f"连接器 {connector} 出错：{name}：{told}",
-            f"{connector} raised {name}: {told}",
+            f"连接器 {connector} 出错：{name}：{text}",
+            f"{connector} raised {name}: {text}",
         ),
         hint=hint,
     )
@@ -178,11 +183,11 @@ def map_errors(connector: str, secrets: Sequence[Secret]) -> Iterator[None]:
             raise type(error)(what, hint=error.hint) from None
         raise
     except Exception as error:
-        ours = translate(error, connector, secrets)
-        told = str(error)
-        if _hidden(told, secrets) != told:
-            raise ours from None
-        raise ours from error
+        translation = translate(error, connector, secrets)
+        text = str(error)
+        if _hidden(text, secrets) != text:
+            raise translation from None
+        raise translation from error
 
 
 def _hidden(text: str, secrets: Sequence[Secret]) -> str:

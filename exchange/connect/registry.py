@@ -54,9 +54,9 @@ def _local(path: Path, variable: str) -> Connector:
     return _connector(getattr(module, variable, None), f"{path}:{variable}")
 
 
-def _connector(found: object, name: str) -> Connector:
-    if isinstance(found, Connector):
-        return found
+def _connector(candidate: object, name: str) -> Connector:
+    if isinstance(candidate, Connector):
+        return candidate
     raise Misconfigured(
         Text(f"{name} 不是连接器", f"{name} is no connector"),
         hint=Text(

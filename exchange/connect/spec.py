@@ -60,11 +60,11 @@ def parse(
         problems = [_problem(item, list(model.model_fields)) for item in error.errors()]
         zh = "；".join(text.zh for text in problems)
         en = "; ".join(text.en for text in problems)
-        told = Text(
+        mistakes = Text(
             f"连接器 {connector} 的配置有误：{zh}", f"settings of connector {connector}: {en}"
         )
         # The cause would print the values, and a value may be a secret.
-        raise Misconfigured(told, hint=_SEE) from None
+        raise Misconfigured(mistakes, hint=_SEE) from None
 
 
 def secrets_of(settings: BaseModel) -> tuple[Secret, ...]:
@@ -112,10 +112,10 @@ def _plain(value: Any) -> Any:
     return str(value)
 
 
-def _problem(item: Mapping[str, Any], known: list[str]) -> Text:
+def _problem(item: Mapping[str, Any], names: list[str]) -> Text:
     where = ".".join(str(part) for part in item["loc"])
     if item["type"] == "extra_forbidden":
-        near = suggest(where, known)
+        near = suggest(where, names)
         return Text(f"没有 {where} 这一项（{near.zh}）", f"{where} is unknown ({near.en})")
     if item["type"] == "missing":
         return Text(f"缺少 {where}", f"{where} is missing")

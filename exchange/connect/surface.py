@@ -167,12 +167,12 @@ class Source:
         self,
         of: Connector,
         settings: BaseModel,
-        given: Mapping[str, Any],
+        values: Mapping[str, Any],
         hooks: Mapping[str, Callable[..., Any]],
     ) -> None:
         self.connector = of
         self._settings = settings
-        self._given = given
+        self._values = values
         self._hooks = hooks
         self._secrets = secrets_of(settings)
 
@@ -192,9 +192,9 @@ class Source:
             try:
                 while (item := _next(stream, refusal)) is not _END:
                     refusal = None
-                    pulled = self._pulled(item)
+                    result = self._pulled(item)
                     try:
-                        yield pulled
+                        yield result
                     except ExchangeError as error:
                         refusal = error
             finally:
@@ -206,8 +206,8 @@ class Source:
         """Try the source within ``timeout`` seconds and say what was seen; raises our errors."""
         hook = self._hooks.get("check")
         if hook is not None:
-            told: Text = self._within(timeout, lambda: self._call(hook))
-            return told
+            answer: Text = self._within(timeout, lambda: self._call(hook))
+            return answer
         frame = self._first(timeout)
         if frame is None:
             return Text("可以读取，目前没有数据", "can be read, nothing there now")
@@ -218,8 +218,8 @@ class Source:
         """List what the source offers, JSON-able: name and columns (name, type) of each."""
         hook = self._hooks.get("discover")
         if hook is not None:
-            found: list[dict[str, Any]] = self._within(timeout, lambda: self._call(hook))
-            return found
+            answer: list[dict[str, Any]] = self._within(timeout, lambda: self._call(hook))
+            return answer
         frame = self._first(timeout)
         if frame is None:
             return []
@@ -231,16 +231,16 @@ class Source:
         hook = self._hooks.get("columns")
         if hook is None:
             return None
-        found: tuple[str, ...] = self._within(timeout, lambda: self._call(hook))
-        return found
+        answer: tuple[str, ...] = self._within(timeout, lambda: self._call(hook))
+        return answer
 
     def concerns(self, *, timeout: float = CHECK_SECONDS) -> tuple[Text, ...]:
         """Return what a person should look into, though the source can be read."""
         hook = self._hooks.get("concerns")
         if hook is None:
             return ()
-        found: tuple[Text, ...] = self._within(timeout, lambda: self._call(hook))
-        return found
+        answer: tuple[Text, ...] = self._within(timeout, lambda: self._call(hook))
+        return answer
 
     def rewind(self, cursor: Cursor | None, to: str, *, timeout: float = CHECK_SECONDS) -> Cursor:
         """Return the cursor from which the next pull starts at the value ``to``, inclusive.
@@ -257,9 +257,9 @@ class Source:
                 ),
                 hint=Text("只有增量数据源可以改起点", "only incremental sources have a start"),
             )
-        made: Cursor = self._within(timeout, lambda: self._call(hook, cursor=cursor, to=to))
-        _check_cursor(self.connector.name, made)
-        return made
+        answer: Cursor = self._within(timeout, lambda: self._call(hook, cursor=cursor, to=to))
+        _check_cursor(self.connector.name, answer)
+        return answer
 
     def preview(self, rows: int = 10, *, timeout: float = CHECK_SECONDS) -> pl.DataFrame | None:
         """Return the first rows of a full pull; None when there is nothing."""
@@ -270,13 +270,13 @@ class Source:
         def first() -> pl.DataFrame | None:
             stream = self.pull()
             try:
-                frames = (pulled.frame for pulled in islice(stream, _LOOK))
+                frames = (item.frame for item in islice(stream, _LOOK))
                 return next((frame for frame in frames if frame.width), None)
             finally:
                 stream.close()
 
-        found: pl.DataFrame | None = self._within(timeout, first)
-        return found
+        head: pl.DataFrame | None = self._within(timeout, first)
+        return head
 
     def _within(self, timeout: float, work: Callable[[], Any]) -> Any:
         """Run ``work`` in a thread of its own: a library that hangs cannot be interrupted."""
@@ -306,17 +306,17 @@ class Source:
 
     def _call(self, function: Callable[..., Any], **extra: Any) -> Any:
         """Call a function of the author's with the settings and givens that it names."""
-        known = {**self._settings.__dict__, **self._given, **extra}
+        values = {**self._settings.__dict__, **self._values, **extra}
         names = inspect.signature(function).parameters
-        return function(**{name: known[name] for name in names})
+        return function(**{name: values[name] for name in names})
 
     def _pulled(self, item: Any) -> Pulled:
         import polars as pl
 
         name = self.connector.name
-        pulled = item if isinstance(item, Pulled) else Pulled(item)
-        if not isinstance(pulled.frame, pl.DataFrame):
-            kind = type(pulled.frame).__name__
+        result = item if isinstance(item, Pulled) else Pulled(item)
+        if not isinstance(result.frame, pl.DataFrame):
+            kind = type(result.frame).__name__
             raise Rejected(
                 Text(
                     f"连接器 {name} 给出的是 {kind}，不是 polars.DataFrame",
@@ -324,9 +324,9 @@ class Source:
                 ),
                 hint=_AUTHOR,
             )
-        if pulled.cursor is not None:
-            _check_cursor(name, pulled.cursor)
-        return pulled
+        if result.cursor is not None:
+            _check_cursor(name, result.cursor)
+        return result
 
 
 _LOOK = 100

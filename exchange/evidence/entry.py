@@ -20,7 +20,7 @@ from exchange.seal.batch import jcs
 from exchange.seal.batch.statement import Statement
 from exchange.seal.crypto.suites import SM2_SM3
 
-Kind = Literal["statement", "receipt"]
+EntryType = Literal["statement", "receipt"]
 
 _FORM = re.compile(
     rb'\{"batch_no":"([0-9]{13})","digest":"(sm3:[0-9a-f]{64})","lane":(0|[1-9][0-9]{0,9}),'
@@ -33,7 +33,7 @@ _FORM = re.compile(
 class EvidenceEntry:
     """One leaf of the log; raises ValueError for a value that is not of its form."""
 
-    type: Kind
+    type: EntryType
     resource: str
     lane: int
     batch_no: str
@@ -42,7 +42,7 @@ class EvidenceEntry:
 
     def __post_init__(self) -> None:
         """Refuse values that are not of the documented form."""
-        if self.type not in get_args(Kind) or not well_formed(self.to_bytes()):
+        if self.type not in get_args(EntryType) or not well_formed(self.to_bytes()):
             raise ValueError(f"not an entry of the evidence log: {str(asdict(self))[:200]}")
 
     @classmethod
@@ -56,7 +56,7 @@ class EvidenceEntry:
         return cls._of("receipt", statement, envelope)
 
     @classmethod
-    def _of(cls, kind: Kind, statement: Statement, data: bytes) -> Self:
+    def _of(cls, kind: EntryType, statement: Statement, data: bytes) -> Self:
         return cls(
             type=kind,
             resource=statement.resource,

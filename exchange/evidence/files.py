@@ -36,12 +36,12 @@ from exchange.seal.eseal.structures import read_signature
 from exchange.seal.pki.trust import Trust
 from exchange.text import Text
 
-Kind = Literal[
+FileKind = Literal[
     "batch", "receipt", "proof", "package", "checkpoint", "seal", "signature", "together", "log"
 ]
 T = TypeVar("T")
 
-KINDS: Final[Mapping[Kind, Text]] = {
+KINDS: Final[Mapping[FileKind, Text]] = {
     "batch": Text("封签批次", "sealed batch"),
     "receipt": Text("回执", "receipt"),
     "proof": Text("单条证明", "proof of a record"),
@@ -95,7 +95,7 @@ class FileVerdict:
     """What was found out about one file; the rest of its fields serve the report."""
 
     name: str
-    kind: Kind
+    kind: FileKind
     verification: Verification
     marks: tuple[Mark, ...] = ()
     statement: Statement | None = None
@@ -136,10 +136,10 @@ def veil(name: str, value: object) -> object:
     return value[:1] + "*" * min(len(value) - 1, 2) if len(value) > 1 else "*" * len(value)
 
 
-def recognise(data: bytes) -> Kind:
+def recognise(data: bytes) -> FileKind:
     """Tell what a file is, by its content; raises Rejected for anything unknown."""
     head = data[:64]
-    kind: Kind | None = None
+    kind: FileKind | None = None
     if data.startswith(MAGIC) or b"exchange.statement" in data[: 1024 * 1024]:
         kind = "batch"
     elif data.startswith(_GZIP):
@@ -221,7 +221,7 @@ class Verifier:
         )
 
     def _verify(  # noqa: PLR0911 - a line for each kind
-        self, kind: Kind, data: bytes, parts: _Parts, batch: bytes | None
+        self, kind: FileKind, data: bytes, parts: _Parts, batch: bytes | None
     ) -> Verification:
         given = self.given
         match kind:
@@ -243,17 +243,17 @@ class Verifier:
         """Check a receipt; without its batch the checks that need it fail, the others are made."""
         trust = self.given.province
         said = _read(lambda: receipts.read(data))
-        sent: receipts.Sent | None = None
+        sent: receipts.SentBatch | None = None
         why = "no batch given: name it with --batch, or among the files"
         if batch is not None:
             statement = _read(lambda: _parts("batch", batch).statement)
-            sent = receipts.Sent.of(statement) if statement else None
+            sent = receipts.SentBatch.of(statement) if statement else None
             why = "the batch cannot be read"
         elif said is not None:
             sent = self._sent(said)
         if sent is not None or said is None:
-            return receipts.check(data, sent=sent or _NOTHING, trust=trust)
-        found = receipts.check(data, sent=_echo(said), trust=trust)
+            return receipts.check(data, batch=sent or _NOTHING, trust=trust)
+        found = receipts.check(data, batch=_echo(said), trust=trust)
         checks = (
             replace(check, ok=False, expected="", found=why)
             if check.name in _NEEDS_BATCH
@@ -262,12 +262,12 @@ class Verifier:
         )
         return replace(found, checks=tuple(checks))
 
-    def _sent(self, said: receipts.Receipt) -> receipts.Sent | None:
+    def _sent(self, said: receipts.Receipt) -> receipts.SentBatch | None:
         """Find the batch of a receipt: the very one, or the one that it should be about."""
         if said.statement in self.statements:
-            return receipts.Sent.of(self.statements[said.statement][1])
+            return receipts.SentBatch.of(self.statements[said.statement][1])
         alike = (
-            receipts.Sent.of(statement)
+            receipts.SentBatch.of(statement)
             for _, statement in self.statements.values()
             if (statement.resource, statement.batch_no) == (said.resource, said.batch_no)
         )
@@ -329,17 +329,17 @@ class Verifier:
         return FileVerdict("", "together", Verification(tuple(checks))) if checks else None
 
     def _chains(self) -> Iterator[Check]:
-        """Each batch names the one before it: a gap between two of a lane is one left out."""
-        lanes = defaultdict(list)
+        """Each batch names the one before it: a gap between two of a partition is one left out."""
+        chains = defaultdict(list)
         for digest, (name, statement) in self.statements.items():
             if name:
-                lanes[statement.department, statement.resource, statement.lane].append(
+                chains[statement.department, statement.resource, statement.lane].append(
                     (statement.batch_no, digest, statement.previous)
                 )
-        for (_, resource, lane), batches in sorted(lanes.items()):
+        for (_, resource, partition), batches in sorted(chains.items()):
             batches.sort()
             for (before, digest, _), (after, _, previous) in pairwise(batches):
-                where = f"{resource} ({lane}): {before} → {after}"
+                where = f"{resource} ({partition}): {before} → {after}"
                 text = Text(f"{where} 前后相接", f"{where} follow each other")
                 if before == after:
                     text = Text(
@@ -407,7 +407,7 @@ _BY_DEPARTMENT: Final = Text("部门电子签章", "the department's seal")
 _BY_PROVINCE: Final = Text("省级电子签章", "the province's seal")
 
 
-def _parts(kind: Kind, data: bytes) -> _Parts:
+def _parts(kind: FileKind, data: bytes) -> _Parts:
     """Take a file apart for others to use; raises ValueError or one of our errors."""
     match kind:
         case "batch":
@@ -462,14 +462,14 @@ def _read(read: Callable[[], T]) -> T | None:
         return None
 
 
-_NOTHING: Final = receipts.Sent(
+_NOTHING: Final = receipts.SentBatch(
     batch_no="", resource="", resource_code="", statement="", root="", rows=0, sealed_at=""
 )
 
 
-def _echo(said: receipts.Receipt) -> receipts.Sent:
+def _echo(said: receipts.Receipt) -> receipts.SentBatch:
     """Take what was sent from the receipt itself: its other checks can be made then."""
-    return receipts.Sent(
+    return receipts.SentBatch(
         batch_no=said.batch_no,
         resource=said.resource,
         resource_code=said.resource_code,

@@ -338,8 +338,8 @@ def verify_package(data: bytes, *, trust: Trust, province: Trust | None = None) 
         checks += [Check(name, ok=False, text=_TEXTS[name], found=reason) for name in names]
     else:
         checks += _check_log(package, statement)
-        sent = receipts.Sent.of(statement)
-        receipt = receipts.check(package.receipt, trust=theirs, sent=sent)
+        sent = receipts.SentBatch.of(statement)
+        receipt = receipts.check(package.receipt, trust=theirs, batch=sent)
         checks += [replace(each, name=f"receipt.{each.name}") for each in receipt.checks]
         facts["receipt"] = dict(receipt.facts)
     signers = Signers(package.certificates, trust=own, witnesses=theirs)

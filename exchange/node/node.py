@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from exchange.connect import Connector, Source
     from exchange.log import Log
     from exchange.log.kafka import KafkaLog
-    from exchange.node.seals import Seals
+    from exchange.node.seals import NodeSeals
     from exchange.node.upstream import Upstream
     from exchange.pipeline.context import PipelineContext
     from exchange.pipeline.deliver import DeliverStage
@@ -171,11 +171,11 @@ class Node:
         return Topics(self.settings, self.log, names)
 
     @cached_property
-    def seals(self) -> Seals:
+    def seals(self) -> NodeSeals:
         """The seals of the settings."""
-        from exchange.node.seals import Seals
+        from exchange.node.seals import NodeSeals
 
-        return Seals(
+        return NodeSeals(
             self.settings,
             self.environ,
             self.clock,
@@ -200,10 +200,10 @@ class Node:
         """Return a source's settings; raises Misconfigured naming the ones there are."""
         if name in self.settings.sources:
             return self.settings.sources[name]
-        known = ", ".join(self.settings.sources) or "-"
+        names = ", ".join(self.settings.sources) or "-"
         raise Misconfigured(
             Text(f"没有名为 {name} 的数据源", f"there is no source {name}"),
-            hint=Text(f"已配置：{known}", f"configured: {known}"),
+            hint=Text(f"已配置：{names}", f"configured: {names}"),
         )
 
     def source(self, name: str) -> Source:

@@ -115,11 +115,11 @@ def new_node(
     folder.mkdir(parents=True, exist_ok=True)
     content = STARTER_CATALOG.encode() if catalog is None else catalog.read_bytes()
     write_file(folder / "catalog.yaml", content)
-    known = load_catalog(folder / "catalog.yaml")
+    new_catalog = load_catalog(folder / "catalog.yaml")
     cipher = suite(suite_id)
     secret = base64.b64encode(entropy(24)).decode()
     write_file(folder / "secrets" / "province.txt", f"{secret}\n".encode(), mode=0o600)
-    names = _department_seals(folder, known, cipher, now, entropy)
+    names = _department_seals(folder, new_catalog, cipher, now, entropy)
     province = make_authority("模拟省级根证书（测试）", cipher, now=now, entropy=entropy)
     _seal(
         folder / "province" / "seal",
@@ -129,7 +129,7 @@ def new_node(
         now=now,
         entropy=entropy,
     )
-    rid, sid = f"rid-{known.area.code}", f"s_{known.area.code}000000_1"
+    rid, sid = f"rid-{new_catalog.area.code}", f"s_{new_catalog.area.code}000000_1"
     write_file(
         folder / "province" / "exchange.yaml",
         _PROVINCE.format(port=port, sid=sid, rid=rid).encode(),
@@ -140,8 +140,8 @@ def new_node(
     write_file(
         folder / "exchange.yaml",
         _SETTINGS.format(
-            code=known.area.code,
-            name=known.area.name,
+            code=new_catalog.area.code,
+            name=new_catalog.area.name,
             seals=seals,
             endpoint=f"http://127.0.0.1:{port}",
             rid=rid,

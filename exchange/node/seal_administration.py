@@ -60,18 +60,18 @@ class SealAdministration:
 
     def rows(self) -> list[SealRow]:
         """List the register, and the seals of the settings that are not in it (version 0)."""
-        known = self.node.store.seals.find()
-        ids = {row.es_id for row in known}
-        return [*known, *(row for row in self._unregistered() if row.es_id not in ids)]
+        registered = self.node.store.seals.find()
+        ids = {row.es_id for row in registered}
+        return [*registered, *(row for row in self._unregistered() if row.es_id not in ids)]
 
     def find(self, name: str) -> SealRow:
         """Find a seal by number, or the present one of a department; raises Rejected."""
         rows = [row for row in self.rows() if name in {row.name, row.es_id}]
         if not rows:
-            known = ", ".join(sorted({row.name for row in self.rows()})) or "-"
+            names = ", ".join(sorted({row.name for row in self.rows()})) or "-"
             raise Rejected(
                 Text(f"没有 {name} 的印章", f"there is no seal of {name}"),
-                hint=Text(f"已有：{known}", f"there are: {known}"),
+                hint=Text(f"已有：{names}", f"there are: {names}"),
             )
         # A cancelled one is shown when there is no other.
         return max(rows, key=lambda row: (row.state != SealState.CANCELLED, row.es_id))
@@ -138,8 +138,8 @@ class SealAdministration:
         requested = [
             row for row in node.store.seals.find(name=name) if row.state == SealState.REQUESTED
         ]
-        known = node.catalog.departments
-        title = title or (known[name].name if name in known else "")
+        departments = node.catalog.departments
+        title = title or (departments[name].name if name in departments else "")
         if folder is None:
             settings = node.settings.seals.get(name)
             folder = settings.folder if settings is not None else Path("seals") / name
@@ -199,14 +199,14 @@ class SealAdministration:
         name: str,
         *,
         at: datetime | None = None,
-        given: Path | None = None,
+        folder: Path | None = None,
         address: str = "",
         password: str = "",
         years: int = SEAL_YEARS,
     ) -> tuple[SealRow, Key]:
         """Let a new key of the same department take over at a moment; none is lost or doubled.
 
-        ``given``: folder of a seal that the maker delivered, with the ``address`` of its key and
+        ``folder``: that of a seal that the maker delivered, with the ``address`` of its key and
         the reference of its ``password``; without it a pilot's seal is made, which lists the
         certificates before it too. The old key's batches go on to verify; the running node
         changes over by itself.
@@ -223,12 +223,12 @@ class SealAdministration:
         base = node.settings.resolve(settings.folder)
         check_last(read_keys(base), node.clock())
         since = max(at or node.clock() + _ASIDE, node.clock())
-        if given is None:
+        if folder is None:
             place = base / f"key-{since:%Y%m%dT%H%M%S}"
             self._next_key(place, settings, row, years)
             address, password = "file:key.pem", f"file:{PASSWORD}"
         else:
-            place = node.settings.resolve(given)
+            place = node.settings.resolve(folder)
         key = Key(os.path.relpath(place, base), since, address, password)
         old, new = node.seals.open(settings), self._open(base, settings, key)
         if new.signer.certificate == old.signer.certificate:
@@ -333,8 +333,8 @@ class SealAdministration:
     def _next_id(self) -> str:
         """Give the next number: division and eight digits."""
         area = self.node.catalog.area.code
-        used = [row.es_id.removeprefix(area) for row in self.rows() if row.es_id.startswith(area)]
-        numbers = (int(text) for text in used if text.isascii() and text.isdigit())
+        ids = [row.es_id.removeprefix(area) for row in self.rows() if row.es_id.startswith(area)]
+        numbers = (int(text) for text in ids if text.isascii() and text.isdigit())
         last = max(numbers, default=0)
         return f"{area}{last + 1:08d}"
 

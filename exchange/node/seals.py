@@ -29,7 +29,7 @@ _LOGGER = logging.getLogger(__name__)
 
 
 @dataclass
-class Seals:
+class NodeSeals:
     """The seals that the settings name, each opened on first use.
 
     ``state`` reads the state of a seal from the register, by its number.
@@ -58,8 +58,8 @@ class Seals:
         """Return a seal by the name that the settings have for it."""
         settings = self.settings.seals[name]
         key = self.key(settings)
-        known, sealer = self._sealers.get(name, (None, None))
-        if sealer is None or known != key:
+        stamp, sealer = self._sealers.get(name, (None, None))
+        if sealer is None or stamp != key:
             sealer = self._guarded(name, self.open(settings, key))
             self._sealers[name] = key, sealer
         return sealer

@@ -16,7 +16,7 @@ from exchange.text import Text
 if TYPE_CHECKING:
     from exchange.cascade.delivery import Outcome
     from exchange.cascade.profiles import OutgoingBatch, Target
-    from exchange.cascade.witness import Cosigned, WitnessedSize
+    from exchange.cascade.witness import Cosignature, WitnessedSize
     from exchange.evidence.checkpoint import SignedNote
     from exchange.http.message import Request, Response
     from exchange.pipeline.evidence import Ask
@@ -49,8 +49,8 @@ class Upstream:
         from exchange.cascade.profiles import attempt, profile
 
         target, post = self._service(self.section.path)
-        chosen = profile(self.section.profile)
-        return lambda batch: attempt(batch, target, profile=chosen, post=post, now=self.clock)
+        rules = profile(self.section.profile)
+        return lambda batch: attempt(batch, target, profile=rules, post=post, now=self.clock)
 
     @property
     def witness(self) -> Ask | None:
@@ -60,7 +60,7 @@ class Upstream:
 
     def _ask_witness(
         self, note: SignedNote, old: int, proof: Sequence[bytes], certificates: Sequence[bytes]
-    ) -> Cosigned | WitnessedSize:
+    ) -> Cosignature | WitnessedSize:
         from exchange.cascade.witness import ask
 
         target, post = self._witness_service

@@ -37,7 +37,7 @@ from exchange.pipeline.messages import (
 )
 from exchange.pipeline.projection import delivery_of, moved, pending, receipt_row
 from exchange.pipeline.stage import Reading
-from exchange.receipt import Sent
+from exchange.receipt import SentBatch
 from exchange.receipt import check as check_receipt
 from exchange.seal.batch.build import open_statement
 from exchange.seal.pki.trust import Trust
@@ -260,8 +260,8 @@ class DeliverStage:
         return None
 
     def _checked(self, receipt: bytes, entry: Entry) -> ReceiptRight | ReceiptWrong:
-        sent = Sent.of(open_statement(entry.value))
-        verification = check_receipt(receipt, trust=self.trust, sent=sent)
+        sent = SentBatch.of(open_statement(entry.value))
+        verification = check_receipt(receipt, trust=self.trust, batch=sent)
         if verification.ok:
             return ReceiptRight(str(verification.facts["receipt_no"]))
         return ReceiptWrong(tuple(check.name for check in verification.failed))

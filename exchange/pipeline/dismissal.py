@@ -15,7 +15,7 @@ from exchange.pipeline.refused import waiting
 from exchange.pipeline.replay import place_of
 from exchange.store.database import Store
 from exchange.text import Text
-from exchange.validate.quarantine import Refused
+from exchange.validate.refused_records import RefusedRecords
 from exchange.validate.source_frame import REASONS
 
 MAX_MESSAGES = 100_000
@@ -23,7 +23,7 @@ MAX_MESSAGES = 100_000
 
 
 @dataclass(frozen=True)
-class Chosen:
+class Selection:
     """Which waiting records of a resource; what is not given does not matter."""
 
     addresses: tuple[str, ...] = ()
@@ -32,7 +32,9 @@ class Chosen:
     """A rule, or ``rule:field``, by which a record was refused."""
     pull: str = ""
 
-    def records(self, context: PipelineContext, store: Store, resource: str) -> Iterator[Refused]:
+    def records(
+        self, context: PipelineContext, store: Store, resource: str
+    ) -> Iterator[RefusedRecords]:
         """Yield them, message by message; raises Rejected for an address that is none."""
         places = _places(self.addresses, resource)
         rows = store.quarantine.find(
@@ -64,7 +66,13 @@ class Chosen:
 
 
 def dismiss(
-    context: PipelineContext, store: Store, resource: str, chosen: Chosen, *, by: str, reason: str
+    context: PipelineContext,
+    store: Store,
+    resource: str,
+    chosen: Selection,
+    *,
+    by: str,
+    reason: str,
 ) -> int:
     """Dismiss the chosen records; return how many. The audit trail has it first, with the reason.
 

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
-from exchange.cascade.witness import Cosigned, WitnessedSize
+from exchange.cascade.witness import Cosignature, WitnessedSize
 from exchange.errors import Integrity
 from exchange.evidence.checkpoint import SignedNote, Signers
 from exchange.evidence.entry import EvidenceEntry, well_formed
@@ -34,7 +34,7 @@ from exchange.text import Text
 GROUP = "evidence"
 _ENTRIES = 64
 
-Ask = Callable[[SignedNote, int, Sequence[bytes], Sequence[bytes]], Cosigned | WitnessedSize]
+Ask = Callable[[SignedNote, int, Sequence[bytes], Sequence[bytes]], Cosignature | WitnessedSize]
 """Asks the witness: the note, what it saw last, the proof from there, the certificates."""
 
 
@@ -183,13 +183,13 @@ class EvidenceStage:
         self.context.failpoint("witness:after")
         return whole
 
-    def _ask(self, note: SignedNote, old: int) -> Cosigned | WitnessedSize:
+    def _ask(self, note: SignedNote, old: int) -> Cosignature | WitnessedSize:
         assert self.ask is not None  # noqa: S101 - witness() has looked
         proof = self.log.consistency(old, note.checkpoint.head.size) if old else []
         sealer = self.sealer()
         return self.ask(note, old, proof, (sealer.signer.certificate, *sealer.chain))
 
-    def _trusted(self, note: SignedNote, answer: Cosigned) -> None:
+    def _trusted(self, note: SignedNote, answer: Cosignature) -> None:
         """Believe a witness only whose certificate leads to the province's root."""
         if self.witnesses is None:
             return

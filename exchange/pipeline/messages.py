@@ -171,7 +171,7 @@ class RefusedEntry:
     @classmethod
     def unreadable(cls, entry: Entry, at: datetime, catalog: str) -> Self:
         """Keep an entry as it came: its bytes, where it stood, and what is known of its origin."""
-        from exchange.validate.quarantine import UNREADABLE
+        from exchange.validate.refused_records import UNREADABLE
 
         place = f"{entry.topic}/{entry.partition}/{entry.offset}"
         batch = RawBatch.of(entry)

@@ -25,7 +25,7 @@ from exchange.text import Text
 from exchange.validate.keys import source_keys, typed_keys
 from exchange.validate.oversized import add_reason, refuse
 from exchange.validate.source_frame import VERSION
-from exchange.validate.validator import Checked
+from exchange.validate.validator import CheckResult
 
 Flags = NDArray[np.bool_]
 _WHY = Text(
@@ -40,7 +40,7 @@ class Overtaken:
 
     context: PipelineContext
     resource: Resource
-    check: Callable[[pl.DataFrame], Checked]
+    check: Callable[[pl.DataFrame], CheckResult]
     _replay: tuple[str, int] = ("", 0)
     _upto: int = 0
     _newest: pl.DataFrame = field(default_factory=lambda: newest_of(()))
@@ -79,7 +79,7 @@ class Overtaken:
         return pl.DataFrame({"key": keys, "version": versions})
 
 
-def hold(checked: Checked, frame: pl.DataFrame, overtaken: Flags) -> Checked:
+def hold(checked: CheckResult, frame: pl.DataFrame, overtaken: Flags) -> CheckResult:
     """Refuse the overtaken records of a chunk; those that are refused anyway get the reason."""
     if not overtaken.any():
         return checked

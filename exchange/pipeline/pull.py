@@ -18,7 +18,7 @@ from exchange.pipeline.context import PipelineContext
 from exchange.pipeline.messages import NotesEntry, Origin, PullState, RawBatch, pull_key
 from exchange.pipeline.partition import continuation
 from exchange.text import Text
-from exchange.validate.oversized import cut
+from exchange.validate.oversized import shorten_values
 from exchange.validate.source_frame import (
     RESERVED,
     VERSION,
@@ -347,5 +347,5 @@ def _drifted(source: str, absent: Mapping[str, str]) -> Misconfigured:
 def fitting(part: pl.DataFrame, data: bytes) -> bytes:
     """Return the value of a message; a single record that is too large for one is cut."""
     if part.height == 1 and is_too_large(part, data):
-        return encode_frame(cut(part, int(part.estimated_size())))
+        return encode_frame(shorten_values(part, int(part.estimated_size())))
     return data

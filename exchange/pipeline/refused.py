@@ -14,11 +14,11 @@ from exchange.pipeline.versions import refused_versions
 from exchange.seal.batch.statement import instant
 from exchange.store.database import Store
 from exchange.store.node.quarantine import QuarantineRow
-from exchange.validate.quarantine import Refused, unreadable
+from exchange.validate.refused_records import RefusedRecords, unreadable
 from exchange.validate.source_frame import VERSION
 
 
-def refused_of(entry: Entry) -> Refused:
+def refused_of(entry: Entry) -> RefusedRecords:
     """Take the refused records out of a quarantine message; all have a column of versions.
 
     Null where a former build refused them without a place.
@@ -27,7 +27,7 @@ def refused_of(entry: Entry) -> Refused:
     frame = decode_frame(refused.data) if refused.readable else unreadable(refused.data)
     if VERSION not in frame.columns:
         frame = frame.with_columns(_versions(refused, frame.height))
-    return Refused(
+    return RefusedRecords(
         entry.partition,
         entry.offset,
         frame,
@@ -48,7 +48,7 @@ def _versions(refused: RefusedEntry, rows: int) -> pl.Series:
 
 def waiting(
     context: PipelineContext, store: Store, rows: Iterable[QuarantineRow]
-) -> Iterator[Refused]:
+) -> Iterator[RefusedRecords]:
     """Read what waits of quarantine messages, one message at a time."""
     for row in rows:
         place = (row.topic, row.partition, row.offset)

@@ -32,8 +32,8 @@ from exchange.pipeline.versions import batch_versions, offset_of, version_elsewh
 from exchange.store.database import Store
 from exchange.text import Text
 from exchange.validate.keys import source_keys
-from exchange.validate.quarantine import Corrections, Refused
-from exchange.validate.quarantine import replay as back_to_raw
+from exchange.validate.refused_records import Corrections, RefusedRecords
+from exchange.validate.refused_records import replay as back_to_raw
 from exchange.validate.source_frame import REASONS, VERSION
 
 MAX_MESSAGES = 100_000
@@ -43,7 +43,7 @@ _MESSAGES = 64
 _REPEATS = ("key", "unique")
 """Rules of uniqueness: they judge a record against its pull, which a replay cannot see."""
 
-Place = tuple[int, int]
+MessageAddress = tuple[int, int]
 """Partition and offset of a quarantine message."""
 Version = tuple[int, str]
 """Version of a record, and the pull that it was refused in."""
@@ -97,7 +97,9 @@ def replay(
     work = _Work(context, store, resource, by, counts, done, force=force)
     if corrections is None:
         rows = store.quarantine.find(resource=resource.name, waiting=True, limit=MAX_MESSAGES)
-        wanted: dict[Place, dict[int, str] | None] = {(r.partition, r.offset): None for r in rows}
+        wanted: dict[MessageAddress, dict[int, str] | None] = {
+            (r.partition, r.offset): None for r in rows
+        }
     else:
         _check_columns(resource, corrections)
         wanted = dict(work.named(corrections))
@@ -159,9 +161,9 @@ class _Work:
     sealed: dict[tuple[int, int], int] = field(default_factory=dict)
     """By partition and such a key: the newest version that is sealed."""
 
-    def named(self, corrections: Corrections) -> Iterator[tuple[Place, dict[int, str]]]:
+    def named(self, corrections: Corrections) -> Iterator[tuple[MessageAddress, dict[int, str]]]:
         """Sort the addresses of a corrected file by message: position → address."""
-        places: dict[Place, dict[int, str]] = {}
+        places: dict[MessageAddress, dict[int, str]] = {}
         for address in corrections:
             partition, offset, row = place_of(address)
             places.setdefault((partition, offset), {})[row] = address
@@ -172,7 +174,7 @@ class _Work:
             else:
                 yield place, rows
 
-    def read(self, places: Iterable[Place]) -> Iterator[Entry]:
+    def read(self, places: Iterable[MessageAddress]) -> Iterator[Entry]:
         """Read the quarantine messages."""
         topic = quarantine_topic(self.resource.name)
         for partition, offset in places:
@@ -181,11 +183,11 @@ class _Work:
     def take(
         self,
         entries: Sequence[Entry],
-        wanted: Mapping[Place, dict[int, str] | None],
+        wanted: Mapping[MessageAddress, dict[int, str] | None],
         corrections: Corrections | None,
     ) -> None:
         """Send records of these messages back in one transaction; then tell the store."""
-        went: dict[Place, list[int]] = {}
+        went: dict[MessageAddress, list[int]] = {}
         context, name = self.context, self.resource.name
         context.failpoint("replay:before")
         with context.log.transaction(f"replay/{name}") as tx:
@@ -216,7 +218,7 @@ class _Work:
     def weigh(
         self,
         entry: Entry,
-        wanted: Mapping[Place, dict[int, str] | None],
+        wanted: Mapping[MessageAddress, dict[int, str] | None],
         corrections: Corrections | None,
     ) -> None:
         """Learn which version of each key is the newest that could go back."""
@@ -233,7 +235,7 @@ class _Work:
         if not self.force:
             self._note_moved(refused, rows, frame)
 
-    def _note_moved(self, refused: Refused, rows: list[int], frame: pl.DataFrame) -> None:
+    def _note_moved(self, refused: RefusedRecords, rows: list[int], frame: pl.DataFrame) -> None:
         """Note the records whose key was corrected: nobody has compared the new one yet.
 
         So are those whose key comes into another partition now.
@@ -289,8 +291,8 @@ class _Work:
 
     def _choose(
         self,
-        refused: Refused,
-        place: Place,
+        refused: RefusedRecords,
+        place: MessageAddress,
         named: dict[int, str] | None,
         before: frozenset[int],
         done: Replayed,
@@ -326,7 +328,7 @@ class _Work:
         }
 
     def _frame(
-        self, refused: Refused, rows: list[int], corrections: Corrections | None
+        self, refused: RefusedRecords, rows: list[int], corrections: Corrections | None
     ) -> pl.DataFrame:
         some = refused.only(rows)
         if corrections is None:

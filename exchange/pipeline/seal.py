@@ -30,16 +30,16 @@ from exchange.seal.batch.build import BatchFacts, Packed, build, pack
 from exchange.seal.batch.columns import Encoded, encode
 from exchange.seal.eseal.signature import Sealer
 from exchange.text import BEIJING, Text
+from exchange.validate.claimed_keys import ClaimedKeys
 from exchange.validate.deletes import blank_deletes
 from exchange.validate.oversized import TOO_LARGE, refuse, refuse_all
-from exchange.validate.quarantine import histogram
-from exchange.validate.seen import Seen
+from exchange.validate.refused_records import histogram
 from exchange.validate.source_frame import VERSION
-from exchange.validate.validator import Checked, compile_resource
+from exchange.validate.validator import CheckResult, compile_resource
 
 _LONG_RECORD = 256 * 1024
 """Bytes of a record from which on it may not fit a batch."""
-_NONE_SEEN = Seen()
+_NONE_CLAIMED = ClaimedKeys()
 
 
 @dataclass(frozen=True)
@@ -58,7 +58,7 @@ class _Work:
 
     state: PartitionState
     pull: str = ""
-    seen: Seen = field(default_factory=Seen)
+    claimed: ClaimedKeys = field(default_factory=ClaimedKeys)
     """The keys that ``pull`` has brought so far."""
 
 
@@ -200,12 +200,12 @@ class SealStage:
         now, work = self.context.clock(), step.work
         work.state = work.state.begin(pull)
         frame = pl.concat([chunk.frame for chunk in chunks], rechunk=True)
-        seen = self._seen(work, pull, chunks[0])
-        checked = self._check(frame, seen)
+        claimed = self._claimed(work, pull, chunks[0])
+        checked = self._check(frame, claimed)
         if pull.startswith(REPLAY):
             newer = [self._overtaken.of(chunk.entry, chunk.batch, chunk.frame) for chunk in chunks]
             checked = hold(checked, frame, np.concatenate(newer))
-        work.pull, work.seen = pull, checked.seen
+        work.pull, work.claimed = pull, checked.claimed
         self.ignored.update(checked.ignored_columns)
         self.coarsened.update(checked.coarsened)
         encoded = encode(blank_deletes(checked.accepted, self.resource), self._schema)
@@ -289,32 +289,35 @@ class SealStage:
                 f"{entry.partition}/{entry.offset}",
             ).to_message(self.resource.name, entry.partition)
 
-    def _check(self, frame: pl.DataFrame, seen: Seen = _NONE_SEEN) -> Checked:
+    def _check(self, frame: pl.DataFrame, claimed: ClaimedKeys = _NONE_CLAIMED) -> CheckResult:
         """Judge a chunk; without the columns of the catalog it is refused as a whole.
 
         A pull brings no such chunk: the catalog has changed since.
         """
         today = self.context.clock().astimezone(BEIJING).date()
         try:
-            return self._validator.check(frame, today=today, seen=seen)
+            return self._validator.check(frame, today=today, claimed=claimed)
         except Misconfigured as error:
-            nothing = self._validator.check(pl.DataFrame(), today=today, seen=seen)
+            nothing = self._validator.check(pl.DataFrame(), today=today, claimed=claimed)
             return refuse_all(nothing, frame, error.what)
 
-    def _seen(self, work: _Work, pull: str, first: _Chunk) -> Seen:
+    def _claimed(self, work: _Work, pull: str, first: _Chunk) -> ClaimedKeys:
         """Return the keys that this pull has brought; read them again after a restart."""
         if work.pull == pull or first.batch.index == 0:
-            return work.seen if work.pull == pull else Seen()
+            return work.claimed if work.pull == pull else ClaimedKeys()
         topic, partition, end = first.entry.topic, first.entry.partition, first.entry.offset
-        seen, offset = Seen(), max(first.batch.since, self.context.log.bounds(topic, partition)[0])
+        claimed, offset = (
+            ClaimedKeys(),
+            max(first.batch.since, self.context.log.bounds(topic, partition)[0]),
+        )
         while offset < end:
             entries = self.context.log.read(topic, partition, offset, max_entries=CHUNK_ENTRIES)
             for entry in entries:
                 batch = RawBatch.of(entry)
                 if batch is not None and entry.offset < end and batch.origin.pull == pull:
-                    seen = self._check(decode_frame(batch.data), seen).seen
+                    claimed = self._check(decode_frame(batch.data), claimed).claimed
             offset = entries[-1].offset + 1 if entries else end
-        return seen
+        return claimed
 
 
 def seal_owner(resource: str, partition: int) -> str:

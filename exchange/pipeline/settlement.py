@@ -20,7 +20,7 @@ from exchange.pipeline.refused import refused_of, waiting
 from exchange.pipeline.versions import batch_versions
 from exchange.store.database import Store
 from exchange.validate.keys import source_keys
-from exchange.validate.quarantine import Refused
+from exchange.validate.refused_records import RefusedRecords
 from exchange.validate.source_frame import VERSION
 
 MAX_MESSAGES = 100_000
@@ -101,14 +101,14 @@ class Settlement:
         known = self._waiting.get(partition, pl.DataFrame(schema=_SCHEMA))
         return pl.concat([known, *parts]).tail(MAX_RECORDS) if parts else known
 
-    def _stored(self, partition: int) -> Iterator[Refused]:
+    def _stored(self, partition: int) -> Iterator[RefusedRecords]:
         rows = self.store.quarantine.find(
             resource=self.resource.name, waiting=True, limit=MAX_MESSAGES
         )
         shown = (row for row in rows if row.partition == partition)
         yield from waiting(self.context, self.store, shown)
 
-    def _keys(self, refused: Refused) -> pl.DataFrame:
+    def _keys(self, refused: RefusedRecords) -> pl.DataFrame:
         frame = refused.frame
         return pl.DataFrame(
             {

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from exchange.errors import ExchangeError, Transient
 from exchange.publish.stage import PublishStage
-from exchange.run.outcome import Outcome, Where
+from exchange.run.outcome import RunOutcome, Where
 
 _IDLE_SECONDS = 0.5
 _MOMENT_SECONDS = 0.2
@@ -24,16 +24,16 @@ _REST_SECONDS = 60.0
 class Publisher:
     """Gives each resource its turn; one that fails never stops the others.
 
-    ``said`` is called with a resource and how many of its records were published.
+    ``progress`` is called with a resource and how many of its records were published.
     """
 
     stages: Mapping[str, PublishStage]
-    said: Callable[[str, int], None] = lambda _resource, _records: None
+    progress: Callable[[str, int], None] = lambda _resource, _records: None
     sleep: Callable[[float], None] = time.sleep
 
-    def once(self) -> Outcome:
+    def once(self) -> RunOutcome:
         """Publish what is there; errors are by ``publish/<resource>``."""
-        outcome = Outcome()
+        outcome = RunOutcome()
         for name, stage in self.stages.items():
             more = True
             while more:
@@ -49,7 +49,7 @@ class Publisher:
         monotonic: Callable[[], float],
     ) -> None:
         """Publish until ``stop`` is set; what fails is reported and tried again."""
-        outcome = Outcome()
+        outcome = RunOutcome()
         due = dict.fromkeys(self.stages, 0.0)
         while not stop.is_set():
             busy = False
@@ -70,7 +70,7 @@ class Publisher:
     def _step(self, name: str, stage: PublishStage) -> bool:
         count = stage.step()
         if count:
-            self.said(name, count)
+            self.progress(name, count)
         elif count == 0:
             self.sleep(_MOMENT_SECONDS)
         return count is not None

@@ -84,11 +84,11 @@ class Registry:
         Misconfigured when what answers is no registry.
         """
         now = self._monotonic()
-        known, asked = self._known.get((subject, schema), (0, now - FRESH_SECONDS))
-        if now - asked < FRESH_SECONDS:
-            return known
-        found = self._find(subject, schema)
-        number = self._register(subject, schema) if found is None else found
+        cached, asked_at = self._known.get((subject, schema), (0, now - FRESH_SECONDS))
+        if now - asked_at < FRESH_SECONDS:
+            return cached
+        identifier = self._find(subject, schema)
+        number = self._register(subject, schema) if identifier is None else identifier
         self._known[subject, schema] = number, now
         return number
 
@@ -122,14 +122,16 @@ class Registry:
 
     def _number(self, answer: Response) -> int:
         """Read a number out of an answer; raises what the answer says instead."""
-        status, said = answer.status, _message(answer)
+        status, message = answer.status, _message(answer)
         if status == _OK:
             number = _content(answer).get("id")
             if type(number) is int and 0 <= number <= _MAX_ID:
                 return number
         if status in (_UNAUTHORIZED, _FORBIDDEN):
             raise Denied(
-                Text(f"模式注册中心拒绝访问：{status} {said}", f"the registry: {status} {said}"),
+                Text(
+                    f"模式注册中心拒绝访问：{status} {message}", f"the registry: {status} {message}"
+                ),
                 hint=Text(
                     "请检查 registry.user、registry.password 及其对该主题的权限",
                     "check registry.user and registry.password, and their rights on the subject",
@@ -137,18 +139,18 @@ class Registry:
             )
         if status == _INVALID:
             raise Rejected(
-                Text(f"模式注册中心不接受该模式：{said}", f"the registry refuses: {said}"),
+                Text(f"模式注册中心不接受该模式：{message}", f"the registry refuses: {message}"),
                 hint=Text("请与注册中心管理员核对", "settle it with whoever runs the registry"),
             )
         if status >= _SERVER or status in _BUSY:
             raise Transient(
-                Text(f"模式注册中心繁忙：{status} {said}", f"the registry: {status} {said}"),
+                Text(f"模式注册中心繁忙：{status} {message}", f"the registry: {status} {message}"),
                 hint=Text("数据未丢失；稍后重试", "nothing is lost; it is tried again"),
             )
         raise Misconfigured(
             Text(
-                f"{self._url} 的应答不像模式注册中心：{status} {said}",
-                f"what answers at {self._url} is no schema registry: {status} {said}",
+                f"{self._url} 的应答不像模式注册中心：{status} {message}",
+                f"what answers at {self._url} is no schema registry: {status} {message}",
             ),
             hint=Text(
                 "请检查 registry.url（不跟随重定向）",
@@ -207,8 +209,8 @@ def unreachable(error: ExchangeError, url: str) -> ExchangeError:
     )
 
 
-def _incompatible(subject: str, said: str, differences: str) -> Rejected:
-    what = differences or said
+def _incompatible(subject: str, message: str, differences: str) -> Rejected:
+    what = differences or message
     return Rejected(
         Text(
             f"模式与 {subject} 的上一版本不兼容：{what}",

@@ -27,8 +27,8 @@ from exchange.log import (
 from exchange.pipeline.context import PipelineContext
 from exchange.pipeline.messages import SealedEntry
 from exchange.pipeline.stage import Reading
-from exchange.publish.records import Records, cut, key_schema
 from exchange.publish.registry import Schemas
+from exchange.publish.wire_format import Records, cut_records, key_schema
 from exchange.seal.batch.build import Batch, open_batch
 from exchange.text import Text
 
@@ -39,13 +39,13 @@ _RECORD_BYTES = 16 * 1024 * 1024
 _PERSONAL = (Sensitivity.S3, Sensitivity.S4)
 
 
-def check_readable(resource: Resource, named: Sequence[str]) -> None:
+def check_readable(resource: Resource, names: Sequence[str]) -> None:
     """Refuse a resource that not everybody may read, unless the settings name it.
 
     Raises Misconfigured saying why.
     """
     personal = [field.title for field in resource.fields if field.sensitivity in _PERSONAL]
-    if resource.name in named or (resource.share_type is ShareType.UNCONDITIONAL and not personal):
+    if resource.name in names or (resource.share_type is ShareType.UNCONDITIONAL and not personal):
         return
     if resource.share_type is not ShareType.UNCONDITIONAL:
         why = Text("不是无条件共享", "is not shared unconditionally")
@@ -125,14 +125,14 @@ class PublishStage:
         self._stuck.clear()
 
     def _take(self, entries: Sequence[Entry]) -> int:
-        made: list[Records] = []
+        results: list[Records] = []
         size = foreign = 0
         last: Entry | None = None
         for entry in entries:
             if SealedEntry.of(entry) is not None:
                 try:
                     batch = self._open(entry)
-                    made.append(self._cut(batch, entry))
+                    results.append(self._records_of(batch, entry))
                 except ExchangeError:
                     if last is None:
                         raise
@@ -146,7 +146,7 @@ class PublishStage:
         assert last is not None  # noqa: S101 - there is an entry, and it did not raise
         self.context.failpoint("publish:before")
         with self._log.transaction(f"publish/{self.resource.name}/{last.partition}") as tx:
-            for records in made:
+            for records in results:
                 for key, value in zip(records.keys, records.values, strict=True):
                     tx.put(self._topic, key, value)
             self._reading.commit(tx, last)
@@ -154,7 +154,7 @@ class PublishStage:
         if last is not entries[-1]:
             self._reading.rewind()
         self.foreign += foreign
-        return sum(len(records.keys) for records in made)
+        return sum(len(records.keys) for records in results)
 
     def _open(self, entry: Entry) -> Batch:
         """Take a batch apart; raises Integrity for anything but one of this resource."""
@@ -167,12 +167,12 @@ class PublishStage:
             raise _foreign(entry, Text(f"属于资源 {other}", f"it is of resource {other}"))
         return batch
 
-    def _cut(self, batch: Batch, entry: Entry) -> Records:
+    def _records_of(self, batch: Batch, entry: Entry) -> Records:
         text, key = batch.schema.text, self.resource.key
         key_id = self.schemas.number(f"{self._topic}-key", key_schema(text, key))
         value_id = self.schemas.number(f"{self._topic}-value", text)
         try:
-            return cut(
+            return cut_records(
                 batch.records,
                 batch.offsets,
                 batch.schema,

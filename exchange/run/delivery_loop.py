@@ -222,8 +222,8 @@ class DeliveryLoop:
             return False
         tries = self._work.stages[delivery.resource].tries
         far = delivery.due is not None and delivery.due - self.node.clock() > _PATIENCE
-        ours = delivery.code in {"settings", "401", "403"}
-        return far or (ours and tries > 0) or tries >= self.attempts
+        our_fault = delivery.code in {"settings", "401", "403"}
+        return far or (our_fault and tries > 0) or tries >= self.attempts
 
 
 def report_of(resource: str, delivery: Delivery | None) -> DeliveryReport:

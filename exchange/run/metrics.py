@@ -45,7 +45,7 @@ _JOIN_SECONDS = 5.0
 _LOGGER = logging.getLogger(__name__)
 
 
-class Family(NamedTuple):
+class MetricInfo(NamedTuple):
     """One metric: its kind, what it says, and its labels."""
 
     kind: type[CounterMetricFamily | GaugeMetricFamily]
@@ -63,37 +63,37 @@ COUNTERS = {
 """What the runner reports as progress, and the counter that it moves."""
 _PARTITION = ("group", "topic", "partition")
 FAMILIES = {
-    "exchange_build": Family(
+    "exchange_build": MetricInfo(
         GaugeMetricFamily, "always 1; what runs", ("version", "python", "driver", "worker")
     ),
-    "exchange_up": Family(GaugeMetricFamily, "1: log and store answered when last asked"),
-    "exchange_rows_pulled": Family(CounterMetricFamily, "rows pulled by this worker"),
-    "exchange_rows_accepted": Family(CounterMetricFamily, "rows accepted and sealed by it"),
-    "exchange_rows_quarantined": Family(CounterMetricFamily, "rows put into quarantine by it"),
-    "exchange_batches_sealed": Family(CounterMetricFamily, "batches sealed by it"),
-    "exchange_receipts": Family(CounterMetricFamily, "verified receipts got by it"),
-    "exchange_errors": Family(
+    "exchange_up": MetricInfo(GaugeMetricFamily, "1: log and store answered when last asked"),
+    "exchange_rows_pulled": MetricInfo(CounterMetricFamily, "rows pulled by this worker"),
+    "exchange_rows_accepted": MetricInfo(CounterMetricFamily, "rows accepted and sealed by it"),
+    "exchange_rows_quarantined": MetricInfo(CounterMetricFamily, "rows put into quarantine by it"),
+    "exchange_batches_sealed": MetricInfo(CounterMetricFamily, "batches sealed by it"),
+    "exchange_receipts": MetricInfo(CounterMetricFamily, "verified receipts got by it"),
+    "exchange_errors": MetricInfo(
         CounterMetricFamily, "errors, each once when it appears", ("stage", "kind")
     ),
-    "exchange_failing": Family(
+    "exchange_failing": MetricInfo(
         GaugeMetricFamily, "1: this error stands now", ("stage", "subject", "kind")
     ),
-    "exchange_last_success_timestamp_seconds": Family(
+    "exchange_last_success_timestamp_seconds": MetricInfo(
         GaugeMetricFamily, "when this worker last did so", ("what",)
     ),
-    "exchange_lag_entries": Family(
+    "exchange_lag_entries": MetricInfo(
         GaugeMetricFamily, "log entries that wait for a group of readers", _PARTITION
     ),
-    "exchange_lag_seconds": Family(
+    "exchange_lag_seconds": MetricInfo(
         GaugeMetricFamily, "age of the oldest entry that waits; 0 when none does", _PARTITION
     ),
-    "exchange_halted_partitions": Family(
+    "exchange_halted_partitions": MetricInfo(
         GaugeMetricFamily, "partitions that stopped at their limits", ("resource",)
     ),
-    "exchange_deliveries": Family(
+    "exchange_deliveries": MetricInfo(
         GaugeMetricFamily, "sealed batches by state of delivery", ("resource", "state")
     ),
-    "exchange_quarantine_rows": Family(
+    "exchange_quarantine_rows": MetricInfo(
         GaugeMetricFamily, "rows in quarantine that nobody settled", ("resource",)
     ),
 }
@@ -131,7 +131,7 @@ class Meter(Collector):
         self._started = False
         self._statuses: list[ResourceStatus] = []
         self._up = False
-        self._seen = monotonic()
+        self._refreshed_at = monotonic()
         self._registry = CollectorRegistry()
         self._registry.register(self)
         ProcessCollector(registry=self._registry)
@@ -177,7 +177,7 @@ class Meter(Collector):
         with self._lock:
             self._statuses, self._up = statuses, up
             if up:
-                self._seen = self._monotonic()
+                self._refreshed_at = self._monotonic()
 
     def health_problem(self) -> str:
         """Say why the process does not work, empty when it does: the main loop must go round."""
@@ -193,7 +193,7 @@ class Meter(Collector):
         if not self._started:
             return "starting"
         with self._lock:
-            fresh = self._monotonic() - self._seen <= FRESH_SECONDS
+            fresh = self._monotonic() - self._refreshed_at <= FRESH_SECONDS
             return "" if self._up and fresh else "log or store do not answer"
 
     def page(self, accept: str) -> tuple[bytes, str]:

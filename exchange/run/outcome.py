@@ -47,7 +47,7 @@ class DeliveryReport:
 
 
 @dataclass
-class Outcome:
+class RunOutcome:
     """What one run did; errors by what they belong to."""
 
     pulled: int = 0
@@ -120,12 +120,12 @@ class Outcome:
 
 
 def exchange_error(
-    where: Where, error: Exception, known: ExchangeError | None = None
+    where: Where, error: Exception, cause: ExchangeError | None = None
 ) -> ExchangeError:
     """Return an error of ours as it is, any other as a defect of the program.
 
     The traceback of a defect goes to the program's log, once while it stays the same one:
-    ``known`` is the error that stood there before.
+    ``cause`` is the error that stood there before.
     """
     if isinstance(error, ExchangeError):
         return error
@@ -137,6 +137,6 @@ def exchange_error(
             "nothing is lost; send the traceback in the log to the maintainers",
         ),
     )
-    if str(known) != str(defect):
+    if str(cause) != str(defect):
         _LOGGER.error("defect in %s", where, exc_info=error)
     return defect

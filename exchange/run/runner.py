@@ -29,7 +29,7 @@ from exchange.pipeline.project import ProjectStage
 from exchange.pipeline.rebuild import catch_up
 from exchange.pipeline.seal import Sealed, SealStage
 from exchange.run.delivery_loop import ATTEMPTS, DeliveryLoop
-from exchange.run.outcome import DeliveryReport, Outcome, Where
+from exchange.run.outcome import DeliveryReport, RunOutcome, Where
 from exchange.run.schedule import Schedule
 from exchange.store.node.pulls import PullRow
 from exchange.text import Text
@@ -54,10 +54,10 @@ class Runner:
     progress: ProgressHook = lambda _what, _count: None
     policy: Policy = field(default_factory=Policy)
     stages: Collection[str] = STAGES
-    heartbeat: Callable[[Outcome], None] = lambda _outcome: None
+    heartbeat: Callable[[RunOutcome], None] = lambda _outcome: None
     """Called in each round of a supervised run: how everything stands."""
 
-    def once(self, sources: Sequence[str] | None = None) -> Outcome:
+    def once(self, sources: Sequence[str] | None = None) -> RunOutcome:
         """Pull every source, check and seal what is in the log, deliver it; then return."""
         settings = self.node.settings.sources
         names = list(settings) if sources is None else list(sources)
@@ -107,7 +107,7 @@ class Runner:
     @contextmanager
     def _open(self, stop: threading.Event | None) -> Iterator[_Run]:
         with self._delivery(supervised=stop is not None) as delivery:
-            run = _Run(self, Outcome(), delivery, stop)
+            run = _Run(self, RunOutcome(), delivery, stop)
             with closing(run):
                 yield run
 
@@ -140,7 +140,7 @@ class _Run:
     def __init__(
         self,
         runner: Runner,
-        outcome: Outcome,
+        outcome: RunOutcome,
         delivery: DeliveryLoop | None,
         stop: threading.Event | None,
     ) -> None:
@@ -159,7 +159,7 @@ class _Run:
         self._seals: dict[str, tuple[SealStage, ProjectStage]] = {}
         self._evidence: EvidenceStage | None = None
         self._evidence_resources: list[str] = []
-        self._asked: datetime | None = None
+        self._witness_asked_at: datetime | None = None
         """When the witness was asked last."""
 
     def close(self) -> None:
@@ -278,8 +278,8 @@ class _Run:
             code=type(error).__name__ if error is not None else "",
             error=str(error) if error is not None else "",
         )
-        known = self._node.store.pulls.get(row.pull)
-        if known is None or (known.state, known.pulled, known.error) != (
+        recorded = self._node.store.pulls.get(row.pull)
+        if recorded is None or (recorded.state, recorded.pulled, recorded.error) != (
             row.state,
             row.pulled,
             row.error,
@@ -306,16 +306,16 @@ class _Run:
             seal, project = self._seal_stages(resource)
             self._project(project, resource)
             outcome.halted.discard(where)
-            while not self._stopping() and (done := seal.step()):
-                self._count(done)
+            while not self._stopping() and (progress := seal.step()):
+                self._count(progress)
                 if seal.ignored:
                     outcome.ignored[resource] = sorted(seal.ignored)
                 if seal.coarsened:
                     outcome.coarsened[resource] = dict(seal.coarsened)
                 self._project(project, resource)
-                if done.halted is not None:
+                if progress.halted is not None:
                     outcome.halted.add(where)
-                    raise _over_limits(resource, done.halted)
+                    raise _over_limits(resource, progress.halted)
 
     def _seal_stages(self, resource: str) -> tuple[SealStage, ProjectStage]:
         if resource not in self._seals:
@@ -324,14 +324,14 @@ class _Run:
             self._seals[resource] = (node.seal_stage(resource), node.project_stage(resource))
         return self._seals[resource]
 
-    def _count(self, done: Sealed) -> None:
+    def _count(self, progress: Sealed) -> None:
         outcome = self.outcome
-        outcome.accepted += done.accepted
-        outcome.quarantined += done.quarantined
-        outcome.batches += done.batches
-        self._progress("accepted", done.accepted)
-        self._progress("quarantined", done.quarantined)
-        self._progress("batches", done.batches)
+        outcome.accepted += progress.accepted
+        outcome.quarantined += progress.quarantined
+        outcome.batches += progress.batches
+        self._progress("accepted", progress.accepted)
+        self._progress("quarantined", progress.quarantined)
+        self._progress("batches", progress.batches)
 
     def _project(self, project: ProjectStage, resource: str) -> None:
         before = project.notes
@@ -359,7 +359,7 @@ class _Run:
         away = any(where.stage == "cascade" for where in self.outcome.errors)
         if self._evidence is not None and self._witness_is_due() and not away:
             with self.outcome.keep(Where("evidence", "witness")):
-                self._asked = self._node.clock()
+                self._witness_asked_at = self._node.clock()
                 self._evidence.witness()
 
     def _append(self) -> None:
@@ -373,9 +373,11 @@ class _Run:
             self.outcome.kept += new
 
     def _witness_is_due(self) -> bool:
-        if self._asked is None or self._stop is None:
+        if self._witness_asked_at is None or self._stop is None:
             return True
-        return abs(self._node.clock() - self._asked) >= self._node.settings.evidence.every
+        return (
+            abs(self._node.clock() - self._witness_asked_at) >= self._node.settings.evidence.every
+        )
 
 
 def _pulled_elsewhere(name: str) -> Transient:

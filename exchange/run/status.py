@@ -140,8 +140,8 @@ class StatusReader:
         if position >= end:
             return Lag(group, topic, partition, 0)
         key = (group, topic, partition)
-        known, upto, since = self._heads.get(key, (-1, -1, None))
-        if known != position or (since is None and upto != end):
+        cached_position, upto, since = self._heads.get(key, (-1, -1, None))
+        if cached_position != position or (since is None and upto != end):
             since = None
             # Below the first one there is nothing to read: its reader halts, and says why.
             for entry in log.read(topic, partition, max(position, first), max_entries=1):

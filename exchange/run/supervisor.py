@@ -44,8 +44,8 @@ class Backoff:
 
 def worst(codes: Sequence[int]) -> int:
     """Choose the exit code that needs a person most; who was killed may simply go on later."""
-    known = {code if code in (0, *_WORST) else Transient.exit_code for code in codes}
-    return next((code for code in _WORST if code in known), 0)
+    recognised = {code if code in (0, *_WORST) else Transient.exit_code for code in codes}
+    return next((code for code in _WORST if code in recognised), 0)
 
 
 def watch_parent(descriptor: int, on_end: Callable[[], None]) -> None:

@@ -11,7 +11,7 @@ from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
 
 from exchange.catalog.problems import FileErrors, Problem, Problems
-from exchange.catalog.tree import MAX_BYTES, Items, Node, Pairs, parse
+from exchange.catalog.tree import MAX_BYTES, Items, Pairs, YamlNode, parse
 from exchange.durable import read_file
 from exchange.errors import Misconfigured
 from exchange.settings.sections import Settings
@@ -23,8 +23,8 @@ SUBJECT = Text("配置文件", "the settings")
 
 def find(start: Path, environ: Mapping[str, str]) -> Path:
     """Find ``exchange.yaml``: ``$EXCHANGE_CONFIG``, or in ``start`` or a folder above it."""
-    if given := environ.get("EXCHANGE_CONFIG"):
-        return Path(given)
+    if path := environ.get("EXCHANGE_CONFIG"):
+        return Path(path)
     for folder in (start, *start.resolve().parents):
         if (folder / FILE_NAME).is_file():
             return folder / FILE_NAME
@@ -61,7 +61,7 @@ def load(path: Path) -> Settings:
     return settings
 
 
-def _plain(node: Node | None, problems: Problems) -> Any:
+def _plain(node: YamlNode | None, problems: Problems) -> Any:
     """Turn the tree into plain values: every scalar stays text, an empty one is None."""
     if isinstance(node, Items):
         return [_plain(item, problems) for item in node.nodes]
@@ -76,7 +76,7 @@ def _plain(node: Node | None, problems: Problems) -> Any:
     return node.text or None if node is not None else None
 
 
-def _line(node: Node | None, where: Sequence[str | int]) -> int:
+def _line(node: YamlNode | None, where: Sequence[str | int]) -> int:
     """Return the line of the deepest part of ``where`` that stands in the file."""
     line = node.line if node is not None else 1
     for part in where:
@@ -94,7 +94,7 @@ def _line(node: Node | None, where: Sequence[str | int]) -> int:
 
 
 def _problem(
-    file: str, tree: Node | None, item: Mapping[str, Any], model: type[BaseModel]
+    file: str, tree: YamlNode | None, item: Mapping[str, Any], model: type[BaseModel]
 ) -> Problem:
     where = list(item["loc"])
     name = ".".join(str(part) for part in where)

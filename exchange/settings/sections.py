@@ -46,7 +46,7 @@ Duration = Annotated[timedelta, BeforeValidator(_duration)]
 """A time span such as ``30s``, ``15m``, ``2h``, ``1d``."""
 Reference = Annotated[str, Field(pattern=r"^(env|file):.+")]
 """Where a secret is kept: ``env:NAME`` or ``file:path``."""
-Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,47}$")]
+Identifier = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,47}$")]
 Seconds = Annotated[float, Field(gt=0, le=7200, validate_default=True)]
 
 
@@ -111,7 +111,7 @@ class SourceSettings(_Frozen):
     lacks a column that the catalog names for an optional field.
     """
 
-    resource: Name
+    resource: Identifier
     connector: str
     every: Annotated[Duration, Field(gt=timedelta(), le=_LONGEST_PAUSE)] | None = None
     cron: Annotated[str, AfterValidator(_cron)] | None = None
@@ -259,7 +259,7 @@ class RegistrySettings(_Outgoing):
     total_seconds: Seconds = 30
     connect_seconds: Seconds = 5
     read_seconds: Seconds = 10
-    readable: tuple[Name, ...] = ()
+    readable: tuple[Identifier, ...] = ()
 
     @model_validator(mode="after")
     def _complete(self) -> Self:
@@ -302,7 +302,7 @@ class Settings(_Frozen):
     state: Path = Path("data")
     log: LogSettings = LogSettings()
     store: str = "sqlite:///data/store.db"
-    sources: Mapping[Name, SourceSettings] = Field(default_factory=dict)
+    sources: Mapping[Identifier, SourceSettings] = Field(default_factory=dict)
     seals: Mapping[str, SealSettings] = Field(default_factory=dict)
     tsa: TsaSettings | None = None
     trust: tuple[Path, ...] = ()

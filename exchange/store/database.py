@@ -15,7 +15,7 @@ from exchange.store.node.deliveries import Deliveries
 from exchange.store.node.pulls import Pulls
 from exchange.store.node.quarantine import Quarantine
 from exchange.store.node.receipts import Receipts
-from exchange.store.node.seals import Seals
+from exchange.store.node.seals import SealRegister
 from exchange.store.receiver.batches import ReceivedBatches
 from exchange.store.receiver.checkpoints import WitnessedCheckpoints
 from exchange.store.sql_errors import map_errors
@@ -48,7 +48,7 @@ class Store:
         self.received_batches = ReceivedBatches(transactions)
         self.witnessed_checkpoints = WitnessedCheckpoints(transactions)
         self.audit = AuditTrail(transactions, clock, audit_hash)
-        self.seals = Seals(transactions, clock, self.audit)
+        self.seals = SealRegister(transactions, clock, self.audit)
 
     def __repr__(self) -> str:
         """Show the address without its password."""

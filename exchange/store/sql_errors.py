@@ -15,7 +15,7 @@ from exchange.text import Text
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
-    Verdict = Callable[[str, str], ExchangeError]
+    ErrorMaker = Callable[[str, str], ExchangeError]
 
 
 @contextmanager
@@ -50,7 +50,7 @@ def _first(error: exc.StatementError) -> exc.StatementError:
     return error
 
 
-def _of_driver(error: exc.StatementError) -> Verdict | None:
+def _of_driver(error: exc.StatementError) -> ErrorMaker | None:
     cause = error.orig
     if isinstance(cause, sqlite3.Error):
         return SQLITE_VERDICTS.get(getattr(cause, "sqlite_errorcode", 0) & 0xFF)
@@ -132,7 +132,7 @@ def _damaged(where: str, detail: str) -> ExchangeError:
     )
 
 
-SQLITE_VERDICTS: Mapping[int, Verdict] = {
+SQLITE_VERDICTS: Mapping[int, ErrorMaker] = {
     sqlite3.SQLITE_BUSY: _away,
     sqlite3.SQLITE_LOCKED: _away,
     sqlite3.SQLITE_PROTOCOL: _away,
@@ -158,7 +158,7 @@ SQLITE_VERDICTS: Mapping[int, Verdict] = {
 }
 """By primary result code (sqlite.org/rescode.html)."""
 
-SQLSTATE_VERDICTS: tuple[tuple[str, Verdict], ...] = (
+SQLSTATE_VERDICTS: tuple[tuple[str, ErrorMaker], ...] = (
     ("28", _denied),  # invalid authorization
     ("42501", _denied),  # insufficient privilege
     ("25006", _denied),  # read-only transaction
@@ -182,7 +182,7 @@ SQLSTATE_VERDICTS: tuple[tuple[str, Verdict], ...] = (
 )
 """By SQLSTATE, first prefix that fits (ISO/IEC 9075-2 clause 24, PostgreSQL appendix A)."""
 
-CONNECT_VERDICTS: tuple[tuple[str, Verdict], ...] = (
+CONNECT_VERDICTS: tuple[tuple[str, ErrorMaker], ...] = (
     (r"authentication|password|pg_hba\.conf|role \".*\" does not exist", _denied),
     (r"database \".*\" does not exist", _address),
 )

@@ -51,7 +51,7 @@ def digits(name: str) -> str:
 
 
 @dataclass(frozen=True, slots=True)
-class Check:
+class CompiledRule:
     """What is checked, how, and what a person is told."""
 
     rule: str
@@ -89,7 +89,9 @@ _TYPE_TEXTS: Final[Mapping[Physical, Text]] = {
 }
 
 
-def field_checks(field: Field, tables: Mapping[str, CodeTable], *, in_key: bool) -> list[Check]:
+def field_checks(
+    field: Field, tables: Mapping[str, CodeTable], *, in_key: bool
+) -> list[CompiledRule]:
     """Return the checks of one field, its presence first."""
     shape = list(_type(field)) + list(_shape(field, tables))
     checks = [*_presence(field, required=field.required or in_key), *shape]
@@ -98,29 +100,33 @@ def field_checks(field: Field, tables: Mapping[str, CodeTable], *, in_key: bool)
     if any(check.rule in FORMAL for check in shape):
         checks.append(_full_width(field))
     return [
-        Check(check.rule, (field.name,), check.failing, check.text, check.quick, in_key)
+        CompiledRule(check.rule, (field.name,), check.failing, check.text, check.quick, in_key)
         for check in checks
     ]
 
 
-def rule_checks(resource: Resource) -> list[Check]:
+def rule_checks(resource: Resource) -> list[CompiledRule]:
     """Return the resource's rules: false fails, true and NULL pass."""
     return [
-        _both(rule.id, rule.fields, ~pl.sql_expr(rule.expression), rule.message)
+        _for_all_frames(rule.id, rule.fields, ~pl.sql_expr(rule.expression), rule.message)
         for rule in resource.rules
     ]
 
 
-def _both(rule: str, fields: tuple[str, ...], failing: pl.Expr, text: Text) -> Check:
-    return Check(rule, fields, failing, text, quick=failing)
+def _for_all_frames(
+    rule: str, fields: tuple[str, ...], failing: pl.Expr, text: Text
+) -> CompiledRule:
+    return CompiledRule(rule, fields, failing, text, quick=failing)
 
 
-def _own(rule: str, field: Field, failing: pl.Expr, zh: str, en: str) -> Check:
+def _own(rule: str, field: Field, failing: pl.Expr, zh: str, en: str) -> CompiledRule:
     """Build a check of one field, told as "title: what"."""
-    return _both(rule, (field.name,), failing, Text(f"{field.title}：{zh}", f"{field.name} {en}"))
+    return _for_all_frames(
+        rule, (field.name,), failing, Text(f"{field.title}：{zh}", f"{field.name} {en}")
+    )
 
 
-def _presence(field: Field, *, required: bool) -> Iterator[Check]:
+def _presence(field: Field, *, required: bool) -> Iterator[CompiledRule]:
     absent = pl.col(source(field.name)).is_null()
     if required:
         yield _own("required", field, absent, "必填，但没有值", "is required, but has no value")
@@ -134,37 +140,37 @@ def _presence(field: Field, *, required: bool) -> Iterator[Check]:
         )
 
 
-def _type(field: Field) -> Iterator[Check]:
+def _type(field: Field) -> Iterator[CompiledRule]:
     """Tell values without an exact counterpart in the field's type."""
-    lost = pl.col(field.name).is_null() & pl.col(source(field.name)).is_not_null()
-    told = _TYPE_TEXTS[field.type.physical]
+    loss = pl.col(field.name).is_null() & pl.col(source(field.name)).is_not_null()
+    type_text = _TYPE_TEXTS[field.type.physical]
     if field.type.physical is not Physical.DECIMAL:
-        yield _own("type", field, lost, told.zh, told.en)
+        yield _own("type", field, loss, type_text.zh, type_text.en)
         return
     precision, scale = field.type.precision or 0, field.type.scale or 0
     number = pl.col(source(field.name)).str.contains(_NUMBER)
     fits = pl.col(source(field.name)).str.contains(number_pattern(field.type))
-    check = _own("type", field, lost & ~number, told.zh, told.en)
-    yield Check(check.rule, check.fields, check.failing, check.text, quick=lost)
+    check = _own("type", field, loss & ~number, type_text.zh, type_text.en)
+    yield CompiledRule(check.rule, check.fields, check.failing, check.text, quick=loss)
     for rule, failing, zh, en in (
         (
             "precision",
-            lost & number & fits,
+            loss & number & fits,
             f"整数部分超过 {precision - scale} 位",
             f"has more than {precision - scale} digits before the point",
         ),
         (
             "scale",
-            lost & number & ~fits,
+            loss & number & ~fits,
             f"小数超过 {scale} 位，不作四舍五入",
             f"has more than {scale} decimals, and nothing is rounded",
         ),
     ):
         text = Text(f"{field.title}：{zh}", f"{field.name} {en}")
-        yield Check(rule, (field.name,), failing, text)
+        yield CompiledRule(rule, (field.name,), failing, text)
 
 
-def _shape(field: Field, tables: Mapping[str, CodeTable]) -> Iterator[Check]:
+def _shape(field: Field, tables: Mapping[str, CodeTable]) -> Iterator[CompiledRule]:
     """Tell values of the right type and the wrong form."""
     kind, value = field.type, pl.col(field.name)
     if kind.physical in {Physical.DATE, Physical.TIMESTAMP}:
@@ -195,7 +201,7 @@ def _shape(field: Field, tables: Mapping[str, CodeTable]) -> Iterator[Check]:
         yield (
             check
             if kind.check is None
-            else Check(check.rule, check.fields, check.failing, check.text)
+            else CompiledRule(check.rule, check.fields, check.failing, check.text)
         )
     if kind.check is not None:
         check = _own(
@@ -206,34 +212,38 @@ def _shape(field: Field, tables: Mapping[str, CodeTable]) -> Iterator[Check]:
             "has a wrong check digit or date, or is a placeholder",
         )
         quick = ~pl.col(digits(field.name)) & value.is_not_null()
-        yield Check(check.rule, check.fields, check.failing, check.text, quick)
+        yield CompiledRule(check.rule, check.fields, check.failing, check.text, quick)
     if kind.table is not None:
         table = tables[kind.table]
         few = 6
-        listed = "、".join(f"{code} {label}" for code, label in list(table.values.items())[:few])
+        value_list = "、".join(
+            f"{code} {label}" for code, label in list(table.values.items())[:few]
+        )
         more = "……" if len(table.values) > few else ""
         yield _own(
             "table",
             field,
             ~value.is_in(list(table.values)),
-            f"不在代码表“{table.title}”中（{listed}{more}）",
+            f"不在代码表“{table.title}”中（{value_list}{more}）",
             f"is no code of table {table.name}",
         )
 
 
-def _control(field: Field) -> Check:
+def _control(field: Field) -> CompiledRule:
     """Tell invisible characters; the validator screens whole columns, so this is not quick."""
     text = Text(
         f"{field.title}：含不可见的控制字符（如 NUL、BOM），请在来源中删去",
         f"{field.name} has control characters (such as NUL or a BOM): remove them at the source",
     )
-    return Check("control", (field.name,), pl.col(field.name).str.contains(CONTROL), text)
+    return CompiledRule("control", (field.name,), pl.col(field.name).str.contains(CONTROL), text)
 
 
-def _full_width(field: Field) -> Check:
+def _full_width(field: Field) -> CompiledRule:
     """Hint at full-width characters; told only beside a reason of :data:`FORMAL`."""
     text = Text(
         f"{field.title}：含全角字符，请改为半角（如 ０→0、（→(）",
         f"{field.name} has full-width characters: write them half-width (such as 0 for ０)",
     )
-    return Check(FULL_WIDTH, (field.name,), pl.col(source(field.name)).str.contains(_WIDE), text)
+    return CompiledRule(
+        FULL_WIDTH, (field.name,), pl.col(source(field.name)).str.contains(_WIDE), text
+    )

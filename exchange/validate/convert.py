@@ -32,7 +32,7 @@ _VALUE: Final = pl.col("value")
 
 
 @dataclass(frozen=True, slots=True)
-class Converted:
+class ConvertedColumn:
     """A column in its physical type; null where the source was null or not convertible."""
 
     values: pl.Series
@@ -45,7 +45,7 @@ def number_pattern(kind: BusinessType) -> str:
     return f"^[+-]?[0-9]*(?:[.][0-9]{{0,{kind.scale or 0}}}0*)?$"
 
 
-def convert(values: pl.Series, kind: BusinessType, *, zone: str) -> Converted:
+def convert(values: pl.Series, kind: BusinessType, *, zone: str) -> ConvertedColumn:
     """Convert a source column; naive instants are read in ``zone``. Never raises on values."""
     target = dtype(kind)
     name, values = values.name, values.alias("value")
@@ -64,7 +64,7 @@ def convert(values: pl.Series, kind: BusinessType, *, zone: str) -> Converted:
     except PolarsError:
         # A pair of types that the library refuses outright: no value has a counterpart.
         values = _nothing(values, target)
-    return Converted(values.alias(name), coarsened)
+    return ConvertedColumn(values.alias(name), coarsened)
 
 
 def _nothing(values: pl.Series, target: pl.DataType) -> pl.Series:
@@ -212,18 +212,18 @@ def _read(values: pl.Series, forms: Sequence[_Form]) -> pl.Series:
     """
     sample = _sample(values)
     usual = next((form for form in forms if form.shape.fullmatch(sample)), forms[0])
-    parsed = values.to_frame().select(usual.reads.alias("value")).to_series()
+    result = values.to_frame().select(usual.reads.alias("value")).to_series()
     every = pl.coalesce(form.reads for form in forms)
-    return _filled(parsed, values, lambda rest: rest.to_frame().select(every))
+    return _filled(result, values, lambda rest: rest.to_frame().select(every))
 
 
 def _filled(
-    parsed: pl.Series, values: pl.Series, read: Callable[[pl.Series], pl.DataFrame]
+    result: pl.Series, values: pl.Series, parse: Callable[[pl.Series], pl.DataFrame]
 ) -> pl.Series:
     """Read again what is still unread."""
-    left = (parsed.is_null() & values.is_not_null()).arg_true()
+    gaps = (result.is_null() & values.is_not_null()).arg_true()
     return (
-        parsed if left.is_empty() else parsed.scatter(left, read(values.gather(left)).to_series())
+        result if gaps.is_empty() else result.scatter(gaps, parse(values.gather(gaps)).to_series())
     )
 
 

@@ -1,7 +1,7 @@
 """Keys of records as 64-bit hashes: they tell which records are versions of the same one.
 
 The hashes hold within a process only: no other version of the library has to make the same.
-Two different keys share a hash once in 2^64, see :mod:`exchange.validate.seen`.
+Two different keys share a hash once in 2^64, see :mod:`exchange.validate.claimed_keys`.
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ from exchange.validate.source_frame import source_columns
 
 def source_keys(resource: Resource, frame: pl.DataFrame) -> pl.Series:
     """Return the hash of each record's key as a source gave it; null where a part is unclear."""
-    found = source_columns(resource, frame.columns)
-    if not resource.key or not found.keys() >= set(resource.key):
+    columns = source_columns(resource, frame.columns)
+    if not resource.key or not columns.keys() >= set(resource.key):
         return pl.Series([None], dtype=pl.UInt64).new_from_index(0, frame.height)
     typed = []
     for name in resource.key:
-        values = frame[found[name]].alias(name)
+        values = frame[columns[name]].alias(name)
         if values.dtype == pl.String:
             values = screen(values).values
         converted = convert(values, resource.field(name).type, zone=CHINA)

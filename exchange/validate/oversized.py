@@ -16,7 +16,7 @@ import polars as pl
 from exchange.text import Text
 from exchange.validate.reasons import REASON
 from exchange.validate.source_frame import DEFECT, REASONS, as_text
-from exchange.validate.validator import Checked
+from exchange.validate.validator import CheckResult
 
 _KEPT: Final = 100_000
 """Characters that stay of a record, shared among its columns."""
@@ -24,7 +24,7 @@ _LONGEST: Final = 1_000
 """Characters that stay of a value."""
 
 
-def cut(records: pl.DataFrame, size: int) -> pl.DataFrame:
+def shorten_values(records: pl.DataFrame, size: int) -> pl.DataFrame:
     """Return records of ``size`` bytes with long values cut and a defect that says so.
 
     What is neither text, number, time nor boolean becomes text. Reasons stay as they are.
@@ -36,9 +36,9 @@ def cut(records: pl.DataFrame, size: int) -> pl.DataFrame:
         else _shorten(column, longest)
         for column in records
     ]
-    told = f"the record has {size} bytes, more than a message carries: long values are cut"
-    known = records[DEFECT].to_list() if DEFECT in records.columns else [None] * records.height
-    defects = [told if old is None else f"{str(old)[:_LONGEST]}; {told}" for old in known]
+    note = f"the record has {size} bytes, more than a message carries: long values are cut"
+    earlier = records[DEFECT].to_list() if DEFECT in records.columns else [None] * records.height
+    defects = [note if old is None else f"{str(old)[:_LONGEST]}; {note}" for old in earlier]
     return pl.DataFrame(columns).with_columns(pl.Series(DEFECT, defects, dtype=pl.String))
 
 
@@ -50,32 +50,36 @@ TOO_LARGE: Final = (
 
 
 def refuse(
-    checked: Checked, frame: pl.DataFrame, flags: npt.NDArray[np.bool_], rule: str, why: Text
-) -> Checked:
+    result: CheckResult, frame: pl.DataFrame, flags: npt.NDArray[np.bool_], rule: str, why: Text
+) -> CheckResult:
     """Move the accepted records with a flag to the refused ones, in the input's order."""
-    rows = checked.accepted_rows[flags]
+    rows = result.accepted_rows[flags]
     extra = _with_reason(frame[rows], rule, why)
-    every = np.concatenate((checked.rejected_rows, rows))
+    every = np.concatenate((result.rejected_rows, rows))
     order = np.argsort(every, kind="stable")
     return replace(
-        checked,
-        accepted=checked.accepted.filter(pl.Series(~flags)),
-        accepted_rows=checked.accepted_rows[~flags],
-        rejected=pl.concat([checked.rejected, extra])[order],
+        result,
+        accepted=result.accepted.filter(pl.Series(~flags)),
+        accepted_rows=result.accepted_rows[~flags],
+        rejected=pl.concat([result.rejected, extra])[order],
         rejected_rows=every[order],
-        counts={**checked.counts, rule: rows.size},
+        counts={**result.counts, rule: rows.size},
     )
 
 
-def add_reason(checked: Checked, flags: npt.NDArray[np.bool_], rule: str, why: Text) -> Checked:
+def add_reason(
+    result: CheckResult, flags: npt.NDArray[np.bool_], rule: str, why: Text
+) -> CheckResult:
     """Give the refused records with a flag one more reason."""
-    rejected = checked.rejected
+    rejected = result.rejected
     more = _with_reason(rejected, rule, why)[REASONS].alias("more")
-    both = pl.when(pl.Series(flags)).then(pl.concat_list(REASONS, more)).otherwise(pl.col(REASONS))
-    return replace(checked, rejected=rejected.with_columns(both.alias(REASONS)))
+    reasons = (
+        pl.when(pl.Series(flags)).then(pl.concat_list(REASONS, more)).otherwise(pl.col(REASONS))
+    )
+    return replace(result, rejected=rejected.with_columns(reasons.alias(REASONS)))
 
 
-def refuse_all(nothing: Checked, frame: pl.DataFrame, why: Text) -> Checked:
+def refuse_all(nothing: CheckResult, frame: pl.DataFrame, why: Text) -> CheckResult:
     """Refuse every record of a chunk whose columns are not those of the catalog.
 
     ``nothing``: the verdict on no rows. The records can be replayed once the catalog fits.

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-from exchange.validate.checks import Check, source
+from exchange.validate.checks import CompiledRule, source
 from exchange.validate.source_frame import REASONS
 
 MAX_VALUE: Final = 200
@@ -20,7 +20,7 @@ REASON: Final = pl.Struct(dict.fromkeys(("rule", "field", "value", "zh", "en"), 
 
 
 @dataclass(frozen=True, slots=True)
-class Told:
+class ReasonColumn:
     """The column of reasons, and how many each rule gave."""
 
     column: pl.Series
@@ -28,40 +28,40 @@ class Told:
 
 
 def tell(
-    bad: pl.DataFrame, checks: Sequence[Check], flags: Sequence[npt.NDArray[np.bool_]]
-) -> Told:
+    bad: pl.DataFrame, checks: Sequence[CompiledRule], flags: Sequence[npt.NDArray[np.bool_]]
+) -> ReasonColumn:
     """Write down each failed check of each row, in the order of the checks.
 
     ``flags`` has one array per check over the rows of ``bad``, whose source columns are text.
     """
     if bad.is_empty():
-        return Told(pl.Series(REASONS, [], dtype=pl.List(REASON)), {})
+        return ReasonColumn(pl.Series(REASONS, [], dtype=pl.List(REASON)), {})
     failed = [place for place, flag in enumerate(flags) if flag.any()]
     rows = [np.flatnonzero(flags[place]) for place in failed]
     values: list[str | None] = []
-    for place, those in zip(failed, rows, strict=True):
-        values += _values(bad, checks[place].fields, those.tolist())
+    for place, row_values in zip(failed, rows, strict=True):
+        values += _values(bad, checks[place].fields, row_values.tolist())
     row = np.concatenate(rows)
-    check = np.repeat(np.arange(len(failed)), [those.size for those in rows])
+    check = np.repeat(np.arange(len(failed)), [row_values.size for row_values in rows])
     texts = {
         "rule": [checks[place].rule for place in failed],
         "field": [",".join(checks[place].fields) for place in failed],
         "zh": [checks[place].text.zh for place in failed],
         "en": [checks[place].text.en for place in failed],
     }
-    columns = {name: pl.Series(told, dtype=pl.String)[check] for name, told in texts.items()}
+    columns = {name: pl.Series(column, dtype=pl.String)[check] for name, column in texts.items()}
     reasons = pl.DataFrame(columns | {"value": pl.Series(values, dtype=pl.String)})
-    listed = (
+    reason_lists = (
         pl.DataFrame({"row": row, "reason": reasons.select(*REASON.to_schema()).to_struct()})
         .sort("row", maintain_order=True)
         .group_by("row", maintain_order=True)
         .agg("reason")
     )
     counts = {
-        f"{rule}:{field}" if "," not in field else rule: those.size
-        for rule, field, those in zip(texts["rule"], texts["field"], rows, strict=True)
+        f"{rule}:{field}" if "," not in field else rule: row_values.size
+        for rule, field, row_values in zip(texts["rule"], texts["field"], rows, strict=True)
     }
-    return Told(listed["reason"].alias(REASONS), counts)
+    return ReasonColumn(reason_lists["reason"].alias(REASONS), counts)
 
 
 def _values(bad: pl.DataFrame, fields: Sequence[str], rows: list[int]) -> list[str | None]:
@@ -69,9 +69,9 @@ def _values(bad: pl.DataFrame, fields: Sequence[str], rows: list[int]) -> list[s
     columns = [bad[source(name)].to_list() for name in fields]
     if len(columns) == 1:
         return [_bounded(columns[0][row]) for row in rows]
-    named = list(zip(fields, columns, strict=True))
+    pairs = list(zip(fields, columns, strict=True))
     return [
-        _bounded("; ".join(f"{name}={column[row] or ''}" for name, column in named)) for row in rows
+        _bounded("; ".join(f"{name}={column[row] or ''}" for name, column in pairs)) for row in rows
     ]
 
 

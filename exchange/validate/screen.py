@@ -28,7 +28,7 @@ _STARTS_BLANK[[character.encode()[0] for character in BLANK]] = True
 
 
 @dataclass(frozen=True, slots=True)
-class Screened:
+class ScreenedColumn:
     """A column without blank cells, and whether it may hold control characters."""
 
     values: pl.Series
@@ -36,7 +36,7 @@ class Screened:
     """False is certain; true asks for a closer look."""
 
 
-def screen(values: pl.Series) -> Screened:
+def screen(values: pl.Series) -> ScreenedColumn:
     """Null the cells of a String column that are empty or nothing but blanks; trim nothing."""
     _, offsets, buffer = values.to_arrow().buffers()
     if offsets is None or buffer is None:
@@ -50,7 +50,7 @@ def screen(values: pl.Series) -> Screened:
         blank = (cells.str.strip_chars(BLANK) == "").fill_null(value=False)
         if blank.any():
             values = values.scatter(suspects[blank.to_numpy()], None)
-    return Screened(values, controls=data.size > 0 and _may_hold_controls(data))
+    return ScreenedColumn(values, controls=data.size > 0 and _may_hold_controls(data))
 
 
 def _suspects(offsets: npt.NDArray[np.int64], data: Bytes) -> npt.NDArray[np.intp]:

@@ -22,7 +22,7 @@ from exchange.catalog.model import CodeTable, Resource
 from exchange.durable import replacing, sync_folder
 from exchange.errors import Rejected
 from exchange.text import Text
-from exchange.validate.quarantine import Corrections, Refused, Shown, show, visible
+from exchange.validate.refused_records import Corrections, RecordView, RefusedRecords, show, visible
 
 ADDRESS: Final = "_address"
 MAX_RECORDS: Final = 1_000_000
@@ -56,7 +56,7 @@ _EXPLAINED: Final = (
 
 
 def export(
-    records: Iterable[Refused],
+    records: Iterable[RefusedRecords],
     resource: Resource,
     path: Path,
     tables: Mapping[str, CodeTable] = MappingProxyType({}),
@@ -107,15 +107,15 @@ def _offer(
     count: int,
 ) -> None:
     """Offer the codes of each field that has a code table as a drop-down list."""
-    named = {field.type.table for field in resource.fields} & tables.keys()
-    used = [tables[name] for name in sorted(filter(None, named))]
-    if not used or not count:
+    names = {field.type.table for field in resource.fields} & tables.keys()
+    code_tables = [tables[name] for name in sorted(filter(None, names))]
+    if not code_tables or not count:
         return
     codes = book.add_worksheet(_CODES)
     bold = book.add_format({"bold": True})
-    listed = [list(table.values.items()) for table in used]
-    for line in range(max(map(len, listed)) + 1):  # row by row: that is how they are written out
-        for place, (table, pairs) in enumerate(zip(used, listed, strict=True)):
+    items = [list(table.values.items()) for table in code_tables]
+    for line in range(max(map(len, items)) + 1):  # row by row: that is how they are written out
+        for place, (table, pairs) in enumerate(zip(code_tables, items, strict=True)):
             codes.set_column(2 * place, 2 * place + 1, 20) if line == 0 else None
             head = (table.title, "含义")
             cells = head if line == 0 else pairs[line - 1] if line <= len(pairs) else ()
@@ -126,9 +126,9 @@ def _offer(
         offered = tables.get(field.type.table or "")
         if offered is None:
             continue
-        place = used.index(offered)
+        place = code_tables.index(offered)
         letter = xl_col_to_name(2 * place, col_abs=True)
-        last = len(listed[place]) + 1
+        last = len(items[place]) + 1
         sheet.data_validation(
             *(2, column, count + 1, column),
             {
@@ -149,7 +149,7 @@ class _Records:
     sheet: Worksheet
     resource: Resource
 
-    def write(self, records: Iterable[Refused]) -> int:
+    def write(self, records: Iterable[RefusedRecords]) -> int:
         """Write titles, names and records; return how many records."""
         book, sheet, resource = self.book, self.sheet, self.resource
         fields = [field.name for field in resource.fields]
@@ -168,7 +168,9 @@ class _Records:
             for column, cell in enumerate(cells):
                 sheet.write_string(line, column, visible(cell), style)
         line = 2
-        for record in (shown for refused in records for shown in show(refused, resource)):
+        for record in (
+            record_view for message in records for record_view in show(message, resource)
+        ):
             if line >= MAX_RECORDS + 2:
                 raise _too_many()
             wrong = {name for reason in record.reasons for name in reason["field"].split(",")}
@@ -179,7 +181,7 @@ class _Records:
         return line - 2
 
 
-def _cells(record: Shown, fields: Sequence[str]) -> list[str]:
+def _cells(record: RecordView, fields: Sequence[str]) -> list[str]:
     reasons = "；".join(reason["zh"] for reason in record.reasons)
     about = [record.address, record.source, record.locator]
     row = "" if record.row is None else str(record.row)
@@ -209,9 +211,9 @@ def corrections_of(lines: Iterable[Sequence[str]], name: str) -> Corrections:
             ),
         )
     about = {column for column, _, _ in _ABOUT}
-    read = (dict(zip(names, line, strict=False)) for line in rows)
+    records = (dict(zip(names, line, strict=False)) for line in rows)
     return {
         cells[ADDRESS].strip(): {n: cell for n, cell in cells.items() if n and n not in about}
-        for cells in read
+        for cells in records
         if cells.get(ADDRESS, "").strip()
     }

@@ -28,15 +28,15 @@ def source_columns(resource: Resource, columns: Collection[str]) -> Mapping[str,
     spreadsheet's header into the catalog.
     """
     titles = _titles(columns)
-    found = {
+    matches = {
         name: titles[_squeezed(column)] if column not in columns else column
         for column, name in resource.columns.items()
         if column in columns or _squeezed(column) in titles
     }
     for field in resource.fields:
         if field.name in columns and field.name not in resource.columns:
-            found.setdefault(field.name, field.name)
-    return found
+            matches.setdefault(field.name, field.name)
+    return matches
 
 
 def _squeezed(title: str) -> str:
@@ -48,7 +48,7 @@ def _titles(columns: Collection[str]) -> Mapping[str, str]:
     alike: dict[str, list[str]] = {}
     for column in columns:
         alike.setdefault(_squeezed(column), []).append(column)
-    return {title: found[0] for title, found in alike.items() if len(found) == 1}
+    return {title: names[0] for title, names in alike.items() if len(names) == 1}
 
 
 def absent_columns(resource: Resource, columns: Collection[str]) -> Mapping[str, str]:
@@ -56,12 +56,12 @@ def absent_columns(resource: Resource, columns: Collection[str]) -> Mapping[str,
 
     Of optional fields: without the others nothing is sealed.
     """
-    found = source_columns(resource, columns)
-    wanted = {name: column for column, name in resource.columns.items()}
+    matches = source_columns(resource, columns)
+    names = {name: column for column, name in resource.columns.items()}
     return {
-        wanted.get(field.name, field.name): field.name
+        names.get(field.name, field.name): field.name
         for field in resource.fields
-        if field.name not in found and not field.required and field.name not in resource.key
+        if field.name not in matches and not field.required and field.name not in resource.key
     }
 
 

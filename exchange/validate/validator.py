@@ -18,9 +18,16 @@ import polars as pl
 from exchange.catalog.model import OPERATION, CodeTable, Resource
 from exchange.text import Text
 from exchange.validate import reasons
-from exchange.validate.checks import FORMAL, FULL_WIDTH, Check, field_checks, rule_checks, source
+from exchange.validate.checks import (
+    FORMAL,
+    FULL_WIDTH,
+    CompiledRule,
+    field_checks,
+    rule_checks,
+    source,
+)
+from exchange.validate.claimed_keys import ClaimedKeys, GroupHashes
 from exchange.validate.convert import CHINA
-from exchange.validate.seen import Group, Seen
 from exchange.validate.source_frame import DEFECT, DELETE, REASONS
 from exchange.validate.work import INSERT, OPERATIONS, Work
 
@@ -29,7 +36,7 @@ Positions = npt.NDArray[np.intp]
 
 
 @dataclass(frozen=True, slots=True)
-class Checked:
+class CheckResult:
     """The verdict on a chunk; every input row is either accepted or rejected."""
 
     accepted: pl.DataFrame
@@ -45,12 +52,12 @@ class Checked:
     """Columns of the source that the catalog does not name."""
     coarsened: Mapping[str, int]
     """Instants finer than a millisecond, by field: accepted, with the milliseconds kept."""
-    seen: Seen
+    claimed: ClaimedKeys
     """The keys of the pull after this chunk; keep it when the transaction is committed."""
 
 
-def _reserved(rule: str, column: str, failing: pl.Expr, text: Text) -> Check:
-    return Check(rule, (column,), failing, text, quick=failing, for_deletes=True)
+def _reserved(rule: str, column: str, failing: pl.Expr, text: Text) -> CompiledRule:
+    return CompiledRule(rule, (column,), failing, text, quick=failing, for_deletes=True)
 
 
 _DEFECTIVE: Final = _reserved(
@@ -87,9 +94,9 @@ def compile_resource(
 
 
 class Validator:
-    """Checks chunks of one resource; has no state of its own, see :class:`Seen`."""
+    """Checks chunks of one resource; has no state of its own, see :class:`ClaimedKeys`."""
 
-    def __init__(self, resource: Resource, checks: Sequence[Check], zone: str) -> None:
+    def __init__(self, resource: Resource, checks: Sequence[CompiledRule], zone: str) -> None:
         self.resource = resource
         self._zone = zone
         self._groups = tuple(
@@ -119,8 +126,8 @@ class Validator:
             *always, pl.any_horizontal(pl.lit(value=False), *relaxed) & ~_IS_DELETE
         )
 
-    def check(self, frame: pl.DataFrame, *, today: date, seen: Seen) -> Checked:
-        """Judge a chunk of one pull, given what was ``seen`` of the pull before it.
+    def check(self, frame: pl.DataFrame, *, today: date, claimed: ClaimedKeys) -> CheckResult:
+        """Judge a chunk of one pull, given what was ``claimed`` of the pull before it.
 
         Raises :class:`Misconfigured` when the source lacks a required column; else nothing,
         whatever the columns hold.
@@ -130,30 +137,30 @@ class Validator:
         bad = self._find(work)
         parts = self._parts(work.frame)
         inserts = (work.operations == INSERT).fill_null(value=False).to_numpy()
-        refused, seen = seen.claim(parts, inserts & ~bad)
-        bad |= refused
+        repeated, claimed = claimed.claim(parts, inserts & ~bad)
+        bad |= repeated
         rows = np.flatnonzero(bad)
         repeats = [
-            seen.holds(place, Group(part.hashes[rows], part.whole[rows])) & inserts[rows]
+            claimed.holds(place, GroupHashes(part.hashes[rows], part.whole[rows])) & inserts[rows]
             for place, part in enumerate(parts)
         ]
-        told = self._tell(work, rows, repeats)
+        reason_frame = self._tell(work, rows, repeats)
         accepted = pl.DataFrame([work.operations, *work.typed])
-        return Checked(
+        return CheckResult(
             accepted=accepted.filter(pl.Series(~bad)) if rows.size else accepted,
             accepted_rows=np.flatnonzero(~bad),
-            rejected=frame.drop(REASONS, strict=False)[rows].with_columns(told.column),
+            rejected=frame.drop(REASONS, strict=False)[rows].with_columns(reason_frame.column),
             rejected_rows=rows,
-            counts=told.counts,
+            counts=reason_frame.counts,
             ignored_columns=work.ignored,
             coarsened=work.coarsened,
-            seen=seen,
+            claimed=claimed,
         )
 
-    def remember(self, accepted: pl.DataFrame, seen: Seen) -> Seen:
+    def remember(self, accepted: pl.DataFrame, claimed: ClaimedKeys) -> ClaimedKeys:
         """Feed the keys of accepted rows again, to rebuild what a pull has seen."""
         inserts = (accepted[OPERATION].cast(pl.String) == INSERT).to_numpy()
-        return seen.claim(self._parts(accepted), inserts)[1]
+        return claimed.claim(self._parts(accepted), inserts)[1]
 
     def _find(self, work: Work) -> Flags:
         """Find the rows that break any check, uniqueness apart: the hot path."""
@@ -161,7 +168,7 @@ class Validator:
         bad = pl.any_horizontal(self._bad, *controls).fill_null(value=False)
         return work.frame.select(bad).to_series().to_numpy().copy()
 
-    def _parts(self, typed: pl.DataFrame) -> list[Group]:
+    def _parts(self, typed: pl.DataFrame) -> list[GroupHashes]:
         """Hash each group of fields that must be unique together."""
         expressions = []
         for place, group in enumerate(self._groups):
@@ -172,27 +179,27 @@ class Validator:
             expressions += [hashed.alias(f"{place}"), whole.alias(f"{place} whole")]
         columns = typed.select(expressions)
         return [
-            Group(columns[f"{place}"].to_numpy(), columns[f"{place} whole"].to_numpy())
+            GroupHashes(columns[f"{place}"].to_numpy(), columns[f"{place} whole"].to_numpy())
             for place in range(len(self._groups))
         ]
 
-    def _tell(self, work: Work, rows: Positions, repeats: list[Flags]) -> reasons.Told:
+    def _tell(self, work: Work, rows: Positions, repeats: list[Flags]) -> reasons.ReasonColumn:
         """Give every reason of the bad rows."""
         bad = work.texts(rows)
-        found = bad.select(self._failing)
-        flags = [column.to_numpy() for column in found] + repeats
+        failures = bad.select(self._failing)
+        flags = [column.to_numpy() for column in failures] + repeats
         for hint, formal in self._hints:
             explained = np.logical_or.reduce([flags[place] for place in formal])
             flags[hint] = flags[hint] & explained
         return reasons.tell(bad, self._checks, flags)
 
 
-def _repeated(group: tuple[str, ...], resource: Resource) -> Check:
-    """Describe the check of uniqueness; :class:`Seen` decides it."""
+def _repeated(group: tuple[str, ...], resource: Resource) -> CompiledRule:
+    """Describe the check of uniqueness; :class:`ClaimedKeys` decides it."""
     titles = "、".join(resource.field(name).title for name in group)
     rule = "key" if group == resource.key else "unique"
     text = Text(
         f"{titles}：重复，本次取数中已有相同的记录被接收",
         f"{', '.join(group)}: repeated, this pull has an accepted record with the same",
     )
-    return Check(rule, group, pl.lit(value=False), text)
+    return CompiledRule(rule, group, pl.lit(value=False), text)

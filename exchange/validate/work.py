@@ -30,28 +30,28 @@ INSERT: Final = "I"
 
 def require_columns(resource: Resource, frame: pl.DataFrame) -> None:
     """Raise :class:`Misconfigured` when a field that every record must have has no column."""
-    found = source_columns(resource, frame.columns)
+    columns = source_columns(resource, frame.columns)
     missing = [
         field
         for field in resource.fields
-        if field.name not in found and (field.required or field.name in resource.key)
+        if field.name not in columns and (field.required or field.name in resource.key)
     ]
     if missing and not frame.is_empty() and only_deletes(frame):
         missing = [field for field in missing if field.name in resource.key]
     if missing and frame.width > 0:
-        raise _missing(resource, missing, set(frame.columns) - set(found.values()) - RESERVED)
+        raise _missing(resource, missing, set(frame.columns) - set(columns.values()) - RESERVED)
 
 
 def _missing(resource: Resource, needed: list[Field], unused: set[str]) -> Misconfigured:
-    wanted = {name: column for column, name in resource.columns.items()}
-    columns = [wanted.get(field.name, field.name) for field in needed]
-    listed = "、".join(
+    names = {name: column for column, name in resource.columns.items()}
+    columns = [names.get(field.name, field.name) for field in needed]
+    name_list = "、".join(
         f"{column}（{field.title}）" for column, field in zip(columns, needed, strict=True)
     )
     near = suggest(columns[0], unused)
     return Misconfigured(
         Text(
-            f"来源缺少资源 {resource.name} 的必填列：{listed}",
+            f"来源缺少资源 {resource.name} 的必填列：{name_list}",
             f"the source lacks required columns of {resource.name}: {', '.join(columns)}",
         ),
         hint=Text(
@@ -66,13 +66,13 @@ class Work:
     """One chunk: typed columns, source columns, kernels' verdicts, and notes for the result."""
 
     def __init__(self, resource: Resource, frame: pl.DataFrame, zone: str, today: date) -> None:
-        found = source_columns(resource, frame.columns)
+        columns = source_columns(resource, frame.columns)
         require_columns(resource, frame)
         self.height = frame.height
         self.ignored = tuple(
             column
             for column in frame.columns
-            if column not in RESERVED and column not in found.values()
+            if column not in RESERVED and column not in columns.values()
         )
         self.typed: list[pl.Series] = []
         self.suspects: set[str] = set()
@@ -83,16 +83,16 @@ class Work:
         self.operations = self._operations(frame)
         self._sources.append(_defects(frame))
         for field in resource.fields:
-            self._add(field, frame[found[field.name]] if field.name in found else None, zone)
+            self._add(field, frame[columns[field.name]] if field.name in columns else None, zone)
         self.frame = pl.DataFrame(
             [self.operations, *self.typed, *self._sources, *self._digits]
         ).with_columns(pl.lit(today).alias(TODAY))
 
     def texts(self, rows: npt.NDArray[np.intp]) -> pl.DataFrame:
         """Return these rows of the chunk with what the source said as text."""
-        some = self.frame[rows]
-        return some.with_columns(
-            as_text(some[values.name]) for values in self._sources if values.dtype != pl.String
+        part = self.frame[rows]
+        return part.with_columns(
+            as_text(part[values.name]) for values in self._sources if values.dtype != pl.String
         )
 
     def _add(self, field: Field, values: pl.Series | None, zone: str) -> None:
@@ -116,11 +116,13 @@ class Work:
     def _operations(self, frame: pl.DataFrame) -> pl.Series:
         """Return 操作类型 of each row: insert where nothing is said, null where it is unknown."""
         if OPERATION not in frame.columns:
-            said = pl.Series(OPERATION, [INSERT], dtype=pl.String).new_from_index(0, self.height)
+            operations = pl.Series(OPERATION, [INSERT], dtype=pl.String).new_from_index(
+                0, self.height
+            )
         else:
-            said = screen(as_text(frame[OPERATION])).values.fill_null(INSERT)
-        self._sources.append(said.alias(source(OPERATION)))
-        return said.cast(OPERATIONS, strict=False)
+            operations = screen(as_text(frame[OPERATION])).values.fill_null(INSERT)
+        self._sources.append(operations.alias(source(OPERATION)))
+        return operations.cast(OPERATIONS, strict=False)
 
 
 def _defects(frame: pl.DataFrame) -> pl.Series:

@@ -67,9 +67,14 @@ def test_the_happy_path() -> None:
     checking = decide(sending, Answered(b"r"), NOW, POLICY)
     assert checking == replace(sending, state=State.CHECKING)
     assert not checking.settled
-    done = decide(checking, ReceiptRight("R1"), NOW, POLICY)
-    assert (done.state, done.receipt_no, done.owner, done.due) == (State.RECEIPTED, "R1", "", None)
-    assert done.settled
+    result = decide(checking, ReceiptRight("R1"), NOW, POLICY)
+    assert (result.state, result.receipt_no, result.owner, result.due) == (
+        State.RECEIPTED,
+        "R1",
+        "",
+        None,
+    )
+    assert result.settled
 
 
 def test_a_wrong_receipt_halts_and_does_not_settle() -> None:
@@ -100,14 +105,14 @@ def test_retry_by_a_person_starts_afresh() -> None:
 @pytest.mark.parametrize("state", State)
 def test_out_of_order_raises_in_every_state(state: State) -> None:
     delivery = replace(NEW, state=state, owner="a", due=NOW)
-    taken = set()
+    names = set()
     for event in ONE_OF_EACH:
         try:
             decide(delivery, event, NOW, POLICY)
         except OutOfOrder:
             continue
-        taken.add(type(event))
-    assert taken == ALLOWED[state]
+        names.add(type(event))
+    assert names == ALLOWED[state]
 
 
 def test_not_before_it_is_due() -> None:

@@ -39,9 +39,9 @@ def test_the_request_is_the_sealed_file_signed() -> None:
     assert claim.is_recent(NOW, timedelta())
     assert request.headers["exchange-batch"] == "2026112300001"
     assert all(name == name.lower() for name in request.headers)
-    for shown in (repr(TARGET), repr(request), repr(BATCH)):
-        assert "secret-x" not in shown
-        assert "Obj" not in shown
+    for item in (repr(TARGET), repr(request), repr(BATCH)):
+        assert "secret-x" not in item
+        assert "Obj" not in item
 
 
 @pytest.mark.parametrize("path", ["", "/batch", "a//b", "../etc", "a/../b", "a?b", "a b", "批"])
@@ -93,11 +93,11 @@ RECEIPT = envelope("200", "成功", receipt='{"回":"执"}')
     ],
 )
 def test_what_each_answer_means(status: int, body: object, expected: Any) -> None:
-    found = outcome(status, body)
+    result = outcome(status, body)
     if isinstance(expected, type):
-        assert isinstance(found, expected)
+        assert isinstance(result, expected)
     else:
-        assert found == expected
+        assert result == expected
 
 
 @given(st.integers(100, 599), st.binary(max_size=200) | st.text(max_size=50).map(str.encode))
@@ -112,14 +112,14 @@ json_values = st.recursive(
 
 @given(st.integers(200, 599), json_values, json_values, json_values)
 def test_any_envelope_is_interpreted(status: int, code: Any, message: Any, data: Any) -> None:
-    found = outcome(
+    result = outcome(
         status, {"code": code, "message": message, "data": {"receipt": data, "more": 1}}
     )
-    if isinstance(found, Answered):
+    if isinstance(result, Answered):
         assert (str(code), status // 100, bool(data)) == ("200", 2, True)
     else:
-        assert len(found.reason) <= 300
-        assert found.reason.isprintable()
+        assert len(result.reason) <= 300
+        assert result.reason.isprintable()
 
 
 def test_retry_after_reaches_the_event() -> None:
@@ -165,10 +165,10 @@ def test_an_attempt_never_raises_for_trouble(kind: Any, event: type[Outcome]) ->
     def post(_: Request) -> Response:
         raise kind(Text("断线", "cut"), hint=Text("等", "wait"))
 
-    found = attempt(BATCH, TARGET, profile=NATIONAL, post=post, now=lambda: NOW)
-    assert isinstance(found, event)
-    assert not isinstance(found, Answered)
-    assert found.reason == "断线 (cut)"
+    result = attempt(BATCH, TARGET, profile=NATIONAL, post=post, now=lambda: NOW)
+    assert isinstance(result, event)
+    assert not isinstance(result, Answered)
+    assert result.reason == "断线 (cut)"
 
 
 def test_an_attempt_ends_in_the_answer() -> None:
@@ -176,5 +176,5 @@ def test_an_attempt_ends_in_the_answer() -> None:
         assert request.body == BATCH.data
         return Response(200, {}, json.dumps(RECEIPT).encode())
 
-    found = attempt(BATCH, TARGET, profile=NATIONAL, post=post, now=lambda: NOW)
-    assert found == Answered('{"回":"执"}'.encode())
+    result = attempt(BATCH, TARGET, profile=NATIONAL, post=post, now=lambda: NOW)
+    assert result == Answered('{"回":"执"}'.encode())

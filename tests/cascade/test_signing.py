@@ -67,7 +67,7 @@ ascii_text = st.text(st.characters(min_codepoint=33, max_codepoint=126), max_siz
 
 @given(rid=ascii_text, sid=ascii_text, secret=st.text(max_size=30), other=st.text(max_size=30))
 def test_a_claim_holds_for_its_own_secret_only(rid: str, sid: str, secret: str, other: str) -> None:
-    secret, other = (each.encode(errors="replace").decode() for each in (secret, other))
+    secret, other = (item.encode(errors="replace").decode() for item in (secret, other))
     claim = Claim.of(signed_headers(Credentials(rid, sid, secret), NOW), "gjzwfwpt")
     assert claim.holds(secret)
     # HMAC pads short keys with zero bytes: trailing NULs are the same key (RFC 2104 §2).

@@ -53,13 +53,13 @@ def test_every_status_is_an_answer(status: str) -> None:
 
 
 def test_the_bytes_arrive_as_they_are_on_one_connection() -> None:
-    seen: list[bytes] = []
+    items: list[bytes] = []
     connections: list[int] = []
 
     def handler(connection: socket.socket) -> None:
         connections.append(connection.fileno())
         for _ in range(2):
-            seen.append(read_request(connection))
+            items.append(read_request(connection))
             connection.sendall(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\nset-cookie: a=b\r\n\r\n")
 
     body = bytes(range(256)) * 4000
@@ -67,8 +67,8 @@ def test_the_bytes_arrive_as_they_are_on_one_connection() -> None:
         for _ in range(2):
             client.post(request(endpoint, body))
     assert len(connections) == 1
-    for each in seen:
-        head, _, sent = each.partition(b"\r\n\r\n")
+    for item in items:
+        head, _, sent = item.partition(b"\r\n\r\n")
         assert sent == body
         assert b"cookie" not in head
         assert b"accept-encoding: identity" in head
@@ -202,9 +202,9 @@ def tls_server(authority: trustme.CA, name: str):  # type: ignore[no-untyped-def
 
 @pytest.fixture
 def authority(tmp_path: Path) -> trustme.CA:
-    made = trustme.CA()
-    made.cert_pem.write_to_path(str(tmp_path / "ca.pem"))
-    return made
+    authority = trustme.CA()
+    authority.cert_pem.write_to_path(str(tmp_path / "ca.pem"))
+    return authority
 
 
 def test_tls_under_the_given_authority(authority: trustme.CA, tmp_path: Path) -> None:
@@ -277,30 +277,30 @@ def test_only_the_configured_origin_is_called(url: str) -> None:
 
 
 def test_every_error_of_requests_has_a_verdict() -> None:
-    listed = {
+    names = {
         error
         for _, error in inspect.getmembers(requests.exceptions, inspect.isclass)
         if issubclass(error, requests.exceptions.RequestException)
         and error.__module__.startswith("requests")
     }
-    assert len(listed) > 20
-    assert listed - VERDICTS.keys() == set()
+    assert len(names) > 20
+    assert names - VERDICTS.keys() == set()
 
 
 def test_every_error_of_urllib3_is_ours_then() -> None:
-    listed = [
+    items = [
         error
         for _, error in inspect.getmembers(urllib3.exceptions, inspect.isclass)
         if issubclass(error, Exception) and not issubclass(error, Warning)
         if error.__module__ == "urllib3.exceptions" and not error.__name__.startswith("ProxyScheme")
     ]
-    assert len(listed) > 20
-    for error in listed:
+    assert len(items) > 20
+    for error in items:
         assert issubclass(error, urllib3.exceptions.HTTPError)
         assert isinstance(translate(error.__new__(error), "https://p"), Transient)
 
 
-@given(st.sampled_from(sorted(VERDICTS, key=lambda each: each.__name__)))
+@given(st.sampled_from(sorted(VERDICTS, key=lambda item: item.__name__)))
 def test_translation_is_the_table(kind: type[BaseException]) -> None:
     error = translate(kind.__new__(kind), "https://province:443")
     assert type(error) is VERDICTS[kind]

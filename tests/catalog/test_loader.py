@@ -178,11 +178,11 @@ MISTAKES = {
 @pytest.mark.parametrize("name", MISTAKES)
 def test_a_mistake_is_found_at_its_line_with_advice(name: str) -> None:
     old, new, line, advice = MISTAKES[name]
-    found = problems(edited(old, new))
-    assert any(p.line == line and advice in p.show("en") for p in found), [
-        p.show("en") for p in found
+    result = problems(edited(old, new))
+    assert any(p.line == line and advice in p.show("en") for p in result), [
+        p.show("en") for p in result
     ]
-    assert all(p.what.zh and p.hint.zh and p.file == "catalog.yaml" for p in found)
+    assert all(p.what.zh and p.hint.zh and p.file == "catalog.yaml" for p in result)
 
 
 @pytest.mark.parametrize("name", [n for n in MISTAKES if n not in {"group in a group", "tab"}])
@@ -201,15 +201,15 @@ def test_all_mistakes_are_told_at_once() -> None:
 
 def test_two_resources_with_one_code() -> None:
     _, _, people = SMALL.partition("  people:\n")
-    found = problems(SMALL + "  others:\n" + people)
-    assert [p.line for p in found] == [30]
-    assert "catalog.yaml:14" in found[0].what.en
+    result = problems(SMALL + "  others:\n" + people)
+    assert [p.line for p in result] == [30]
+    assert "catalog.yaml:14" in result[0].what.en
 
 
 def test_two_resources_with_one_name() -> None:
     _, _, people = SMALL.partition("  people:\n")
-    found = problems(SMALL + "  people:\n" + people)
-    assert [p.line for p in found] == [29]
+    result = problems(SMALL + "  people:\n" + people)
+    assert [p.line for p in result] == [29]
 
 
 def test_texts_that_look_like_something_else_stay_texts() -> None:

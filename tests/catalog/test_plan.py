@@ -89,19 +89,19 @@ def changed(old: str, new: str) -> Catalog:
 @pytest.mark.parametrize("name", BREAKING)
 def test_a_breaking_change_is_called_so(name: str) -> None:
     kind, old, new = BREAKING[name]
-    found = plan(loads(SMALL), changed(old, new))
-    change = next(c for c in found.changes if c.kind == kind)
+    result = plan(loads(SMALL), changed(old, new))
+    change = next(c for c in result.changes if c.kind == kind)
     assert change.breaking
-    assert found.breaking
+    assert result.breaking
     assert "：" in change.text.zh, "says why"
 
 
 @pytest.mark.parametrize("name", COMPATIBLE)
 def test_a_compatible_change_is_called_so(name: str) -> None:
     kind, old, new = COMPATIBLE[name]
-    found = plan(loads(SMALL), changed(old, new))
-    assert [c.kind for c in found.changes] == [kind]
-    assert not found.breaking
+    result = plan(loads(SMALL), changed(old, new))
+    assert [c.kind for c in result.changes] == [kind]
+    assert not result.breaking
 
 
 def test_the_way_back_is_seen_too() -> None:
@@ -111,8 +111,8 @@ def test_the_way_back_is_seen_too() -> None:
 
 def test_a_relaxed_share_type_and_an_older_version_are_judged() -> None:
     tight = changed("share: 1", "share: 2\n    version: 2\n    condition: 仅限核验")
-    found = {c.kind: c.breaking for c in plan(tight, loads(SMALL)).changes}
-    assert found == {"version": True, "share_type": False, "share_condition": False}
+    values = {c.kind: c.breaking for c in plan(tight, loads(SMALL)).changes}
+    assert values == {"version": True, "share_type": False, "share_condition": False}
 
 
 def test_no_change_is_an_empty_plan(example: Catalog) -> None:
@@ -132,10 +132,10 @@ def test_the_first_plan_adds_everything(example: Catalog) -> None:
 
 
 def test_resources_departments_and_tables_that_go(example: Catalog) -> None:
-    found = {c.where: c.breaking for c in plan(example, loads(SMALL)).changes}
-    assert found["credit_license"] is True
-    assert found["departments.market"] is False
-    assert found["tables.seal_kind"] is False
+    values = {c.where: c.breaking for c in plan(example, loads(SMALL)).changes}
+    assert values["credit_license"] is True
+    assert values["departments.market"] is False
+    assert values["tables.seal_kind"] is False
 
 
 def test_rules_in_another_order() -> None:
@@ -233,7 +233,7 @@ class TestApply:
 def test_the_committed_schemas_are_those_of_the_example(example: Catalog) -> None:
     for resource in example.resources.values():
         path = ROOT / "schemas" / f"{resource.name}-v{resource.version}.avsc"
-        written = json.loads(path.read_text("utf-8"))
-        text = json.dumps(written, ensure_ascii=False, separators=(",", ":"), sort_keys=True)
+        document = json.loads(path.read_text("utf-8"))
+        text = json.dumps(document, ensure_ascii=False, separators=(",", ":"), sort_keys=True)
         assert text == schema_text(resource)
         assert fingerprint(resource).startswith("sm3:")

@@ -23,12 +23,12 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--seconds", type=float, default=25, help="of trouble (default 25)")
     parser.add_argument("--plant", choices=PLANTS, help="run workers with this bug planted")
     parser.add_argument("--keep", help="keep the folder of a seed that fails under this one")
-    given = parser.parse_args(arguments)
+    args = parser.parse_args(arguments)
     results: list[Result] = []
-    for seed in range(given.first, given.first + given.seeds):
-        module = PLANTS[given.plant] if given.plant else "exchange"
+    for seed in range(args.first, args.first + args.seeds):
+        module = PLANTS[args.plant] if args.plant else "exchange"
         try:
-            result = play(seed, given.seconds, module=module, keep=given.keep)
+            result = play(seed, args.seconds, module=module, keep=args.keep)
         except Exception as error:  # noqa: BLE001 - told as this seed's failure; the others go on
             result = Result(seed, wrong=[f"the harness failed: {error!r}"])
         results.append(result)
@@ -39,17 +39,17 @@ def main(arguments: Sequence[str]) -> int:
 
 def summary(results: Sequence[Result]) -> str:
     """Add up all seeds."""
-    found = [result.findings for result in results]
+    items = [result.findings for result in results]
     undone = sorted({what for result in results for what in result.undone})
     failed = [str(result.seed) for result in results if not result.ok]
     return "\n".join(
         [
             f"{len(results)} seeds in {sum(result.seconds for result in results):.0f} s: "
-            f"{sum(one.rows for one in found):,} rows, {sum(one.batches for one in found):,} "
-            f"batches, {sum(one.receipts for one in found):,} receipts · "
-            f"lost {sum(len(one.lost) for one in found)}, "
-            f"duplicated {sum(len(one.duplicated) for one in found)}, "
-            f"unverifiable {sum(len(one.unverifiable) for one in found)}"
+            f"{sum(item.rows for item in items):,} rows, {sum(entry.batches for entry in items):,} "
+            f"batches, {sum(item.receipts for item in items):,} receipts · "
+            f"lost {sum(len(item.lost) for item in items)}, "
+            f"duplicated {sum(len(item.duplicated) for item in items)}, "
+            f"unverifiable {sum(len(one.unverifiable) for one in items)}"
             + (f" · FAILED: seeds {', '.join(failed)}" if failed else " · all passed"),
             *(f"!!! NOT DONE: {what}" for what in undone),
         ]

@@ -27,7 +27,7 @@ from exchange.evidence.log import LogReader
 from exchange.log import CURSORS, EVIDENCE, RECEIPTS, quarantine_topic, sealed_topic
 from exchange.log.frames import decode_frame
 from exchange.node.node import Node
-from exchange.receipt import Sent
+from exchange.receipt import SentBatch
 from exchange.receipt import check as check_receipt
 from exchange.seal.batch.build import open_batch
 from exchange.seal.batch.verify import verify_batch
@@ -59,14 +59,14 @@ class Findings:
 
     def compare(self, what: str, expected: Counter[str], found: Counter[str]) -> None:
         """Count what is missing, and what is there too often; what nobody expected is neither."""
-        self.lost += [f"{what} {one}" for one in (expected - found).elements()]
-        for one in (found - expected).elements():
-            kind = self.duplicated if one in expected else self.unverifiable
-            kind.append(f"{what} {one}")
+        self.lost += [f"{what} {item}" for item in (expected - found).elements()]
+        for item in (found - expected).elements():
+            kind = self.duplicated if item in expected else self.unverifiable
+            kind.append(f"{what} {item}")
 
 
 @dataclass
-class Found:
+class TopicContents:
     """A resource as its topics tell."""
 
     batches: dict[str, bytes] = field(default_factory=dict)
@@ -96,12 +96,12 @@ def read(bootstrap: Sequence[str], topic: str) -> list[Any]:
             time.sleep(_LOOK_SECONDS)
         committed.assign(partitions)
         committed.seek_to_beginning()
-        found: list[Any] = []
+        items: list[Any] = []
         while any(committed.position(partition) < ends[partition] for partition in partitions):
             for part in committed.poll(timeout_ms=200).values():
-                found += part
+                items += part
             assert time.monotonic() < deadline, f"{topic} cannot be read to its end"
-    return sorted(found, key=lambda one: (one.partition, one.offset))
+    return sorted(items, key=lambda item: (item.partition, item.offset))
 
 
 def audit(
@@ -112,82 +112,84 @@ def audit(
     """Compare sources, log, store and province."""
     findings = Findings()
     with place.node() as node:
-        cursors = [(one.key.decode(), one.value) for one in read(bootstrap, CURSORS)]
+        cursors = [(entry.key.decode(), entry.value) for entry in read(bootstrap, CURSORS)]
         receipts = _receipts(bootstrap, findings)
-        known: dict[str, bytes] = {}
+        values: dict[str, bytes] = {}
         for resource, rows in appended.items():
-            found = _sealed(node, bootstrap, resource, findings)
-            _store(node, resource, found, findings)
+            result = _sealed(node, bootstrap, resource, findings)
+            _store(node, resource, result, findings)
             if resource in place.whole:
                 states = [json.loads(value) for key, value in cursors if key == f"pull/{resource}"]
                 compare_pulls(
-                    resource, rows, {s["pull"]: s["done"] for s in states}, found, findings
+                    resource, rows, {s["pull"]: s["done"] for s in states}, result, findings
                 )
             else:
-                every = sum((s + r for s, r in found.pulls.values()), Counter())
+                every = sum((s + r for s, r in result.pulls.values()), Counter())
                 findings.rows += len(rows)
                 findings.compare(f"row of {resource}", Counter(r.id for r, _ in rows), every)
-            findings.sealed += sum(s.total() for s, _ in found.pulls.values())
-            findings.refused += sum(r.total() for _, r in found.pulls.values())
-            known |= {f"{resource}/{number}": value for number, value in found.batches.items()}
-        findings.batches, findings.receipts = len(known), receipts.total()
-        findings.compare("receipt of", Counter(known.keys()), receipts)
-        _evidence(node, bootstrap, known, findings)
-        _province(place, known, findings)
+            findings.sealed += sum(s.total() for s, _ in result.pulls.values())
+            findings.refused += sum(r.total() for _, r in result.pulls.values())
+            values |= {f"{resource}/{number}": value for number, value in result.batches.items()}
+        findings.batches, findings.receipts = len(values), receipts.total()
+        findings.compare("receipt of", Counter(values.keys()), receipts)
+        _evidence(node, bootstrap, values, findings)
+        _province(place, values, findings)
     return findings
 
 
 def _receipts(bootstrap: Sequence[str], findings: Findings) -> Counter[str]:
     """Count the receipts in the log by batch."""
     counts: Counter[str] = Counter()
-    for one in read(bootstrap, RECEIPTS):
-        if dict(one.headers)["kind"] == b"receipt":
-            counts[one.key.decode()] += 1
+    for entry in read(bootstrap, RECEIPTS):
+        if dict(entry.headers)["kind"] == b"receipt":
+            counts[entry.key.decode()] += 1
         else:
-            findings.unverifiable.append(f"wrong receipt of {one.key.decode()}")
+            findings.unverifiable.append(f"wrong receipt of {entry.key.decode()}")
     return counts
 
 
-def _sealed(node: Node, bootstrap: Sequence[str], resource: str, findings: Findings) -> Found:
+def _sealed(
+    node: Node, bootstrap: Sequence[str], resource: str, findings: Findings
+) -> TopicContents:
     """Read what became of a resource; check seals, chains and numbers, and its receipts."""
-    found = Found()
+    topic_contents = TopicContents()
     trust = node.trust(node.settings.trust)
     ends: dict[int, tuple[str, str]] = {}
-    for one in read(bootstrap, sealed_topic(resource)):
-        number = one.key.decode()
-        where = f"batch {resource}/{one.partition}/{number}"
+    for entry in read(bootstrap, sealed_topic(resource)):
+        number = entry.key.decode()
+        where = f"batch {resource}/{entry.partition}/{number}"
         try:
-            whole = verify_batch(one.value, trust=trust).ok
-            statement = open_batch(one.value).statement
-            rows = ids(one.value)
+            whole = verify_batch(entry.value, trust=trust).ok
+            statement = open_batch(entry.value).statement
+            rows = ids(entry.value)
         except (ExchangeError, ValueError) as error:
             findings.unverifiable.append(f"{where}: {error}")
             continue
-        previous, last = ends.get(one.partition, ("", ""))
+        previous, last = ends.get(entry.partition, ("", ""))
         if not whole:
             findings.unverifiable.append(f"{where}: the seal")
         if statement.previous != previous or not statement.batch_no == number > last:
             findings.unverifiable.append(f"{where}: the chain, behind {last}")
-        if statement.lane != one.partition:
+        if statement.lane != entry.partition:
             findings.unverifiable.append(f"{where}: the partition {statement.lane}")
-        if number in found.batches:
+        if number in topic_contents.batches:
             findings.duplicated.append(f"{where}: the number")
-        ends[one.partition] = (statement.digest, number)
-        found.batches[number] = one.value
-        found.of(statement.pull)[0].update(rows)
-    for one in read(bootstrap, quarantine_topic(resource)):
-        headers = {name: value.decode() for name, value in one.headers}
+        ends[entry.partition] = (statement.digest, number)
+        topic_contents.batches[number] = entry.value
+        topic_contents.of(statement.pull)[0].update(rows)
+    for entry in read(bootstrap, quarantine_topic(resource)):
+        headers = {name: value.decode() for name, value in entry.headers}
         if headers["kind"] == "records":
-            found.quarantined += 1
-            found.of(headers["pull"])[1].update(decode_frame(one.value)["id"].to_list())
-    return found
+            topic_contents.quarantined += 1
+            topic_contents.of(headers["pull"])[1].update(decode_frame(entry.value)["id"].to_list())
+    return topic_contents
 
 
 def compare_pulls(
     resource: str,
     rows: Sequence[tuple[Record, datetime]],
     pulls: Mapping[str, bool],
-    found: Found,
+    found: TopicContents,
     findings: Findings,
 ) -> None:
     """Compare each pull with what the source surely held when it began, and held at most.
@@ -205,7 +207,7 @@ def compare_pulls(
         findings.compare(f"row of {resource} in pull {pull}:", expected, every)
 
 
-def _store(node: Node, resource: str, found: Found, findings: Findings) -> None:
+def _store(node: Node, resource: str, found: TopicContents, findings: Findings) -> None:
     """Compare with what the store shows; every receipt verifies."""
     deliveries = {
         row.batch_no: row
@@ -231,8 +233,8 @@ def _store(node: Node, resource: str, found: Found, findings: Findings) -> None:
     assert node.settings.upstream is not None
     province = node.trust(node.settings.upstream.trust)
     for number in found.batches.keys() & receipts.keys():
-        sent = Sent.of(open_batch(found.batches[number]).statement)
-        if not check_receipt(receipts[number], trust=province, sent=sent).ok:
+        sent = SentBatch.of(open_batch(found.batches[number]).statement)
+        if not check_receipt(receipts[number], trust=province, batch=sent).ok:
             findings.unverifiable.append(f"receipt of {resource}/{number}")
     index = [row for row in node.store.quarantine.find(limit=_MANY) if row.resource == resource]
     findings.compare(
@@ -254,19 +256,21 @@ def _evidence(
             EvidenceEntry.of_receipt(row.content, statement),
         ):
             expected[entry.to_bytes().decode()] += 1
-    ordered = [line for one in read(bootstrap, EVIDENCE) for line in one.value.decode().split("\n")]
+    ordered = [
+        line for item in read(bootstrap, EVIDENCE) for line in item.value.decode().split("\n")
+    ]
     findings.compare("evidence:", expected, Counter(ordered))
     folder = node.settings.resolve(node.settings.evidence.folder)
     log = LogReader.at(folder)
-    kept = [log.entry(index).decode() for index in range(log.size)]
-    if kept != list(dict.fromkeys(ordered)):
+    items = [log.entry(index).decode() for index in range(log.size)]
+    if items != list(dict.fromkeys(ordered)):
         findings.unverifiable.append("evidence: the folder is not the topic")
     assert node.settings.upstream is not None
     trust, province = (
         node.trust(roots) for roots in (node.settings.trust, node.settings.upstream.trust)
     )
     audited = audit_evidence(folder, trust=trust, witnesses=province)
-    findings.unverifiable += [f"evidence: {one.name}: {one.found}" for one in audited.failed]
+    findings.unverifiable += [f"evidence: {item.name}: {item.found}" for item in audited.failed]
     seen = log.witnessed()
     if seen is None or seen.checkpoint.head.size != log.size:
         findings.lost.append("evidence: the province has not signed all of it along")
@@ -281,9 +285,9 @@ def _province(place: Place, batches: Mapping[str, bytes], findings: Findings) ->
             for row in store.received_batches.find(limit=_MANY)
         }
     findings.compare("province:", Counter(batches.keys()), Counter(rows.keys()))
-    kept = Counter(str(path) for path in settings.folder.rglob("*") if path.is_file())
+    counter = Counter(str(path) for path in settings.folder.rglob("*") if path.is_file())
     named = Counter(str(settings.folder / row.path) for row in rows.values())
-    findings.compare("province: file", named, kept)
+    findings.compare("province: file", named, counter)
     for key in rows.keys() & batches.keys():
         path = settings.folder / rows[key].path
         if path.exists() and path.read_bytes() != batches[key]:

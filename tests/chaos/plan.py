@@ -92,15 +92,15 @@ def plan(seed: int, seconds: float) -> list[Track]:
 
 def _track(name: str, events: Iterable[Event], seconds: float) -> Track:
     """Take as many events as begin in time."""
-    taken: list[Event] = []
+    items: list[Event] = []
     now = 0.0
     for event in events:
         now += event.after
         if now >= seconds:
             break
-        taken.append(event)
+        items.append(event)
         now += event.lasts
-    return Track(name, taken)
+    return Track(name, items)
 
 
 def _worker(name: str, chance: Random) -> Iterable[Event]:

@@ -72,7 +72,7 @@ class CommitsFirst:
             os.kill(os.getpid(), signal.SIGKILL)
 
 
-class Planted(Node):
+class PlantedNode(Node):
     """A node with that log."""
 
     @cached_property
@@ -82,5 +82,5 @@ class Planted(Node):
 
 
 if __name__ == "__main__":
-    vars(nodes)["Node"] = Planted
+    vars(nodes)["Node"] = PlantedNode
     main.run()

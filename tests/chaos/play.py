@@ -57,15 +57,16 @@ class Result:
         return self.findings.clean and not self.wrong
 
     def lines(self) -> list[str]:
-        found = self.findings
+        findings = self.findings
         events = ", ".join(f"{name} {self.counts[name]}" for name in What if self.counts[name])
-        others = [name for name in self.counts if name not in {*What}]
-        events += "".join(f", {name} {self.counts[name]}" for name in others)
+        items = [name for name in self.counts if name not in {*What}]
+        events += "".join(f", {name} {self.counts[name]}" for name in items)
         head = (
-            f"seed {self.seed}: {found.rows:,} rows = {found.sealed:,} sealed + {found.refused:,} "
-            f"quarantined, {found.batches:,} batches, {found.receipts:,} receipts · "
-            f"lost {len(found.lost)}, duplicated {len(found.duplicated)}, "
-            f"unverifiable {len(found.unverifiable)} · {self.seconds:.0f} s"
+            f"seed {self.seed}: {findings.rows:,} rows = {findings.sealed:,} sealed"
+            f" + {findings.refused:,} quarantined, {findings.batches:,} batches,"
+            f" {findings.receipts:,} receipts · "
+            f"lost {len(findings.lost)}, duplicated {len(findings.duplicated)}, "
+            f"unverifiable {len(findings.unverifiable)} · {self.seconds:.0f} s"
         )
         lines = [
             head,
@@ -73,9 +74,9 @@ class Result:
             f"  workers told of: {', '.join(f'{k} {n}' for k, n in sorted(self.told.items()))}",
         ]
         for kind in ("lost", "duplicated", "unverifiable"):
-            lines += [f"  {kind}: {one}" for one in getattr(found, kind)[:_SHOWN]]
-        lines += [f"  wrong: {one}" for one in self.wrong]
-        return lines + [f"  !!! NOT DONE: {one}" for one in sorted(self.undone)]
+            lines += [f"  {kind}: {entry}" for entry in getattr(findings, kind)[:_SHOWN]]
+        lines += [f"  wrong: {item}" for item in self.wrong]
+        return lines + [f"  !!! NOT DONE: {item}" for item in sorted(self.undone)]
 
 
 def play(seed: int, seconds: float, *, module: str = "exchange", keep: str | None = None) -> Result:
@@ -83,22 +84,22 @@ def play(seed: int, seconds: float, *, module: str = "exchange", keep: str | Non
     began = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="exchange-chaos-") as name:
         folder = Path(name)
-        with stage(folder, [module]) as made:
-            wrong = _play(made, seed, seconds)
-            findings = audit(made.place, made.cluster.bootstrap, made.appended)
+        with stage(folder, [module]) as answer:
+            wrong = _play(answer, seed, seconds)
+            findings = audit(answer.place, answer.cluster.bootstrap, answer.appended)
             reports = sum((told(log) for log in folder.glob("w-*.log")), Counter())
             wrong += [f"a worker told of {kind}" for kind in _ALARMS & reports.keys()]
             result = Result(
                 seed,
                 time.monotonic() - began,
                 findings,
-                made.counts,
-                made.undone,
+                answer.counts,
+                answer.undone,
                 wrong,
                 reports,
             )
             if keep and not result.ok:
-                _keep(made, folder, Path(keep) / f"seed-{seed}")
+                _keep(answer, folder, Path(keep) / f"seed-{seed}")
     return result
 
 
@@ -147,12 +148,12 @@ def _play(made: Stage, seed: int, seconds: float) -> list[str]:
             if code not in _IN_ORDER:
                 wrong.append(f"{name} did not stop in order: {code}")
             made.counts["ended by themselves"] += len(worker.codes)
-            wrong += [f"{name} ended by itself: {one}" for one in worker.codes if one != _AGAIN]
+            wrong += [f"{name} ended by itself: {item}" for item in worker.codes if item != _AGAIN]
         # … and what they left is sealed and delivered.
         while not (rested := _until(lambda: not _waiting(node), made, 0)) and _left(end):
             _finish(made, "seal", "cascade")
         if not rested:
-            wrong += [f"stuck: {one}" for one in _waiting(node)]
+            wrong += [f"stuck: {entry}" for entry in _waiting(node)]
         _finish(made, "evidence")
     made.province.end(signal.SIGTERM)
     return wrong
@@ -218,8 +219,8 @@ def _waiting(node: Node) -> list[str]:
     """List the partitions that wait to be sealed, delivered or shown."""
     return [
         f"{lag.group} {lag.topic}/{lag.partition}: {lag.behind} since {lag.since}"
-        for one in StatusReader(node)()
-        for lag in one.lags
+        for item in StatusReader(node)()
+        for lag in item.lags
         if lag.behind and lag.group != "evidence"
     ]
 

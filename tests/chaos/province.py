@@ -23,7 +23,7 @@ from tests.receiver.faults import Fault, FaultyProvince
 FILE = "fault.txt"
 
 
-class _Told(FaultyProvince):
+class _FaultOfFile(FaultyProvince):
     """Has the fault that stands in a file."""
 
     file: Path
@@ -40,7 +40,7 @@ def main(folder: Path, port: int) -> None:
     with contextlib.closing(open_store(settings.store, clock=now, migrate=True)) as store:
         remove_parts(settings.folder)
         app = create_app(settings, store=store, sealer=sealer, clock=now, entropy=os.urandom)
-        faulty = _Told(app, sealer, sealer, clock=now)
+        faulty = _FaultOfFile(app, sealer, sealer, clock=now)
         faulty.file = folder / FILE
         serve(faulty, host="127.0.0.1", port=port, connections=64, announce=lambda _: None)
 

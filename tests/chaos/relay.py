@@ -41,11 +41,11 @@ class Relay:
                 ready, _, _ = select(other, [], [], _LOOK_SECONDS)
                 while self.silent.is_set() and not self.closing:
                     threading.Event().wait(_LOOK_SECONDS)
-                for one in ready:
-                    data = one.recv(1 << 16)
+                for item in ready:
+                    data = item.recv(1 << 16)
                     if not data:
                         return
-                    other[one].sendall(data)
+                    other[item].sendall(data)
 
 
 @contextmanager

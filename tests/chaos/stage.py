@@ -211,13 +211,13 @@ class Stage:
                     bootstrap_timeout_ms=_ASK_MS,
                 )
             ) as admin:
-                found = _holder(admin, *event.whom.split())
+                result = _holder(admin, *event.whom.split())
         except KafkaError:
-            found = -1
-        if found < 0:
+            result = -1
+        if result < 0:
             self.counts["role unknown"] += 1
             return event.number
-        return found
+        return result
 
     def leave(self) -> None:
         """End whatever still runs."""
@@ -261,13 +261,13 @@ def _cut(on: Stage, _: str, __: Event) -> Iterator[None]:
 def _broker_killed(on: Stage, _: str, event: Event) -> Iterator[None]:
     number = on.find(event)
     numbers = [number, (number + 1) % 3] if event.what is What.KILL_TWO else [number]
-    for one in numbers:
-        on.cluster.kill(one)
+    for item in numbers:
+        on.cluster.kill(item)
     yield
-    for one in numbers:
-        on.cluster.start(one, wait=False)
-    for one in numbers:
-        on.cluster.start(one)
+    for item in numbers:
+        on.cluster.start(item, wait=False)
+    for item in numbers:
+        on.cluster.start(item)
 
 
 @contextmanager
@@ -393,12 +393,12 @@ def stage(folder: Path, worker: Sequence[str] = ("exchange",)) -> Iterator[Stage
 
         def listeners(number: int, ports: Ports) -> Mapping[str, object]:
             """Let a broker be reached in a second way, through a relay."""
-            given = own(number, ports, Path())
+            answer = own(number, ports, Path())
             names = ("CLIENT", "INTERNAL", "CONTROLLER", "FAR")
             far = "FAR://127.0.0.1:"
             return {
-                "listeners": f"{given['listeners']},{far}{bound[number]}",
-                "advertised.listeners": f"{given['advertised.listeners']},{far}{relays[number]}",
+                "listeners": f"{answer['listeners']},{far}{bound[number]}",
+                "advertised.listeners": f"{answer['advertised.listeners']},{far}{relays[number]}",
                 "listener.security.protocol.map": ",".join(f"{name}:PLAINTEXT" for name in names),
             }
 
@@ -439,15 +439,15 @@ def stage(folder: Path, worker: Sequence[str] = ("exchange",)) -> Iterator[Stage
             )
             for name in WORKERS
         }
-        made = Stage(place, cluster, disk, lines, front, province, workers)
+        result = Stage(place, cluster, disk, lines, front, province, workers)
         for resource, count in _FIRST_ROWS.items():
-            made.add(resource, count)
-        stack.callback(made.leave)
+            result.add(resource, count)
+        stack.callback(result.leave)
         with place.node() as node:  # as a parent of workers does: once, before there are several
             node.take_up_catalog()
             assert node.store
         province.start()
-        yield made
+        yield result
 
 
 def told(log: Path) -> Counter[str]:

@@ -10,7 +10,7 @@ from datetime import timedelta
 import pytest
 
 from tests.chaos.__main__ import main
-from tests.chaos.audit import Findings, Found, compare_pulls
+from tests.chaos.audit import Findings, TopicContents, compare_pulls
 from tests.chaos.plan import What, plan
 from tests.chaos.play import play
 from tests.chaos.stage import java_hash
@@ -54,12 +54,14 @@ def test_findings_are_counted() -> None:
 def test_a_pull_that_left_nothing_behind_is_lost() -> None:
     rows = [(row, now() - timedelta(minutes=1)) for row in records(3, first=1)]
     pulls = {f"{now():%Y%m%dT%H%M%S}-{number}": number < 3 for number in range(4)}
-    found, findings = Found(), Findings()
+    topic_contents, findings = TopicContents(), Findings()
     for pull in list(pulls)[1:3]:
-        found.of(pull)[0].update(row.id for row, _ in rows[: 3 if pull.endswith("1") else 2])
-    compare_pulls("firms", rows, pulls, found, findings)
-    lost = sorted(one.split("-")[1] for one in findings.lost)
-    assert lost == ["0: r1", "0: r2", "0: r3", "2: r3"]
+        topic_contents.of(pull)[0].update(
+            row.id for row, _ in rows[: 3 if pull.endswith("1") else 2]
+        )
+    compare_pulls("firms", rows, pulls, topic_contents, findings)
+    ordered_items = sorted(item.split("-")[1] for item in findings.lost)
+    assert ordered_items == ["0: r1", "0: r2", "0: r3", "2: r3"]
     assert findings.rows == 9, "the last pull is not done"
 
 

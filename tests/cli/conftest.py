@@ -143,7 +143,7 @@ def pattern(tmp_path_factory: pytest.TempPathFactory) -> Path:
         port=1,
     )
     place = Place(folder / "node")
-    with place.gateway(), place.node() as node:
+    with place.receiver(), place.node() as node:
         assert node.store  # made now, and the province's too: copies need no migration
     aim(place.folder, "http://127.0.0.1:1")
     return place.folder
@@ -179,13 +179,13 @@ def serving(folder: Path, **changes: Any) -> Iterator[None]:
     """Run the province of the node on loopback, and point the node at it."""
     settings = load(folder / "province" / "exchange.yaml")
     assert settings.receiver is not None
-    given = dataclasses.replace(receiver_options(settings, os.environ), **changes)
+    result = dataclasses.replace(receiver_options(settings, os.environ), **changes)
     with (
-        contextlib.closing(open_store(given.store, clock=lambda: datetime.now(UTC))) as store,
+        contextlib.closing(open_store(result.store, clock=lambda: datetime.now(UTC))) as store,
         Node(settings) as province,
     ):
         app = create_app(
-            given,
+            result,
             store=store,
             sealer=province.seals.open(settings.receiver.seal),
             clock=lambda: datetime.now(UTC),
@@ -205,9 +205,9 @@ def province(folder: Path) -> Iterator[Path]:
 @pytest.fixture
 def delivered(province: Path, run: Run) -> Path:
     """Run everything once: five records sealed and receipted, two in quarantine."""
-    done = run("run", "--once", "--json")
-    assert done.code == 0, done.err
-    assert (done.json["accepted"], done.json["quarantined"]) == (5, 2)
+    result = run("run", "--once", "--json")
+    assert result.code == 0, result.err
+    assert (result.json["accepted"], result.json["quarantined"]) == (5, 2)
     return province
 
 

@@ -47,7 +47,7 @@ class Stranger:
 
 def stranger(folder: Path) -> Stranger:
     """Write the files."""
-    made = Stranger(folder)
+    result = Stranger(folder)
     package = (VECTORS / "evidence/record.evidence").read_bytes()
     parts = Package.from_bytes(unwrap(package))
     data = {
@@ -59,20 +59,20 @@ def stranger(folder: Path) -> Stranger:
         "seal": FORMATS["seal v4"],
         "signature": FORMATS["signature v4"],
     }
-    for kind, path in made.kinds.items():
+    for kind, path in result.kinds.items():
         path.write_bytes(data[kind])
     for root in ("batch/sm2-sm3.root.pem", "evidence/node.root.pem", "evidence/province.root.pem"):
         path = VECTORS / root
         (folder / path.name).write_bytes(path.read_bytes())
     (folder / "maker.pem").write_bytes(to_pem("CERTIFICATE", FORMATS["root"]))
     chain = [FORMATS["chain"]]
-    chain += [each.read_bytes() for each in (VECTORS / "evidence/log/certificates").iterdir()]
-    pem = b"".join(to_pem("CERTIFICATE", each) for each in chain)
+    chain += [item.read_bytes() for item in (VECTORS / "evidence/log/certificates").iterdir()]
+    pem = b"".join(to_pem("CERTIFICATE", entry) for entry in chain)
     (folder / "chain.pem").write_bytes(pem)
     (folder / "content").write_bytes(FORMATS["content"])
-    return made
+    return result
 
 
 def write_proof(path: Path, hashes: list[bytes]) -> None:
     """Write a consistency proof, a hash a line."""
-    path.write_bytes(b"".join(b64encode(each) + b"\n" for each in hashes))
+    path.write_bytes(b"".join(b64encode(item) + b"\n" for item in hashes))

@@ -52,8 +52,8 @@ def test_a_refused_batch_is_sent_again_as_it_was(folder: Path, run: Run, refused
     assert put_back.code == 0
     assert "1 batches will be sent again" in put_back.out
     with serving(folder):
-        done = run("run", "--once", "--only", "cascade", "--json")
-        assert (done.code, done.json["receipts"], done.json["waiting"]) == (0, 1, 0)
+        result = run("run", "--once", "--only", "cascade", "--json")
+        assert (result.code, result.json["receipts"], result.json["waiting"]) == (0, 1, 0)
         assert run("run", "--once", "--only", "cascade", "--json").json["receipts"] == 0
     states = {
         row["batch_no"]: row["state"] for row in run("cascade", "list", "--json").json["deliveries"]
@@ -111,11 +111,11 @@ def test_retry_of_what_needs_none(run: Run) -> None:
 
 def test_export_writes_what_verify_reads(delivered: Path, run: Run) -> None:
     (row,) = run("cascade", "list", "--json").json["deliveries"]
-    done = run("cascade", "export", "companies", row["batch_no"], "--to", "out", "--json")
-    assert done.code == 0
-    assert done.json["batch"] == f"out/companies-{row['batch_no']}.avro"
-    assert done.json["receipt"] == f"out/companies-{row['batch_no']}.receipt.json"
-    assert run("verify", done.json["batch"], done.json["receipt"]).code == 0
+    result = run("cascade", "export", "companies", row["batch_no"], "--to", "out", "--json")
+    assert result.code == 0
+    assert result.json["batch"] == f"out/companies-{row['batch_no']}.avro"
+    assert result.json["receipt"] == f"out/companies-{row['batch_no']}.receipt.json"
+    assert run("verify", result.json["batch"], result.json["receipt"]).code == 0
     (delivered / "file").write_text("", encoding="utf-8")
     assert run("cascade", "export", "companies", row["batch_no"], "--to", "file").code == 3
 
@@ -126,6 +126,6 @@ def test_export_without_a_receipt(run: Run) -> None:
     assert run("run", "--once", "--only", "seal").code == 0
     (row,) = run("cascade", "list", "--json").json["deliveries"]
     assert row["state"] == "pending"
-    done = run("cascade", "export", "companies", row["batch_no"], lang="zh")
-    assert (done.code, len(done.out.splitlines())) == (0, 1)
-    assert "还没有回执" in done.err
+    result = run("cascade", "export", "companies", row["batch_no"], lang="zh")
+    assert (result.code, len(result.out.splitlines())) == (0, 1)
+    assert "还没有回执" in result.err

@@ -16,8 +16,11 @@ def edit(folder: Path, old: str, new: str) -> None:
 
 @pytest.mark.usefixtures("folder")
 def test_check_finds_the_nodes_catalog(run: Run) -> None:
-    done = run("catalog", "check")
-    assert (done.code, done.out) == (0, "the catalog is sound: version 1, 1 resources, 5 fields\n")
+    result = run("catalog", "check")
+    assert (result.code, result.out) == (
+        0,
+        "the catalog is sound: version 1, 1 resources, 5 fields\n",
+    )
     assert run("catalog", "check", "--json").json == {"ok": True, "problems": []}
     assert "目录无误" in run("catalog", "check", lang="zh").out
 
@@ -25,11 +28,11 @@ def test_check_finds_the_nodes_catalog(run: Run) -> None:
 def test_check_names_file_and_line_of_every_problem(folder: Path, run: Run) -> None:
     bad = folder / "bad.yaml"
     bad.write_text(CATALOG.replace("uscc!", "usc!").replace("cycle", "cicle"), encoding="utf-8")
-    done = run("catalog", "check", bad)
-    assert done.code == 3
-    assert len(done.out.splitlines()) >= 2
-    assert all(line.startswith(f"{bad}:") for line in done.out.splitlines())
-    assert "did you mean" in done.out
+    result = run("catalog", "check", bad)
+    assert result.code == 3
+    assert len(result.out.splitlines()) >= 2
+    assert all(line.startswith(f"{bad}:") for line in result.out.splitlines())
+    assert "did you mean" in result.out
     assert "是不是" in run("catalog", "check", bad, lang="zh").out
     answer = run("catalog", "check", bad, "--json").json
     assert not answer["ok"]
@@ -82,9 +85,9 @@ def test_a_breaking_change_needs_consent(folder: Path, run: Run) -> None:
 
 @pytest.mark.usefixtures("folder")
 def test_explain(run: Run) -> None:
-    told = run("catalog", "explain", "companies.uscc")
-    assert told.code == 0
-    assert "both check digits must hold" in told.out
+    result = run("catalog", "explain", "companies.uscc")
+    assert result.code == 0
+    assert "both check digits must hold" in result.out
     assert "两个校验位" in run("catalog", "explain", "companies.uscc", lang="zh").out
     assert run("catalog", "explain", "companies", "--json").json["subject"] == "companies"
     unknown = run("catalog", "explain", "company")

@@ -37,14 +37,14 @@ def use(folder: Path, cluster: Cluster, **changes: str) -> None:
 
 
 def text(answer: Answer, name: str) -> str:
-    (found,) = [check["text"]["en"] for check in answer.json["checks"] if check["name"] == name]
-    return str(found)
+    (result,) = [check["text"]["en"] for check in answer.json["checks"] if check["name"] == name]
+    return str(result)
 
 
 def test_topics_are_planned_made_and_mended(folder: Path, cluster: Cluster, run: Run) -> None:
     first = run("doctor", "--json")
-    found = grades(first)
-    assert [found[name] for name in ("log", "replicas", "topics", "rights", "positions")] == [
+    result = grades(first)
+    assert [result[name] for name in ("log", "replicas", "topics", "rights", "positions")] == [
         *("ok", "ok", "warn", "ok", "ok")
     ]
     assert text(first, "log") == "Kafka 4.3, 1 brokers"
@@ -59,7 +59,7 @@ def test_topics_are_planned_made_and_mended(folder: Path, cluster: Cluster, run:
 
     applied = run("catalog", "apply", "--json")
     assert applied.code == 0
-    assert {one["topic"] for one in applied.json["topics"]} == {
+    assert {topic["topic"] for topic in applied.json["topics"]} == {
         *(f"exchange.{name}" for name in ("cursors", "evidence", "receipts", "sources")),
         *(f"exchange.{kind}.companies" for kind in ("raw", "sealed", "quarantine")),
     }
@@ -90,20 +90,20 @@ def test_topics_are_planned_made_and_mended(folder: Path, cluster: Cluster, run:
 def test_what_cannot_be_altered_stays_and_is_told(folder: Path, cluster: Cluster, run: Run) -> None:
     assert run("catalog", "apply").code == 0
     use(folder, cluster, **{"replication: 1": "replication: 3"})
-    told = run("doctor", "--json")
-    assert "kafka-reassign-partitions.sh" in text(told, "topics")
-    done = run("catalog", "apply")
-    assert done.code == 2
-    assert "! exchange.sources: replication: 1 → 3" in done.err
+    result = run("doctor", "--json")
+    assert "kafka-reassign-partitions.sh" in text(result, "topics")
+    answer = run("catalog", "apply")
+    assert answer.code == 2
+    assert "! exchange.sources: replication: 1 → 3" in answer.err
 
 
 def test_partitions_without_enough_copies_fail(folder: Path, cluster: Cluster, run: Run) -> None:
     assert run("catalog", "apply").code == 0
     use(folder, cluster, **{"replication: 1, min_insync: 1": "replication: 2, min_insync: 2"})
-    told = run("doctor", "--json")
-    assert told.code == 4
-    assert grades(told)["replicas"] == "fail"
-    assert text(told, "replicas").startswith(
+    result = run("doctor", "--json")
+    assert result.code == 4
+    assert grades(result)["replicas"] == "fail"
+    assert text(result, "replicas").startswith(
         "these partitions take no writes: exchange.cursors/0, "
     )
 
@@ -111,11 +111,11 @@ def test_partitions_without_enough_copies_fail(folder: Path, cluster: Cluster, r
 def test_a_cluster_that_is_away(folder: Path, run: Run) -> None:
     with nobody() as address:
         use(folder, Cluster((address,)))
-        told = run("doctor", "--json")
-        assert told.code == 4
-        assert grades(told)["log"] == "fail"
-        assert address in text(told, "log")
-        assert "topics" not in grades(told)
+        result = run("doctor", "--json")
+        assert result.code == 4
+        assert grades(result)["log"] == "fail"
+        assert address in text(result, "log")
+        assert "topics" not in grades(result)
         assert run("catalog", "plan").code == 4
 
 
@@ -123,6 +123,6 @@ def test_a_cluster_that_forgets_positions_is_called_out(
     folder: Path, run: Run, mortal_broker: Cluster
 ) -> None:
     use(folder, mortal_broker)
-    told = run("doctor", "--json")
-    assert grades(told)["positions"] == "warn"
-    assert text(told, "positions").startswith("after 7 days at rest the cluster forgets")
+    result = run("doctor", "--json")
+    assert grades(result)["positions"] == "warn"
+    assert text(result, "positions").startswith("after 7 days at rest the cluster forgets")

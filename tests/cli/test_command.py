@@ -58,24 +58,24 @@ def python(code: str, *arguments: str, **environ: str) -> subprocess.CompletedPr
 
 def loaded(*arguments: str) -> set[str]:
     """Run a command in a new interpreter; return the modules that it loaded."""
-    done = python(LOADED, *arguments)
-    code, modules = json.loads(done.stdout)
-    assert code == 0, done.stderr
+    result = python(LOADED, *arguments)
+    code, modules = json.loads(result.stdout)
+    assert code == 0, result.stderr
     return set(modules)
 
 
 @pytest.mark.parametrize("line", ["version", "--version", "version --lang en"])
 def test_version_loads_nothing_but_the_entry(line: str) -> None:
     modules = loaded(*line.split())
-    ours = {name for name in modules if name.partition(".")[0] == "exchange"}
-    assert ours == {"exchange", "exchange.cli", "exchange.cli.main"}
+    names = {name for name in modules if name.partition(".")[0] == "exchange"}
+    assert names == {"exchange", "exchange.cli", "exchange.cli.main"}
     assert modules.isdisjoint({"typer", "argparse", "dataclasses"})
 
 
 @pytest.mark.usefixtures("folder")
 def test_a_command_loads_its_own_module_alone() -> None:
-    ours = {f"exchange.cli.{name}" for name in _MODULES.values()}
-    assert loaded("catalog", "check") & ours == {"exchange.cli.assembly", "exchange.cli.catalog"}
+    names = {f"exchange.cli.{name}" for name in _MODULES.values()}
+    assert loaded("catalog", "check") & names == {"exchange.cli.assembly", "exchange.cli.catalog"}
 
 
 @pytest.mark.usefixtures("delivered")
@@ -93,10 +93,10 @@ def test_a_preview_loads_what_reads_and_masks() -> None:
 def test_every_command_has_its_module_and_its_help_in_both_languages(run: Run) -> None:
     for name, module in _MODULES.items():
         assert import_module(f"exchange.cli.{module}").app
-        shown = {lang: run(name, "--help", lang=lang) for lang in ("zh", "en")}
-        assert [answer.code for answer in shown.values()] == [0, 0]
-        assert re.search("[一-鿿]", shown["zh"].out)
-        assert not re.search("[一-鿿]", shown["en"].out), name
+        values = {lang: run(name, "--help", lang=lang) for lang in ("zh", "en")}
+        assert [answer.code for answer in values.values()] == [0, 0]
+        assert re.search("[一-鿿]", values["zh"].out)
+        assert not re.search("[一-鿿]", values["en"].out), name
     assert set(re.findall(r"^  ([a-z]+) ", run("--help").out, re.MULTILINE)) == set(_MODULES)
 
 
@@ -137,18 +137,18 @@ def test_what_is_missing_is_named_with_its_extra(
 ) -> None:
     kafka = "log: {driver: kafka, kafka: {bootstrap: ['127.0.0.1:1']}}\n"
     (folder / "kafka.yaml").write_text((folder / "exchange.yaml").read_text("utf-8") + kafka)
-    done = python(LACKING, package, *line.split())
-    assert done.returncode == 3, done.stderr
-    assert f"gov-exchange[{extra}]" in done.stderr.replace("node,kafka", "kafka")
-    assert "only the verifier" not in done.stderr
+    result = python(LACKING, package, *line.split())
+    assert result.returncode == 3, result.stderr
+    assert f"gov-exchange[{extra}]" in result.stderr.replace("node,kafka", "kafka")
+    assert "only the verifier" not in result.stderr
 
 
 @pytest.mark.usefixtures("folder")
 def test_without_typer_the_verifier_is_there() -> None:
-    done = python(LACKING, "typer", "status")
-    assert done.returncode == 3
-    assert "only the verifier is installed here" in done.stderr
-    assert "gov-exchange[node]" in done.stderr
+    result = python(LACKING, "typer", "status")
+    assert result.returncode == 3
+    assert "only the verifier is installed here" in result.stderr
+    assert "gov-exchange[node]" in result.stderr
 
 
 def test_the_extra_of_every_package_is_known() -> None:
@@ -162,13 +162,13 @@ def test_the_extra_of_every_package_is_known() -> None:
             homes.setdefault(name, set()).add(extra)
     distributions = packages_distributions()
     assert "typer" not in EXTRAS  # its absence means that the verifier stands alone
-    known = {
+    values = {
         name.lower().replace("_", "-"): extra
         for package, extra in EXTRAS.items()
         for name in distributions[package]
     }
-    assert set(known) == set(homes) - {"gov-exchange", "typer"}
-    for name, extra in known.items():
+    assert set(values) == set(homes) - {"gov-exchange", "typer"}
+    for name, extra in values.items():
         assert extra in homes[name], name
 
 
@@ -181,11 +181,11 @@ def test_the_extra_of_every_package_is_known() -> None:
     ],
 )
 def test_a_shell_completes_commands(words: str, place: int, completed: str) -> None:
-    asked = {"COMP_WORDS": words, "COMP_CWORD": str(place)}
-    done = python(
-        "from exchange.cli.main import run; run()", _EXCHANGE_COMPLETE="complete_bash", **asked
+    values = {"COMP_WORDS": words, "COMP_CWORD": str(place)}
+    result = python(
+        "from exchange.cli.main import run; run()", _EXCHANGE_COMPLETE="complete_bash", **values
     )
-    assert done.stdout.split() == completed.split(), done.stderr
+    assert result.stdout.split() == completed.split(), result.stderr
 
 
 def test_the_environment_is_handed_in_and_left_alone(

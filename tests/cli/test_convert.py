@@ -12,7 +12,7 @@ import openpyxl
 import polars as pl
 import pytest
 
-from exchange.cli.convert import Format
+from exchange.cli.convert import OutputFormat
 from exchange.errors import Integrity
 from exchange.evidence.convert import FORMATS, SUFFIXES, convert
 from exchange.seal.batch.build import open_batch
@@ -38,7 +38,7 @@ def read(target: str, data: bytes) -> list[dict[str, Any]]:
 
 
 def test_the_command_offers_every_format() -> None:
-    assert list(Format) == list(FORMATS) == list(SUFFIXES)
+    assert list(OutputFormat) == list(FORMATS) == list(SUFFIXES)
 
 
 @pytest.mark.parametrize("target", ["avro-deflate", "parquet"])

@@ -26,9 +26,9 @@ def test_a_sound_node(run: Run) -> None:
         first
     )
     assert run("catalog", "apply").code == 0
-    done = run("doctor")
-    assert done.code == 0
-    assert "✓ catalog plan  applied" in done.out
+    result = run("doctor")
+    assert result.code == 0
+    assert "✓ catalog plan  applied" in result.out
     assert "✓ source companies" in run("doctor", lang="zh").out
 
 
@@ -56,10 +56,10 @@ def test_a_node_keeps_its_files_to_itself(tmp_path: Path) -> None:
 
 def test_no_node(tmp_path: Path, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    done = run("doctor")
-    assert done.code == 3
-    assert "✗ settings" in done.out
-    assert "→" in done.out
+    result = run("doctor")
+    assert result.code == 3
+    assert "✗ settings" in result.out
+    assert "→" in result.out
 
 
 def test_each_fault_is_found_and_the_worst_decides(province: Path, run: Run) -> None:
@@ -69,27 +69,27 @@ def test_each_fault_is_found_and_the_worst_decides(province: Path, run: Run) -> 
     assert grades(away)["upstream"] == "fail"
     (province / "companies.db").unlink()
     (province / "seals" / "data" / "seal.esl").write_bytes(b"broken")
-    done = run("doctor", "--json")
-    assert done.code == 6
-    found = grades(done)
-    assert [found[name] for name in ("seal data", "source companies", "upstream")] == ["fail"] * 3
-    assert found["store"] == "ok"
-    assert not done.json["ok"]
+    result = run("doctor", "--json")
+    assert result.code == 6
+    answer = grades(result)
+    assert [answer[name] for name in ("seal data", "source companies", "upstream")] == ["fail"] * 3
+    assert answer["store"] == "ok"
+    assert not result.json["ok"]
 
 
 def test_a_broken_catalog_is_named(folder: Path, run: Run) -> None:
     (folder / "catalog.yaml").write_text("resources: []\n", encoding="utf-8")
-    done = run("doctor", "--json")
-    found = grades(done)
-    assert (found["catalog"], found["source companies"]) == ("fail", "fail")
-    assert "catalog plan" not in found
+    result = run("doctor", "--json")
+    answer = grades(result)
+    assert (answer["catalog"], answer["source companies"]) == ("fail", "fail")
+    assert "catalog plan" not in answer
 
 
 def test_a_software_key_in_production_is_called_out(folder: Path, run: Run) -> None:
     with (folder / "exchange.yaml").open("a", encoding="utf-8") as stream:
         stream.write("production: true\n")
-    found = grades(run("doctor", "--json"))
-    assert (found["seal data"], found["register"]) == ("warn", "warn")
+    result = grades(run("doctor", "--json"))
+    assert (result["seal data"], result["register"]) == ("warn", "warn")
     assert run("seal", "file", "data", "--number", "备-7").code == 0
     assert grades(run("doctor", "--json"))["register"] == "ok"
 
@@ -116,8 +116,8 @@ def test_a_node_without_upstream_or_trust(folder: Path, run: Run) -> None:
     (folder / "exchange.yaml").write_text(
         text.replace("trust: [seals/root.pem]\n", ""), encoding="utf-8"
     )
-    found = grades(run("doctor", "--json"))
-    assert (found["upstream"], found["trust"]) == ("warn", "warn")
+    result = grades(run("doctor", "--json"))
+    assert (result["upstream"], result["trust"]) == ("warn", "warn")
 
 
 @pytest.mark.usefixtures("folder")
@@ -140,9 +140,9 @@ def test_a_clock_that_was_moved_back(run: Run) -> None:
     ],
 )
 def test_validity(begins: int, ends: int, grade: Grade) -> None:
-    found = judge_validity("seal", NOW + timedelta(days=begins), NOW + timedelta(days=ends), NOW)
-    assert found.grade is grade
-    assert bool(found.code) is (grade is Grade.FAIL)
+    result = judge_validity("seal", NOW + timedelta(days=begins), NOW + timedelta(days=ends), NOW)
+    assert result.grade is grade
+    assert bool(result.code) is (grade is Grade.FAIL)
 
 
 def test_space() -> None:

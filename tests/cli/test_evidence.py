@@ -13,14 +13,14 @@ from tests.receipt.seals import make_party
 def files(delivered: Path, run: Run) -> tuple[Path, Path]:  # noqa: ARG001 (it must have run)
     """Export the batch and the receipt of a run."""
     (row,) = run("cascade", "list", "--json").json["deliveries"]
-    done = run("cascade", "export", "companies", row["batch_no"], "--to", "out", "--json").json
-    return Path(done["batch"]), Path(done["receipt"])
+    answer = run("cascade", "export", "companies", row["batch_no"], "--to", "out", "--json").json
+    return Path(answer["batch"]), Path(answer["receipt"])
 
 
 def test_one_file_as_json(files: tuple[Path, Path], run: Run) -> None:
-    done = run("verify", files[0], "--json")
-    assert done.code == 0
-    answer = done.json
+    result = run("verify", files[0], "--json")
+    assert result.code == 0
+    answer = result.json
     assert list(answer)[:3] == ["ok", "checks", "rows"]
     assert (answer["ok"], answer["rows"]) == (True, 5)
     assert [check["number"] for check in answer["checks"]] == list(
@@ -29,17 +29,17 @@ def test_one_file_as_json(files: tuple[Path, Path], run: Run) -> None:
 
 
 def test_several_files_as_json_lines(files: tuple[Path, Path], run: Run) -> None:
-    done = run("verify", *files, "--json")
-    assert done.code == 0
-    assert [line["file"] for line in done.lines] == [str(file) for file in files]
-    assert [line["kind"] for line in done.lines] == ["batch", "receipt"]
+    result = run("verify", *files, "--json")
+    assert result.code == 0
+    assert [line["file"] for line in result.lines] == [str(file) for file in files]
+    assert [line["kind"] for line in result.lines] == ["batch", "receipt"]
 
 
 def test_for_people_in_both_languages(files: tuple[Path, Path], run: Run) -> None:
-    done = run("verify", *files)
-    assert done.code == 0
-    assert "✓  1 container  the file is what its parts make" in done.out
-    assert "✓ verified: all" in done.out
+    result = run("verify", *files)
+    assert result.code == 0
+    assert "✓  1 container  the file is what its parts make" in result.out
+    assert "✓ verified: all" in result.out
     assert "✓ 成立" in run("verify", *files, lang="zh").out
 
 
@@ -47,11 +47,11 @@ def test_a_changed_byte_names_the_check(files: tuple[Path, Path], run: Run) -> N
     data = bytearray(files[0].read_bytes())
     data[-20] ^= 1
     files[0].write_bytes(data)
-    done = run("verify", files[0])
-    assert done.code == 6
-    assert "✗  6 payload" in done.out
-    assert "expected" in done.out
-    assert "✗ does not verify" in done.out
+    result = run("verify", files[0])
+    assert result.code == 6
+    assert "✗  6 payload" in result.out
+    assert "expected" in result.out
+    assert "✗ does not verify" in result.out
     data[0] ^= 1
     files[0].write_bytes(data)
     assert "✗  1 container" in run("verify", files[0], lang="zh").out
@@ -61,9 +61,9 @@ def test_a_changed_byte_names_the_check(files: tuple[Path, Path], run: Run) -> N
 def test_a_changed_receipt(files: tuple[Path, Path], run: Run) -> None:
     text = files[1].read_text(encoding="utf-8")
     files[1].write_text(text.replace('"rows_accepted":5', '"rows_accepted":4'), encoding="utf-8")
-    done = run("verify", files[1], "--json")
-    assert done.code == 6
-    failed = {check["name"] for check in done.json["checks"] if not check["ok"]}
+    result = run("verify", files[1], "--json")
+    assert result.code == 6
+    failed = {check["name"] for check in result.json["checks"] if not check["ok"]}
     assert {"counts", "signature.digest"} <= failed
     files[1].write_text("nothing", encoding="utf-8")
     assert run("verify", files[1]).code == 1
@@ -74,9 +74,9 @@ def test_a_changed_receipt(files: tuple[Path, Path], run: Run) -> None:
 def test_a_receipt_without_its_batch(files: tuple[Path, Path], run: Run, tmp_path: Path) -> None:
     alone = tmp_path / "alone.receipt.json"
     alone.write_bytes(files[1].read_bytes())
-    done = run("verify", alone, "--json")
-    assert done.code == 6
-    failed = [check for check in done.json["checks"] if not check["ok"]]
+    result = run("verify", alone, "--json")
+    assert result.code == 6
+    failed = [check for check in result.json["checks"] if not check["ok"]]
     assert [check["name"] for check in failed] == ["batch", "statement", "root", "counts", "time"]
     assert {check["found"] for check in failed} == {
         "no batch given: name it with --batch, or among the files"
@@ -84,9 +84,9 @@ def test_a_receipt_without_its_batch(files: tuple[Path, Path], run: Run, tmp_pat
     assert run("verify", alone, "--batch", files[0]).code == 0
     broken = tmp_path / "broken.avro"
     broken.write_bytes(files[0].read_bytes()[:-1])
-    done = run("verify", alone, "--batch", broken, "--json")
-    assert done.code == 6
-    assert "cannot be read" in next(c for c in done.json["checks"] if not c["ok"])["found"]
+    result = run("verify", alone, "--batch", broken, "--json")
+    assert result.code == 6
+    assert "cannot be read" in next(c for c in result.json["checks"] if not c["ok"])["found"]
     alone.write_bytes(b'{"format":"exchange-receipt-envelope-1"}')
     assert run("verify", alone).code == 6
 
@@ -102,8 +102,8 @@ def test_trust_is_never_mixed(files: tuple[Path, Path], run: Run, delivered: Pat
     settings = delivered / "exchange.yaml"
     text = settings.read_text(encoding="utf-8").replace(theirs, ours)
     settings.write_text(text, encoding="utf-8")
-    done = run("verify", *files, "--json")
-    assert [line["ok"] for line in done.lines] == [True, False]
+    result = run("verify", *files, "--json")
+    assert [line["ok"] for line in result.lines] == [True, False]
 
 
 def test_without_a_node_the_chain_fails(
@@ -111,10 +111,10 @@ def test_without_a_node_the_chain_fails(
 ) -> None:
     batch = files[0].absolute()
     monkeypatch.chdir(tmp_path)
-    done = run("verify", batch)
-    assert done.code == 6
-    assert "signer.chain" in done.out.splitlines()[-1]
-    assert "--trust" in done.err
+    result = run("verify", batch)
+    assert result.code == 6
+    assert "signer.chain" in result.out.splitlines()[-1]
+    assert "--trust" in result.err
     (tmp_path / "exchange.yaml").write_text("nonsense: 1\n", encoding="utf-8")
     assert run("verify", batch).code == 3
 
@@ -127,9 +127,9 @@ def test_what_is_no_evidence(run: Run) -> None:
 
 
 def test_prove_by_key_and_by_row(files: tuple[Path, Path], run: Run) -> None:
-    done = run("prove", files[0], "--key", f"uscc={uscc(2)}", "--to", "p.json")
-    assert done.code == 0
-    assert done.out == "p.json\n"
+    result = run("prove", files[0], "--key", f"uscc={uscc(2)}", "--to", "p.json")
+    assert result.code == 0
+    assert result.out == "p.json\n"
     verified = run("verify", "p.json", "--json")
     assert (verified.code, verified.json["rows"]) == (0, 1)
     assert verified.json["facts"]["record"]["name"] == "企**"
@@ -145,9 +145,9 @@ def test_the_values_of_a_record_are_hidden_unless_asked_for(
 ) -> None:
     assert run("prove", files[0], "--key", f"uscc={uscc(2)}", "--to", "p.json").code == 0
     for options in (("--report", "hidden.html"), ("--json",), ("--report", "all.html", "--json")):
-        told = run("verify", "p.json", *options).out
-        assert "企**" in told
-        assert not any(value in told for value in ("企业2", uscc(2)))
+        out = run("verify", "p.json", *options).out
+        assert "企**" in out
+        assert not any(value in out for value in ("企业2", uscc(2)))
     assert "--reveal" in run("verify", "p.json").out
     for page in ("hidden.html", "all.html"):
         text = Path(page).read_text(encoding="utf-8")

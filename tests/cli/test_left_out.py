@@ -48,9 +48,9 @@ def test_a_run_says_what_it_leaves_out(
     monkeypatch.setenv("EXCHANGE_LANG", "en")
     for stage in ("pull", "seal"):
         assert main(["run", "--once", "--only", stage, "--json"], os.environ) == 0
-    out, told = capsys.readouterr()
+    out, result = capsys.readouterr()
     answer = json.loads(out.splitlines()[-1])
     assert answer["accepted"] == 2
     assert answer["ignored"] == {"visits": ["colour"]}
     assert answer["coarsened"] == {"visits": {"at": 1}}
-    assert "not sealed: colour" in told
+    assert "not sealed: colour" in result

@@ -11,7 +11,7 @@ from python_calamine import CalamineWorkbook
 
 from exchange.cli.corrections import read_corrections
 from exchange.log import CURSORS
-from exchange.pipeline.dismissal import Chosen, dismiss
+from exchange.pipeline.dismissal import Selection, dismiss
 from exchange.pipeline.replay import replay
 from exchange.store.node.pulls import NoteRow, PullRow
 from exchange.validate.sheet import SHEET
@@ -54,23 +54,23 @@ def corrected(folder: Path, run: Run, fix: Callable[[dict[str, str]], None]) -> 
 
 @pytest.mark.usefixtures("held")
 def test_list_and_show(run: Run) -> None:
-    listed = run("quarantine", "list", "--json").json
-    (message,) = listed["messages"]
+    answer = run("quarantine", "list", "--json").json
+    (message,) = answer["messages"]
     assert message["address"] == "companies/0/0"
     assert (message["rows"], message["waiting"]) == (2, 2)
     assert message["reasons"]["table:status"] == 1
-    assert listed["notes"] == []
+    assert answer["notes"] == []
     assert "companies/0/0" in run("quarantine", "list", lang="zh").out
     assert run("quarantine", "list", "firms").code == 1
 
 
 @pytest.mark.usefixtures("held")
 def test_show_gives_every_reason_and_hides_people(run: Run) -> None:
-    shown = run("quarantine", "show", "companies/0/0")
-    assert shown.code == 0
-    assert "✗ contact is not formed as mobile number  [pattern]" in shown.out
-    assert "138****1111" in shown.out
-    assert "13800001111" not in shown.out
+    result = run("quarantine", "show", "companies/0/0")
+    assert result.code == 0
+    assert "✗ contact is not formed as mobile number  [pattern]" in result.out
+    assert "138****1111" in result.out
+    assert "13800001111" not in result.out
     assert "联系电话：格式不符" in run("quarantine", "show", "companies/0/0", lang="zh").out
     records = run("quarantine", "show", "companies/0/0", "--json").json["records"]
     assert [len(record["reasons"]) for record in records] == [1, 2]
@@ -106,9 +106,9 @@ def test_notes_of_a_source_are_listed(run: Run) -> None:
         notes = [NoteRow("p1", "a.xls/表1", 0, "sheet", name) for name in names]
         node.store.pulls.save(PullRow("p1", "companies", "companies", datetime.now(UTC), "done"))
         node.store.pulls.add_notes([*notes, NoteRow("p1", "", 0, "passed over", "数据.zip")])
-    listed = run("source", "notes", "companies", "--json").json
-    assert {note["text"] for note in listed["notes"]} == {*names, "数据.zip"}
-    assert listed["more"] is False
+    answer = run("source", "notes", "companies", "--json").json
+    assert {note["text"] for note in answer["notes"]} == {*names, "数据.zip"}
+    assert answer["more"] is False
     first = run("source", "notes", "companies", "--rows", "1", "--json").json
     assert (len(first["notes"]), first["more"]) == (1, True)
     assert "码表" in run("source", "notes", "companies").out
@@ -232,9 +232,9 @@ def test_records_are_dismissed_for_a_reason(run: Run) -> None:
     assert dry["messages"] == {"companies/0/0": 1}
     assert dry["reasons"] == {"table:status": 1}
     assert waiting(run) == 2, "a dry run changes nothing"
-    done = run(*by_rule, "--reason", "历史数据", "--apply")
-    assert done.code == 0
-    assert "companies: 1 records" in done.out
+    result = run(*by_rule, "--reason", "历史数据", "--apply")
+    assert result.code == 0
+    assert "companies: 1 records" in result.out
     (message,) = run("quarantine", "list", "--json").json["messages"]
     assert (message["waiting"], message["dismissed"]) == (1, 1)
     assert "table:status" not in message["reasons"], "reasons are those of what waits"
@@ -285,7 +285,9 @@ def test_a_killed_dismissal_is_audited_and_can_be_repeated(run: Run, failpoint: 
     with open_node() as node:
         node.failpoint = strike
         with pytest.raises(Struck):
-            dismiss(node.context, node.store, "companies", Chosen(rule="table"), by="w", reason="x")
+            dismiss(
+                node.context, node.store, "companies", Selection(rule="table"), by="w", reason="x"
+            )
         audited = len(node.store.audit.find())
         assert audited == (failpoint != "dismiss:before")
         dismissed = node.store.quarantine.counts()["companies"][2]

@@ -20,13 +20,13 @@ def test_a_batch_is_listed_and_shown_with_its_receipt(delivered: Path, run: Run)
     assert (batch["sender"], batch["resource"], batch["rows"]) == (DEPARTMENT, "companies", 5)
     assert batch["receipt_no"] == sent["receipt_no"]
     assert (delivered / "province" / "received" / batch["file"]).is_file()
-    listed = run("receiver", "list", "companies", *PROVINCE)
-    assert address in listed.out
-    assert sent["receipt_no"] in listed.out
+    result = run("receiver", "list", "companies", *PROVINCE)
+    assert address in result.out
+    assert sent["receipt_no"] in result.out
 
-    shown = run("receiver", "show", address, *PROVINCE, "--json").json
-    assert shown["receipt"]["receipt"]["receipt_no"] == sent["receipt_no"]
-    assert {name: shown[name] for name in batch} == batch
+    answer = run("receiver", "show", address, *PROVINCE, "--json").json
+    assert answer["receipt"]["receipt"]["receipt_no"] == sent["receipt_no"]
+    assert {name: answer[name] for name in batch} == batch
     text = run("receiver", "show", address, *PROVINCE)
     assert sent["receipt_no"] in text.out
     assert batch["file"] in text.out

@@ -57,15 +57,15 @@ class Page(HTMLParser):
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         assert tag in self.TAGS, tag
-        given = dict(attrs)
-        assert given.keys() <= self.ATTRIBUTES, attrs
-        assert tag == "img" or not {"src", "style"} & given.keys()
+        result = dict(attrs)
+        assert result.keys() <= self.ATTRIBUTES, attrs
+        assert tag == "img" or not {"src", "style"} & result.keys()
         if tag == "img":
-            self.images.append(given["src"] or "")
-            assert re.fullmatch(r"width:\d+mm", given["style"] or "")
+            self.images.append(result["src"] or "")
+            assert re.fullmatch(r"width:\d+mm", result["style"] or "")
         if tag == "meta":
-            self.metas[given.get("http-equiv") or given.get("name") or "charset"] = (
-                given.get("content") or ""
+            self.metas[result.get("http-equiv") or result.get("name") or "charset"] = (
+                result.get("content") or ""
             )
         if tag not in {"meta", "img", "br"}:
             self.open.append(tag)
@@ -96,11 +96,11 @@ def files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Stranger:
 
 
 def test_one_page_for_every_kind(files: Stranger, run: Run) -> None:
-    done = run("verify", *files.kinds.values(), *files.options, "--report", "report.html")
-    assert (done.code, "certificate: report.html" in done.err) == (0, True)
+    result = run("verify", *files.kinds.values(), *files.options, "--report", "report.html")
+    assert (result.code, "certificate: report.html" in result.err) == (0, True)
     html = Path("report.html").read_text(encoding="utf-8")
-    found = Page(html)
-    assert found.metas["Content-Security-Policy"] == (
+    answer = Page(html)
+    assert answer.metas["Content-Security-Policy"] == (
         "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
     )
     assert len(html) < 400_000
@@ -110,15 +110,15 @@ def test_one_page_for_every_kind(files: Stranger, run: Run) -> None:
         *("加**", "verify --reveal", "data.dxal.example/evidence", "2026-11-23 09:02:04 北京时间"),
         *("大兴安岭 专用章", "nobody can tell whether it was revoked"),
     ):
-        assert text in found, text
-    assert "王芳芳" not in found
+        assert text in answer, text
+    assert "王芳芳" not in answer
     for kind, title in kinds.KINDS.items():
-        assert title.zh in found, kind
-        assert title.en in found, kind
+        assert title.zh in answer, kind
+        assert title.en in answer, kind
     # batch, proof, package: the department's; package, receipt: the province's; seal, signature
-    assert len(found.images) == 7
-    assert all(image.startswith("data:image/png;base64,") for image in found.images)
-    assert "✗" not in found
+    assert len(answer.images) == 7
+    assert all(image.startswith("data:image/png;base64,") for image in answer.images)
+    assert "✗" not in answer
     assert "@page { size: A4" in html
 
 
@@ -126,15 +126,15 @@ def test_a_failure_is_told_by_words_and_shapes(files: Stranger, run: Run) -> Non
     data = bytearray(files.kinds["batch"].read_bytes())
     data[-30] ^= 1
     files.kinds["batch"].write_bytes(data)
-    done = run("verify", files.kinds["batch"], *files.options, "--report", "report.html")
-    assert done.code == 6
-    found = Page(Path("report.html").read_text(encoding="utf-8"))
+    result = run("verify", files.kinds["batch"], *files.options, "--report", "report.html")
+    assert result.code == 6
+    answer = Page(Path("report.html").read_text(encoding="utf-8"))
     for text in (
         *("✗", "DOES NOT VERIFY", "不成立", "FAILED", "未通过", "NOT VERIFIED", "expected"),
         "The records are not those that were sealed",
         "记录与当初封签的不一致",
     ):
-        assert text in found, text
+        assert text in answer, text
 
 
 def hostile_verdict() -> FileVerdict:
@@ -184,14 +184,14 @@ def _statement() -> bytes:
 
 
 def test_texts_of_strangers_do_no_harm() -> None:
-    found = page(hostile_verdict())
-    whole = "".join(found.text)
-    shown = HOSTILE.replace("\u202e", "\\u{202e}").replace("\u0000", "\\u{0}")
-    assert whole.count(shown) >= 15
+    result = page(hostile_verdict())
+    whole = "".join(result.text)
+    answer = HOSTILE.replace("\u202e", "\\u{202e}").replace("\u0000", "\\u{0}")
+    assert whole.count(answer) >= 15
     assert "\u202e" not in whole
     assert "\u0000" not in whole
-    assert "SVG" in found
-    assert found.images == []
+    assert "SVG" in result
+    assert result.images == []
 
 
 def test_what_cannot_be_read_is_left_out() -> None:
@@ -199,15 +199,15 @@ def test_what_cannot_be_read_is_left_out() -> None:
     broken = FileVerdict("x", "signature", nothing, marks=(Mark(Text("章", "seal"), b"0\x80"),))
     signature = read_signature(FORMATS["signature v4"])
     cut = Mark(Text("章", "seal"), FORMATS["signature v4"], (signature.certificate, b""))
-    found = page(
+    result = page(
         broken,
         FileVerdict("y", "signature", nothing, marks=(cut,), schema="[" * 100_000),
         FileVerdict("z", "batch", nothing, schema='{"doc": 7, "fields": 8}'),
         trust=Trust([b"no certificate", FORMATS["root"]]),
     )
-    assert "no picture that can be shown" in found
-    assert "?" in found
-    assert "测试根" in found
+    assert "no picture that can be shown" in result
+    assert "?" in result
+    assert "测试根" in result
 
 
 def picture(data: bytes, kind: str = "PNG") -> str | None:

@@ -25,7 +25,7 @@ CATALOG = Path(__file__).parents[2] / "catalog.yaml"
 
 
 def states(run: Run) -> dict[str, str]:
-    return {one["es_id"]: one["state"] for one in run("seal", "list", "--json").json["seals"]}
+    return {seal["es_id"]: seal["state"] for seal in run("seal", "list", "--json").json["seals"]}
 
 
 def again(folder: Path, run: Run, first: int) -> int:
@@ -47,8 +47,8 @@ def test_the_list_says_for_how_long_the_tsa_is_away(folder: Path, run: Run) -> N
     (folder / "data").mkdir(exist_ok=True)
     state = TsaPatience(since, since + timedelta(minutes=5), timedelta(minutes=5))
     (folder / "data" / "tsa.json").write_text(state.to_json())
-    told = run("seal", "list", "--json")
-    assert told.json["tsa_away"] == {
+    result = run("seal", "list", "--json")
+    assert result.json["tsa_away"] == {
         "since": since.isoformat(),
         "spent": 300,
         "patience": 7200,
@@ -58,8 +58,8 @@ def test_the_list_says_for_how_long_the_tsa_is_away(folder: Path, run: Run) -> N
 
 @pytest.mark.usefixtures("folder")
 def test_a_seal_of_the_settings_is_listed_before_anybody_registered_it(run: Run) -> None:
-    (one,) = run("seal", "list", "--json").json["seals"]
-    assert (one["name"], one["state"], one["registered"]) == ("data", "", False)
+    (result,) = run("seal", "list", "--json").json["seals"]
+    assert (result["name"], result["state"], result["registered"]) == ("data", "", False)
     assert "未登记" in run("seal", "list", lang="zh").out
     assert "not registered" in run("seal", "show", "data").out
 
@@ -68,8 +68,8 @@ def test_a_suspended_seal_seals_nothing_and_goes_on_when_resumed(folder: Path, r
     assert again(folder, run, 1) == 0
     assert sealed(run) == 5
     assert run("seal", "suspend", "data").code == 64  # a reason is asked for
-    done = run("seal", "suspend", "data", "--reason", "机构调整", "--json")
-    assert (done.code, done.json["state"]) == (0, "suspended"), done.err
+    result = run("seal", "suspend", "data", "--reason", "机构调整", "--json")
+    assert (result.code, result.json["state"]) == (0, "suspended"), result.err
     assert again(folder, run, 11) == 5
     held = run("run", "--once", "--only", "seal", "--json")
     assert held.code == 5
@@ -80,8 +80,8 @@ def test_a_suspended_seal_seals_nothing_and_goes_on_when_resumed(folder: Path, r
     assert run("run", "--once", "--only", "seal").code == 0
     assert sealed(run) == 10
     history = run("seal", "show", "data", "--json").json["history"]
-    assert [one["action"] for one in history] == ["seal.adopt", "seal.suspend", "seal.resume"]
-    assert all(one["actor"].startswith("cli") for one in history)
+    assert [item["action"] for item in history] == ["seal.adopt", "seal.suspend", "seal.resume"]
+    assert all(entry["actor"].startswith("cli") for entry in history)
     with open_node() as node:
         assert node.store.audit.check()[0] >= 3
 
@@ -102,12 +102,12 @@ def test_a_cancelled_seal_is_done_with_and_what_it_sealed_stays_valid(
 
 def test_a_pilot_seal_in_one_step(folder: Path, run: Run) -> None:
     name = "大兴安岭地区营商环境建设监督局"
-    made = run(
+    result = run(
         *("seal", "make", "market", "--folder", "seals/new", "--version", "5", "--name", name),
         "--json",
     )
-    assert made.code == 0, made.err
-    assert "software key" in made.err
+    assert result.code == 0, result.err
+    assert "software key" in result.err
     path = folder / "seals" / "new"
     roots = read_certificates(path / "root.pem")
     assert roots == read_certificates(folder / "seals" / "root.pem")  # no other root to trust
@@ -115,18 +115,18 @@ def test_a_pilot_seal_in_one_step(folder: Path, run: Run) -> None:
         checked = verify_seal(read_eseal(path), trust=Trust(roots), at=node.clock())
         assert node.settings.seals["data"].password == "file:password.txt"
     assert checked.ok, checked.failed
-    assert (checked.facts["version"], checked.facts["id"]) == (5, made.json["es_id"])
+    assert (checked.facts["version"], checked.facts["id"]) == (5, result.json["es_id"])
     assert (path / "key.pem").read_text().startswith("-----BEGIN ENCRYPTED PRIVATE KEY")
     for secret in ("key.pem", "password.txt"):
         assert (path / secret).stat().st_mode & 0o777 == 0o600
-    shown = run("seal", "show", made.json["es_id"], "--picture", "seal.svg", "--json").json
-    assert [one["action"].removeprefix("seal.") for one in shown["history"]] == [
+    answer = run("seal", "show", result.json["es_id"], "--picture", "seal.svg", "--json").json
+    assert [item["action"].removeprefix("seal.") for item in answer["history"]] == [
         *("request", "make", "file", "use")
     ]
     drawn = ET.fromstring(Path("seal.svg").read_bytes())  # noqa: S314 - made by us
     assert "".join(drawn.itertext()) == name
-    assert Path("seal.svg").stat().st_size == shown["picture"]["bytes"] < 8000
-    assert run("seal", "show", made.json["es_id"], "--picture", "seal.png").code == 1
+    assert Path("seal.svg").stat().st_size == answer["picture"]["bytes"] < 8000
+    assert run("seal", "show", result.json["es_id"], "--picture", "seal.png").code == 1
     before = (path / "key.pem").read_bytes()
     taken = run("seal", "make", "market2", "--folder", "seals/new", "--name", name)
     assert taken.code == 3
@@ -136,19 +136,19 @@ def test_a_pilot_seal_in_one_step(folder: Path, run: Run) -> None:
 
 
 def test_request_make_file_use(folder: Path, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    asked = run("seal", "request", "market", "--number", "申-1", "--json").json
-    assert asked["es_id"] == "23270000000002"
+    answer = run("seal", "request", "market", "--number", "申-1", "--json").json
+    assert answer["es_id"] == "23270000000002"
     assert run("seal", "request", "market").code == 1
     assert run("seal", "use", "market").code == 1
     monkeypatch.setenv("SEAL_PASSWORD", "s3cret-of-the-test")
-    made = run(
+    result = run(
         *("seal", "make", "market", "--name", "市场监督管理局", "--password", "env:SEAL_PASSWORD"),
         *("--suite", "ecdsa-p256-sha256", "--years", "1", "--json"),
     )
-    assert made.code == 0, made.err
-    assert made.json["state"] == "made"
-    assert 'market: {folder: seals/market, password: "env:SEAL_PASSWORD"}' in made.err
-    assert "s3cret" not in made.out + made.err
+    assert result.code == 0, result.err
+    assert result.json["state"] == "made"
+    assert 'market: {folder: seals/market, password: "env:SEAL_PASSWORD"}' in result.err
+    assert "s3cret" not in result.out + result.err
     assert not (folder / "seals" / "market" / "password.txt").exists()
     add(folder, 'market: {folder: seals/market, password: "env:SEAL_PASSWORD"}')
     with open_node() as node:
@@ -158,9 +158,9 @@ def test_request_make_file_use(folder: Path, run: Run, monkeypatch: pytest.Monke
     assert (sealer.suite.id, sealer.details.info.name) == ("ecdsa-p256-sha256", "市场监督管理局")
     assert run("seal", "file", "market", "--number", "备-7", "--approval", "审-3").code == 0
     assert run("seal", "use", "market").code == 0
-    shown = run("seal", "show", "market", lang="zh").out
+    out = run("seal", "show", "market", lang="zh").out
     for words in ("申-1", "审-3", "备-7", "在用", "制章机构"):
-        assert words in shown
+        assert words in out
     assert states(run)["23270000000002"] == "in_use"
 
 
@@ -173,15 +173,15 @@ def add(folder: Path, line: str) -> None:
 def test_a_new_key_takes_over(folder: Path, run: Run) -> None:
     assert again(folder, run, 1) == 0
     later = (datetime.now(UTC) + timedelta(hours=1)).isoformat()
-    turned = run("seal", "rotate", "data", "--at", later, "--json")
-    assert turned.code == 0, turned.err
-    path = folder / "seals" / "data" / turned.json["key"]
-    listed = read_seal(read_eseal(path)).info.certificates
-    old, new = (read_certificates(each / "cert.pem")[0] for each in (path.parent, path))
-    assert listed == (new, old)
+    result = run("seal", "rotate", "data", "--at", later, "--json")
+    assert result.code == 0, result.err
+    path = folder / "seals" / "data" / result.json["key"]
+    certificates = read_seal(read_eseal(path)).info.certificates
+    old, new = (read_certificates(item / "cert.pem")[0] for item in (path.parent, path))
+    assert certificates == (new, old)
     assert run("seal", "rotate", "data").code == 3  # the last one has not taken over yet
     with open_node() as node:
-        node.clock = lambda: datetime.fromisoformat(turned.json["since"])
+        node.clock = lambda: datetime.fromisoformat(result.json["since"])
         assert node.seals.open(node.settings.seals["data"]).signer.certificate == new
     assert len(run("seal", "show", "data", "--json").json["certificates"]) == 2
 
@@ -218,26 +218,26 @@ def test_a_key_of_the_seal_maker_takes_over(
     wrong = run("seal", "rotate", "data", "--with", "seals/data-2027", "--password", "env:NOT")
     assert wrong.code == 3
     assert not (folder / "seals" / "data" / "keys.json").exists()  # everything is tried first
-    turned = run(
+    result = run(
         *("seal", "rotate", "data", "--with", "seals/data-2027", "--password", "env:NEW_SEAL"),
         *("--at", "2030-01-01T00:00:00+08:00", "--json"),
     )
-    assert turned.code == 0, turned.err
-    assert turned.json["key"] == "../data-2027"
+    assert result.code == 0, result.err
+    assert result.json["key"] == "../data-2027"
     with open_node() as node:
         settings = node.settings.seals["data"]
         before = node.seals.open(settings).signer.certificate
     with open_node() as node:
         node.clock = lambda: datetime(2029, 12, 31, 16, tzinfo=UTC)
         assert [before, node.seals.open(settings).signer.certificate] == [
-            read_certificates(each / "cert.pem")[0] for each in (folder / "seals" / "data", path)
+            read_certificates(item / "cert.pem")[0] for item in (folder / "seals" / "data", path)
         ]
     assert run("seal", "rotate", "data", "--at", "soon").code == 3
 
 
 def test_only_a_seal_in_use_gets_a_new_key(folder: Path, run: Run) -> None:
-    lost = run("seal", "suspend", "data", "--reason", "U盾遗失", "--lost", "--json")
-    assert lost.json["state"] == "lost"
+    result = run("seal", "suspend", "data", "--reason", "U盾遗失", "--lost", "--json")
+    assert result.json["state"] == "lost"
     assert run("seal", "rotate", "data").code == 1
     assert [path.name for path in (folder / "seals" / "data").glob("key-*")] == []
 
@@ -259,10 +259,10 @@ def test_the_register_is_a_resource_like_any_other(folder: Path, run: Run) -> No
     assert run("seal", "request", "hotline").code == 0  # not made: not in the ledger
     (folder / "ledger").mkdir()
     assert run("seal", "export", "--to", "ledger/seals.csv", "--json").json["seals"] == 3
-    done = run("run", "--once", "--only", "pull", "--only", "seal", "--json")
-    assert done.code == 0, done.err
+    result = run("run", "--once", "--only", "pull", "--only", "seal", "--json")
+    assert result.code == 0, result.err
     # The seal of the settings was never filed: the catalog says so.
-    assert (done.json["accepted"], done.json["quarantined"]) == (2, 1)
+    assert (result.json["accepted"], result.json["quarantined"]) == (2, 1)
     (held,) = run("quarantine", "list", "eseal_registry", "--json").json["messages"]
     assert set(held["reasons"]) == {"required_when:filing_no", "required_when:filing_date"}
     with open_node() as node:

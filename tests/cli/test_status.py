@@ -18,10 +18,10 @@ from tests.support.nodes import make
 
 
 def test_nothing_to_do_says_nothing(delivered: Path, run: Run) -> None:
-    told = run("status", "--json")
-    assert told.code == 0
-    assert told.json["attention"] == []
-    (row,) = told.json["resources"]
+    result = run("status", "--json")
+    assert result.code == 0
+    assert result.json["attention"] == []
+    (row,) = result.json["resources"]
     assert row["resource"] == "companies"
     assert (row["quarantine"], row["receipts"], row["waiting"]) == (2, 1, 0)
     none = {"behind": 0, "seconds": 0, "partitions": 0}
@@ -54,8 +54,8 @@ def test_what_a_person_must_do_comes_first(folder: Path, run: Run) -> None:
     (folder / "catalog.yaml").write_text(limited, "utf-8")
     with serving(folder):
         assert run("run", "--once").code == 1
-    told = run("status")
-    first = told.out.splitlines()[:2]
+    result = run("status")
+    first = result.out.splitlines()[:2]
     assert first[0].startswith("! companies/0: ")
     assert first[1] == "  → exchange release companies"
     (item,) = run("status", "--json").json["attention"]
@@ -90,7 +90,7 @@ def test_reading_the_status_changes_nothing_and_sees_what_moved(place: Place) ->
     with place.node() as node:
         read_status = StatusReader(node)
         before = [topic.name for topic in node.log.topics()]
-        assert [(one.resource, one.partitions, one.lags) for one in read_status()] == [
+        assert [(item.resource, item.partitions, item.lags) for item in read_status()] == [
             ("cases", 0, ()),
             ("firms", 0, ()),
         ]

@@ -41,13 +41,13 @@ def failed(answer: Any) -> list[str]:
 
 
 def test_every_kind_is_told_by_its_content_and_verified(files: Stranger, run: Run) -> None:
-    done = run("verify", *files.kinds.values(), *files.options, "--json")
-    told = {line["kind"]: line for line in done.lines}
-    assert list(told) == [*files.kinds, "together"]
-    assert {kind: failed(line) for kind, line in told.items() if not line["ok"]} == {}
-    assert done.code == 0
-    assert len(told["package"]["checks"]) >= 20
-    for line in told.values():
+    result = run("verify", *files.kinds.values(), *files.options, "--json")
+    values = {line["kind"]: line for line in result.lines}
+    assert list(values) == [*files.kinds, "together"]
+    assert {kind: failed(line) for kind, line in values.items() if not line["ok"]} == {}
+    assert result.code == 0
+    assert len(values["package"]["checks"]) >= 20
+    for line in values.values():
         numbers = [check["number"] for check in line["checks"]]
         assert numbers == list(range(1, len(numbers) + 1))
         assert all(check["text"]["zh"] and check["text"]["en"] for check in line["checks"])
@@ -57,8 +57,8 @@ def test_every_kind_is_told_by_its_content_and_verified(files: Stranger, run: Ru
 def test_seals_and_signatures_of_every_version(files: Stranger, run: Run, version: str) -> None:
     for kind in ("seal", "signature"):
         files.kinds[kind].write_bytes(FORMATS[f"{kind} {version}"])
-        done = run("verify", files.kinds[kind], *files.options, "--json")
-        assert (done.json["kind"], failed(done.json)) == (kind, [])
+        result = run("verify", files.kinds[kind], *files.options, "--json")
+        assert (result.json["kind"], failed(result.json)) == (kind, [])
 
 
 @pytest.mark.parametrize(
@@ -67,11 +67,11 @@ def test_seals_and_signatures_of_every_version(files: Stranger, run: Run, versio
 def test_what_is_no_evidence_is_refused(files: Stranger, run: Run, content: bytes) -> None:
     named = files.folder / "batch.avro"  # the name says nothing
     named.write_bytes(content)
-    done = run("verify", named, files.kinds["batch"], *files.options)
-    assert done.code == 1
+    result = run("verify", named, files.kinds["batch"], *files.options)
+    assert result.code == 1
     for kind in ("sealed batch", "receipt", "proof", "package", "checkpoint", "seal"):
-        assert kind in done.err
-    assert "✓ verified" in done.out  # the other file is verified all the same
+        assert kind in result.err
+    assert "✓ verified" in result.out  # the other file is verified all the same
     assert "电子印章" in run("verify", named, lang="zh").err
     data = bytearray(files.kinds["batch"].read_bytes())
     data[-30] ^= 1
@@ -91,9 +91,9 @@ def test_what_is_too_large_or_no_file_is_refused_before_it_is_read(
     large, pipe = files.folder / "large", files.folder / "pipe"
     with large.open("wb") as stream:
         stream.truncate(8 * 1024 * 1024 + 1)
-    done = run("verify", large)
-    assert done.code == 1
-    assert "more than 8,388,608 bytes" in done.err
+    result = run("verify", large)
+    assert result.code == 1
+    assert "more than 8,388,608 bytes" in result.err
     os.mkfifo(pipe)  # to open it would wait for ever
     assert run("verify", pipe).code == 3
     assert run("verify", files.folder).code == 3
@@ -116,17 +116,17 @@ def test_usage(files: Stranger, run: Run) -> None:
 def test_a_package_needs_both_sides(files: Stranger, run: Run) -> None:
     path = files.kinds["package"]
     roots = {side: f"--trust={files.folder / side}.root.pem" for side in ("sm2-sm3", "node")}
-    done = run("verify", path, *roots.values(), "--json")
-    assert done.code == 6
+    result = run("verify", path, *roots.values(), "--json")
+    assert result.code == 6
     assert {"receipt.signer.chain", "receipt.seal.maker_chain", "witness.chain"} <= set(
-        failed(done.json)
+        failed(result.json)
     )
-    assert all(name.startswith(("receipt.", "witness.")) for name in failed(done.json))
+    assert all(name.startswith(("receipt.", "witness.")) for name in failed(result.json))
     theirs = files.folder / "province.root.pem"
     assert run("verify", path, *roots.values(), "--province", theirs).code == 0
     assert run("verify", path, *roots.values(), "--trust", theirs).code == 0
-    done = run("verify", path, "--trust", theirs, "--province", theirs, "--json")
-    assert {"signer.chain", "checkpoint.chain"} <= set(failed(done.json))
+    result = run("verify", path, "--trust", theirs, "--province", theirs, "--json")
+    assert {"signer.chain", "checkpoint.chain"} <= set(failed(result.json))
 
 
 def test_revocation_lists_are_brought_along(files: Stranger, run: Run) -> None:
@@ -140,17 +140,17 @@ def test_revocation_lists_are_brought_along(files: Stranger, run: Run) -> None:
     (files.folder / "crl").write_bytes(to_pem("X509 CRL", FORMATS["crl"]))
     assert run("verify", path, *strict, *lists).code == 0
     revoked = f"--crl={files.folder / 'crl revoked'}"
-    done = run("verify", path, *options, revoked, "--json")
-    assert "signer.revocation" in failed(done.json)
+    result = run("verify", path, *options, revoked, "--json")
+    assert "signer.revocation" in failed(result.json)
     (files.folder / "crl").write_bytes(b"nothing")
     assert "crls" in failed(run("verify", path, *options, lists[0], "--json").json)
 
 
 def test_the_province_s_revocation_is_asked_as_well(files: Stranger, run: Run) -> None:
     for kind in ("receipt", "package"):
-        done = run("verify", files.kinds["batch"], files.kinds[kind], *files.options, "--json",
+        result = run("verify", files.kinds["batch"], files.kinds[kind], *files.options, "--json",
                    "--require-revocation")  # fmt: skip
-        names = failed(done.lines[1])
+        names = failed(result.lines[1])
         assert any(name.endswith("signer.revocation") for name in names), names
 
 
@@ -159,38 +159,38 @@ def test_time_stamps_have_trust_of_their_own(files: Stranger, run: Run) -> None:
     path.write_bytes(FORMATS["signature v4 stamped"])
     assert run("verify", path, *files.options).code == 0
     other = files.folder / "node.root.pem"
-    done = run("verify", path, *files.options, "--tsa-trust", other, "--json")
-    assert "signature.stamp_chain" in failed(done.json)
+    result = run("verify", path, *files.options, "--tsa-trust", other, "--json")
+    assert "signature.stamp_chain" in failed(result.json)
 
 
 def test_a_seal_is_asked_about_a_time(files: Stranger, run: Run) -> None:
-    options = [each for each in files.options if not each.startswith("--at")]
-    done = run("verify", files.kinds["seal"], *options, "--at=2036-01-01", "--json")
-    assert failed(done.json) == ["seal.time"]
+    options = [option for option in files.options if not option.startswith("--at")]
+    result = run("verify", files.kinds["seal"], *options, "--at=2036-01-01", "--json")
+    assert failed(result.json) == ["seal.time"]
 
 
 def test_a_signature_needs_its_content(files: Stranger, run: Run) -> None:
     path = files.kinds["signature"]
-    options = [each for each in files.options if not each.startswith("--content")]
-    done = run("verify", path, *options, "--json")
-    assert failed(done.json) == ["signature.digest"]
+    options = [option for option in files.options if not option.startswith("--content")]
+    result = run("verify", path, *options, "--json")
+    assert failed(result.json) == ["signature.digest"]
     (files.folder / "other").write_bytes(b"other")
-    done = run("verify", path, *options, f"--content={files.folder / 'other'}", "--json")
-    assert failed(done.json) == ["signature.digest"]
+    result = run("verify", path, *options, f"--content={files.folder / 'other'}", "--json")
+    assert failed(result.json) == ["signature.digest"]
 
 
 # --- files together -----------------------------------------------------------------------------
 
 
 def chain(count: int, **changes: Any) -> list[SealedBatch]:
-    """Seal batches of one lane, each naming the one before."""
-    made: list[SealedBatch] = []
+    """Seal batches of one partition, each naming the one before."""
+    items: list[SealedBatch] = []
     for number in range(count):
-        previous = made[-1].digest if made else ""
+        previous = items[-1].digest if items else ""
         batch_no = f"20261123{number + 1:05}"
         facts = replace(FACTS, batch_no=batch_no, previous=previous, **changes)
-        made.append(build(packed(1), facts, sealer=sealers()[0], seed=bytes(16)))
-    return made
+        items.append(build(packed(1), facts, sealer=sealers()[0], seed=bytes(16)))
+    return items
 
 
 def write(folder: Path, batches: list[SealedBatch]) -> list[Path]:
@@ -204,13 +204,13 @@ def write(folder: Path, batches: list[SealedBatch]) -> list[Path]:
 def test_a_batch_left_out_is_named(tmp_path: Path, run: Run) -> None:
     paths = write(tmp_path, chain(4))
     options = ["--trust", tmp_path / "root.pem", "--json"]
-    done = run("verify", *reversed(paths), *options)
-    assert done.code == 0
-    together = done.lines[-1]
+    result = run("verify", *reversed(paths), *options)
+    assert result.code == 0
+    together = result.lines[-1]
     assert (together["kind"], len(together["checks"])) == ("together", 3)
-    done = run("verify", paths[0], paths[1], paths[3], *options)
-    assert done.code == 6
-    ok, gap = done.lines[-1]["checks"]
+    result = run("verify", paths[0], paths[1], paths[3], *options)
+    assert result.code == 6
+    ok, gap = result.lines[-1]["checks"]
     assert (ok["ok"], gap["ok"], gap["name"]) == (True, False, "batches.previous")
     assert "2026112300002 → 2026112300004" in gap["text"]["en"]
     assert "缺少批次" in gap["text"]["zh"]
@@ -221,37 +221,37 @@ def test_a_batch_replaced_and_one_number_twice_are_named(tmp_path: Path, run: Ru
     true, other = chain(3), chain(3, source="another")
     paths = write(tmp_path, [true[0], other[1], true[2], true[1]])
     options = ["--trust", tmp_path / "root.pem", "--json"]
-    done = run("verify", *paths[:3], *options)
-    assert [check["ok"] for check in done.lines[-1]["checks"]] == [False, False]
-    done = run("verify", *paths, *options)
-    assert "two different batches" in json.dumps(done.lines[-1])
-    # Lanes have chains of their own.
+    result = run("verify", *paths[:3], *options)
+    assert [check["ok"] for check in result.lines[-1]["checks"]] == [False, False]
+    result = run("verify", *paths, *options)
+    assert "two different batches" in json.dumps(result.lines[-1])
+    # Partitions have chains of their own.
     paths = write(tmp_path, [true[0], *chain(1, lane=1)])
     assert run("verify", *paths, *options).code == 0
 
 
 def test_a_receipt_binds_the_batch_given_with_it(files: Stranger, run: Run) -> None:
     receipt, batch = files.kinds["receipt"], files.kinds["batch"]
-    done = run("verify", receipt, *files.options, "--json")
-    assert failed(done.json) == ["batch", "statement", "root", "counts", "time"]
-    for told in ("batch", "proof", "package"):  # each of them has the statement
-        done = run("verify", receipt, files.kinds[told], *files.options, "--json")
-        assert failed(done.lines[0]) == []
+    result = run("verify", receipt, *files.options, "--json")
+    assert failed(result.json) == ["batch", "statement", "root", "counts", "time"]
+    for item in ("batch", "proof", "package"):  # each of them has the statement
+        result = run("verify", receipt, files.kinds[item], *files.options, "--json")
+        assert failed(result.lines[0]) == []
     assert run("verify", receipt, "--batch", batch, *files.options).code == 0
     facts = replace(FACTS, source="another")
     batch.write_bytes(build(packed(5), facts, sealer=sealers()[0], seed=bytes(16)).data)
-    done = run("verify", receipt, batch, *files.options, "--json")
-    assert failed(done.lines[0]) == ["statement", "root"]
-    done = run("verify", receipt, "--batch", files.kinds["proof"], *files.options, "--json")
-    assert {check["found"] for check in done.json["checks"] if not check["ok"]} == {
+    result = run("verify", receipt, batch, *files.options, "--json")
+    assert failed(result.lines[0]) == ["statement", "root"]
+    result = run("verify", receipt, "--batch", files.kinds["proof"], *files.options, "--json")
+    assert {check["found"] for check in result.json["checks"] if not check["ok"]} == {
         "the batch cannot be read"
     }
 
 
 @pytest.fixture
 def log(tmp_path: Path) -> Iterator[EvidenceLog]:
-    with open_log(tmp_path / "log") as made:
-        yield made
+    with open_log(tmp_path / "log") as result:
+        yield result
 
 
 def test_one_history_of_a_log(tmp_path: Path, log: EvidenceLog, run: Run) -> None:
@@ -266,26 +266,26 @@ def test_one_history_of_a_log(tmp_path: Path, log: EvidenceLog, run: Run) -> Non
         path.write_bytes(note.to_bytes())
     for name, data in (("node", [node.root]), ("province", [province.root]),
                        ("chain", log.certificates())):  # fmt: skip
-        pem = b"".join(to_pem("CERTIFICATE", each) for each in data)
+        pem = b"".join(to_pem("CERTIFICATE", item) for item in data)
         (tmp_path / name).write_bytes(pem)
     for number, sizes in enumerate(((3, 7), (7, 20))):
         write_proof(tmp_path / f"proof{number}", log.consistency(*sizes))
     options: list[object] = ["--trust", tmp_path / "node", "--province", tmp_path / "province"]
     options += ["--chain", tmp_path / "chain", "--json"]
     proofs = [f"--proof={tmp_path / name}" for name in ("proof0", "proof1")]
-    done = run("verify", *paths, *options, *proofs)
-    assert (done.code, len(done.lines[-1]["checks"])) == (0, 4)
-    done = run("verify", *paths[:2], *options)  # not proved: noted
-    assert (done.code, done.lines[-1]["checks"][0]["note"]) == (0, True)
-    done = run("verify", *paths[:2], *options, proofs[1])
-    assert (done.code, failed(done.lines[-1])) == (6, ["log.consistent"])
+    result = run("verify", *paths, *options, *proofs)
+    assert (result.code, len(result.lines[-1]["checks"])) == (0, 4)
+    result = run("verify", *paths[:2], *options)  # not proved: noted
+    assert (result.code, result.lines[-1]["checks"][0]["note"]) == (0, True)
+    result = run("verify", *paths[:2], *options, proofs[1])
+    assert (result.code, failed(result.lines[-1])) == (6, ["log.consistent"])
     # Two histories, shown to two parties, and a longer checkpoint that is older.
     other = sign(Head(log.origin, 7, bytes(32)), node.sealer, NOW)
     (tmp_path / "other").write_bytes(other.to_bytes())
-    done = run("verify", paths[1], tmp_path / "other", *options)
-    assert failed(done.lines[-1]) == ["log.consistent"]
-    assert done.lines[1]["ok"]  # alone it is impeccable, though nobody outside signed along
-    assert [check["name"] for check in done.lines[1]["checks"] if check["note"]][-1] == (
+    result = run("verify", paths[1], tmp_path / "other", *options)
+    assert failed(result.lines[-1]) == ["log.consistent"]
+    assert result.lines[1]["ok"]  # alone it is impeccable, though nobody outside signed along
+    assert [check["name"] for check in result.lines[1]["checks"] if check["note"]][-1] == (
         "witness.signature"
     )
     (tmp_path / "proof0").write_bytes(b"?")
@@ -319,21 +319,21 @@ def bare(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def alone(bare: Path, *arguments: object, under: tuple[str, ...] = ()) -> Any:
     """Run the command with the standard library and the folder, and no site-packages."""
     command = [*under, sys.executable, "-S", "-B", "-m", "exchange", *map(str, arguments)]
-    given = {"PYTHONPATH": str(bare), "PATH": os.environ["PATH"], "EXCHANGE_LANG": "en"}
-    return subprocess.run(command, env=given, capture_output=True, check=False, timeout=300)
+    values = {"PYTHONPATH": str(bare), "PATH": os.environ["PATH"], "EXCHANGE_LANG": "en"}
+    return subprocess.run(command, env=values, capture_output=True, check=False, timeout=300)
 
 
 def test_nothing_but_the_base_is_needed(files: Stranger, bare: Path) -> None:
-    done = alone(bare, "verify", *files.kinds.values(), *files.options, "--json",
+    result = alone(bare, "verify", *files.kinds.values(), *files.options, "--json",
                  "--report", files.folder / "report.html")  # fmt: skip
-    assert done.returncode == 0, (done.stdout + done.stderr).decode()
-    assert [json.loads(line)["kind"] for line in done.stdout.splitlines()][:-1] == [*files.kinds]
+    assert result.returncode == 0, (result.stdout + result.stderr).decode()
+    assert [json.loads(line)["kind"] for line in result.stdout.splitlines()][:-1] == [*files.kinds]
     assert "VERIFIED" in (files.folder / "report.html").read_text(encoding="utf-8")
-    done = alone(bare, "prove", files.kinds["batch"], "--key", "order_no=WD000002")
-    assert done.stdout == files.kinds["proof"].read_bytes(), done.stderr.decode()
+    result = alone(bare, "prove", files.kinds["batch"], "--key", "order_no=WD000002")
+    assert result.stdout == files.kinds["proof"].read_bytes(), result.stderr.decode()
     suite = VECTORS / "batch" / "ecdsa-p256-sha256"
-    done = alone(bare, "verify", f"{suite}.avro", f"--trust={suite}.root.pem")
-    assert done.returncode == 0, (done.stdout + done.stderr).decode()
+    result = alone(bare, "verify", f"{suite}.avro", f"--trust={suite}.root.pem")
+    assert result.returncode == 0, (result.stdout + result.stderr).decode()
     batch = bytearray(files.kinds["batch"].read_bytes())
     batch[-30] ^= 1
     files.kinds["batch"].write_bytes(batch)
@@ -343,11 +343,11 @@ def test_nothing_but_the_base_is_needed(files: Stranger, bare: Path) -> None:
 def test_what_is_not_installed_is_told(files: Stranger, bare: Path) -> None:
     assert alone(bare, "version").stdout.startswith(b"exchange ")
     assert alone(bare, "--help").returncode == 0
-    done = alone(bare, "run", "--once")
-    assert (done.returncode, b"gov-exchange[node]" in done.stderr) == (3, True)
+    result = alone(bare, "run", "--once")
+    assert (result.returncode, b"gov-exchange[node]" in result.stderr) == (3, True)
     # Without a node there are no roots but those given.
-    done = alone(bare, "verify", files.kinds["batch"])
-    assert (done.returncode, b"--trust" in done.stderr) == (6, True)
+    result = alone(bare, "verify", files.kinds["batch"])
+    assert (result.returncode, b"--trust" in result.stderr) == (6, True)
 
 
 def test_no_socket_is_opened(files: Stranger, bare: Path) -> None:
@@ -366,8 +366,8 @@ def test_no_socket_is_opened(files: Stranger, bare: Path) -> None:
         str(trace),
     )
     kinds = files.kinds.values()
-    done = alone(bare, "verify", *kinds, *files.options, "--report", "r.html", under=under)
-    assert done.returncode == 0, (done.stdout + done.stderr).decode()
+    result = alone(bare, "verify", *kinds, *files.options, "--report", "r.html", under=under)
+    assert result.returncode == 0, (result.stdout + result.stderr).decode()
     calls = trace.read_text()
     assert "execve(" in calls  # strace was watching
     lines = [line for line in calls.splitlines() if "execve(" not in line]

@@ -63,7 +63,7 @@ def test_the_exit_code_is_the_one_that_needs_a_person_most(codes: list[int], exp
 
 
 @dataclass
-class Supervised:
+class SupervisorRun:
     """A supervisor in a thread of its own, and what it announced."""
 
     programs: dict[str, str]
@@ -104,7 +104,7 @@ signal.pause()
 
 
 def test_what_dies_is_started_again_and_the_last_code_of_each_counts() -> None:
-    workers = Supervised({"w-0": "raise SystemExit(3)", "w-1": UNTIL_TERM.format(code=1)})
+    workers = SupervisorRun({"w-0": "raise SystemExit(3)", "w-1": UNTIL_TERM.format(code=1)})
     with workers.running():
         wait_for(lambda: workers.count(r"^w-0 ended \(exit 3\)") >= 5)
     assert workers.count("^w-1 runs") == 1
@@ -117,15 +117,15 @@ def test_what_dies_is_started_again_and_the_last_code_of_each_counts() -> None:
 
 
 def test_a_program_that_cannot_be_started_is_tried_again() -> None:
-    told: list[str] = []
+    items: list[str] = []
     stop = threading.Event()
     supervisor = Supervisor(
-        {"w-0": ["/nowhere/at/all"]}, lambda w: told.append(w.en), time.monotonic, 1, QUICK
+        {"w-0": ["/nowhere/at/all"]}, lambda w: items.append(w.en), time.monotonic, 1, QUICK
     )
     codes: list[int] = []
     thread = threading.Thread(target=lambda: codes.append(supervisor.run(stop)))
     thread.start()
-    wait_for(lambda: sum("cannot be started: No such file" in line for line in told) >= 2)
+    wait_for(lambda: sum("cannot be started: No such file" in line for line in items) >= 2)
     stop.set()
     thread.join(30)
     assert codes == [Transient.exit_code]
@@ -133,7 +133,7 @@ def test_a_program_that_cannot_be_started_is_tried_again() -> None:
 
 def test_who_does_not_finish_in_time_is_killed() -> None:
     deaf = "import signal; signal.signal(signal.SIGTERM, signal.SIG_IGN)\nwhile 1: signal.pause()"
-    workers = Supervised({"w-0": deaf}, drain=0.2)
+    workers = SupervisorRun({"w-0": deaf}, drain=0.2)
     with workers.running():
         wait_for(lambda: workers.count("w-0 runs"))
         pid = int(re.findall(r"\d+", workers.announced[0])[-1])
@@ -145,9 +145,9 @@ def test_who_does_not_finish_in_time_is_killed() -> None:
 
 def ignores(pid: int, number: int) -> bool:
     status = Path(f"/proc/{pid}/status").read_text()
-    found = re.search(r"SigIgn:\s+(\w+)", status)
-    assert found is not None
-    return bool(int(found[1], 16) >> (number - 1) & 1)
+    match = re.search(r"SigIgn:\s+(\w+)", status)
+    assert match is not None
+    return bool(int(match[1], 16) >> (number - 1) & 1)
 
 
 # --- the command --------------------------------------------------------------------------------
@@ -204,12 +204,12 @@ class Waits(Stop):
 
 def test_a_log_that_is_away_at_the_start_is_waited_for(folder: Path) -> None:
     place = Place(folder)
-    said: list[str] = []
+    items: list[str] = []
     stop = Waits()
     with Late(place.settings) as node:
-        _reach(node, 60, stop, lambda _zh, en: said.append(en))
+        _reach(node, 60, stop, lambda _zh, en: items.append(en))
         assert (node.knocks, stop.waits) == (3, 2)
-    assert said == ["waiting: nobody there"]
+    assert items == ["waiting: nobody there"]
     with Late(place.settings) as node, pytest.raises(Transient, match="nobody there"):
         _reach(node, 1e-9, stop, lambda *_: None)
     with Late(place.settings) as node:
@@ -224,7 +224,7 @@ def test_a_log_that_is_away_at_the_start_is_waited_for(folder: Path) -> None:
 def test_a_killed_worker_comes_back_and_sigterm_drains(tmp_path: Path) -> None:
     port = free_port()
     place = scheduled(tmp_path / "node", 300, f"\nmetrics: {{port: {port}}}\n")
-    with place.gateway():
+    with place.receiver():
         with running(place.folder, "--workers", 1, "--name", "w") as parent:
             wait_for(lambda: delivered(place) == 300)
             wait_for(lambda: ask(port, "/readyz")[0] == 200)
@@ -245,7 +245,7 @@ def test_a_killed_worker_comes_back_and_sigterm_drains(tmp_path: Path) -> None:
 
 def test_workers_end_when_their_parent_is_killed(tmp_path: Path) -> None:
     place = scheduled(tmp_path / "node", 50)
-    with place.gateway():
+    with place.receiver():
         with running(place.folder, "--workers", 1, "--name", "w") as parent:
             wait_for(lambda: delivered(place) == 50)
             (worker,) = parent.pids()

@@ -52,7 +52,7 @@ def test_two_workers_share_the_work_through_kills_and_restarts(
     tmp_path: Path, empty_broker: Cluster
 ) -> None:
     place, port = scheduled(tmp_path / "node", 400), free_port(2)
-    with place.gateway():
+    with place.receiver():
         use(place, ", ".join(empty_broker.bootstrap), f"\nmetrics: {{port: {port}}}\n")
         with running(place.folder, "--workers", 2, "--name", "w") as parent:
             wait_for(lambda: delivered(place) == 400, PATIENCE)
@@ -77,8 +77,8 @@ def test_two_workers_share_the_work_through_kills_and_restarts(
             wait_for(lambda: parent.said("w-0: stopped") and parent.said("w-1: stopped"))
         settle(place)
         audit(place)
-        told: Any = command(place, "status")
-        (row,) = told["resources"]
+        result: Any = command(place, "status")
+        (row,) = result["resources"]
         assert (row["partitions"], row["waiting"]) == (4, 0)
         assert {lag["behind"] for lag in row["lag"].values()} == {0}
 
@@ -90,7 +90,7 @@ def test_a_cluster_that_comes_up_later_is_waited_for(tmp_path: Path) -> None:
         assert parent.process.wait(300) == 4
         wait_for(lambda: parent.said(f"127.0.0.1:{port}"))
         assert parent.pids() == []
-    with place.gateway(), running(place.folder, "--workers", 1, "--wait", "5m") as parent:
+    with place.receiver(), running(place.folder, "--workers", 1, "--wait", "5m") as parent:
         wait_for(lambda: parent.said("waiting: "), PATIENCE)
         with brokers(port=port, folders=[tmp_path / "kafka"]):
             wait_for(lambda: delivered(place) == 400, PATIENCE)

@@ -23,7 +23,7 @@ from exchange.connect.conformance import CHECKS, Case
 from exchange.connectors.files import child, files
 from exchange.connectors.files.encoding import encoding_of
 from exchange.connectors.files.folder import MAX_FILES
-from exchange.connectors.files.text import Position, TextFormat, read_text
+from exchange.connectors.files.text import TextFormat, TextPosition, read_text
 from tests.support.folder import Folder, records
 
 if TYPE_CHECKING:
@@ -62,7 +62,7 @@ def test_files_conforms(kind: str, check: Callable[[Case], None], folder: Folder
             rows=rows,
             identity=("code", "name"),
             news_only=True,
-            held=lambda: len(list(Path("/proc/self/fd").iterdir())),
+            open_count=lambda: len(list(Path("/proc/self/fd").iterdir())),
             broken={
                 "folder": lambda: folder.source(folder="nowhere"),
                 "column": lambda: folder.source(columns=["nmae"]),
@@ -157,9 +157,9 @@ def test_a_bad_file_does_not_hold_up_the_others(folder: Folder) -> None:
 
 
 def test_the_cursor_stays_bounded(folder: Folder) -> None:
-    known = {f"{i:06}.csv": [1, 1, "0" * 64] for i in range(MAX_FILES + 5)}
+    values = {f"{i:06}.csv": [1, 1, "0" * 64] for i in range(MAX_FILES + 5)}
     folder.put("new.csv", "code,name\n1,甲\n")
-    (pulled,) = folder.pull({"files": known})
+    (pulled,) = folder.pull({"files": values})
     assert pulled.cursor is not None
     assert len(pulled.cursor["files"]) == MAX_FILES + 1
     assert len(json.dumps(pulled.cursor)) < 768 * 1024
@@ -218,16 +218,16 @@ def test_irregular_rows_come_with_what_is_wrong(folder: Folder) -> None:
         "9,壬,ok\n",
     )
     frame = folder.frame()
-    found = frame.select("code", "_row", "_defect").rows()
-    found = frame.select("code", "_row", "_defect").rows()
-    told = {code: (row, defect) for code, row, defect in found}
-    assert list(told) == ["1", "2", "3", "4", "5", "6", "7", "8", "9"]
-    assert [row for row, _ in told.values()] == [2, 3, 4, 5, 6, 7, 8, 11, 13]
-    assert {code for code, (_, defect) in told.items() if defect} == {"2", "3", "4", "8"}
-    assert told["2"][1] == "2 cells where the header has 3: 2,乙"
-    assert told["3"][1] == "4 cells where the header has 3: 3,丙,x,surplus"
-    assert "quote" in told["4"][1]
-    assert "NUL" in told["8"][1]
+    result = frame.select("code", "_row", "_defect").rows()
+    result = frame.select("code", "_row", "_defect").rows()
+    values = {code: (row, defect) for code, row, defect in result}
+    assert list(values) == ["1", "2", "3", "4", "5", "6", "7", "8", "9"]
+    assert [row for row, _ in values.values()] == [2, 3, 4, 5, 6, 7, 8, 11, 13]
+    assert {code for code, (_, defect) in values.items() if defect} == {"2", "3", "4", "8"}
+    assert values["2"][1] == "2 cells where the header has 3: 2,乙"
+    assert values["3"][1] == "4 cells where the header has 3: 3,丙,x,surplus"
+    assert "quote" in values["4"][1]
+    assert "NUL" in values["8"][1]
     names = dict(frame.select("code", "name").rows())
     assert names["6"] == '己, "A" 己'
     assert names["7"] == "two\nlines"
@@ -303,14 +303,14 @@ def test_any_table_survives_text(
     data = text.getvalue().encode(encoding)
     how = TextFormat(encoding, ",", 1, (), "record", block)
     seen = bytearray()
-    whole = list(read_text(io.BytesIO(data), how, Position(), "x", seen.extend))
+    whole = list(read_text(io.BytesIO(data), how, TextPosition(), "x", seen.extend))
     assert bytes(seen) == data
     frame = pl.concat([part.frame for part in whole])
     assert records(frame) == [tuple(cell or None for cell in row) for row in numbered]
     assert frame["_defect"].null_count() == frame.height
     for place, part in enumerate(whole):
         stream = io.BytesIO(data)
-        rest = list(read_text(stream, how, Position(*part.position), "x", lambda _: None))
+        rest = list(read_text(stream, how, TextPosition(*part.position), "x", lambda _: None))
         both = pl.concat([p.frame for p in (*whole[: place + 1], *rest)])
         assert both.equals(frame), "resumed at any position it goes on there"
 
@@ -320,14 +320,14 @@ def test_no_line_of_any_text_is_lost(lines: list[str], block: int) -> None:
     """However broken: each character of each line is in a cell or in the defect's original."""
     data = ("x,y\n" + "\n".join(f"{i}·{line}" for i, line in enumerate(lines))).encode()
     how = TextFormat("utf-8", ",", 1, (), "record", block)
-    parts = list(read_text(io.BytesIO(data), how, Position(), "x", lambda _: None))
-    told = "\n".join(
+    parts = list(read_text(io.BytesIO(data), how, TextPosition(), "x", lambda _: None))
+    text = "\n".join(
         "\n".join(str(cell) for cell in row if cell is not None)
         for part in parts
         for row in part.frame.rows()
     )
     for i in range(len(lines)):
-        assert f"{i}·" in told
+        assert f"{i}·" in text
 
 
 # --- spreadsheets -----------------------------------------------------------------------------

@@ -50,8 +50,8 @@ def test_error_cells_refuse_their_record(folder: Folder) -> None:
     folder.put("a.xlsx", minimal_xlsx([["id", "n"]], more=cells))
     frame = folder.frame()
     assert frame["id"].to_list() == ["0", "1", "2"]
-    told = defects(frame)
-    assert [t.split(":")[1] for t in told if t] == [
+    result = defects(frame)
+    assert [t.split(":")[1] for t in result if t] == [
         " the error #N/A (cell row 2)",
         " the error #REF! (cell row 3)",
         " the error #DIV/0! (cell row 4)",
@@ -277,9 +277,9 @@ def test_several_sheets_are_read(folder: Folder) -> None:
     folder.put("a.xlsx", minimal_xlsx(SHEETS))
     (pulled,) = folder.pull()
     assert [n.text for n in pulled.notes] == ["二", "三"]
-    both = folder.pull(sheets=["一", 2])
-    assert [p.locator for p in both] == ["a.xlsx/一", "a.xlsx/二"]
-    assert pl.concat([p.frame for p in both])["序号"].to_list() == ["1", "2"]
+    items = folder.pull(sheets=["一", 2])
+    assert [p.locator for p in items] == ["a.xlsx/一", "a.xlsx/二"]
+    assert pl.concat([p.frame for p in items])["序号"].to_list() == ["1", "2"]
     with pytest.raises(Misconfigured, match=r"三 has the columns.*further_sheets: continue"):
         folder.pull(sheets="all")
     folder.put("a.xlsx", minimal_xlsx({"一": SHEETS["一"], "三": SHEETS["三"]}))
@@ -288,9 +288,9 @@ def test_several_sheets_are_read(folder: Folder) -> None:
     assert frame["序号"].to_list() == ["1", "3", "4"]
     for pulled in folder.pull(**options):
         rest = folder.pull(pulled.cursor, **options)
-        done = [row[0] for row in pulled.frame.rows()]
+        values = [row[0] for row in pulled.frame.rows()]
         more = [row[0] for p in rest for row in p.frame.rows()]
-        assert (done + more) == ["1", "3", "4"][-len(done + more) :] or not done + more
+        assert (values + more) == ["1", "3", "4"][-len(values + more) :] or not values + more
 
 
 def test_an_xls_of_several_sheets(folder: Folder) -> None:
@@ -526,14 +526,14 @@ def test_files_that_are_passed_over_are_noted_once(folder: Folder) -> None:
     folder.put("数据.zip", raw.replace(b"readme.txt", "名单.xls".encode("gbk").ljust(10, b"x")))
     folder.put("DATA.CSV", HEAD + "1,甲,2023\n")
     pulls = folder.pull()
-    told = [note.text for p in pulls for note in p.notes if note.kind == "passed over"]
-    assert [text.partition("：")[0] for text in told] == [
+    items = [note.text for p in pulls for note in p.notes if note.kind == "passed over"]
+    assert [text.partition("：")[0] for text in items] == [
         "data.json",
         "data.xml",
         "fee.dat",
         "数据.zip",
     ]
-    assert "名单.xls" in told[-1]
+    assert "名单.xls" in items[-1]
     assert records(pulls[-1].frame) == [("1", "甲", "2023")]
     assert folder.pull(pulls[-1].cursor) == []
     assert folder.frame(glob="*.csv").height == 1, "case does not count"

@@ -30,8 +30,8 @@ from hypothesis import strategies as st
 
 from exchange.connectors.files.book import SheetFormat, SheetPart, Start
 from exchange.connectors.files.child import read_sheets
-from exchange.connectors.files.process import Reader
-from exchange.connectors.files.text import Position, TextFormat, read_text
+from exchange.connectors.files.process import ReaderProcess
+from exchange.connectors.files.text import TextFormat, TextPosition, read_text
 from exchange.errors import Rejected
 from tests.support.soak import CUTS, WORKBOOKS
 from tests.support.workbooks import minimal_xlsx, ods, xlsb
@@ -329,7 +329,7 @@ def _merged_away(made: Made, row: int, column: int) -> bool:
 @pytest.mark.soak
 @pytest.mark.parametrize("kind", ["xlsx", "xls"])
 def test_workbooks_read_alike_by_all(kind: str, tell: Callable[[str], None]) -> None:
-    counted = [0, 0, 0]
+    items = [0, 0, 0]
     kinds: set[str] = set()
 
     @seed(20_260_101)
@@ -347,16 +347,16 @@ def test_workbooks_read_alike_by_all(kind: str, tell: Callable[[str], None]) -> 
             data, others = written_by_xlwt(made), (by_xlrd, by_calamine)
         agreed, refused = compared(made, data, others)
         kinds.update(cell.kind for cells in made.rows for cell in cells)
-        counted[0] += 1
-        counted[1] += agreed
-        counted[2] += refused
+        items[0] += 1
+        items[1] += agreed
+        items[2] += refused
 
     check()
-    assert counted[0] >= EXAMPLES
+    assert items[0] >= EXAMPLES
     assert kinds == {"text", "number", "date", "time", "boolean", "error", "empty"}
     tell(
-        f"{kind}: {counted[0]:,} generated workbooks through three readers, "
-        f"{counted[1]:,} cells alike, {counted[2]:,} refused, 0 differ in silence"
+        f"{kind}: {items[0]:,} generated workbooks through three readers, "
+        f"{items[1]:,} cells alike, {items[2]:,} refused, 0 differ in silence"
     )
 
 
@@ -391,7 +391,7 @@ def test_texts_read_as_the_csv_module_reads_them(
     data = text.getvalue().encode(encoding)
     codec = "utf-8" if encoding == "utf-8-sig" else encoding
     how = TextFormat(codec, delimiter, None, ("甲列",), "record", footer="record")
-    parts = list(read_text(io.BytesIO(data), how, Position(), "x", lambda _: None))
+    parts = list(read_text(io.BytesIO(data), how, TextPosition(), "x", lambda _: None))
     reader = csv.reader(io.StringIO(data.decode(encoding), newline=""), delimiter=delimiter)
     _, *theirs = list(reader)
     here = [row for part in parts for row in part.frame.rows()]
@@ -439,7 +439,7 @@ def test_cut_anywhere_a_workbook_is_refused_or_whole(
     request = {"want": "records", "how": options, "start": (0, 0), "place": "x"}
     path = tmp_path / "x"
 
-    def read(reader: Reader, content: bytes) -> Read | None:
+    def read(reader: ReaderProcess, content: bytes) -> Read | None:
         path.write_bytes(content)
         with path.open("rb") as stream:
             try:
@@ -449,16 +449,16 @@ def test_cut_anywhere_a_workbook_is_refused_or_whole(
         return [(p["names"], p["columns"], p["defects"]) for p in parts]
 
     refused = whole = 0
-    with Reader(memory=512, seconds=60) as reader:
+    with ReaderProcess(memory=512, seconds=60) as reader:
         truth = read(reader, data)
         assert truth is not None
         assert sum(len(columns[0]) for _, columns, _ in truth) == 600
         for percent in PERCENTS:
             for off in (0, 1):
-                found = read(reader, data[: len(data) * percent // 100 + off])
-                assert found is None or found == truth, percent
-                refused += found is None
-                whole += found is not None
+                items = read(reader, data[: len(data) * percent // 100 + off])
+                assert items is None or items == truth, percent
+                refused += items is None
+                whole += items is not None
     assert refused > whole
     tell(
         f"{kind}: cut in {refused + whole} places, {refused} refused by reason, {whole} read whole"

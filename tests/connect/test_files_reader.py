@@ -18,7 +18,7 @@ import xlsxwriter
 
 from exchange.connect import Denied, Misconfigured, Rejected, Transient
 from exchange.connectors.files.book import SheetFormat
-from exchange.connectors.files.process import Reader
+from exchange.connectors.files.process import ReaderProcess
 from tests.support.folder import Folder, records
 
 MANY = 4_000
@@ -31,8 +31,8 @@ def folder(tmp_path: Path) -> Folder:
 
 
 @pytest.fixture
-def reader() -> Iterator[Reader]:
-    with Reader(memory=512, seconds=60) as reader:
+def reader() -> Iterator[ReaderProcess]:
+    with ReaderProcess(memory=512, seconds=60) as reader:
         yield reader
 
 
@@ -51,14 +51,14 @@ def workbook(path: Path, rows: int) -> Path:
     return path
 
 
-def pid_of(reader: Reader) -> int:
+def pid_of(reader: ReaderProcess) -> int:
     assert reader._process is not None
     return reader._process.pid
 
 
 @pytest.mark.parametrize("how", [signal.SIGABRT, signal.SIGSEGV, signal.SIGXCPU])
 def test_a_process_that_dies_costs_one_file(
-    folder: Folder, reader: Reader, how: signal.Signals
+    folder: Folder, reader: ReaderProcess, how: signal.Signals
 ) -> None:
     path = workbook(folder.path / "a.xlsx", MANY)
     with path.open("rb") as stream:
@@ -76,7 +76,7 @@ def test_a_process_that_dies_costs_one_file(
 
 @pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGINT, signal.SIGKILL])
 def test_a_process_that_was_stopped_says_nothing_about_the_file(
-    folder: Folder, reader: Reader, how: signal.Signals
+    folder: Folder, reader: ReaderProcess, how: signal.Signals
 ) -> None:
     path = workbook(folder.path / "a.xlsx", MANY)
     with path.open("rb") as stream:
@@ -88,17 +88,17 @@ def test_a_process_that_was_stopped_says_nothing_about_the_file(
 
 
 def test_one_process_reads_many_files_and_inherits_nothing(
-    folder: Folder, reader: Reader, monkeypatch: pytest.MonkeyPatch
+    folder: Folder, reader: ReaderProcess, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("CASES_URL", "postgresql://user:secret@host/db")
     path = workbook(folder.path / "a.xlsx", 3)
-    seen = set()
+    names = set()
     for _ in range(3):
         with path.open("rb") as stream:
             (part,) = reader.read(stream, request())
         assert part["rows"] == [2, 3, 4]
-        seen.add(pid_of(reader))
-    (pid,) = seen
+        names.add(pid_of(reader))
+    (pid,) = names
     environment = Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
     assert {entry.partition(b"=")[0] for entry in environment if entry} <= {b"LC_ALL", b"TZ"}
     targets = [str(entry.readlink()) for entry in Path(f"/proc/{pid}/fd").iterdir()]
@@ -109,11 +109,11 @@ def test_one_process_reads_many_files_and_inherits_nothing(
 
 def test_leaving_early_ends_the_process(folder: Folder) -> None:
     workbook(folder.path / "a.xlsx", MANY)
-    listed = Path(f"/proc/{os.getpid()}/task/{os.getpid()}/children")
-    others = set(listed.read_text().split())
+    path = Path(f"/proc/{os.getpid()}/task/{os.getpid()}/children")
+    names = set(path.read_text().split())
     stream = folder.source(batch_rows=1).pull()
     next(stream)
-    children = set(listed.read_text().split()) - others
+    children = set(path.read_text().split()) - names
     assert children
     stream.close()
     assert not any(Path(f"/proc/{pid}").exists() for pid in children)
@@ -123,8 +123,8 @@ def test_a_node_that_is_killed_leaves_no_process(folder: Folder) -> None:
     path = workbook(folder.path / "a.xlsx", MANY)
     script = (
         "import sys, os, signal\n"
-        "from tests.connect.test_files_reader import Reader, request, pid_of\n"
-        "reader = Reader(memory=512, seconds=60)\n"
+        "from tests.connect.test_files_reader import ReaderProcess, request, pid_of\n"
+        "reader = ReaderProcess(memory=512, seconds=60)\n"
         "answers = reader.read(open(sys.argv[1], 'rb'), request(batch_rows=1))\n"
         "next(answers)\n"
         "print(pid_of(reader), flush=True)\n"

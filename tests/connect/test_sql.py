@@ -85,10 +85,10 @@ def people(database: Database) -> str:
 
 def connections(database: Database) -> Callable[[], int]:
     def held() -> int:
-        found = database.run(
+        result = database.run(
             "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'exchange'"
         )
-        return int(found[0][0])
+        return int(result[0][0])
 
     return held
 
@@ -121,7 +121,7 @@ def test_postgres_conforms(
             rows=[(i, f"张三{i}") for i in range(1, ROWS + 1)],
             identity=("id", "name"),
             news_only=mode != "snapshot",
-            held=connections(database),
+            open_count=connections(database),
             secret="hunter2",
             broken={
                 "password": lambda: source(wrong, **options),
@@ -162,7 +162,7 @@ def test_sqlite_conforms(mode: str, check: Callable[[Case], None], tmp_path: Pat
             identity=("id", "name"),
             exactly_once=mode != "no key",
             news_only="cursor_column" in options,
-            held=lambda: len(list(Path("/proc/self/fd").iterdir())),
+            open_count=lambda: len(list(Path("/proc/self/fd").iterdir())),
             broken={
                 "file": lambda: source("sqlite:///nowhere.db", tmp_path, table="people"),
                 "format": lambda: source("sqlite:///text.db", tmp_path, table="people"),
@@ -204,7 +204,7 @@ def test_mariadb_conforms(mode: str, check: Callable[[Case], None], maria_people
             rows=[(i, f"王五{i}") for i in range(1, ROWS + 1)],
             identity=("id", "name"),
             news_only=mode != "snapshot",
-            held=lambda: len(list(Path("/proc/self/fd").iterdir())),
+            open_count=lambda: len(list(Path("/proc/self/fd").iterdir())),
             secret="hunter2",
             broken={
                 "password": lambda: source(wrong, table="people"),
@@ -309,13 +309,13 @@ def test_what_no_column_can_hold_is_told(database: Database) -> None:
         "(4, 1, '0044-03-15 BC', '-infinity'), (5, NULL, NULL, NULL)"
     )
     (pulled, _) = database.pull(table=name)
-    told = dict(pulled.frame.select("id", "_defect").iter_rows())
-    assert told[1] is None
-    assert told[5] is None
-    assert told[2] == "price: NaN"
-    assert "born: infinite" in told[3]
-    assert "born" in told[4]
-    assert "at: infinite" in told[4]
+    result = dict(pulled.frame.select("id", "_defect").iter_rows())
+    assert result[1] is None
+    assert result[5] is None
+    assert result[2] == "price: NaN"
+    assert "born: infinite" in result[3]
+    assert "born" in result[4]
+    assert "at: infinite" in result[4]
     assert pulled.frame["born"].to_list() == [date(2024, 1, 1)] * 2 + [None] * 3
 
 
@@ -501,11 +501,11 @@ def test_a_key_that_is_not_unique_is_an_error(database: Database) -> None:
 def test_one_pull_sees_one_state(database: Database, people: str) -> None:
     options: dict[str, Any] = {"table": people, "cursor_column": "updated", "batch_rows": 50}
     stream = source(database.url, **options).pull()
-    seen = next(stream).frame.height
+    height = next(stream).frame.height
     database.run(f"INSERT INTO {people} VALUES (9001, 'meanwhile', '2030-01-01Z')")
     database.run(f"DELETE FROM {people} WHERE id > 400")
-    seen += sum(p.frame.height for p in stream)
-    assert seen == ROWS
+    height += sum(p.frame.height for p in stream)
+    assert height == ROWS
 
 
 def test_nothing_can_be_written(database: Database, people: str) -> None:
@@ -529,14 +529,14 @@ def test_names_are_quoted_and_values_are_bound(database: Database) -> None:
         database.run(f'INSERT INTO "Dept A"."{name}" VALUES (%s, 1)', key)
     for url in (database.url, database.url.replace("postgresql:", "postgresql+psycopg:")):
         cursor: Any = None
-        got: list[Any] = []
+        items: list[Any] = []
         for _ in keys:
             stream = source(url, table=f"Dept A.{name}", batch_rows=1).pull(cursor)
             pulled = next(stream)
-            got += pulled.frame[odd].to_list()
+            items += pulled.frame[odd].to_list()
             cursor = pulled.cursor
             stream.close()
-        assert got == keys
+        assert items == keys
 
 
 @pytest.mark.server
@@ -553,11 +553,11 @@ def test_a_database_that_dies_in_mid_pull_is_transient_and_resumes() -> None:
         database.run("CHECKPOINT")
         modes: tuple[dict[str, Any], ...] = ({}, {"cursor_column": "updated"})
         for options in modes:
-            got: list[int] = []
+            items: list[int] = []
             cursor: Any = None
             stream = source(server.url, table=name, batch_rows=10_000, **options).pull()
             for pulled in islice(stream, 3):
-                got += pulled.frame["id"].to_list()
+                items += pulled.frame["id"].to_list()
                 cursor = pulled.cursor
             server.kill()
             # What the socket still holds may come; then the end is told as what it is.
@@ -573,8 +573,8 @@ def test_a_database_that_dies_in_mid_pull_is_transient_and_resumes() -> None:
                 except Transient:  # it still recovers
                     continue
                 break
-            got += [key for (key,) in rows(rest, "id")]
-            assert sorted(got) == list(range(1, 200_001))
+            items += [key for (key,) in rows(rest, "id")]
+            assert sorted(items) == list(range(1, 200_001))
             assert len(rows(rest, "id")) < 200_000
 
 
@@ -623,9 +623,9 @@ def test_other_schemes_are_refused(url: str) -> None:
 
 
 def test_discover_lists_tables_with_keys(database: Database, people: str) -> None:
-    found = {entry["name"]: entry for entry in source(database.url).discover()}
-    assert found[people]["key"] == ["id"]
-    assert [c["name"] for c in found[people]["columns"]] == ["id", "name", "updated"]
+    values = {entry["name"]: entry for entry in source(database.url).discover()}
+    assert values[people]["key"] == ["id"]
+    assert [c["name"] for c in values[people]["columns"]] == ["id", "name", "updated"]
 
 
 _MEMORY = """
@@ -645,14 +645,14 @@ def test_memory_does_not_grow_with_the_table(database: Database) -> None:
             f"INSERT INTO {name} SELECT i, repeat('z', 150), i / 100.0 "
             f"FROM generate_series(1, {size}) i"
         )
-        done = subprocess.run(
+        result = subprocess.run(
             [sys.executable, "-c", _MEMORY, name],
             env={"URL": database.url, "POLARS_MAX_THREADS": "1", "PYTHONPATH": ":".join(sys.path)},
             capture_output=True,
             text=True,
             check=True,
         )
-        number, peak = map(int, done.stdout.split())
+        number, peak = map(int, result.stdout.split())
         assert number == size
         peaks.append(peak / 1024)
         database.run(f"DROP TABLE {name}")

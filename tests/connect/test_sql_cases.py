@@ -16,7 +16,7 @@ import sqlalchemy as sa
 
 from exchange.connect import Denied, ExchangeError, Misconfigured, Transient
 from exchange.connectors.sql import adbc, sql
-from exchange.connectors.sql.cursor import State
+from exchange.connectors.sql.cursor import CursorState
 from exchange.connectors.sql.pulls import Incremental
 from exchange.connectors.sql.reader import Address
 from tests.support.servers import free_port
@@ -191,9 +191,9 @@ def test_a_future_value_costs_its_row_not_the_source(engine: Engine) -> None:
     assert sorted(values(pulls)) == [1, 2]
     source = sql.open({"url": "env:URL", **options}, lambda _: engine.url)
     assert ["beyond the database's clock: 1;" in t.en for t in source.concerns()] == [True]
-    told = [note for p in pulls for note in p.notes]
-    assert [note.kind for note in told] == ["clock"]
-    assert told[0].text.startswith("rows with a value of at beyond the database's clock")
+    items = [note for p in pulls for note in p.notes]
+    assert [note.kind for note in items] == ["clock"]
+    assert items[0].text.startswith("rows with a value of at beyond the database's clock")
     engine.run(f"INSERT INTO {name} VALUES (3, 'a', '2026-11-02 08:00:00')")
     pulls = engine.pull(pulls[-1].cursor, **options)
     assert values(pulls) == [3]
@@ -242,16 +242,16 @@ def test_a_row_may_lie_beyond_the_clock_until_its_time_comes(pg: Engine) -> None
         f"INSERT INTO {name} SELECT i, timestamp '2026-01-01' + i * interval '1 day' "
         "FROM generate_series(1, 9) i"
     )
-    state, got = State(), []
+    state, items = CursorState(), []
     for day in (3, 3, 7, 9):
         with adbc.reader(Address(pg.url, name, None, Path(), 2, 10, 60)) as reader:
             reader.clock = datetime(2026, 1, 1) + timedelta(days=day)  # noqa: DTZ001
             pulling = Incremental(reader, ("id", "at"), ("at", "id"), 0, state)
-            got += [i for p in pulling.pulls() for i in p.frame["id"].to_list()]
+            items += [i for p in pulling.pulls() for i in p.frame["id"].to_list()]
             state = pulling.state
             assert state.at is not None
             assert state.at[1] == day
-    assert sorted(got) == list(range(1, 10)), "each once"
+    assert sorted(items) == list(range(1, 10)), "each once"
 
 
 # --- values as the database shows them ---------------------------------------------------------
@@ -306,7 +306,7 @@ def test_a_text_that_is_not_utf8_costs_its_row_not_the_table(tmp_path: Path) -> 
     db.close()
     engine = Engine("sqlite", f"sqlite:///{tmp_path}/a.db")
     for options in ({}, {"key": ["code"]}, {"cursor_column": "at", "key": ["code"]}):
-        got: dict[int, str | None] = {}
+        names: dict[int, str | None] = {}
         told: dict[int, str] = {}
         cursor: Any = None
         for _ in range(4):
@@ -314,10 +314,10 @@ def test_a_text_that_is_not_utf8_costs_its_row_not_the_table(tmp_path: Path) -> 
                 {"url": "env:URL", "table": "t", "batch_rows": 1, **options}, lambda _: engine.url
             )
             pulled = next(source.pull(cursor))
-            got |= column([pulled], "name")
+            names |= column([pulled], "name")
             told |= defects([pulled])
             cursor = json.loads(json.dumps(pulled.cursor))
-        assert got == {1: "李", 2: None, 3: "王", 4: "赵"}, options
+        assert names == {1: "李", 2: None, 3: "王", 4: "赵"}, options
         assert told == {2: "name: \\xd5c5 is not UTF-8", 3: "code: \\xd5c5 is not UTF-8"}
 
 
@@ -335,10 +335,10 @@ def test_a_raw_special_character_shows_nothing_of_the_password(scheme: str, secr
         with pytest.raises(Misconfigured) as caught:
             attempt()
         error = caught.value
-        told = " ".join((*error.what, *error.hint, str(error), repr(error.__cause__)))
-        assert "percent-encode special characters" in told
+        text = " ".join((*error.what, *error.hint, str(error), repr(error.__cause__)))
+        assert "percent-encode special characters" in text
         for part in ("hun", "ter2", "unter"):
-            assert part not in told
+            assert part not in text
 
 
 def test_a_password_without_its_at_sign_shows_nothing() -> None:
@@ -427,7 +427,7 @@ def test_a_mariadb_that_dies_in_mid_pull_is_transient_and_resumes() -> None:
             "FROM seq_1_to_60000"
         )
         for options in ({}, {"cursor_column": "at"}):
-            got: list[int] = []
+            items: list[int] = []
             cursor: Any = None
             source = sql.open(
                 {"url": "env:URL", "table": name, "batch_rows": 1000, **options},
@@ -436,7 +436,7 @@ def test_a_mariadb_that_dies_in_mid_pull_is_transient_and_resumes() -> None:
             stream = source.pull()
             for _ in range(3):
                 pulled = next(stream)
-                got += pulled.frame["id"].to_list()
+                items += pulled.frame["id"].to_list()
                 cursor = pulled.cursor
             server.kill()
             # What the socket still holds may come; then the end is told as what it is.
@@ -445,8 +445,8 @@ def test_a_mariadb_that_dies_in_mid_pull_is_transient_and_resumes() -> None:
             with raises(Transient, "cannot read"):
                 list(source.pull(cursor))
             server.start()
-            got += values(list(source.pull(cursor)))
-            assert sorted(got) == list(range(1, 60_001))
+            items += values(list(source.pull(cursor)))
+            assert sorted(items) == list(range(1, 60_001))
 
 
 def test_a_host_that_pg_hba_does_not_name_is_denied(pg: Engine) -> None:

@@ -157,8 +157,8 @@ def live(
 
 
 def say(tell: Callable[[str], None], engine: str, counts: Counter[str]) -> None:
-    listed = ", ".join(f"{counts[name]} {name}" for name in ("lives", "writes", "pulls", "kills"))
-    tell(f"sql: {engine}, a table that lives: {listed}: 0 lost, 0 twice, the newest last")
+    text = ", ".join(f"{counts[name]} {name}" for name in ("lives", "writes", "pulls", "kills"))
+    tell(f"sql: {engine}, a table that lives: {text}: 0 lost, 0 twice, the newest last")
     assert counts["kills"] >= counts["lives"]
 
 

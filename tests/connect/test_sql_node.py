@@ -17,7 +17,7 @@ import pytest
 from exchange.cli.main import main
 from exchange.errors import Misconfigured
 from exchange.log import Entry, quarantine_topic, sealed_topic
-from exchange.run.outcome import Outcome, Where
+from exchange.run.outcome import RunOutcome, Where
 from exchange.run.runner import Runner
 from tests.pipeline.place import EAGER, Place, entries
 
@@ -64,7 +64,7 @@ class Cases:
                 (i, f"n{i}", f"2026-11-01 08:00:{i:02}"),
             )
 
-    def run(self) -> Outcome:
+    def run(self) -> RunOutcome:
         with self.place.node() as node:
             return Runner(node, policy=EAGER, stages=("pull", "seal")).once()
 
@@ -82,8 +82,8 @@ class Cases:
             return list(entries(node.log, quarantine_topic("cases")))
 
     def notes(self) -> list[str]:
-        found = [json.loads(e.value) for e in self.kept() if e.headers["kind"] == "notes"]
-        return [note["text"] for notes in found for note in notes]
+        items = [json.loads(e.value) for e in self.kept() if e.headers["kind"] == "notes"]
+        return [note["text"] for notes in items for note in notes]
 
     def command(self, monkeypatch: pytest.MonkeyPatch, *arguments: str) -> int:
         monkeypatch.chdir(self.place.folder)
@@ -153,9 +153,9 @@ def test_a_missing_optional_column_is_told(
     assert len(cases.notes()) == 1, "once, not with every pull"
     for arguments in (["connector", "check", "cases"], ["doctor"], ["status"]):
         cases.command(monkeypatch, *arguments)
-        told = "".join(capsys.readouterr())
-        assert "columns that the catalog names" in told, arguments
-        assert "name" in told
+        text = "".join(capsys.readouterr())
+        assert "columns that the catalog names" in text, arguments
+        assert "name" in text
     assert cases.newest()[4] is None
 
 
@@ -181,8 +181,8 @@ def test_a_future_row_is_told_by_doctor(
     outcome = cases.run()
     assert (outcome.accepted, outcome.quarantined, outcome.notes) == (2, 1, 1)
     cases.command(monkeypatch, "doctor")
-    told = capsys.readouterr().out
-    assert "! source cases  rows with a value of at beyond the database's clock: 1" in told
+    out = capsys.readouterr().out
+    assert "! source cases  rows with a value of at beyond the database's clock: 1" in out
 
 
 def test_summers_and_first_years_have_one_offset(tmp_path: Path) -> None:
@@ -200,9 +200,9 @@ def test_summers_and_first_years_have_one_offset(tmp_path: Path) -> None:
         cases.change("INSERT INTO cases VALUES (?, 'n', ?)", (i, text))
     outcome = cases.run()
     assert outcome.quarantined == 0
-    found = {row["id"]: row["at"] for row in cases.sealed()}
+    values = {row["id"]: row["at"] for row in cases.sealed()}
     for i, text in enumerate(texts):
-        assert found[i] == datetime.fromisoformat(f"{text}+08:00").astimezone(UTC)
+        assert values[i] == datetime.fromisoformat(f"{text}+08:00").astimezone(UTC)
 
 
 def test_a_source_is_rewound_by_a_command(
@@ -213,9 +213,9 @@ def test_a_source_is_rewound_by_a_command(
     cases.run()
     rewind = ("source", "rewind", "cases", "--to", "2026-11-01 08:00:21")
     assert cases.command(monkeypatch, *rewind) == 0
-    told = "".join(capsys.readouterr())
-    assert '{"at": "2026-11-01 08:00:30", "id": 30} → {"at": "2026-11-01 08:00:21"}' in told
-    assert "dry run" in told
+    text = "".join(capsys.readouterr())
+    assert '{"at": "2026-11-01 08:00:30", "id": 30} → {"at": "2026-11-01 08:00:21"}' in text
+    assert "dry run" in text
     assert cases.run().pulled == 0, "nothing was changed"
     assert cases.command(monkeypatch, *rewind, "--apply", "--json") == 0
     assert json.loads(capsys.readouterr().out)["applied"] is True

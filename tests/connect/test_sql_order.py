@@ -27,16 +27,16 @@ ROWS = 9
 
 def broken_off(url: str, **options: Any) -> list[int]:
     """Pull with a kill behind every frame; return the numbers of all rows brought."""
-    got: list[int] = []
+    items: list[int] = []
     cursor: Any = None
     for _ in range(ROWS):
         source = sql.open({"url": "env:URL", "batch_rows": 4, **options}, lambda _: url)
         stream = source.pull(cursor)
         pulled = next(stream)
-        got += pulled.frame["n"].to_list() if pulled.frame.width else []
+        items += pulled.frame["n"].to_list() if pulled.frame.width else []
         cursor = json.loads(json.dumps(pulled.cursor))
         if next(stream, None) is None:
-            return got
+            return items
         stream.close()
     raise AssertionError("the pull never ends")
 
@@ -199,8 +199,8 @@ def test_every_type_of_key_is_resumed_in_sqlite(kind: str, tmp_path: Path) -> No
         db.executemany("INSERT INTO t VALUES (?, ?, ?)", rows)
     db.close()
     for options in modes("t"):
-        found = Counter(broken_off(f"sqlite:///{path}", **options))
-        assert found == EVERYTHING, options
+        counter = Counter(broken_off(f"sqlite:///{path}", **options))
+        assert counter == EVERYTHING, options
 
 
 def test_a_numeric_key_of_sixty_thousand_rows_is_resumed(
@@ -214,7 +214,7 @@ def test_a_numeric_key_of_sixty_thousand_rows_is_resumed(
             "INSERT INTO many SELECT i, i, '2026-11-01 08:00:00' FROM generate_series(1, 60000) i"
         )
     for options in ({}, {"cursor_column": "at"}):
-        got: list[int] = []
+        items: list[int] = []
         cursor: Any = None
         kills = 0
         for limit in (7, 13, 1000):
@@ -224,13 +224,13 @@ def test_a_numeric_key_of_sixty_thousand_rows_is_resumed(
             )
             stream = source.pull(cursor)
             for place, pulled in enumerate(stream, start=1):
-                got += pulled.frame["n"].to_list() if pulled.frame.width else []
+                items += pulled.frame["n"].to_list() if pulled.frame.width else []
                 cursor = json.loads(json.dumps(pulled.cursor))
                 if place == limit:
                     kills += 1
                     break
             stream.close()
-        twice = len(got) - len(set(got))
-        lost = 60_000 - len(set(got))
+        twice = len(items) - len(set(items))
+        lost = 60_000 - len(set(items))
         tell(f"sql: numeric key, {options or 'snapshot'}: 60000 rows, {kills} kills, {lost} lost")
         assert (lost, twice) == (0, 0)

@@ -197,8 +197,8 @@ def same(text: str, made: Any) -> bool:
     if isinstance(made, int | float | Decimal):
         return type(made)(text) == made
     if isinstance(made, datetime):
-        shown = text.removesuffix("+08")
-        return datetime.fromisoformat(shown) == made
+        result = text.removesuffix("+08")
+        return datetime.fromisoformat(result) == made
     if isinstance(made, date):
         return text in (f"{made}", f"{made} 00:00:00", f"{made:%Y%m%d}")
     return bool(text == made)
@@ -208,22 +208,22 @@ def lines(
     values: list[Value], texts: dict[int, str], frame: pl.DataFrame
 ) -> tuple[list[tuple[str, ...]], list[str]]:
     """Return a line of the page for each value, and what differs without a reason."""
-    found: list[tuple[str, ...]] = []
+    items: list[tuple[str, ...]] = []
     wrong = []
     frame = frame.sort("id")
     for number, value in enumerate(values):
-        made = sealed(value, frame[f"c{number}"][number : number + 1])
+        result = sealed(value, frame[f"c{number}"][number : number + 1])
         defect = frame["_defect"][number] if "_defect" in frame.columns else None
         text = texts[number]
-        if defect is not None or made is None:
+        if defect is not None or result is None:
             reason = (defect or f"no {value.field}").removeprefix(f"c{number}: ")
             shown = f"refused: {reason}"
         else:
-            shown = made.isoformat(" ") if isinstance(made, datetime) else str(made)
-            if not same(text, made):
-                wrong.append(f"{value.type} {value.literal}: shown {text!r}, sealed {made!r}")
-        found.append((value.type or "(none)", text, value.field, shown))
-    return found, wrong
+            shown = result.isoformat(" ") if isinstance(result, datetime) else str(result)
+            if not same(text, result):
+                wrong.append(f"{value.type} {value.literal}: shown {text!r}, sealed {result!r}")
+        items.append((value.type or "(none)", text, value.field, shown))
+    return items, wrong
 
 
 def columns(values: list[Value]) -> str:
@@ -258,12 +258,12 @@ def compare(
 ) -> tuple[list[tuple[str, ...]], int]:
     first: list[tuple[str, ...]] = []
     for way, frame in frames.items():
-        found, wrong = lines(values, texts, frame)
+        result, wrong = lines(values, texts, frame)
         assert wrong == [], f"{engine}, {way}"
-        assert [line[:3] for line in found] == [line[:3] for line in first or found]
-        refused = [line[3].startswith("refused") for line in found]
-        assert refused == [line[3].startswith("refused") for line in first or found], way
-        first = first or found
+        assert [line[:3] for line in result] == [line[:3] for line in first or result]
+        refused = [line[3].startswith("refused") for line in result]
+        assert refused == [line[3].startswith("refused") for line in first or result], way
+        first = first or result
     return first, len(values) * len(frames)
 
 
@@ -299,8 +299,8 @@ def every(
         db.commit()
         texts = {}
         for number, value in enumerate(MARIADB):
-            shown = value.shown.format(f"c{number}")
-            cursor.execute(f"SELECT CAST({shown} AS CHAR) FROM types WHERE id = {number}")
+            result = value.shown.format(f"c{number}")
+            cursor.execute(f"SELECT CAST({result} AS CHAR) FROM types WHERE id = {number}")
             texts[number] = cursor.fetchall()[0][0]
     frames = {
         "table": delivered(mariadb.url, **table),
@@ -314,8 +314,8 @@ def every(
         lite.text_factory = lambda data: data.decode("utf-8", "replace")
         texts = {}
         for number, value in enumerate(SQLITE):
-            shown = value.shown.format(f"c{number}")
-            statement = f"SELECT CAST({shown} AS TEXT) FROM types WHERE id = {number}"
+            result = value.shown.format(f"c{number}")
+            statement = f"SELECT CAST({result} AS TEXT) FROM types WHERE id = {number}"
             texts[number] = lite.execute(statement).fetchall()[0][0]
     lite.close()
     out["SQLite"] = (SQLITE, texts, {"table": delivered(f"sqlite:///{path}", **table)})
@@ -327,9 +327,9 @@ def test_what_the_database_shows_is_what_is_sealed(
     engine: str, every: dict[str, Any], tell: Callable[[str], None]
 ) -> None:
     values, texts, frames = every[engine]
-    found, compared = compare(engine, values, texts, frames)
+    result, compared = compare(engine, values, texts, frames)
     kinds = len({value.type for value in values})
-    refused = sum(line[3].startswith("refused") for line in found)
+    refused = sum(line[3].startswith("refused") for line in result)
     tell(
         f"sql: {engine}: {len(values)} values of {kinds} types, {compared} comparisons, "
         f"0 silent differences, {refused} refused with a reason"
@@ -354,9 +354,9 @@ _INTRODUCTION = (
 def test_the_page_of_types_is_that_of_the_test(every: dict[str, Any]) -> None:
     out = ["# What becomes of each type of a database", "", _INTRODUCTION]
     for engine, (values, texts, frames) in every.items():
-        found, _ = compare(engine, values, texts, frames)
+        result, _ = compare(engine, values, texts, frames)
         out += ["", f"## {engine}", "", "| type | shown | field | sealed |", "|---|---|---|---|"]
-        out += ["| " + " | ".join(f"`{cell(part)}`" for part in line) + " |" for line in found]
+        out += ["| " + " | ".join(f"`{cell(part)}`" for part in line) + " |" for line in result]
     page = "\n".join(out) + "\n"
     if os.environ.get("EXCHANGE_WRITE") == "1":
         PAGE.write_text(page, encoding="utf-8")

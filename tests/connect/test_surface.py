@@ -64,9 +64,9 @@ def test_six_lines_make_a_connector(tmp_path: Path) -> None:
             "columns": [{"name": "name", "type": "String"}, {"name": "age", "type": "Int64"}],
         }
     ]
-    shown = source.preview(1)
-    assert shown is not None
-    assert shown.height == 1
+    result = source.preview(1)
+    assert result is not None
+    assert result.height == 1
 
 
 @connector("counting")
@@ -141,10 +141,10 @@ def test_the_suite_finds_faulty_connectors(faulty: Any) -> None:
 def test_settings_are_refused_all_at_once_and_by_name() -> None:
     with pytest.raises(Misconfigured) as caught:
         counting.open({"upt": 3, "password": "hunter2"}, no_secrets)
-    told = str(caught.value)
-    assert "did you mean 'upto'" in told
-    assert "reference only" in told
-    assert "hunter2" not in told
+    result = str(caught.value)
+    assert "did you mean 'upto'" in result
+    assert "reference only" in result
+    assert "hunter2" not in result
     assert "是不是“upto”" in caught.value.what.zh
 
 
@@ -164,11 +164,11 @@ def test_a_literal_address_is_fine_without_a_password() -> None:
 def test_secrets_stay_out_of_errors_of_every_kind() -> None:
     @connector("leaky")
     def leaky(url: Secret, ours: bool) -> Iterator[pl.DataFrame]:  # noqa: FBT001
-        told = f"cannot log in at {url.reveal()} with hunter 2"
+        text = f"cannot log in at {url.reveal()} with hunter 2"
         if ours:
-            raise Transient(Text(told, told), hint=Text("等", "wait"))
+            raise Transient(Text(text, text), hint=Text("等", "wait"))
         yield from ()
-        raise RuntimeError(told)
+        raise RuntimeError(text)
 
     for ours in (True, False):
         source = leaky.open(

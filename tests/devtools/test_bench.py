@@ -24,25 +24,25 @@ ROWS = 3_000
 
 
 def sizes(measured: list[suite.Measurement], kind: str) -> list[Any]:
-    return [one["rows"] for one in measured if one["kind"] == kind]
+    return [item["rows"] for item in measured if item["kind"] == kind]
 
 
 @pytest.fixture(scope="module")
 def measured(postgres: Server, tmp_path_factory: pytest.TempPathFactory) -> list[suite.Measurement]:
-    said: list[Text] = []
+    items: list[Text] = []
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv(suite.SERVER, postgres.url)
-        plan = suite.Plan(ROWS, times=2, large=2 * ROWS, tables=3, rounds=2, entries=1_000)
-        found = list(suite.measure(plan, tmp_path_factory.mktemp("bench"), said.append))
-    assert said
-    return found
+        plan = suite.Workload(ROWS, times=2, large=2 * ROWS, tables=3, rounds=2, entries=1_000)
+        result = list(suite.measure(plan, tmp_path_factory.mktemp("bench"), items.append))
+    assert items
+    return result
 
 
 def test_every_row_of_every_run_is_sealed_or_quarantined(
     measured: list[suite.Measurement],
 ) -> None:
-    runs = [one for one in measured if one["kind"] == "run"]
-    assert [(one["source"], one["rows"]) for one in runs] == [
+    runs = [item for item in measured if item["kind"] == "run"]
+    assert [(item["source"], item["rows"]) for item in runs] == [
         ("postgresql", ROWS),
         ("postgresql", ROWS),
         ("3 tables", 3 * 2_000),
@@ -50,27 +50,28 @@ def test_every_row_of_every_run_is_sealed_or_quarantined(
         ("csv", ROWS),
         ("csv", ROWS),
     ]
-    for one in runs:
-        assert one["accepted"] + one["quarantined"] == one["rows"]
-        assert one["receipts"] == one["batches"] > 0
-        assert one["node_cpu"] > 0
-        assert one["node_rss"] > 50 * suite.MEGABYTE
-        assert one["wire"] > 40 * one["accepted"]
-    same = [(one["accepted"], one["quarantined"]) for one in runs if one["rows"] == ROWS]
+    for item in runs:
+        assert item["accepted"] + item["quarantined"] == item["rows"]
+        assert item["receipts"] == item["batches"] > 0
+        assert item["node_cpu"] > 0
+        assert item["node_rss"] > 50 * suite.MEGABYTE
+        assert item["wire"] > 40 * item["accepted"]
+    same = [(entry["accepted"], entry["quarantined"]) for entry in runs if entry["rows"] == ROWS]
     assert len(set(same)) == 1
     assert sizes(measured, "floor") == sizes(measured, "row at a time") == [ROWS, ROWS]
 
 
 def test_the_summary_has_every_target(measured: list[suite.Measurement]) -> None:
-    found = {one.name: one for one in suite.figures(measured)}
+    values = {figure.name: figure for figure in suite.figures(measured)}
     # On so few rows the start of the processes is most of the time: no verdict on these.
     few = {"postgresql.node", "postgresql.receiver", "postgresql.rate", "row_path.ratio"}
-    assert {found[name].ok for name in few} == {None}
+    assert {values[name].ok for name in few} == {None}
     scaled = [
-        {**one, "rows": one["rows"] * 1_000} if one["kind"] == "run" else one for one in measured
+        {**item, "rows": item["rows"] * 1_000} if item["kind"] == "run" else item
+        for item in measured
     ]
-    found = {one.name: one for one in suite.figures(scaled)}
-    targets = {name: one.target for name, one in found.items() if one.target is not None}
+    values = {entry.name: entry for entry in suite.figures(scaled)}
+    targets = {name: item.target for name, item in values.items() if item.target is not None}
     assert targets == {
         "postgresql.node": 6.5,
         "postgresql.receiver": 6,
@@ -88,14 +89,14 @@ def test_the_summary_has_every_target(measured: list[suite.Measurement]) -> None
         "audit": 30,
         "package.bare": 4096,
     }
-    assert found["hash"].value == pytest.approx(
-        found["step.leaves"].value + found["step.tree"].value
+    assert values["hash"].value == pytest.approx(
+        values["step.leaves"].value + values["step.tree"].value
     )
-    assert found["package.whole"].value > found["package.bare"].value > 1_000
-    assert {f"step.seal: {name}" for name in SUITES} <= found.keys()
+    assert values["package.whole"].value > values["package.bare"].value > 1_000
+    assert {f"step.seal: {name}" for name in SUITES} <= values.keys()
     # A server that was given is somebody else's: its processes are not counted.
-    assert "postgresql.server" not in found
-    assert {f"stage.{name}" for name in ("pull", "seal", "cascade")} <= found.keys()
+    assert "postgresql.server" not in values
+    assert {f"stage.{name}" for name in ("pull", "seal", "cascade")} <= values.keys()
 
 
 def test_a_target_is_reached_from_its_own_side() -> None:
@@ -113,9 +114,9 @@ def test_without_a_server_files_are_measured_and_that_is_said(
     monkeypatch.setenv("PATH", str(tmp_path))
     monkeypatch.setattr("exchange.devtools.servers.postgres.INSTALLED", tmp_path)
     command.measure_all(Output("en", as_json=True), rows=ROWS, full=False)
-    out, told = capsys.readouterr()
+    out, result = capsys.readouterr()
     lines = [json.loads(line) for line in out.splitlines()]
-    assert "PostgreSQL is missing" in told
+    assert "PostgreSQL is missing" in result
     assert [line["source"] for line in lines if line["kind"] == "run"] == ["csv"]
     assert lines[0]["kind"] == "machine"
     summary = lines[-1]
@@ -146,6 +147,6 @@ def test_a_node_that_fails_is_an_error_with_what_it_said(tmp_path: Path) -> None
 
 
 def test_per_million_and_rate() -> None:
-    one = Run("csv", 500_000, 0, 0, 0, 0, 5.0, 3.0, 2.0, None, 0, 0, 0)
-    assert one.per_million(one.node_cpu) == 6.0
-    assert one.rate == 100_000
+    result = Run("csv", 500_000, 0, 0, 0, 0, 5.0, 3.0, 2.0, None, 0, 0, 0)
+    assert result.per_million(result.node_cpu) == 6.0
+    assert result.rate == 100_000

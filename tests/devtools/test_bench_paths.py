@@ -27,24 +27,24 @@ CATALOG = Path(__file__).parents[2] / "examples" / "bench" / "catalog.yaml"
 
 
 @pytest.fixture(scope="module")
-def loaded(postgres: Server) -> Iterator[person_table.Loaded]:
+def loaded(postgres: Server) -> Iterator[person_table.TableSize]:
     yield person_table.load_postgres(postgres.url, ROWS, table=TABLE)
     with psycopg.connect(postgres.url) as connection:
         connection.execute(f"DROP TABLE {TABLE}")
 
 
 def test_the_floor_receives_every_row_and_keeps_none(
-    postgres: Server, loaded: person_table.Loaded
+    postgres: Server, loaded: person_table.TableSize
 ) -> None:
-    found = floor.run(postgres.url, table=TABLE)
-    assert found.rows == loaded.rows
-    assert found.size > 150 * loaded.rows
-    assert found.usage.wall >= 0
-    assert found.usage.peak_rss > 0
+    result = floor.run(postgres.url, table=TABLE)
+    assert result.rows == loaded.rows
+    assert result.size > 150 * loaded.rows
+    assert result.usage.wall >= 0
+    assert result.usage.peak_rss > 0
 
 
 def test_the_row_path_refuses_exactly_the_dirt(
-    postgres: Server, loaded: person_table.Loaded
+    postgres: Server, loaded: person_table.TableSize
 ) -> None:
     signed: list[bytes] = []
 
@@ -53,27 +53,27 @@ def test_the_row_path_refuses_exactly_the_dirt(
         return bytes(70)
 
     resource = load(CATALOG).resources[person_table.RESOURCE]
-    found = rowpath.run(
+    result = rowpath.run(
         postgres.url,
         schema=avro_schema(resource),
         sign=sign,
         today=date(2026, 11, 23),
         table=TABLE,
     )
-    assert found.rows == ROWS
-    assert found.rejected == sum(loaded.dirty.values())
-    assert found.accepted == ROWS - found.rejected
-    assert sum(found.reasons.values()) == found.rejected
-    assert found.batches == len(signed) == 3
-    assert found.size == sum(map(len, signed)) + 3 * 70
+    assert result.rows == ROWS
+    assert result.rejected == sum(loaded.dirty.values())
+    assert result.accepted == ROWS - result.rejected
+    assert sum(result.reasons.values()) == result.rejected
+    assert result.batches == len(signed) == 3
+    assert result.size == sum(map(len, signed)) + 3 * 70
     records = [record for data in signed for record in fastavro.reader(io.BytesIO(data))]
-    assert len(records) == found.accepted
+    assert len(records) == result.accepted
     assert records[0]["record_no"] == "DXAL000000000001"  # type: ignore[index, call-overload]
 
 
-def test_the_row_path_stops_at_its_limit(postgres: Server, loaded: person_table.Loaded) -> None:
+def test_the_row_path_stops_at_its_limit(postgres: Server, loaded: person_table.TableSize) -> None:
     resource = load(CATALOG).resources[person_table.RESOURCE]
-    found = rowpath.run(
+    result = rowpath.run(
         postgres.url,
         schema=avro_schema(resource),
         sign=lambda data: data[:1],
@@ -81,8 +81,8 @@ def test_the_row_path_stops_at_its_limit(postgres: Server, loaded: person_table.
         table=TABLE,
         limit=100,
     )
-    assert (found.rows, found.batches) == (100, 1)
-    assert loaded.rows > found.rows
+    assert (result.rows, result.batches) == (100, 1)
+    assert loaded.rows > result.rows
 
 
 def test_a_missing_table_and_a_missing_server_are_told_apart(postgres: Server) -> None:

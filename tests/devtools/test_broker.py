@@ -114,17 +114,19 @@ def test_make_kafka_runs_until_it_is_told_and_keeps_its_data(
         command, cwd=tmp_path, stdout=subprocess.PIPE, text=True, start_new_session=True
     ) as process:
         assert process.stdout is not None
-        said = ""
+        text = ""
         for line in process.stdout:
-            said += line
+            text += line
             if "Ctrl-C" in line:
                 break
         process.send_signal(how)
     assert process.returncode == 0
     assert (tmp_path / ".kafka" / "data" / "meta.properties").exists()
-    told = loads(LEAST + said.partition("exchange.yaml:\n\n")[2].partition("Ctrl-C")[0], tmp_path)
-    assert told.log.kafka is not None
-    host, _, port = told.log.kafka.bootstrap[0].partition(":")
+    document = loads(
+        LEAST + text.partition("exchange.yaml:\n\n")[2].partition("Ctrl-C")[0], tmp_path
+    )
+    assert document.log.kafka is not None
+    host, _, port = document.log.kafka.bootstrap[0].partition(":")
     with socket.socket() as probe:
         assert probe.connect_ex((host, int(port))) != 0
 
@@ -165,13 +167,15 @@ def test_artifacts_are_resolved_once_and_seen_whole(tmp_path: Path) -> None:
         "XDG_CACHE_HOME": str(tmp_path / "cache"),
         "PATH": f"{maven.parent}{os.pathsep}{os.environ['PATH']}",
     }
-    both = [
+    items = [
         subprocess.Popen(
             [sys.executable, "-c", script], env=environ, stdout=subprocess.PIPE, text=True, cwd=ROOT
         )
         for _ in range(2)
     ]
-    assert [one.communicate(timeout=60)[0] for one in both] == ["['first.jar', 'last.jar']\n"] * 2
+    assert [item.communicate(timeout=60)[0] for item in items] == [
+        "['first.jar', 'last.jar']\n"
+    ] * 2
     assert (tmp_path / "asked").read_text() == "asked\n"
 
 

@@ -19,9 +19,9 @@ def run(*arguments: str) -> subprocess.CompletedProcess[str]:
 
 
 def test_the_demo_ends_with_one_json_line(tmp_path: Path) -> None:
-    done = run("--json", "--folder", str(tmp_path / "demo"), "--scale", "0.2")
-    assert done.returncode == 0, done.stderr
-    answer = json.loads(done.stdout.splitlines()[-1])
+    result = run("--json", "--folder", str(tmp_path / "demo"), "--scale", "0.2")
+    assert result.returncode == 0, result.stderr
+    answer = json.loads(result.stdout.splitlines()[-1])
     assert answer["pulled"] == answer["accepted"] + answer["quarantined"]
     assert answer["receipts"] == answer["batches"] > 0
     assert answer["verified"] == 2 * answer["batches"]
@@ -32,15 +32,15 @@ def test_the_demo_ends_with_one_json_line(tmp_path: Path) -> None:
 
 
 def test_the_demo_speaks_to_a_person_in_chinese(tmp_path: Path) -> None:
-    done = run("--lang", "zh", "--folder", str(tmp_path / "demo"), "--scale", "0.01")
-    assert done.returncode == 0, done.stderr
-    assert "从部门数据到省级回执" in done.stdout
-    assert "接下来可以试试" in done.stdout
+    result = run("--lang", "zh", "--folder", str(tmp_path / "demo"), "--scale", "0.01")
+    assert result.returncode == 0, result.stderr
+    assert "从部门数据到省级回执" in result.stdout
+    assert "接下来可以试试" in result.stdout
 
 
 def test_a_folder_in_use_is_refused(tmp_path: Path) -> None:
     (tmp_path / "node").mkdir()
     (tmp_path / "node" / "something").touch()
-    done = run("--folder", str(tmp_path))
-    assert done.returncode == 3
-    assert "Traceback" not in done.stderr
+    result = run("--folder", str(tmp_path))
+    assert result.returncode == 3
+    assert "Traceback" not in result.stderr

@@ -23,7 +23,7 @@ from exchange.devtools.demo import data
 from exchange.devtools.demo.dirt import Dirt
 from exchange.devtools.demo.sources import DIVISIONS, DemoSources, write_sources
 from exchange.errors import Misconfigured
-from exchange.validate.seen import Seen
+from exchange.validate.claimed_keys import ClaimedKeys
 from exchange.validate.validator import compile_resource
 
 if TYPE_CHECKING:
@@ -50,12 +50,12 @@ def sources(catalog: Catalog, tmp_path_factory: pytest.TempPathFactory) -> DemoS
 def test_validation_refuses_the_planted_rows_and_no_other(
     catalog: Catalog, name: str, rows: int, seed: int
 ) -> None:
-    made = data.generate(catalog, name, rows, seed=seed)
+    records = data.generate(catalog, name, rows, seed=seed)
     validator = compile_resource(catalog.resources[name], catalog.tables)
-    checked = validator.check(made.frame, today=TODAY, seen=Seen())
+    checked = validator.check(records.frame, today=TODAY, claimed=ClaimedKeys())
     refused = np.zeros(rows, bool)
     refused[checked.rejected_rows] = True
-    odd = made.frame.with_columns(dirt=made.dirt, refused=pl.Series(refused)).filter(
+    odd = records.frame.with_columns(dirt=records.dirt, refused=pl.Series(refused)).filter(
         pl.col("dirt").is_not_null() != pl.col("refused")
     )
     assert odd.is_empty(), (odd.to_dicts()[:3], checked.counts)
@@ -63,10 +63,10 @@ def test_validation_refuses_the_planted_rows_and_no_other(
 
 @pytest.mark.parametrize("name", sorted(data.GENERATORS))
 def test_about_one_row_in_a_hundred_is_dirty_in_many_ways(catalog: Catalog, name: str) -> None:
-    made = data.generate(catalog, name, 10_000)
-    assert 0.008 < sum(made.planted.values()) / 10_000 < 0.012
-    assert len(made.planted) >= 7
-    assert all(count > 0 for count in made.planted.values())
+    records = data.generate(catalog, name, 10_000)
+    assert 0.008 < sum(records.planted.values()) / 10_000 < 0.012
+    assert len(records.planted) >= 7
+    assert all(count > 0 for count in records.planted.values())
 
 
 def test_the_same_seed_makes_the_same_records(catalog: Catalog) -> None:
@@ -140,7 +140,7 @@ def test_the_divisions_are_the_real_ones(sources: DemoSources, catalog: Catalog)
     frame = pl.read_csv(file, infer_schema=False)
     assert (source.rows, source.dirty) == (frame.height, 0)
     validator = compile_resource(catalog.resources[DIVISIONS], catalog.tables)
-    assert validator.check(frame, today=TODAY, seen=Seen()).rejected.is_empty()
+    assert validator.check(frame, today=TODAY, claimed=ClaimedKeys()).rejected.is_empty()
 
 
 def test_the_same_arguments_write_the_same_bytes(
@@ -154,9 +154,9 @@ def test_the_same_arguments_write_the_same_bytes(
             if source.path.is_dir()
             else [(source.path, other)]
         )
-        for one, two in pairs:
-            assert one.name == two.name
-            assert one.read_bytes() == two.read_bytes()
+        for path, twin in pairs:
+            assert path.name == twin.name
+            assert path.read_bytes() == twin.read_bytes()
 
 
 def test_a_folder_that_cannot_be_written_is_told(catalog: Catalog, tmp_path: Path) -> None:

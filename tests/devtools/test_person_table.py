@@ -14,7 +14,7 @@ from exchange.catalog.identifiers import is_resident_id, is_uscc
 from exchange.catalog.loader import load
 from exchange.devtools.bench import person_table
 from exchange.devtools.bench.person_table import RowFault
-from exchange.validate.seen import Seen
+from exchange.validate.claimed_keys import ClaimedKeys
 from exchange.validate.validator import compile_resource
 
 if TYPE_CHECKING:
@@ -122,5 +122,5 @@ def test_validation_refuses_exactly_the_dirty_rows(tmp_path: Path) -> None:
     typed, dirt = whole(ROWS)
     text = pl.read_csv(tmp_path / "bench.csv", infer_schema=False)
     for frame in (typed, text):
-        checked = validator.check(frame, today=date(2026, 11, 23), seen=Seen())
+        checked = validator.check(frame, today=date(2026, 11, 23), claimed=ClaimedKeys())
         assert checked.rejected_rows.tolist() == dirt.is_not_null().arg_true().to_list()

@@ -48,8 +48,8 @@ def main() -> None:
     (FOLDER / "log/lock").unlink()
     package = make_package(LogReader.at(FOLDER / "log"), proof=proof, receipt=receipt)
     (FOLDER / "record.evidence").write_bytes(package)
-    for name, each in (("node", node), ("province", province)):
-        (FOLDER / f"{name}.root.pem").write_bytes(to_pem("CERTIFICATE", each.root))
+    for name, item in (("node", node), ("province", province)):
+        (FOLDER / f"{name}.root.pem").write_bytes(to_pem("CERTIFICATE", item.root))
 
 
 if __name__ == "__main__":

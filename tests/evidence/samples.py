@@ -77,7 +77,7 @@ def party(name: str, suite: Suite = SM2_SM3) -> Party:
 
 
 def trust(*parties: Party) -> Trust:
-    return Trust([each.root for each in parties])
+    return Trust([item.root for item in parties])
 
 
 def witness(

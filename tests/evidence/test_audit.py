@@ -54,16 +54,16 @@ def look(folder: Path, *known: bytes) -> Verification:
 
 
 def failed(folder: Path, *known: bytes) -> list[str]:
-    return [each.name for each in look(folder, *known).failed]
+    return [item.name for item in look(folder, *known).failed]
 
 
 def test_a_good_log_passes_every_check(whole: tuple[Path, list[SignedNote]]) -> None:
     folder, notes = whole
-    found = look(folder, *[note.to_bytes() for note in notes])
-    assert found.ok, found.failed
-    assert [each.name for each in found.checks] == list(AUDIT_CHECKS)
+    listing = look(folder, *[note.to_bytes() for note in notes])
+    assert listing.ok, listing.failed
+    assert [check.name for check in listing.checks] == list(AUDIT_CHECKS)
     assert len(AUDIT_CHECKS) >= 17
-    assert {key: found.facts[key] for key in ("size", "checkpoints", "witnessed", "beyond")} == {
+    assert {key: listing.facts[key] for key in ("size", "checkpoints", "witnessed", "beyond")} == {
         "size": 600,
         "checkpoints": 3,
         "witnessed": 300,
@@ -102,19 +102,23 @@ def test_a_bit_in_any_file_is_noticed_and_the_file_named(
             changed = bytearray(data)
             changed[at] ^= 4
             (folder / name).write_bytes(changed)
-            found = look(folder)
-            assert not found.ok, (name, at)
-            assert any(str(name) in each.found for each in found.failed), (name, at, found.failed)
+            listing = look(folder)
+            assert not listing.ok, (name, at)
+            assert any(str(name) in item.found for item in listing.failed), (
+                name,
+                at,
+                listing.failed,
+            )
         (folder / name).unlink()
-        found = look(folder)
+        listing = look(folder)
         if str(name) in DISPENSABLE:
-            assert found.ok, name
+            assert listing.ok, name
             continue
         # where the newest kept checkpoint is gone, its copy is named; without a certificate,
         # what it signed
-        assert not found.ok, name
-        told = " ".join(each.found for each in found.failed)
-        assert any(word in told for word in (str(name), "checkpoint", "witnessed")), (name, told)
+        assert not listing.ok, name
+        text = " ".join(item.found for item in listing.failed)
+        assert any(word in text for word in (str(name), "checkpoint", "witnessed")), (name, text)
 
 
 def rewritten(folder: Path) -> None:
@@ -160,19 +164,19 @@ def test_receipts_that_others_keep_tell_another_history(
     shutil.copytree(source, folder)
     cut(folder)
     assert failed(folder, receipts[0]) == []
-    (told,) = look(folder, *receipts).failed
-    assert (told.name, told.found.count("entries of")) == ("known", 2)
+    (result,) = look(folder, *receipts).failed
+    assert (result.name, result.found.count("entries of")) == ("known", 2)
     rewritten(folder)
-    (told,) = look(folder, *receipts).failed
-    assert (told.name, told.found.count("entries of")) == ("known", 3)
+    (result,) = look(folder, *receipts).failed
+    assert (result.name, result.found.count("entries of")) == ("known", 3)
 
 
 def test_a_receipt_that_names_no_checkpoint_tells_nothing_and_that_is_said(
     whole: tuple[Path, list[SignedNote]],
 ) -> None:
-    found = look(whole[0], naming(""))
-    assert found.ok
-    assert [(each.name, each.found) for each in found.notes] == [
+    listing = look(whole[0], naming(""))
+    assert listing.ok
+    assert [(note.name, note.found) for note in listing.notes] == [
         ("known", "receipts that name no checkpoint: 1")
     ]
 
@@ -245,17 +249,17 @@ def test_strangers_files_and_entries_are_noticed(tmp_path: Path) -> None:
     assert failed(tmp_path) == ["entries.form"]
     (tmp_path / "tile/0/note.txt").write_text("hello")
     (tmp_path / "other").write_text("hello")
-    found = look(tmp_path)
-    assert [each.name for each in found.failed] == ["files", "entries.form"]
-    assert {"tile/0/note.txt", "other"} <= set(found.failed[0].found.split("; "))
+    listing = look(tmp_path)
+    assert [item.name for item in listing.failed] == ["files", "entries.form"]
+    assert {"tile/0/note.txt", "other"} <= set(listing.failed[0].found.split("; "))
 
 
 def test_an_entry_that_is_there_twice_is_noticed(tmp_path: Path) -> None:
     with open_log(tmp_path) as log:
         log.append(entries(0, 2))
         log._commit([entry(1), entry(5)])  # what append never does
-    found = look(tmp_path)
-    assert [(each.name, each.found) for each in found.failed] == [("entries.once", "entry 2")]
+    listing = look(tmp_path)
+    assert [(item.name, item.found) for item in listing.failed] == [("entries.once", "entry 2")]
 
 
 def test_what_an_append_in_progress_has_written_is_counted_only(tmp_path: Path) -> None:
@@ -263,9 +267,9 @@ def test_what_an_append_in_progress_has_written_is_counted_only(tmp_path: Path) 
         log.append(entries(0, 5))
     (tmp_path / "tile/entries/000.p/6").write_bytes(pack(entries(0, 6)))
     (tmp_path / ".part").write_bytes(b"half")
-    found = look(tmp_path)
-    assert found.ok
-    assert found.facts["beyond"] == 1
+    listing = look(tmp_path)
+    assert listing.ok
+    assert listing.facts["beyond"] == 1
 
 
 def test_a_shorter_tile_that_tells_another_story_is_noticed(tmp_path: Path) -> None:
@@ -274,7 +278,7 @@ def test_a_shorter_tile_that_tells_another_story_is_noticed(tmp_path: Path) -> N
         log.append(entries(2, 5))
     path = tmp_path / "tile/0/000.p/2"
     path.write_bytes(path.read_bytes()[:32] + digest(b"other"))
-    found = look(tmp_path)
-    assert [(each.name, each.found) for each in found.failed] == [
+    listing = look(tmp_path)
+    assert [(item.name, item.found) for item in listing.failed] == [
         ("partial", "tile/0/000.p/2"),
     ]

@@ -27,8 +27,8 @@ from tests.evidence.samples import ORIGIN, digest, entries, mth, open_log, party
 from tests.receipt.seals import NOW, Party
 
 NAME = "province.example/witness"
-LEAVES = [digest(b"\x00" + each) for each in entries(0, 300)]
-OTHERS = [digest(b"\x00" + each) for each in entries(0, 300, "another history")]
+LEAVES = [digest(b"\x00" + entry) for entry in entries(0, 300)]
+OTHERS = [digest(b"\x00" + item) for item in entries(0, 300, "another history")]
 HEAD = Head(ORIGIN, 300, mth(LEAVES))
 
 
@@ -100,16 +100,16 @@ def test_signatures_hold_under_the_right_trust_only(suite: Suite) -> None:
     node, province = party("node", suite), party("province", suite)
     note = sign(HEAD, node.sealer, NOW)
     alone = signers(node, province).check(note)
-    assert [each.name for each in alone if not each.ok] == ["witness.signature"]
+    assert [item.name for item in alone if not item.ok] == ["witness.signature"]
     note = note.with_witness(signed_along(None, note.checkpoint, by=province))
     checks = signers(node, province).check(note)
-    assert [each.name for each in checks if not each.ok] == []
+    assert [check.name for check in checks if not check.ok] == []
     checks = signers(node, province, own=trust(province)).check(note)
-    assert [each.name for each in checks if not each.ok] == ["checkpoint.chain"]
+    assert [item.name for item in checks if not item.ok] == ["checkpoint.chain"]
     checks = signers(node, province, theirs=trust(node)).check(note)
-    assert [each.name for each in checks if not each.ok] == ["witness.chain"]
+    assert [item.name for item in checks if not item.ok] == ["witness.chain"]
     strangers = Signers([], trust=trust(node), witnesses=trust(province)).check(note)
-    assert [each.name for each in strangers if not each.ok] == [
+    assert [stranger.name for stranger in strangers if not stranger.ok] == [
         "checkpoint.signature",
         "witness.signature",
     ]
@@ -124,10 +124,10 @@ def test_a_bit_in_any_place_is_noticed() -> None:
         changed = bytearray(data)
         changed[at] ^= 1 << at % 8
         try:
-            found = SignedNote.from_bytes(bytes(changed))
+            result = SignedNote.from_bytes(bytes(changed))
         except ValueError:
             continue
-        assert not all(each.ok for each in known.check(found)), at
+        assert not all(item.ok for item in known.check(result)), at
 
 
 def test_a_key_of_one_role_does_not_sign_in_the_other() -> None:
@@ -136,7 +136,7 @@ def test_a_key_of_one_role_does_not_sign_in_the_other() -> None:
     line = Signed(NAME, note.signature.key_id, int(NOW.timestamp()), note.signature.value)
     forged = note.with_witness(line.to_bytes())
     checks = signers(node, node).check(forged)
-    assert [each.name for each in checks if not each.ok] == ["witness.signature"]
+    assert [check.name for check in checks if not check.ok] == ["witness.signature"]
 
 
 def test_a_witness_that_signed_before_the_checkpoint_was_made_is_refused() -> None:
@@ -147,7 +147,7 @@ def test_a_witness_that_signed_before_the_checkpoint_was_made_is_refused() -> No
     value = province.sealer.signer.sign(early.message(late.checkpoint))
     line = Signed(NAME, honest.key_id, early.at, value).to_bytes()
     checks = signers(node, province).check(late.with_witness(line))
-    assert [each.name for each in checks if not each.ok] == ["witness.time"]
+    assert [check.name for check in checks if not check.ok] == ["witness.time"]
 
 
 def test_a_checkpoint_is_not_signed_outside_the_certificate() -> None:

@@ -35,10 +35,10 @@ PROVINCE = anchors(FOLDER / "province.root.pem")
 
 
 def test_vectors_hold() -> None:
-    known = [(LOG / "checkpoints/100").read_bytes()]
-    found = audit(LOG, trust=NODE, witnesses=PROVINCE, known=known)
-    assert found.ok, found.failed
-    assert (found.facts["size"], found.facts["witnessed"]) == (SIZE, SIZE)
+    items = [(LOG / "checkpoints/100").read_bytes()]
+    counts = audit(LOG, trust=NODE, witnesses=PROVINCE, known=items)
+    assert counts.ok, counts.failed
+    assert (counts.facts["size"], counts.facts["witnessed"]) == (SIZE, SIZE)
     package = verify_package(
         (FOLDER / "record.evidence").read_bytes(), trust=NODE, province=PROVINCE
     )

@@ -42,7 +42,7 @@ HELP = (
     "(docker run --cap-add=SYS_PTRACE); it is never skipped, because without it nobody "
     "knows whether an append survives a crash"
 )
-LEAVES = [digest(b"\x00" + each) for each in entries(0, END)]
+LEAVES = [digest(b"\x00" + entry) for entry in entries(0, END)]
 
 
 @dataclass(frozen=True)
@@ -86,8 +86,8 @@ class Stage:
         process = self.ask(folder)
         with attached([*strace, "-p", str(process)]):
             code = self.ask(BEGIN)
-        told, trace = ((folder / name).read_text() for name in ("told", "trace"))
-        return Run(told.split("\n")[:-1], trace, code)
+        result, trace = ((folder / name).read_text() for name in ("told", "trace"))
+        return Run(result.split("\n")[:-1], trace, code)
 
 
 @contextmanager
@@ -118,7 +118,7 @@ def stage(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
     (folder / "log/.part").write_bytes(b"left behind")
     note = sign(Head(ORIGIN, END, mth(LEAVES)), node, NOW)
     line = cosign(None, note.checkpoint, [], sealer=province, name="province", at=NOW)
-    given = {
+    values = {
         "certificate": node.signer.certificate,
         "eseal": node.eseal,
         "signature": note.signature.value,
@@ -126,7 +126,7 @@ def stage(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
         "witness": province.signer.certificate,
     }
     path = folder / "given.json"
-    path.write_text(json.dumps({name: b64encode(data).decode() for name, data in given.items()}))
+    path.write_text(json.dumps({name: b64encode(data).decode() for name, data in values.items()}))
     shutil.copytree(folder / "log", folder / "rehearsal/log")
     with subprocess.Popen(
         [sys.executable, "-m", "tests.evidence.writer", folder / "rehearsal", path],
@@ -141,16 +141,16 @@ def stage(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
 
 def changes(trace: str, log: Path) -> Iterator[Call]:
     """Yield the calls that change something in the log's folder, numbered as strace counts."""
-    seen: Counter[str] = Counter()
+    counter: Counter[str] = Counter()
     for line in trace.splitlines():
-        found = re.match(r"(\w+)\(", line)
-        if found is None:
+        match = re.match(r"(\w+)\(", line)
+        if match is None:
             continue
-        name = found[1]
-        seen[name] += 1
+        name = match[1]
+        counter[name] += 1
         reading = name == "openat" and "O_CREAT" not in line and "O_DIRECTORY" not in line
         if str(log) in line and not reading:
-            yield Call(name, seen[name], line)
+            yield Call(name, counter[name], line)
 
 
 def check_after(run: Run, folder: Path) -> None:
@@ -168,10 +168,10 @@ def check_after(run: Run, folder: Path) -> None:
         added = log.append(entries(0, END), expected_size=acknowledged)
         assert added == tuple(range(END))
         log.checkpoint(party("node").sealer, NOW)
-    found = audit(folder / "log", trust=node, witnesses=province)
-    assert found.ok, found.failed
-    assert (found.facts["size"], found.facts["root"]) == (END, mth(LEAVES).hex())
-    assert found.facts["beyond"] == 0
+    counts = audit(folder / "log", trust=node, witnesses=province)
+    assert counts.ok, counts.failed
+    assert (counts.facts["size"], counts.facts["root"]) == (END, mth(LEAVES).hex())
+    assert counts.facts["beyond"] == 0
 
 
 def test_every_step_of_an_append_survives_a_kill_and_an_io_error(

@@ -14,7 +14,7 @@ from exchange.evidence.entry import EvidenceEntry
 from exchange.evidence.log import EvidenceLog
 from tests.evidence.samples import ORIGIN, digest, entries, entry, mth, open_log
 
-LEAVES = [digest(b"\x00" + each) for each in entries(0, 1200)]
+LEAVES = [digest(b"\x00" + item) for item in entries(0, 1200)]
 
 
 def tree(folder: Path) -> dict[str, bytes]:
@@ -93,8 +93,8 @@ def test_only_one_process_writes(tmp_path: Path) -> None:
             "except Transient: print('locked')"
         )
         command = [sys.executable, "-c", code, str(tmp_path), ORIGIN]
-        done = subprocess.run(command, check=True, capture_output=True, text=True, timeout=60)
-        assert done.stdout == "locked\n"
+        result = subprocess.run(command, check=True, capture_output=True, text=True, timeout=60)
+        assert result.stdout == "locked\n"
         with pytest.raises(Transient, match="open"):
             open_log(tmp_path)
     open_log(tmp_path).close()
@@ -148,8 +148,8 @@ def test_what_an_interrupted_append_left_is_cleared_away(tmp_path: Path) -> None
     for name, width in (("entries", 250), ("0", 250)):
         full = (tmp_path / "tile" / name / "000").read_bytes()
         part = full[: 32 * width] if name == "0" else b""
-        for each in entries(0, width) if name == "entries" else ():
-            part += len(each).to_bytes(2) + each
+        for item in entries(0, width) if name == "entries" else ():
+            part += len(item).to_bytes(2) + item
         (tmp_path / "tile" / name / "000.p" / str(width)).write_bytes(part)
     (tmp_path / ".part").write_bytes(b"half")
     with open_log(tmp_path) as log:

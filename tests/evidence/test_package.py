@@ -82,35 +82,35 @@ def look(file: bytes, *, own: Trust | None = None, theirs: Trust | None = None) 
 
 
 def failed(file: bytes) -> list[str]:
-    return [each.name for each in look(file).failed]
+    return [item.name for item in look(file).failed]
 
 
 def test_a_package_holds_with_nothing_but_the_roots(case: Case) -> None:
-    found = look(case.file)
-    assert found.ok, found.failed
-    names = [each.name for each in found.checks]
+    listing = look(case.file)
+    assert listing.ok, listing.failed
+    names = [check.name for check in listing.checks]
     assert len(names) == len(set(names)) >= 70
     for name in ("root", "signature.value", "log.statement", "log.receipt", "receipt.counts"):
         assert name in names
     for name in ("checkpoint.signature", "witness.signature", "certificates", "revocation"):
         assert name in names
-    assert found.rows == 1
-    record = found.facts["record"]
+    assert listing.rows == 1
+    record = listing.facts["record"]
     assert isinstance(record, dict)
     assert record["order_no"] == "WD000002"
-    assert found.facts["witnesses"] == ["province.example/witness"]
-    received = found.facts["receipt"]
+    assert listing.facts["witnesses"] == ["province.example/witness"]
+    received = listing.facts["receipt"]
     assert isinstance(received, dict)
     assert received["receipt_no"] == "R-1"
 
 
 def test_each_party_is_trusted_for_its_own_part(case: Case) -> None:
-    own = {each.name for each in look(case.file, own=trust(PROVINCE)).failed}
+    own = {item.name for item in look(case.file, own=trust(PROVINCE)).failed}
     assert own == {"signer.chain", "seal.maker_chain", "checkpoint.chain"}
-    theirs = {each.name for each in look(case.file, theirs=Trust([ROOT])).failed}
-    assert theirs == {"receipt.signer.chain", "receipt.seal.maker_chain", "witness.chain"}
+    names = {entry.name for entry in look(case.file, theirs=Trust([ROOT])).failed}
+    assert names == {"receipt.signer.chain", "receipt.seal.maker_chain", "witness.chain"}
     strict = replace(Trust([ROOT]), require_revocation=True)
-    assert {each.name for each in look(case.file, own=strict).failed} == {
+    assert {item.name for item in look(case.file, own=strict).failed} == {
         "signer.revocation",
         "seal.maker_revocation",
         "checkpoint.revocation",
@@ -284,8 +284,8 @@ def test_a_statement_with_a_time_in_no_calendar_is_not_passed_over(case: Case) -
     def change(parts: dict[str, Any]) -> None:
         parts["proof"]["statement"]["sealed_at"] = "2026-13-23T01:02:03.004Z"
 
-    found = failed(altered(case, change))
-    assert {"log.statement", "log.receipt", "log.time", "receipt"} <= set(found)
+    result = failed(altered(case, change))
+    assert {"log.statement", "log.receipt", "log.time", "receipt"} <= set(result)
 
 
 # --- the wrapper ------------------------------------------------------------------------

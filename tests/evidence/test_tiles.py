@@ -105,18 +105,18 @@ def test_random_proofs_are_those_of_the_rfc_and_verify() -> None:
         tiles = tree(SIZES)
         leaves, root = LEAVES[:size], mth(LEAVES[:size])
         for index in {0, size - 1, *(chance.randrange(size) for _ in range(4))}:
-            found = tiles.inclusion(index, size)
-            assert found == path(index, leaves)
+            result = tiles.inclusion(index, size)
+            assert result == path(index, leaves)
             assert root == merkle.root_from_path(
-                SUITE, leaves[index], index=index, size=size, path=found
+                SUITE, leaves[index], index=index, size=size, path=result
             )
         for old in {0, 1, size, *(chance.randrange(size + 1) for _ in range(4))}:
-            found = tiles.consistency(old, size)
-            assert found == (proof(old, leaves) if old else [])
+            result = tiles.consistency(old, size)
+            assert result == (proof(old, leaves) if old else [])
             before = Head("log", old, mth(LEAVES[:old]))
-            assert consistent(before, Head("log", size, root), found)
+            assert consistent(before, Head("log", size, root), result)
             other = digest(root)
-            assert not old or not consistent(before, Head("log", size, other), found)
+            assert not old or not consistent(before, Head("log", size, other), result)
 
 
 def test_proofs_read_few_tiles() -> None:

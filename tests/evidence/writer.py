@@ -64,8 +64,8 @@ def _append(folder: Path, given: Path, tell: Tell) -> None:
     sealer = Sealer(Once(parts["certificate"], parts["signature"]), parts["eseal"])
     log: EvidenceLog = again(lambda: EvidenceLog.open(folder, origin=ORIGIN), tell)
     for start, end in ((START, MIDDLE), (MIDDLE, END)):
-        told = again(partial(log.append, entries(start, end), expected_size=start), tell)
-        assert told == tuple(range(start, end))
+        result = again(partial(log.append, entries(start, end), expected_size=start), tell)
+        assert result == tuple(range(start, end))
         tell(f"size {end}")
     again(lambda: log.checkpoint(sealer, NOW), tell)
     tell("checkpoint")
@@ -75,8 +75,8 @@ def _append(folder: Path, given: Path, tell: Tell) -> None:
 
 def _append_beside(folder: Path, given: Path) -> None:
     """Append to ``folder``/log, tell in ``folder``/told."""
-    told = os.open(folder / "told", os.O_WRONLY | os.O_CREAT)
-    _append(folder / "log", given, lambda word: os.write(told, f"{word}\n".encode()))
+    result = os.open(folder / "told", os.O_WRONLY | os.O_CREAT)
+    _append(folder / "log", given, lambda word: os.write(result, f"{word}\n".encode()))
 
 
 def _fork(folder: Path, given: Path) -> tuple[int, int]:

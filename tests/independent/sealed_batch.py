@@ -178,8 +178,8 @@ def signed(signer: bytes, data: bytes, signature: bytes) -> str:
         for file, content in {"key": key.dump(), "data": data, "signature": signature}.items():
             Path(folder, file).write_bytes(content)
         whole = [*command.split(), "-rawin", "-digest", *options.split()]
-        done = subprocess.run(whole, cwd=folder, capture_output=True, check=False)
-    must(done.returncode == 0, "a signature does not hold")
+        result = subprocess.run(whole, cwd=folder, capture_output=True, check=False)
+    must(result.returncode == 0, "a signature does not hold")
     return suite
 
 
@@ -226,22 +226,22 @@ class Verifier:
         pool, roots = [unbase64(text) for text in by["chain"]], by["roots"]
         signing, signer, oid, value = sequence(unbase64(seal), "30 04 06 03")
         version, eseal, time, digest, about = sequence(signing, "02 30 18 03 16")
-        made, maker, made_oid, made_value = sequence(eseal, "30 04 06 03")
-        header, _, properties, picture = sequence(made, "30 16 30 30")
+        result, maker, made_oid, made_value = sequence(eseal, "30 04 06 03")
+        header, _, properties, picture = sequence(result, "30 16 30 30")
         mark, made_version, _ = sequence(header, "16 02 16")
         _, _, kind, listed, *times = sequence(properties, "02 0c 02 30 18 18 18")
         sequence(picture, "16 04 02 02")
         must(mark == b"ES" and b"\4" <= made_version <= version <= b"\5", "the versions")
         must(signed(signer, signing, value[1:]) == suite, "another suite")
-        its = SUITES[signed(maker, made, made_value[1:])]
+        its = SUITES[signed(maker, result, made_value[1:])]
         must((oid.hex(), made_oid.hex()) == (SUITES[suite][2], its[2]), "the algorithms")
         must(value[0] == made_value[0] == 0, "signatures of whole bytes")
         must(digest == b"\0" + h(suite, content), "the seal is on something else")
         must(about.decode() == name, "the seal names something else")
-        mine = {name: h(own, signer) for own, row in SUITES.items() for name in row[3]}
+        values = {name: h(own, signer) for own, row in SUITES.items() for name in row[3]}
         digests = [sequence(entry, "13 04") for entry in sequence(listed)] if kind == b"\2" else []
         named = kind == b"\1" and signer in sequence(listed)  # certListType
-        named |= any(mine.get(hash_name.lower()) == value for hash_name, value in digests)
+        named |= any(values.get(hash_name.lower()) == value for hash_name, value in digests)
         must(named, "the seal is not for its signer")
         at, created, start, end = map(moment, (time, *times))
         must(start <= at <= end and created <= min(at, end), "the seal was not valid")

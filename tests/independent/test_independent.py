@@ -15,8 +15,8 @@ import subprocess
 import sys
 from base64 import b64decode
 from collections.abc import Iterator
-from dataclasses import replace
-from datetime import datetime, timedelta
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -26,19 +26,21 @@ from cryptography.hazmat.primitives.ciphers.modes import CTR
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from exchange.errors import ExchangeError
+from exchange.evidence import files
 from exchange.evidence.audit import audit
 from exchange.evidence.log import LogReader
 from exchange.evidence.package import make_package, wrap
 from exchange.seal.batch import tree as merkle
 from exchange.seal.batch.container import Container, compress, decompress
 from exchange.seal.batch.prove import prove
+from exchange.seal.crypto.der import from_pem
 from exchange.seal.crypto.suites import SUITES
 from exchange.seal.eseal.signature import Sealer
 from exchange.seal.eseal.structures import write_signed, write_to_sign
 from exchange.seal.eseal.test_authority import ISSUING, SIGNING, issue, make_authority, make_seal
 from exchange.seal.pki.trust import Trust
 from tests.independent import sealed_batch, verifier
-from tests.independent.judges import Demo, Judges, anchors, run
 from tests.seal.samples import NOW, SEED, sealed, sealers
 
 ROOT = Path(__file__).parents[2]
@@ -49,16 +51,62 @@ LINES = 300
 """Longest file of the second implementation; there is one for each page."""
 
 
+@dataclass
+class Judges:
+    """Both implementations, with the same trust; ``beside`` is where a checkpoint lies."""
+
+    roots: list[bytes]
+    province: list[bytes]
+    beside: Path
+
+    def __post_init__(self) -> None:
+        pool = [file.read_bytes() for file in (self.beside / "certificates").iterdir()]
+        self.ours = files.Verifier(
+            files.Circumstances(
+                trust=Trust(self.roots),
+                province=Trust(self.province),
+                at=datetime.now(UTC),
+                chain=tuple(pool),
+            )
+        )
+        self.second = verifier.Verifier(self.roots, self.province)
+
+    def ours_takes(self, data: bytes) -> bool:
+        try:
+            return self.ours.verify("", data).ok
+        except ExchangeError:  # of no known kind
+            return False
+
+    def second_takes(self, data: bytes) -> bool:
+        try:
+            self.second.verify(data, self.beside)
+        except Exception:  # noqa: BLE001 (that is how it refuses)
+            return False
+        return True
+
+    def both_take(self, data: bytes) -> None:
+        self.second.verify(data, self.beside)
+        verdict = self.ours.verify("", data)
+        assert verdict.ok, verdict.verification.failed
+
+    def both_refuse(self, data: bytes) -> None:
+        assert (self.ours_takes(data), self.second_takes(data)) == (False, False)
+
+
+def anchors(*names: Path) -> list[bytes]:
+    return [from_pem(name.read_bytes())[0] for name in names]
+
+
 @functools.cache
 def judges() -> Judges:
     """Give the judges of the vectors, who have met the batch of the receipt."""
-    made = Judges(
+    result = Judges(
         anchors(*BATCHES.glob("*.root.pem"), VECTORS / "evidence/node.root.pem"),
         anchors(VECTORS / "evidence/province.root.pem"),
         LOG,
     )
-    made.both_take((BATCHES / "sm2-sm3.avro").read_bytes())
-    return made
+    result.both_take((BATCHES / "sm2-sm3.avro").read_bytes())
+    return result
 
 
 @functools.cache
@@ -94,21 +142,32 @@ def test_it_is_small_and_imports_nothing_of_the_project(module: Any) -> None:
             assert not node.module.startswith("tests") or node.module == "tests.independent"
 
 
+def run(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", *map(str, arguments)],
+        cwd=ROOT,
+        check=False,
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+
+
 def test_as_a_program(tmp_path: Path) -> None:
     batch, proof = BATCHES / "sm2-sm3.avro", BATCHES / "sm2-sm3.proof.json"
     command = ("tests.independent.verifier", "--root", BATCHES / "sm2-sm3.root.pem")
-    done = run(*command, batch, proof)
-    assert (done.returncode, done.stdout) == (0, f"verified {batch}\nverified {proof}\n")
+    result = run(*command, batch, proof)
+    assert (result.returncode, result.stdout) == (0, f"verified {batch}\nverified {proof}\n")
     changed = tmp_path / "changed.avro"
     changed.write_bytes(batch.read_bytes()[:-1])
-    done = run(*command, proof, changed)
-    assert done.returncode == 1
-    assert [line.split()[0] for line in done.stdout.splitlines()] == ["verified", "refused"]
+    result = run(*command, proof, changed)
+    assert result.returncode == 1
+    assert [line.split()[0] for line in result.stdout.splitlines()] == ["verified", "refused"]
     loaded = "import sys, tests.independent.verifier; print(*sys.modules)"
-    done = subprocess.run(
+    result = subprocess.run(
         [sys.executable, "-c", loaded], cwd=ROOT, check=True, capture_output=True, text=True
     )
-    assert "exchange" not in done.stdout.split()
+    assert "exchange" not in result.stdout.split()
 
 
 # --- both take what is genuine -------------------------------------------------------------------
@@ -124,11 +183,11 @@ def test_the_log_of_the_vectors() -> None:
 
 
 def test_the_trees_of_the_vectors() -> None:
-    found = json.loads((VECTORS / "merkle.json").read_text())
-    for suite, roots in found["roots"].items():
+    document = json.loads((VECTORS / "merkle.json").read_text())
+    for suite, roots in document["roots"].items():
         cipher = Cipher(sealed_batch.SUITES[suite][0](SEED), CTR(bytes(16))).encryptor()
         salts = [cipher.update(bytes(16)) for _ in roots]
-        assert b"".join(salts).startswith(bytes.fromhex(found["salts"][suite]))
+        assert b"".join(salts).startswith(bytes.fromhex(document["salts"][suite]))
         leaves = [
             sealed_batch.h(suite, b"\0", salt, bytes([number]) * number)
             for number, salt in enumerate(salts)
@@ -157,6 +216,31 @@ def test_the_seals_of_the_vectors(path: str, suite: str) -> None:
             judges().second.seal(
                 case[key], content, suite, name.decode(), chain=[case["chain"]], roots=[root]
             )
+
+
+@dataclass(frozen=True)
+class Demo:
+    """What the demo made, and packages and proofs from it."""
+
+    judges: Judges
+    log: Path
+    batches: list[bytes]
+    receipts: list[bytes]
+
+
+@pytest.fixture(scope="module")
+def demo(tmp_path_factory: pytest.TempPathFactory) -> Demo:
+    folder = tmp_path_factory.mktemp("demo")
+    result = run("exchange", "demo", "--json", "--folder", folder, "--scale", "0.01")
+    assert result.returncode == 0, result.stderr
+    node = folder / "node"
+    log = node / "data/evidence"
+    return Demo(
+        Judges(anchors(node / "seals/root.pem"), anchors(node / "province/seal/root.pem"), log),
+        log,
+        [path.read_bytes() for path in sorted((folder / "evidence").glob("*.avro"))],
+        [path.read_bytes() for path in sorted((folder / "evidence").glob("*.receipt.json"))],
+    )
 
 
 def test_both_take_everything_of_the_demo(demo: Demo) -> None:
@@ -213,7 +297,7 @@ def outside(data: bytes, name: str) -> bytes:
 def parts(data: bytes) -> Iterator[tuple[int, int]]:
     """Find the parts of a file: of a batch as the page has them, JSON values, lines."""
     if data.startswith(b"{"):
-        yield from (found.span(1) for found in re.finditer(rb'":("(?:[^"\\]|\\.)*"|[0-9]+)', data))
+        yield from (item.span(1) for item in re.finditer(rb'":("(?:[^"\\]|\\.)*"|[0-9]+)', data))
     elif data.startswith(b"Obj"):
         file = sealed_batch.decoded(data, sealed_batch.FILE)
         for key, value in file["metadata"].items():
@@ -226,15 +310,15 @@ def parts(data: bytes) -> Iterator[tuple[int, int]]:
         yield len(data) - 16, len(data)
         yield data.index(file["sync"]), data.index(file["sync"]) + 16
     else:
-        yield from (found.span() for found in re.finditer(rb"[^\n]*\n", data))
+        yield from (entry.span() for entry in re.finditer(rb"[^\n]*\n", data))
 
 
 @pytest.mark.parametrize("name", vectors())
 def test_both_refuse_a_flipped_bit_in_each_part(name: str) -> None:
     data = inside(vectors()[name])
-    found = list(parts(data))
-    assert len(found) >= 6
-    for start, end in found:
+    items = list(parts(data))
+    assert len(items) >= 6
+    for start, end in items:
         for at in {start, (start + end) // 2, end - 1}:
             judges().both_refuse(outside(flipped(data, at), name))
 

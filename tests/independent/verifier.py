@@ -106,7 +106,7 @@ class Verifier(page.Verifier):
                 label, roots = "cosignature", self.province
                 times.append(datetime.fromtimestamp(seconds, UTC))
             names.append(name)
-            signer = next(it for it in pool if key_id(name, label, it) == blob[:4])
+            signer = next(item for item in pool if key_id(name, label, item) == blob[:4])
             page.signed(signer, message.encode(), signature)
             used |= {signer} | page.way(signer, times[-1], pool, roots)
         page.must(names[0] == origin and len(set(names)) == len(names), "the names of the signers")
@@ -115,8 +115,8 @@ class Verifier(page.Verifier):
     def log(self, folder: Path) -> None:
         """Compute the tree of a folder (§3) again, for each of its checkpoints."""
         pool = [file.read_bytes() for file in sorted((folder / "certificates").iterdir())]
-        kept = [file for file in (folder / "checkpoints").rglob("*") if file.is_file()]
-        notes = {file.read_bytes() for file in (*kept, *folder.glob("witnessed"))}
+        items = [file for file in (folder / "checkpoints").rglob("*") if file.is_file()]
+        notes = {file.read_bytes() for file in (*items, *folder.glob("witnessed"))}
         newest = self.checkpoint((folder / "checkpoint").read_bytes(), pool)
         leaves: list[bytes] = []
         while len(leaves) < newest.size:
@@ -129,8 +129,8 @@ class Verifier(page.Verifier):
                 entry = stream.read(int.from_bytes(stream.read(2)))
                 leaves.append(page.h("sm3", b"\0", page.canonical(page.parsed(entry, ENTRY))))
         page.must(len(set(leaves)) == len(leaves), "an entry stands twice")
-        for found in (newest, *(self.checkpoint(note, pool) for note in notes)):
-            page.must(page.tree("sm3", leaves[: found.size]) == found.root, "another tree")
+        for item in (newest, *(self.checkpoint(note, pool) for note in notes)):
+            page.must(page.tree("sm3", leaves[: item.size]) == item.root, "another tree")
 
     def package(self, data: bytes) -> None:
         """Verify a package (§7): a proof, a receipt and a checkpoint, put together again."""
@@ -194,11 +194,11 @@ def main() -> int:
     options.add_argument("--root", action="append", type=Path, required=True)
     options.add_argument("--province", action="append", type=Path)
     options.add_argument("files", nargs="+", type=Path, metavar="FILE")
-    given, status = options.parse_args(), 0
-    roots = [pem.unarmor(file.read_bytes())[2] for file in given.root]
-    province = [pem.unarmor(file.read_bytes())[2] for file in given.province or given.root]
+    args, status = options.parse_args(), 0
+    roots = [pem.unarmor(file.read_bytes())[2] for file in args.root]
+    province = [pem.unarmor(file.read_bytes())[2] for file in args.province or args.root]
     verifier = Verifier(roots, province)
-    for file in given.files:
+    for file in args.files:
         try:
             if file.is_dir():
                 verifier.log(file)

@@ -240,13 +240,16 @@ class LogContract:
         log.ensure([Topic(other)])
         put(log, topic, b"1", b"2", b"3")
         put(log, other, b"4")
-        one, two = log.consumer("one", [topic]), log.consumer("two", [topic, other])
-        take(one, 3)
-        take(two, 4)
+        first_consumer, second_consumer = (
+            log.consumer("one", [topic]),
+            log.consumer("two", [topic, other]),
+        )
+        take(first_consumer, 3)
+        take(second_consumer, 4)
         with log.transaction("worker") as transaction:
             transaction.append(Message(other, b"5"))
-            transaction.commit(one, topic, 0, 3)
-            transaction.commit(two, other, 0, 1)
+            transaction.commit(first_consumer, topic, 0, 3)
+            transaction.commit(second_consumer, other, 0, 1)
         assert log.position("one", topic, 0) == 3
         assert log.position("two", topic, 0) == 0
         assert log.position("two", other, 0) == 1
@@ -322,29 +325,29 @@ class LogContract:
             put(log, topic, str(partition).encode(), partition=partition)
         consumer = log.consumer("group", [topic])
         assert consumer.assigned() == {(topic, 0), (topic, 1)}
-        got = consumer.poll(max_entries=5, max_bytes=100, timeout=PATIENCE, skip={(topic, 0)})
-        assert values(got) == [b"1"]
+        entries = consumer.poll(max_entries=5, max_bytes=100, timeout=PATIENCE, skip={(topic, 0)})
+        assert values(entries) == [b"1"]
         assert consumer.poll(max_entries=5, max_bytes=100, skip={(topic, 0)}) == []
         assert values(take(consumer, 1)) == [b"0"]
 
     def test_each_group_reads_everything(self, log: Log, topic: str) -> None:
         put(log, topic, b"a", b"b")
-        one, two = log.consumer("one", [topic]), log.consumer("two", [topic])
-        first = take(one, 2)
+        first_consumer, second_consumer = log.consumer("one", [topic]), log.consumer("two", [topic])
+        first = take(first_consumer, 2)
         with log.transaction("one") as transaction:
-            transaction.commit(one, topic, 0, first[-1].offset + 1)
-        assert values(take(two, 2)) == [b"a", b"b"]
+            transaction.commit(first_consumer, topic, 0, first[-1].offset + 1)
+        assert values(take(second_consumer, 2)) == [b"a", b"b"]
         assert log.position("two", topic, 0) == 0
 
     def test_poll_respects_its_limits_but_returns_one(self, log: Log, topic: str) -> None:
         put(log, topic, *(bytes(100) for _ in range(5)))
         consumer = log.consumer("group", [topic])
-        got = consumer.poll(max_entries=2, max_bytes=10_000, timeout=PATIENCE)
-        assert len(got) == 2
-        got = consumer.poll(max_entries=5, max_bytes=250, timeout=PATIENCE)
-        assert 1 <= len(got) <= 2
-        got = consumer.poll(max_entries=5, max_bytes=10, timeout=PATIENCE)
-        assert len(got) == 1
+        entries = consumer.poll(max_entries=2, max_bytes=10_000, timeout=PATIENCE)
+        assert len(entries) == 2
+        entries = consumer.poll(max_entries=5, max_bytes=250, timeout=PATIENCE)
+        assert 1 <= len(entries) <= 2
+        entries = consumer.poll(max_entries=5, max_bytes=10, timeout=PATIENCE)
+        assert len(entries) == 1
 
     def test_poll_returns_one_partition_and_serves_all(self, log: Log) -> None:
         topic, other = fresh("raw"), fresh("raw")
@@ -353,13 +356,13 @@ class LogContract:
             put(log, topic, *[str(partition).encode()] * 4, partition=partition)
         put(log, other, *[b"other"] * 4)
         consumer = log.consumer("group", [topic, other])
-        seen: dict[tuple[str, int], int] = {}
-        while sum(seen.values()) < 16:
-            got = consumer.poll(max_entries=2, max_bytes=1000, timeout=PATIENCE)
-            assert got
-            (place,) = {(entry.topic, entry.partition) for entry in got}
-            seen[place] = seen.get(place, 0) + len(got)
-        assert seen == {(topic, 0): 4, (topic, 1): 4, (topic, 2): 4, (other, 0): 4}
+        counts: dict[tuple[str, int], int] = {}
+        while sum(counts.values()) < 16:
+            entries = consumer.poll(max_entries=2, max_bytes=1000, timeout=PATIENCE)
+            assert entries
+            (place,) = {(entry.topic, entry.partition) for entry in entries}
+            counts[place] = counts.get(place, 0) + len(entries)
+        assert counts == {(topic, 0): 4, (topic, 1): 4, (topic, 2): 4, (other, 0): 4}
 
     def test_poll_wakes_up_for_an_entry(self, log: Log, topic: str) -> None:
         consumer = log.consumer("group", [topic])
@@ -446,8 +449,8 @@ class LogContract:
         for thread in threads:
             thread.join()
         for name in names:
-            mine = [value for value in values(entries) if value.startswith(name.encode())]
-            assert mine == [f"{name} {number}".encode() for number in range(count)]
+            items = [value for value in values(entries) if value.startswith(name.encode())]
+            assert items == [f"{name} {number}".encode() for number in range(count)]
 
     # compacted topics
 
@@ -458,15 +461,15 @@ class LogContract:
         for key, value in (("a", b"1"), ("b", b"2"), ("a", b"3"), ("c", b"")):
             with log.transaction("writer") as transaction:
                 transaction.append(Message(cursors, value, key=key, headers={"k": key}))
-        for one in (log, opening()):
-            found = {key: one.latest(cursors, key) for key in ("a", "b", "c")}
-            assert {key: entry and entry.value for key, entry in found.items()} == {
+        for item in (log, opening()):
+            newest = {key: item.latest(cursors, key) for key in ("a", "b", "c")}
+            assert {key: entry and entry.value for key, entry in newest.items()} == {
                 "a": b"3",
                 "b": b"2",
                 "c": b"",
             }
-            assert all(entry and entry.headers == {"k": key} for key, entry in found.items())
-            assert one.latest(cursors, "d") is None
+            assert all(entry and entry.headers == {"k": key} for key, entry in newest.items())
+            assert item.latest(cursors, "d") is None
 
     def test_latest_moves_only_with_its_transaction(self, log: Log, topic: str) -> None:
         cursors = fresh("cursors")
@@ -520,12 +523,12 @@ class LogContract:
         with log.transaction("worker") as transaction:
             transaction.commit(consumer, topic, 0, entries[1].offset + 1)
         log.retain(topic, 0, entries[1].offset + 1)
-        for one in (log, opening()):
-            assert one.bounds(topic, 0)[0] == entries[1].offset + 1
+        for item in (log, opening()):
+            assert item.bounds(topic, 0)[0] == entries[1].offset + 1
             with pytest.raises(Integrity):
-                one.read(topic, 0, entries[0].offset, max_entries=1)
-            assert one.read(topic, 0, entries[2].offset, max_entries=1) == entries[2:]
-            assert one.position("newcomer", topic, 0) == entries[1].offset + 1
+                item.read(topic, 0, entries[0].offset, max_entries=1)
+            assert item.read(topic, 0, entries[2].offset, max_entries=1) == entries[2:]
+            assert item.position("newcomer", topic, 0) == entries[1].offset + 1
         assert take(opening().consumer("newcomer", [topic]), 1) == entries[2:]
         with pytest.raises(Integrity, match=f"{topic}/0|model"):
             take(opening().consumer("complete", [topic], complete=True), 1)

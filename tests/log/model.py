@@ -42,10 +42,10 @@ class MemoryLog:
         medium = self.medium
         with medium.lock:
             for topic in topics:
-                known = medium.topics.get(topic.name, topic)
-                if known.compacted != topic.compacted:
+                answer = medium.topics.get(topic.name, topic)
+                if answer.compacted != topic.compacted:
                     raise Misconfigured(WHAT, hint=WHAT)
-                if topic.partitions >= known.partitions:
+                if topic.partitions >= answer.partitions:
                     medium.topics[topic.name] = topic
                 groups = {group for group, place in medium.positions if place[0] == topic.name}
                 for partition in range(topic.partitions):
@@ -221,13 +221,13 @@ class MemoryConsumer:
                 return []
             self.last = min(waiting, key=lambda turn: (turn <= self.last, turn))
             place = places[self.last]
-            taken: list[Entry] = []
+            items: list[Entry] = []
             for entry in self.medium.entries[place][self.reading[place] :][:max_entries]:
-                if taken and sum(len(e.value) for e in [*taken, entry]) > max_bytes:
+                if items and sum(len(e.value) for e in [*items, entry]) > max_bytes:
                     break
-                taken.append(entry)
-            self.reading[place] = taken[-1].offset + 1
-            return taken
+                items.append(entry)
+            self.reading[place] = items[-1].offset + 1
+            return items
 
     def rewind(self) -> None:
         self.committed.clear()

@@ -123,7 +123,7 @@ class LogMachine(RuleBasedStateMachine):
         if not self.held[worker]:
             return
         last = self.held[worker][choice % len(self.held[worker])]
-        mine = [
+        items = [
             entry
             for entry in self.held[worker]
             if entry.partition == last.partition and entry.offset <= last.offset
@@ -131,7 +131,7 @@ class LogMachine(RuleBasedStateMachine):
 
         def act(log: Log, consumer: Any) -> str:
             with log.transaction(f"seal.{worker}") as transaction:
-                for entry in mine:
+                for entry in items:
                     sealed = f"{MEMBERS[worker]} {entry.partition} {entry.offset}"
                     transaction.append(Message(SEALED.name, sealed.encode()))
                 transaction.commit(consumer, RAW.name, last.partition, last.offset + 1)
@@ -140,7 +140,7 @@ class LogMachine(RuleBasedStateMachine):
             return "done"
 
         if self.both(worker, act) == "done":
-            self.held[worker] = [entry for entry in self.held[worker] if entry not in mine]
+            self.held[worker] = [entry for entry in self.held[worker] if entry not in items]
         else:
             self.rewind(worker)
 

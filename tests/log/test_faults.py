@@ -56,13 +56,13 @@ def test_every_code_of_sqlite_has_a_verdict() -> None:
         sqlite3.SQLITE_RANGE,
     }
     assert set(range(1, 27)) - set(VERDICTS) == bugs_of_ours
-    named = {
+    names = {
         value
         for name, value in vars(sqlite3).items()
         if name.startswith("SQLITE_IOERR_") and isinstance(value, int)
     }
-    assert named
-    assert {code & 0xFF for code in named} <= set(VERDICTS)
+    assert names
+    assert {code & 0xFF for code in names} <= set(VERDICTS)
 
 
 def test_verdicts_keep_cause_and_hint(path: Path) -> None:

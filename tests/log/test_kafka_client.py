@@ -16,8 +16,10 @@ from exchange.settings import KafkaSettings
 
 def configured(**settings: Any) -> dict[str, Any]:
     base = settings.pop("base", Path())
-    found = KafkaSettings(**{"bootstrap": ("127.0.0.1:9092",)} | settings)
-    return connection(found, secret=lambda reference: f"<{reference}>", base=base, worker="w")
+    kafka_settings = KafkaSettings(**{"bootstrap": ("127.0.0.1:9092",)} | settings)
+    return connection(
+        kafka_settings, secret=lambda reference: f"<{reference}>", base=base, worker="w"
+    )
 
 
 def test_loopback_needs_no_encryption() -> None:
@@ -73,7 +75,7 @@ def test_names_and_certificates_of_brokers_are_checked(tmp_path: Path) -> None:
     context = config["ssl_context"]
     assert context.check_hostname
     assert context.verify_mode == ssl.CERT_REQUIRED
-    assert [dict(one[0] for one in ca["subject"]) for ca in context.get_ca_certs()]
+    assert [dict(item[0] for item in ca["subject"]) for ca in context.get_ca_certs()]
     (tmp_path / "own.pem").write_text("no PEM")
     with pytest.raises(Misconfigured):
         configured(tls=True, certificate=Path("own.pem"), key=Path("own.pem"), base=tmp_path)

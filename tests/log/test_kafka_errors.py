@@ -21,11 +21,11 @@ WHAT = Text("写入", "writing")
 def known_classes() -> set[type]:
     """Find every error class that kafka-python defines, in whatever module."""
     parts = [
-        importlib.import_module(found.name)
-        for found in pkgutil.walk_packages(kafka.__path__, "kafka.")
-        if not found.name.startswith(("kafka.vendor", "kafka.cli", "kafka.benchmarks"))
-        and not found.name.endswith("__main__")
-        and ".generate_stubs" not in found.name
+        importlib.import_module(package.name)
+        for package in pkgutil.walk_packages(kafka.__path__, "kafka.")
+        if not package.name.startswith(("kafka.vendor", "kafka.cli", "kafka.benchmarks"))
+        and not package.name.endswith("__main__")
+        and ".generate_stubs" not in package.name
     ]
     return {
         value

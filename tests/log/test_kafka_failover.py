@@ -26,17 +26,17 @@ def test_every_partition_is_written_on_while_brokers_go_and_come(
     settings = KafkaSettings(bootstrap=cluster.bootstrap, transaction_seconds=30)
     with closing(KafkaLog(settings, secret=str, base=Path())) as log:
         log.ensure([topic])
-        written: list[bytes] = []
+        items: list[bytes] = []
         for number in range(3):
-            write(log, topic, b"before", written)
+            write(log, topic, b"before", items)
             getattr(cluster, end)(number)
-            write(log, topic, b"without", written)
+            write(log, topic, b"without", items)
             wait_for(lambda: seen(log, topic) == (2, PARTITIONS, 0))
             cluster.start(number)
             wait_for(lambda: seen(log, topic) == (3, 0, 0))
         for partition in range(PARTITIONS):
             entries = log.read(topic.name, partition, 0, max_entries=100)
-            assert [entry.value for entry in entries] == written
+            assert [entry.value for entry in entries] == items
 
 
 def seen(log: KafkaLog, topic: Topic) -> tuple[int, int, int]:

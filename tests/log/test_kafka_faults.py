@@ -293,8 +293,8 @@ class OldBroker(socketserver.StreamRequestHandler):
     def metadata(self) -> bytes:
         assert isinstance(self.server, socketserver.TCPServer)
         host, port = str(self.server.server_address[0]).encode(), self.server.server_address[1]
-        one = struct.pack(f">ih{len(host)}sih", 1, len(host), host, port, -1)
-        return struct.pack(">ii", 0, 1) + one + struct.pack(">hii", -1, 1, 0)
+        result = struct.pack(f">ih{len(host)}sih", 1, len(host), host, port, -1)
+        return struct.pack(">ii", 0, 1) + result + struct.pack(">hii", -1, 1, 0)
 
 
 def test_a_broker_that_is_too_old() -> None:
@@ -328,8 +328,10 @@ def test_a_client_that_is_not_installed(tmp_path: Path) -> None:
         "    except Misconfigured as error:\n"
         "        print(error.hint.en)\n"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert "[node,kafka]" in done.stdout
+    result = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    )
+    assert "[node,kafka]" in result.stdout
 
 
 def test_a_node_opens_its_cluster(mortal_broker: Cluster, tmp_path: Path) -> None:

@@ -75,29 +75,29 @@ def until(holds: Callable[[], bool], seconds: float = PATIENT) -> None:
 
 def shared(topic: str, *consumers: KafkaConsumer) -> bool:
     """Tell whether the partitions are spread evenly, each held once."""
-    held = [partition for consumer in consumers for partition in consumer.assigned()]
+    items = [partition for consumer in consumers for partition in consumer.assigned()]
     even = {len(consumer.assigned()) for consumer in consumers} == {PARTITIONS // len(consumers)}
-    return even and sorted(held) == sorted(all_partitions(topic))
+    return even and sorted(items) == sorted(all_partitions(topic))
 
 
 def test_partitions_are_shared_and_go_back_at_once_when_a_member_leaves(
     opening: Opening, topic: str
 ) -> None:
-    one = opening().consumer("group", [topic])
-    assert one.assigned() == all_partitions(topic)
-    two = opening(session_seconds=60).consumer("group", [topic])
-    until(lambda: shared(topic, one, two))
-    two.close()
-    until(lambda: shared(topic, one))
+    first_consumer = opening().consumer("group", [topic])
+    assert first_consumer.assigned() == all_partitions(topic)
+    second_consumer = opening(session_seconds=60).consumer("group", [topic])
+    until(lambda: shared(topic, first_consumer, second_consumer))
+    second_consumer.close()
+    until(lambda: shared(topic, first_consumer))
 
 
 def test_a_named_worker_leaves_at_once_too(opening: Opening, topic: str) -> None:
-    one = opening("one").consumer("group", [topic])
+    first_consumer = opening("one").consumer("group", [topic])
     leaving = opening("two", session_seconds=60)
-    two = leaving.consumer("group", [topic])
-    until(lambda: shared(topic, one, two))
+    second_consumer = leaving.consumer("group", [topic])
+    until(lambda: shared(topic, first_consumer, second_consumer))
     leaving.close()
-    until(lambda: shared(topic, one))
+    until(lambda: shared(topic, first_consumer))
 
 
 WORKER = """
@@ -179,19 +179,19 @@ print(consumer.poll(max_entries=9, max_bytes=999, timeout=1), flush=True)
 def test_work_under_an_older_generation_is_fenced(opening: Opening, topic: str) -> None:
     log = opening()
     put(log, topic, b"1")
-    one = log.consumer("group", [topic])
-    (entry,) = take(one, 1)
-    two = opening().consumer("group", [topic])
-    until(lambda: shared(topic, one, two))
+    first_consumer = log.consumer("group", [topic])
+    (entry,) = take(first_consumer, 1)
+    second_consumer = opening().consumer("group", [topic])
+    until(lambda: shared(topic, first_consumer, second_consumer))
 
     def commit() -> None:
         with log.transaction("one") as transaction:
-            transaction.commit(one, topic, 0, entry.offset + 1)
+            transaction.commit(first_consumer, topic, 0, entry.offset + 1)
 
     with pytest.raises(Fenced):
         commit()
-    one.rewind()
-    for consumer, name in ((one, "one"), (two, "two")):
+    first_consumer.rewind()
+    for consumer, name in ((first_consumer, "one"), (second_consumer, "two")):
         for again in consumer.poll(max_entries=1, max_bytes=1):
             with log.transaction(name) as transaction:
                 transaction.commit(consumer, topic, 0, again.offset + 1)
@@ -202,25 +202,25 @@ def test_a_position_does_not_go_back_when_a_partition_does(opening: Opening, top
     log, other = opening(), opening()
     for number in range(PARTITIONS):  # which of the partitions moves is the group's affair
         put(log, topic, b"1", b"2", b"3", partition=number)
-    one = log.consumer("group", [topic])
-    late = [take(one, 1)[0] for _ in range(PARTITIONS)]
+    first_consumer = log.consumer("group", [topic])
+    late = [take(first_consumer, 1)[0] for _ in range(PARTITIONS)]
     assert {entry.partition for entry in late} == set(range(PARTITIONS))
-    two = other.consumer("group", [topic])
-    until(lambda: shared(topic, one, two))
+    second_consumer = other.consumer("group", [topic])
+    until(lambda: shared(topic, first_consumer, second_consumer))
     moved = set()
-    for _ in two.assigned():
-        entries = take(two, 3)
+    for _ in second_consumer.assigned():
+        entries = take(second_consumer, 3)
         moved.add(entries[0].partition)
         with other.transaction("two") as transaction:
-            transaction.commit(two, topic, entries[0].partition, entries[-1].offset + 1)
+            transaction.commit(second_consumer, topic, entries[0].partition, entries[-1].offset + 1)
     assert len(moved) == PARTITIONS // 2
-    two.close()
-    until(lambda: shared(topic, one))
-    one.poll(max_entries=1, max_bytes=1)  # takes up the partitions as they are now
+    second_consumer.close()
+    until(lambda: shared(topic, first_consumer))
+    first_consumer.poll(max_entries=1, max_bytes=1)  # takes up the partitions as they are now
     for entry in late:
         if entry.partition in moved:
             with pytest.raises(Fenced), log.transaction("one") as transaction:
-                transaction.commit(one, topic, entry.partition, entry.offset + 1)
+                transaction.commit(first_consumer, topic, entry.partition, entry.offset + 1)
             assert log.position("group", topic, entry.partition) > entry.offset + 1
 
 
@@ -229,21 +229,21 @@ def test_two_consumers_in_one_process_do_not_overtake_each_other(
 ) -> None:
     log = opening()
     put(log, topic, b"1", b"2")
-    one, two = (log.consumer("group", [topic]) for _ in range(2))
-    first, second = take(one, 2), take(two, 2)
+    first_consumer, second_consumer = (log.consumer("group", [topic]) for _ in range(2))
+    first, second = take(first_consumer, 2), take(second_consumer, 2)
     with log.transaction("one") as transaction:
-        transaction.commit(one, topic, 0, first[-1].offset + 1)
+        transaction.commit(first_consumer, topic, 0, first[-1].offset + 1)
 
     def late() -> None:
         with log.transaction("two") as transaction:
-            transaction.commit(two, topic, 0, second[0].offset + 1)
+            transaction.commit(second_consumer, topic, 0, second[0].offset + 1)
 
     with pytest.raises(Fenced):
         late()
-    two.rewind()
-    assert two.poll(max_entries=1, max_bytes=1) == []
-    two.close()
-    assert one.assigned() == all_partitions(topic)
+    second_consumer.rewind()
+    assert second_consumer.poll(max_entries=1, max_bytes=1) == []
+    second_consumer.close()
+    assert first_consumer.assigned() == all_partitions(topic)
 
 
 def test_a_member_that_lost_its_partitions_claims_none(opening: Opening, topic: str) -> None:
@@ -260,7 +260,7 @@ def test_a_member_that_lost_its_partitions_claims_none(opening: Opening, topic: 
 
         def claimed() -> int:
             ((_, metadata),) = consumer._coordinator.group_protocols()
-            return sum(len(one.partitions) for one in metadata.owned_partitions)
+            return sum(len(partition.partitions) for partition in metadata.owned_partitions)
 
         assert claimed() == PARTITIONS
         consumer._coordinator.reset_generation()  # as a heartbeat does that comes too late
@@ -270,7 +270,7 @@ def test_a_member_that_lost_its_partitions_claims_none(opening: Opening, topic: 
         consumer.close(timeout_ms=1000)
 
 
-class Killed(Exception):
+class MemberDeath(Exception):
     """What ends a member in the middle."""
 
 
@@ -297,12 +297,12 @@ def test_a_leader_killed_between_two_generations_leaves_no_partition_to_nobody(
             return False
 
         def die(*_: object) -> None:
-            raise Killed
+            raise MemberDeath
 
         assignor.on_assignment = die
         with ThreadPoolExecutor(1) as pool:
             other = pool.submit(opening("two").consumer, "group", [topic])
-            with pytest.raises(Killed):
+            with pytest.raises(MemberDeath):
                 until(on)
             assert len(leader.assignment()) == PARTITIONS // 2
             again = opening("one").consumer("group", [topic])

@@ -41,17 +41,17 @@ def plain(*contents: bytes) -> list[Row]:
 
 
 def test_entries_from_an_offset_on() -> None:
-    found = decode(PARTITION, 11, batch(10, plain(b"a", b"b", b"c")), [])
-    assert [(e.topic, e.partition, e.offset, e.value, e.time) for e in found.entries] == [
+    result = decode(PARTITION, 11, batch(10, plain(b"a", b"b", b"c")), [])
+    assert [(e.topic, e.partition, e.offset, e.value, e.time) for e in result.entries] == [
         (*PARTITION, 11, b"b", 1001),
         (*PARTITION, 12, b"c", 1002),
     ]
-    assert found.next == 13
+    assert result.next == 13
 
 
 def test_compressed_batches() -> None:
-    found = decode(PARTITION, 0, batch(0, plain(b"a" * 999, b"b"), codec=1), [])
-    assert [entry.value for entry in found.entries] == [b"a" * 999, b"b"]
+    result = decode(PARTITION, 0, batch(0, plain(b"a" * 999, b"b"), codec=1), [])
+    assert [entry.value for entry in result.entries] == [b"a" * 999, b"b"]
 
 
 def test_markers_and_aborted_transactions_are_passed_over() -> None:
@@ -65,16 +65,16 @@ def test_markers_and_aborted_transactions_are_passed_over() -> None:
             batch(5, [(COMMIT, b"\0" * 6, [])], producer=1, control=True),
         ]
     )
-    found = decode(PARTITION, 0, data, [(0, 1)])
-    assert [entry.value for entry in found.entries] == [b"of 2", b"of 1, later"]
-    assert found.next == 6
+    result = decode(PARTITION, 0, data, [(0, 1)])
+    assert [entry.value for entry in result.entries] == [b"of 2", b"of 1, later"]
+    assert result.next == 6
 
 
 def test_a_batch_cut_off_at_the_end_waits_for_the_next_fetch() -> None:
     data = batch(0, plain(b"a")) + batch(1, plain(b"b"))[:-1]
-    found = decode(PARTITION, 0, data, [])
-    assert [entry.value for entry in found.entries] == [b"a"]
-    assert found.next == 1
+    result = decode(PARTITION, 0, data, [])
+    assert [entry.value for entry in result.entries] == [b"a"]
+    assert result.next == 1
     assert decode(PARTITION, 5, b"", []) == ([], 5)
 
 

@@ -23,7 +23,7 @@ from exchange.log import Message, Topic
 from exchange.log.kafka import KafkaLog
 from exchange.settings import KafkaSettings
 from tests.log.contract import fresh, put, take, values
-from tests.support.security import ADMIN, USER, Guarded, grant, secret
+from tests.support.security import ADMIN, USER, SecuredBroker, grant, secret
 
 
 def works(settings: KafkaSettings, base: Path) -> None:
@@ -55,7 +55,9 @@ def refused(settings: KafkaSettings, base: Path) -> ExchangeError:
 
 
 @pytest.mark.parametrize("mechanism", ["SCRAM-SHA-512", "SCRAM-SHA-256"])
-def test_the_right_password_over_tls_does_everything(guarded: Guarded, mechanism: str) -> None:
+def test_the_right_password_over_tls_does_everything(
+    guarded: SecuredBroker, mechanism: str
+) -> None:
     works(guarded.settings(ADMIN, mechanism=mechanism), guarded.folder)
 
 
@@ -76,7 +78,7 @@ def test_the_right_password_over_tls_does_everything(guarded: Guarded, mechanism
     ],
 )
 def test_wrong_credentials_say_what_is_wrong(
-    guarded: Guarded, changes: dict[str, Any], kind: type, said: str, hint: str
+    guarded: SecuredBroker, changes: dict[str, Any], kind: type, said: str, hint: str
 ) -> None:
     error = refused(guarded.settings(ADMIN, **changes), guarded.folder)
     assert type(error) is kind
@@ -86,16 +88,16 @@ def test_wrong_credentials_say_what_is_wrong(
     assert "wrong" not in str(error), "no password is told"
 
 
-def test_a_broker_under_another_name_is_not_talked_to(guarded: Guarded) -> None:
+def test_a_broker_under_another_name_is_not_talked_to(guarded: SecuredBroker) -> None:
     error = refused(guarded.settings(bootstrap=guarded.misnamed), guarded.folder)
     assert isinstance(error, Misconfigured)
     assert "IP address mismatch" in error.what.en
 
 
 def test_settings_that_are_too_strong_for_a_plain_broker(
-    kafka_broker: Cluster, guarded: Guarded
+    kafka_broker: Cluster, guarded: SecuredBroker
 ) -> None:
-    plain = Guarded(kafka_broker, guarded.folder)
+    plain = SecuredBroker(kafka_broker, guarded.folder)
     error = refused(plain.settings(), plain.folder)
     assert isinstance(error, Misconfigured)
     assert "does not speak TLS" in error.what.en
@@ -104,17 +106,19 @@ def test_settings_that_are_too_strong_for_a_plain_broker(
     assert "does not ask for user and password" in error.what.en
 
 
-def by_certificate(guarded: Guarded, name: str | None) -> KafkaSettings:
+def by_certificate(guarded: SecuredBroker, name: str | None) -> KafkaSettings:
     mine = {"certificate": f"{name}.crt", "key": f"{name}.key"} if name else {}
     return guarded.settings(bootstrap=guarded.certified, **mine)
 
 
-def test_a_certificate_is_as_good_as_a_password(guarded: Guarded) -> None:
+def test_a_certificate_is_as_good_as_a_password(guarded: SecuredBroker) -> None:
     works(by_certificate(guarded, ADMIN), guarded.folder)
 
 
 @pytest.mark.parametrize("name", ["stranger", None])
-def test_a_certificate_of_a_stranger_or_none_is_refused(guarded: Guarded, name: str | None) -> None:
+def test_a_certificate_of_a_stranger_or_none_is_refused(
+    guarded: SecuredBroker, name: str | None
+) -> None:
     error = refused(by_certificate(guarded, name), guarded.folder)
     assert type(error) is Denied
     assert "refuses our certificate" in error.what.en
@@ -134,7 +138,7 @@ def acl(kind: ResourceType, name: str, *operations: ACLOperation) -> list[ACL]:
 
 
 @pytest.fixture
-def topic(guarded: Guarded) -> str:
+def topic(guarded: SecuredBroker) -> str:
     name = fresh("ours")
     with closing(KafkaLog(guarded.settings(ADMIN), secret=secret, base=guarded.folder)) as log:
         log.ensure([Topic(name)])
@@ -163,7 +167,7 @@ def poll(log: KafkaLog, topic: str) -> None:
     ids=["ensure", "bounds", "transactional id", "write", "group", "read"],
 )
 def test_a_missing_right_is_denied_and_named(
-    guarded: Guarded,
+    guarded: SecuredBroker,
     topic: str,
     does: Callable[[KafkaLog, str], object],
     given: dict[str, str],
@@ -174,16 +178,16 @@ def test_a_missing_right_is_denied_and_named(
         "id": (ResourceType.TRANSACTIONAL_ID, "exchange.denied"),
         "group": (ResourceType.GROUP, "exchange.denied"),
     }
-    wanted = [
-        one
+    items = [
+        item
         for kind, right in given.items()
-        for one in acl(*kinds[kind], ACLOperation[right.upper()])
+        for item in acl(*kinds[kind], ACLOperation[right.upper()])
     ]
     if "topic" in given:
-        wanted += acl(*kinds["topic"], ACLOperation.DESCRIBE_CONFIGS)
+        items += acl(*kinds["topic"], ACLOperation.DESCRIBE_CONFIGS)
     with closing(guarded.admin()) as admin:
-        if wanted:
-            grant(admin, wanted)
+        if items:
+            grant(admin, items)
     with (
         closing(KafkaLog(guarded.settings(USER), secret=secret, base=guarded.folder)) as log,
         pytest.raises(Denied) as caught,

@@ -11,7 +11,7 @@ from kafka.admin import ConfigResource, ConfigResourceType
 
 from exchange.log import MAX_VALUE_BYTES, Message, Topic
 from exchange.log.kafka import Drift, KafkaLog
-from exchange.log.kafka.topics import Topics
+from exchange.log.kafka.topics import TopicAdmin
 from exchange.settings import KafkaSettings
 from tests.log.contract import fresh
 
@@ -38,10 +38,10 @@ def test_others_changes_show_and_are_put_right(log: KafkaLog, settings: KafkaSet
     log.ensure([Topic(name)])
     changed = {"retention.ms": "1000", "max.message.bytes": "2000"}
     log._cluster().alter_configs([ConfigResource(ConfigResourceType.TOPIC, name, changed)])
-    wanted = [Topic(name, partitions=2), Topic(missing)]
+    items = [Topic(name, partitions=2), Topic(missing)]
     more = KafkaLog(settings.model_copy(update={"replication": 2}), secret=str, base=Path())
     few = Drift(name, "replication", "2", "1")
-    assert set(more.drift(wanted)) == {
+    assert set(more.drift(items)) == {
         Drift(name, "partitions", "2", "1"),
         Drift(name, "retention.ms", "-1", "1000"),
         Drift(name, "max.message.bytes", "1065536", "2000"),
@@ -49,8 +49,8 @@ def test_others_changes_show_and_are_put_right(log: KafkaLog, settings: KafkaSet
         few,
     }
     more.close()
-    assert log.repair(wanted) == []
-    assert log.drift(wanted) == []
+    assert log.repair(items) == []
+    assert log.drift(items) == []
 
 
 def test_more_partitions_than_asked_for_are_nobodys_business(log: KafkaLog) -> None:
@@ -63,7 +63,7 @@ def test_more_partitions_than_asked_for_are_nobodys_business(log: KafkaLog) -> N
 
 def test_retention_by_kind(settings: KafkaSettings) -> None:
     kept = settings.model_copy(update={"retention": {"raw": timedelta(days=7)}})
-    topics = Topics(kept)
+    topics = TopicAdmin(kept)
     assert topics.configs(Topic("exchange.raw.a"))["retention.ms"] == str(7 * 24 * 3600 * 1000)
     for name in ("exchange.sealed.a", "exchange.receipts", "elsewhere"):
         assert topics.configs(Topic(name))["retention.ms"] == "-1"

@@ -15,9 +15,9 @@ def test_a_frame_is_handed_out_once_for_its_bytes() -> None:
     recent, value = Recent(), encode_frame(frame(1))
     recent.keep(value, frame(1))
     assert recent.take(encode_frame(frame(2))) is None
-    found = recent.take(bytes(value))
-    assert found is not None
-    assert found.equals(decode_frame(value))
+    result = recent.take(bytes(value))
+    assert result is not None
+    assert result.equals(decode_frame(value))
     assert recent.take(value) is None
 
 
@@ -27,8 +27,8 @@ def test_the_oldest_are_forgotten_when_there_is_no_room() -> None:
     for number, value in enumerate(values):
         recent.keep(value, frame(number))
         recent.keep(value, frame(number))
-    kept = [recent.take(value) is not None for value in values]
-    assert kept == [False, False, False, True, True]
+    items = [recent.take(value) is not None for value in values]
+    assert items == [False, False, False, True, True]
     for number, value in enumerate(values[:2]):
         recent.keep(value, frame(number))
     assert recent.take(values[0]) is not None

@@ -41,7 +41,7 @@ from exchange.log import RECEIPTS, Entry, Log, quarantine_topic, raw_topic, seal
 from exchange.log.frames import decode_frame
 from exchange.node.node import Node
 from exchange.node.scaffold import new_node
-from exchange.receipt import Sent
+from exchange.receipt import SentBatch
 from exchange.receipt import check as check_receipt
 from exchange.receiver.app import create_app
 from exchange.receiver.serve import background, serve
@@ -104,11 +104,11 @@ class Record:
 
 def records(count: int, *, first: int = 1, dirty: bool = True) -> list[Record]:
     """Make rows; every 40th has no valid date, every 97th repeats the key of the 50th before."""
-    made = []
+    items = []
     for number in range(first, first + count):
         bad = dirty and number % 40 == 7
         twin = dirty and number % 97 == 60
-        made.append(
+        items.append(
             Record(
                 id=f"r{number}",
                 no=f"n{number - 50 if twin else number}",
@@ -116,7 +116,7 @@ def records(count: int, *, first: int = 1, dirty: bool = True) -> list[Record]:
                 issued="2026-13-01" if bad else f"2026-0{number % 9 + 1}-11",
             )
         )
-    return made
+    return items
 
 
 def catalog(*names: str, limits: Mapping[str, str] = {}, width: int = 50) -> str:
@@ -203,7 +203,7 @@ class Place:
         return Node(self.settings, **options)
 
     @contextlib.contextmanager
-    def gateway(
+    def receiver(
         self,
         wrap: Callable[[Any, Sealer], Any] = lambda app, _sealer: app,
         clock: Callable[[], datetime] = lambda: datetime.now(UTC),
@@ -236,7 +236,7 @@ def _pattern() -> Path:
         sources=" {}",
     )
     place = Place(folder)
-    with place.gateway(), place.node() as node:
+    with place.receiver(), place.node() as node:
         assert node.store  # made now, and the province's too: copies need no migration
     place.call("http://127.0.0.1:1")
     return folder
@@ -250,13 +250,13 @@ def now() -> datetime:
 
 
 @dataclass(frozen=True)
-class Doors:
+class Failpoints:
     """The names that a process passed, in order."""
 
     names: list[str]
 
     def strikes(self) -> list[tuple[str, int]]:
-        """Choose where to kill: the first, the middle and the last time through each door."""
+        """Choose where to kill: the first, the middle and the last time at each failpoint."""
         return [
             (name, number)
             for name, count in Counter(self.names).items()
@@ -265,7 +265,7 @@ class Doors:
 
 
 class Striker:
-    """Counts the doors; kills its own process at one of them."""
+    """Counts the failpoints passed; kills its own process at one of them."""
 
     def __init__(self, stage: str = "", number: int = 0) -> None:
         self.names: list[str] = []
@@ -320,7 +320,7 @@ def run_once(
     stages: Sequence[str] = STAGES,
     names: Sequence[str] | None = None,
 ) -> None:
-    """Run the node once, to be killed at a door; exits as the command does."""
+    """Run the node once, to be killed at a failpoint; exits as the command does."""
     strike = Striker(stage, number)
     try:
         with Place(folder).node(failpoint=strike) as node:
@@ -333,13 +333,13 @@ def run_once(
         "halted": sorted(map(str, outcome.halted)),
     }
     (folder / "outcome.json").write_text(json.dumps(told))
-    (folder / "doors.json").write_text(json.dumps(strike.names))
+    (folder / "failpoints.json").write_text(json.dumps(strike.names))
     worst = outcome.error()
     sys.exit(worst.exit_code if worst is not None else 0)
 
 
 def run_province(folder: Path, port: int, stage: str = "", number: int = 0) -> None:
-    """Serve the province until SIGTERM, or until it is killed at a door."""
+    """Serve the province until SIGTERM, or until it is killed at a failpoint."""
     strike = Striker(stage, number)
     place = Place(folder)
     settings = receiver_options(place.province, os.environ, port=port)
@@ -351,7 +351,7 @@ def run_province(folder: Path, port: int, stage: str = "", number: int = 0) -> N
             settings, store=store, sealer=sealer, clock=now, entropy=os.urandom, failpoint=strike
         )
         serve(app, host="127.0.0.1", port=port, connections=16, announce=lambda _: None)
-    (folder / "province-doors.json").write_text(json.dumps(strike.names))
+    (folder / "province-failpoints.json").write_text(json.dumps(strike.names))
 
 
 def settle(place: Place, runs: int = 5) -> int:
@@ -360,15 +360,15 @@ def settle(place: Place, runs: int = 5) -> int:
         code = finish(start(run_once, place.folder))
         if code == 0 and json.loads((place.folder / "outcome.json").read_text())["waiting"] == 0:
             return count
-    told = (place.folder / "outcome.json").read_text()
-    raise AssertionError(f"not settled after {runs} runs: {told}")
+    text = (place.folder / "outcome.json").read_text()
+    raise AssertionError(f"not settled after {runs} runs: {text}")
 
 
 # --- what must hold afterwards ------------------------------------------------------------------
 
 
 @dataclass
-class Counted:
+class Counts:
     """What was found, over all resources."""
 
     rows: int = 0
@@ -380,8 +380,8 @@ class Counted:
 
 def partitions(log: Log, topic: str) -> range:
     """Return the partitions of a topic."""
-    (found,) = [one for one in log.topics() if one.name == topic]
-    return range(found.partitions)
+    (result,) = [item for item in log.topics() if item.name == topic]
+    return range(result.partitions)
 
 
 def entries(log: Log, topic: str) -> Iterator[Entry]:
@@ -398,13 +398,13 @@ def ids(value: bytes) -> list[str]:
     return [row["id"] for row in fastavro.reader(io.BytesIO(value))]  # type: ignore[index, call-overload]
 
 
-def audit(place: Place, *, pulls: bool = True, wrong: int = 0, witnessed: bool = True) -> Counted:
+def audit(place: Place, *, pulls: bool = True, wrong: int = 0, witnessed: bool = True) -> Counts:
     """Compare source, log, store and province; nothing lost, nothing twice.
 
     ``wrong``: how many receipts were kept as evidence; ``pulls``: whether the store knows them;
     ``witnessed``: whether the province has signed all of the evidence log along.
     """
-    counted = Counted()
+    counts = Counts()
     with place.node() as node:
         receipts: dict[str, bytes] = {}
         for entry in entries(node.log, RECEIPTS):
@@ -415,40 +415,40 @@ def audit(place: Place, *, pulls: bool = True, wrong: int = 0, witnessed: bool =
             receipts[entry.key] = entry.value
         trust = node.trust(place.settings.trust)
         upstream = node.trust(place.settings.upstream.trust)  # type: ignore[union-attr]
-        seen: set[str] = set()
+        names: set[str] = set()
         for resource, rows in place.sources.items():
-            found = _resource(node, resource, trust)
+            result = _resource(node, resource, trust)
             if pulls:
-                _pulls(node, found)
-            _rows(resource, rows, found, whole=resource in place.whole)
-            for batch_no, value in found.batches.items():
+                _pulls(node, result)
+            _rows(resource, rows, result, whole=resource in place.whole)
+            for batch_no, value in result.batches.items():
                 key = f"{resource}/{batch_no}"
-                seen.add(key)
-                sent = Sent.of(open_batch(value).statement)
-                assert check_receipt(receipts[key], trust=upstream, sent=sent).ok
-            counted.rows += len(rows) * (len(found.pulls) if resource in place.whole else 1)
-            counted.sealed += sum(len(part) for part, _ in found.pulls.values())
-            counted.refused += sum(len(part) for _, part in found.pulls.values())
-            counted.batches += len(found.batches)
-        assert receipts.keys() == seen
+                names.add(key)
+                sent = SentBatch.of(open_batch(value).statement)
+                assert check_receipt(receipts[key], trust=upstream, batch=sent).ok
+            counts.rows += len(rows) * (len(result.pulls) if resource in place.whole else 1)
+            counts.sealed += sum(len(part) for part, _ in result.pulls.values())
+            counts.refused += sum(len(part) for _, part in result.pulls.values())
+            counts.batches += len(result.batches)
+        assert receipts.keys() == names
         assert wrong == 0
         _evidence(place, node, receipts, witnessed=witnessed)
-        counted.receipts = len(receipts)
-        _province(place, node, seen)
-    assert counted.rows == counted.sealed + counted.refused
-    return counted
+        counts.receipts = len(receipts)
+        _province(place, node, names)
+    assert counts.rows == counts.sealed + counts.refused
+    return counts
 
 
 @dataclass
-class _Found:
+class _Contents:
     batches: dict[str, bytes] = field(default_factory=dict)
     pulls: dict[str, tuple[list[str], list[str]]] = field(default_factory=dict)
     """Sealed and refused ids by pull."""
 
 
-def _resource(node: Node, resource: str, trust: Trust) -> _Found:
+def _resource(node: Node, resource: str, trust: Trust) -> _Contents:
     """Read what became of a resource; its chain, its numbers and the store agree."""
-    found = _Found()
+    result = _Contents()
     ends: dict[int, tuple[str, str]] = {}
     for entry in entries(node.log, sealed_topic(resource)):
         assert verify_batch(entry.value, trust=trust).ok
@@ -457,16 +457,16 @@ def _resource(node: Node, resource: str, trust: Trust) -> _Found:
         assert statement.lane == entry.partition
         assert statement.batch_no == entry.key > last, "a partition's batch numbers only ever rise"
         assert statement.previous == previous, "the chain of statements is whole"
-        assert entry.key not in found.batches, "no batch number of a resource comes twice"
+        assert entry.key not in result.batches, "no batch number of a resource comes twice"
         ends[entry.partition] = (statement.digest, entry.key)
-        found.batches[entry.key] = entry.value
-        found.pulls.setdefault(statement.pull, ([], []))[0].extend(ids(entry.value))
-    kept = 0
+        result.batches[entry.key] = entry.value
+        result.pulls.setdefault(statement.pull, ([], []))[0].extend(ids(entry.value))
+    count = 0
     for entry in entries(node.log, quarantine_topic(resource)):
         if entry.headers["kind"] != "records":
             continue
-        kept += 1
-        refused = found.pulls.setdefault(entry.headers["pull"], ([], []))[1]
+        count += 1
+        refused = result.pulls.setdefault(entry.headers["pull"], ([], []))[1]
         refused.extend(decode_frame(entry.value)["id"].to_list())
     raw = raw_topic(resource)
     for partition in partitions(node.log, raw):
@@ -475,19 +475,19 @@ def _resource(node: Node, resource: str, trust: Trust) -> _Found:
         )
 
     deliveries = node.store.deliveries.find(resource=resource, limit=10_000)
-    assert {row.batch_no for row in deliveries} == found.batches.keys()
+    assert {row.batch_no for row in deliveries} == result.batches.keys()
     assert {row.state for row in deliveries} <= {State.RECEIPTED}
     stored = {
         row.batch_no: row for row in node.store.receipts.find(resource=resource, limit=10_000)
     }
-    assert stored.keys() == found.batches.keys()
+    assert stored.keys() == result.batches.keys()
     index = node.store.quarantine.find(resource=resource, limit=10_000)
-    assert len(index) == kept
-    assert sum(row.rows for row in index) == sum(len(part) for _, part in found.pulls.values())
-    return found
+    assert len(index) == count
+    assert sum(row.rows for row in index) == sum(len(part) for _, part in result.pulls.values())
+    return result
 
 
-def _pulls(node: Node, found: _Found) -> None:
+def _pulls(node: Node, found: _Contents) -> None:
     """Compare the pulls that the store shows."""
     pulls = {row.pull: row for row in node.store.pulls.find(limit=10_000)}
     for pull, (sealed, refused) in found.pulls.items():
@@ -497,7 +497,7 @@ def _pulls(node: Node, found: _Found) -> None:
         assert row.pulled == len(sealed) + len(refused)
 
 
-def _rows(resource: str, rows: Sequence[Record], found: _Found, *, whole: bool) -> None:
+def _rows(resource: str, rows: Sequence[Record], found: _Contents, *, whole: bool) -> None:
     """Compare with the source: by pull when each delivers everything, else over all pulls."""
     parts = list(found.pulls.values())
     if not whole:
@@ -512,8 +512,8 @@ def _evidence(place: Place, node: Node, receipts: dict[str, bytes], *, witnessed
     folder = place.settings.resolve(place.settings.evidence.folder)
     trust = node.trust(place.settings.trust)
     upstream = node.trust(place.settings.upstream.trust)  # type: ignore[union-attr]
-    found = audit_evidence(folder, trust=trust, witnesses=upstream)
-    assert found.ok, found.failed
+    verification = audit_evidence(folder, trust=trust, witnesses=upstream)
+    assert verification.ok, verification.failed
     log = LogReader.at(folder)
     expected = set()
     for resource in place.sources:
@@ -522,9 +522,9 @@ def _evidence(place: Place, node: Node, receipts: dict[str, bytes], *, witnessed
             expected.add(EvidenceEntry.of_statement(statement).to_bytes())
             content = receipts[f"{resource}/{entry.key}"]
             expected.add(EvidenceEntry.of_receipt(content, statement).to_bytes())
-    kept = [log.entry(index) for index in range(log.size)]
-    assert len(set(kept)) == len(kept), "no entry twice"
-    assert set(kept) == expected
+    items = [log.entry(index) for index in range(log.size)]
+    assert len(set(items)) == len(items), "no entry twice"
+    assert set(items) == expected
     seen = log.witnessed()
     size = 0 if seen is None else seen.checkpoint.head.size
     assert (log.size == size) == witnessed, "all is witnessed"
@@ -554,5 +554,5 @@ def _province(place: Place, node: Node, sent: set[str]) -> None:
 
 def outcome(place: Place) -> dict[str, Any]:
     """Read what the last run of :func:`run_once` told."""
-    told: dict[str, Any] = json.loads((place.folder / "outcome.json").read_text())
-    return told
+    document: dict[str, Any] = json.loads((place.folder / "outcome.json").read_text())
+    return document

@@ -28,7 +28,7 @@ from exchange.pipeline.partition import PartitionState
 from exchange.pipeline.pull import PullStage
 from exchange.pipeline.replay import replay
 from exchange.pipeline.seal import release
-from exchange.run.outcome import Outcome, Where
+from exchange.run.outcome import RunOutcome, Where
 from exchange.run.runner import STAGES, Runner
 from exchange.seal.batch.build import open_batch
 from exchange.store.node.deliveries import DeliveryRow
@@ -75,16 +75,16 @@ def test_a_full_disk_is_transient_wherever_it_strikes(tmp_path: Path) -> None:
         replace(row, name=f"{sha256(row.id.encode()).hexdigest():.40}") for row in records(2000)
     ]
     template = make(tmp_path / "template", {"cases": rows})
-    with template.gateway(), template.node() as node:
+    with template.receiver(), template.node() as node:
         assert node.store
     codes = []
     for step, size in enumerate((200_000, 350_000, 500_000, 700_000)):
         shutil.copytree(template.folder, tmp_path / f"{step}")
         place = Place(tmp_path / f"{step}", template.sources)
-        with place.gateway():
+        with place.receiver():
             codes.append(finish(start(run_in_little_space, place.folder, size)))
-            told = str(outcome(place))
-            assert codes[-1] == 0 or "space" in told or "disk" in told, told
+            result = str(outcome(place))
+            assert codes[-1] == 0 or "space" in result or "disk" in result, result
             settle(place)
         audit(place)
     assert codes[0] == 4
@@ -100,7 +100,7 @@ def run_without_privileges(folder: Path) -> None:
 
 def test_a_read_only_folder_is_denied(tmp_path: Path) -> None:
     place = make(tmp_path / "node", {"cases": records(50)})
-    with place.gateway():
+    with place.receiver():
         assert finish(start(run_once, place.folder)) == 0
         data = place.folder / "data"
         for path in data.iterdir():
@@ -130,12 +130,12 @@ class Clock:
 def test_a_clock_set_back_repeats_no_number(place: Place) -> None:
     clock = Clock()
     clock.offset = timedelta(days=3)
-    with place.gateway(clock=clock):
+    with place.receiver(clock=clock):
         assert run(place, clock=clock).errors == {}
         clock.offset = timedelta()
         add(place, "cases", records(100, first=301))
-        done = run(place, clock=clock)
-        assert {where: type(error) for where, error in done.errors.items()} == {
+        result = run(place, clock=clock)
+        assert {where: type(error) for where, error in result.errors.items()} == {
             Where("evidence", "witness"): Transient
         }, "no checkpoint says that it is older than the last: the province waits for its time"
     audit(place, witnessed=False)  # It checks that numbers rise.
@@ -152,21 +152,21 @@ def test_no_batch_sleeps_until_the_old_time_comes_round(place: Place) -> None:
         first = Runner(node, policy=EAGER).once()
         assert isinstance(first.error(), Transient), "nobody serves: it waits, in two hours"
     clock.offset = timedelta()
-    with place.gateway():
+    with place.receiver():
         assert run(place, clock=clock).waiting == 0
     audit(place)
 
 
 def test_two_processes_on_one_folder_double_nothing(tmp_path: Path) -> None:
     template = make(tmp_path / "template", {"cases": records(600), "firms": records(400)})
-    with template.gateway(), template.node() as node:
+    with template.receiver(), template.node() as node:
         assert node.store
     for number in range(3):
         shutil.copytree(template.folder, tmp_path / f"{number}")
         place = Place(tmp_path / f"{number}", template.sources)
-        with place.gateway():
-            both = [start(run_once, place.folder) for _ in range(2)]
-            assert {finish(process) for process in both} <= {0, 4}
+        with place.receiver():
+            items = [start(run_once, place.folder) for _ in range(2)]
+            assert {finish(process) for process in items} <= {0, 4}
             settle(place)
         audit(place)
 
@@ -183,7 +183,7 @@ class Overtaken(Node):
 
 def test_a_pull_whose_end_only_the_next_one_saw_is_shown(tmp_path: Path) -> None:
     place = make(tmp_path / "node", {"cases": records(300)})
-    with place.gateway(), place.node() as dying:
+    with place.receiver(), place.node() as dying:
         pulling = dying.pull_stage("cases").run()
         next(pulling)
         with Overtaken(place.settings) as node:
@@ -196,7 +196,7 @@ def test_a_pull_whose_end_only_the_next_one_saw_is_shown(tmp_path: Path) -> None
 
 
 def test_a_store_that_was_deleted_is_made_again_from_the_log(place: Place) -> None:
-    with place.gateway():
+    with place.receiver():
         settle(place)
         before = audit(place)
         for path in (place.folder / "data").glob("store.db*"):
@@ -220,7 +220,7 @@ def test_a_store_that_was_deleted_is_made_again_from_the_log(place: Place) -> No
 
 
 @contextmanager
-def postgres_place(tmp_path: Path, server: Server, rows: int) -> Iterator[tuple[Place, Outcome]]:
+def postgres_place(tmp_path: Path, server: Server, rows: int) -> Iterator[tuple[Place, RunOutcome]]:
     place = Place.make(
         tmp_path / "node",
         catalog("cases"),
@@ -240,7 +240,7 @@ def postgres_place(tmp_path: Path, server: Server, rows: int) -> Iterator[tuple[
         database.execute("ALTER TABLE kill_cases ADD PRIMARY KEY (seq)")
         database.execute("CHECKPOINT")  # the test's server acknowledges before it has written
     place.sources["cases"] = [Record(f"r{i}", f"n{i}", "", "") for i in range(1, rows + 1)]
-    yield place, Outcome()
+    yield place, RunOutcome()
     with psycopg.connect(server.url, autocommit=True) as database:
         database.execute("DROP TABLE kill_cases")
 
@@ -278,7 +278,7 @@ def test_a_database_that_dies_in_mid_pull_is_resumed(
                 )
 
     environ = {"CASES_URL": postgres.url}
-    with postgres_place(tmp_path, postgres, 120_000) as (place, _), place.gateway():
+    with postgres_place(tmp_path, postgres, 120_000) as (place, _), place.receiver():
         try:
             with place.node(environ=environ) as node:
                 first = Runner(node, strike, policy=EAGER).once()
@@ -292,8 +292,8 @@ def test_a_database_that_dies_in_mid_pull_is_resumed(
         second = run(place, environ=environ)
         assert second.errors == {}
         assert first.pulled + second.pulled == 120_000
-        counted = audit(place)
-    assert counted.sealed == 120_000
+        counts = audit(place)
+    assert counts.sealed == 120_000
 
 
 WRONG = """\
@@ -352,12 +352,12 @@ def test_a_connector_that_fails_fails_alone(tmp_path: Path) -> None:
     (place.folder / "wrong.py").write_text(WRONG)
     place.sources["cases"] = records(100)
     write_table(place.folder / "cases.db", place.sources["cases"])
-    with place.gateway():
+    with place.receiver():
         for _ in range(2):
-            done = run(place)
-            kinds = {where: type(error) for where, error in done.errors.items()}
+            result = run(place)
+            kinds = {where: type(error) for where, error in result.errors.items()}
             assert kinds == {**EXPECTED, Where("pull", "gone"): Misconfigured}
-            assert done.receipts == done.batches
+            assert result.receipts == result.batches
     with place.node() as node:
         state = node.context.pull_state("empty")
         assert state is not None
@@ -368,9 +368,9 @@ def test_a_connector_that_fails_fails_alone(tmp_path: Path) -> None:
 
 def test_a_table_without_rows_is_a_pull_of_nothing(tmp_path: Path) -> None:
     place = make(tmp_path / "node", {"cases": []})
-    with place.gateway():
-        done = run(place)
-    assert (done.pulled, done.batches, done.errors) == (0, 0, {})
+    with place.receiver():
+        result = run(place)
+    assert (result.pulled, result.batches, result.errors) == (0, 0, {})
     audit(place)
 
 
@@ -396,25 +396,25 @@ def test_records_too_large_to_travel_go_to_quarantine(tmp_path: Path) -> None:
     path = place.folder / "catalog.yaml"
     fields = "".join(f"      - {{{name}: 附文 text(100000)}}\n" for name in more)
     path.write_text(path.read_text(encoding="utf-8") + fields, encoding="utf-8")
-    with place.gateway():
-        done = run(place)
-    assert done.errors == {}
-    counted = audit(place)
-    assert (counted.sealed, counted.refused) == (58, 2)
+    with place.receiver():
+        result = run(place)
+    assert result.errors == {}
+    counts = audit(place)
+    assert (counts.sealed, counts.refused) == (58, 2)
     with place.node() as node:
-        kept = [decode_frame(e.value) for e in entries(node.log, quarantine_topic("cases"))]
-    told = {row["id"]: row for frame in kept for row in frame.to_dicts()}
-    assert "source.defect" in {reason["rule"] for reason in told["r11"]["_reasons"]}
-    assert [reason["rule"] for reason in told["r31"]["_reasons"]] == ["record.size"]
-    assert told["r31"]["more4"] == scramble(84_000, 4), "what fits is kept whole"
+        items = [decode_frame(e.value) for e in entries(node.log, quarantine_topic("cases"))]
+    values = {row["id"]: row for frame in items for row in frame.to_dicts()}
+    assert "source.defect" in {reason["rule"] for reason in values["r11"]["_reasons"]}
+    assert [reason["rule"] for reason in values["r31"]["_reasons"]] == ["record.size"]
+    assert values["r31"]["more4"] == scramble(84_000, 4), "what fits is kept whole"
 
 
 def test_many_large_records_that_compress_well_do_not_fill_the_memory(tmp_path: Path) -> None:
     rows = [replace(row, name="x" * 500_000) for row in records(200, dirty=False)]
     place = make(tmp_path / "node", {"cases": rows})
-    with place.gateway():
-        done = run(place)
-    assert done.errors == {}
+    with place.receiver():
+        result = run(place)
+    assert result.errors == {}
     assert audit(place).refused == 200
 
 
@@ -424,11 +424,11 @@ def test_a_message_that_cannot_be_read_stops_its_resource_only(place: Place) -> 
         headers = dict.fromkeys(("source", "pull", "locator", "at"), "x")
         headers |= {"at": "2026-11-23T01:02:03Z", "rows": "1", "index": "0", "since": "0"}
         tx.append(Message(raw_topic("cases"), b"not a frame", headers=headers))
-    with place.gateway():
+    with place.receiver():
         for _ in range(2):
-            done = run(place)
-            assert isinstance(done.errors[Where("seal", "cases")], Integrity)
-            assert set(done.errors) == {Where("seal", "cases")}
+            result = run(place)
+            assert isinstance(result.errors[Where("seal", "cases")], Integrity)
+            assert set(result.errors) == {Where("seal", "cases")}
     with place.node() as node:
         assert node.log.bounds(sealed_topic("cases"), 0)[1] == 0
         assert node.log.bounds(raw_topic("cases"), 0)[1] > 1, "what was pulled is kept"
@@ -445,12 +445,12 @@ def test_a_source_gone_bad_halts_until_a_person_releases_it(limit: str, tmp_path
     rows += [replace(row, issued="?") for row in records(100, first=101, dirty=False)]
     rows += records(100, first=201, dirty=False)
     place = make(tmp_path / "node", {"cases": rows, "firms": records(200)}, limits={"cases": limit})
-    with place.gateway():
+    with place.receiver():
         for _ in range(2):
-            done = run(place)
-            assert done.halted == {Where("seal", "cases")}
-            assert type(done.errors[Where("seal", "cases")]) is Rejected
-            assert set(done.errors) == {Where("seal", "cases")}
+            result = run(place)
+            assert result.halted == {Where("seal", "cases")}
+            assert type(result.errors[Where("seal", "cases")]) is Rejected
+            assert set(result.errors) == {Where("seal", "cases")}
         with place.node() as node:
             assert {r.state for r in node.store.deliveries.find(resource="firms")} == {"receipted"}
             sealed = sum(r.rows for r in node.store.deliveries.find(resource="cases"))
@@ -458,8 +458,8 @@ def test_a_source_gone_bad_halts_until_a_person_releases_it(limit: str, tmp_path
             assert release(node.context, "cases")
             assert not release(node.context, "cases")
         settle(place)
-    counted = audit(place)
-    assert counted.refused == 100 + sum(row.issued == "2026-13-01" for row in records(200)) + 2
+    counts = audit(place)
+    assert counts.refused == 100 + sum(row.issued == "2026-13-01" for row in records(200)) + 2
 
 
 def listed_place(folder: Path, rows: list[Record]) -> Place:
@@ -487,7 +487,7 @@ def test_a_key_is_unique_within_its_pull_even_when_that_was_killed(
     text = path.read_text(encoding="utf-8").replace(", cursor_column: seq", "")
     path.write_text(text, encoding="utf-8")
     place.whole = frozenset({"cases"})
-    with place.gateway():
+    with place.receiver():
         for stage in ("seal:after", "pull:after", "seal:before"):
             assert finish(start(run_once, place.folder, stage, 1)) == -signal.SIGKILL
         assert finish(start(run_once, place.folder)) == 0
@@ -504,7 +504,7 @@ def test_a_key_is_unique_within_its_pull_even_when_that_was_killed(
 
 
 def test_a_catalog_that_changed_judges_what_waits_and_the_chain_goes_on(place: Place) -> None:
-    with place.gateway():
+    with place.receiver():
         assert finish(start(run_once, place.folder)) == 0
         more = [replace(row, name="长" * 60) for row in records(50, first=301, dirty=False)]
         write_table(place.folder / "cases.db", more)
@@ -513,23 +513,23 @@ def test_a_catalog_that_changed_judges_what_waits_and_the_chain_goes_on(place: P
         wider = catalog("cases", "firms", width=80).replace('version: "1"', 'version: "2"')
         (place.folder / "catalog.yaml").write_text(wider, encoding="utf-8")
         settle(place)
-    counted = audit(place)
-    assert counted.sealed > 50
+    counts = audit(place)
+    assert counts.sealed > 50
     with place.node() as node:
         last = list(entries(node.log, sealed_topic("cases")))[-1]
         assert open_batch(last.value).statement.catalog_version == "2"
 
 
 def test_a_resource_dropped_from_the_catalog_is_told_and_its_data_waits(place: Place) -> None:
-    with place.gateway():
+    with place.receiver():
         assert finish(start(run_once, place.folder, "", 0, ("pull",))) == 0
-        both = (place.folder / "catalog.yaml").read_text(encoding="utf-8")
+        text = (place.folder / "catalog.yaml").read_text(encoding="utf-8")
         (place.folder / "catalog.yaml").write_text(catalog("firms"), encoding="utf-8")
-        done = run(place)
-        assert isinstance(done.errors[Where("pull", "cases")], Rejected)
-        assert isinstance(done.errors[Where("catalog", "cases")], Rejected)
+        result = run(place)
+        assert isinstance(result.errors[Where("pull", "cases")], Rejected)
+        assert isinstance(result.errors[Where("catalog", "cases")], Rejected)
         assert {row.state for row in stored(place, "firms")} == {"receipted"}
-        (place.folder / "catalog.yaml").write_text(both, encoding="utf-8")
+        (place.folder / "catalog.yaml").write_text(text, encoding="utf-8")
         settle(place)
     audit(place)
 
@@ -540,15 +540,15 @@ def stored(place: Place, name: str) -> list[DeliveryRow]:
 
 
 def test_a_column_that_is_gone_is_told_and_its_data_waits(place: Place) -> None:
-    with place.gateway():
+    with place.receiver():
         with closing(sqlite3.connect(place.folder / "cases.db")) as database, database:
             database.execute("ALTER TABLE cases RENAME COLUMN no TO number")
-        done = run(place)
-        assert {where: type(e) for where, e in done.errors.items()} == {
+        result = run(place)
+        assert {where: type(e) for where, e in result.errors.items()} == {
             Where("pull", "cases"): Misconfigured
         }
         assert "cases: the source lacks required columns" in str(
-            done.errors[Where("pull", "cases")]
+            result.errors[Where("pull", "cases")]
         )
         changed = (place.folder / "catalog.yaml").read_text(encoding="utf-8")
         changed = changed.replace("    key: [no]", "    key: [no]\n    columns: {number: no}", 1)
@@ -566,13 +566,13 @@ def test_a_file_with_other_headers_holds_up_nobody(tmp_path: Path) -> None:
     write_csv(place.folder / "drops" / "b_good.csv", rows[:5])
     (place.folder / "drops" / "a_bad.csv").write_text(bad, encoding="utf-8")
     place.sources["cases"] = rows
-    with place.gateway():
+    with place.receiver():
         for more in (5, 10):
-            done = run(place)
-            assert set(done.errors) == {Where("pull", "cases")}
-            assert type(done.errors[Where("pull", "cases")]) is Misconfigured
+            result = run(place)
+            assert set(result.errors) == {Where("pull", "cases")}
+            assert type(result.errors[Where("pull", "cases")]) is Misconfigured
             assert "a_bad.csv: the source lacks required columns" in str(
-                done.errors[Where("pull", "cases")]
+                result.errors[Where("pull", "cases")]
             )
             assert sum(row.rows for row in stored(place, "cases")) == more
             assert (place.folder / "drops" / "a_bad.csv").read_text(encoding="utf-8") == bad
@@ -591,15 +591,15 @@ def test_rows_that_lack_a_new_column_go_to_quarantine_and_come_back(place: Place
     path = place.folder / "catalog.yaml"
     before = path.read_text(encoding="utf-8")
     total = len(place.sources["cases"])
-    with place.gateway():
+    with place.receiver():
         assert finish(start(run_once, place.folder, "", 0, ("pull",))) == 0
         path.write_text(before.replace("{id: 标识", "{more: 新增 text(5)!, id: 标识", 1), "utf-8")
         assert run(place).errors == {}, "the source has nothing new"
         assert stored(place, "cases") == []
         with place.node() as node:
-            kept = node.store.quarantine.find(resource="cases", waiting=True, limit=100)
-            assert sum(row.rows for row in kept) == total
-            assert {name for row in kept for name in row.reasons} == {"columns:"}
+            rows = node.store.quarantine.find(resource="cases", waiting=True, limit=100)
+            assert sum(row.rows for row in rows) == total
+            assert {name for row in rows for name in row.reasons} == {"columns:"}
         path.write_text(before, "utf-8")
         with place.node() as node:
             resource = node.context.resource("cases")
@@ -612,7 +612,7 @@ def test_rows_that_lack_a_new_column_go_to_quarantine_and_come_back(place: Place
 @pytest.mark.parametrize("done", [True, False])
 def test_a_raw_topic_made_anew_is_a_gap(done: bool, place: Place) -> None:  # noqa: FBT001
     """It ends before what the last pull wrote: rows are gone, which no run passes over."""
-    with place.gateway():
+    with place.receiver():
         assert run(place).errors == {}
         with place.node() as node:
             state = node.context.pull_state("cases")
@@ -641,7 +641,7 @@ def test_a_topic_that_had_sealed_something_is_not_made_anew(place: Place) -> Non
 
 
 class Stumble:
-    """Raises once, the first or the second time that one door is passed."""
+    """Raises once, the first or the second time that one failpoint is passed."""
 
     def __init__(self, stage: str, number: int, error: Exception) -> None:
         self.left = number
@@ -666,11 +666,11 @@ STEPS = [
 
 @pytest.mark.parametrize("failpoint", STEPS)
 @pytest.mark.parametrize("error", [AWAY, RuntimeError("a defect")], ids=["transient", "defect"])
-def test_an_error_in_any_door_is_told_and_the_open_doors_go_on(
+def test_an_error_at_any_failpoint_is_reported_and_the_other_stages_go_on(
     failpoint: str, error: Exception, place: Place
 ) -> None:
     stumble = Stumble(failpoint, 2, error)
-    with place.gateway(), place.node(failpoint=stumble) as node:
+    with place.receiver(), place.node(failpoint=stumble) as node:
         runner = Runner(node, policy=EAGER)
         first = runner.once()
         assert stumble.left <= 0

@@ -69,5 +69,7 @@ def test_workers_that_take_numbers_at_once_do_not_keep_each_other_from_it(
             return firsts
 
         with ThreadPoolExecutor(WORKERS) as pool:
-            taken = sorted(first for firsts in pool.map(work, range(WORKERS)) for first in firsts)
-    assert taken == [1 + BLOCK * number for number in range(WORKERS * TURNS)]
+            ordered_items = sorted(
+                first for firsts in pool.map(work, range(WORKERS)) for first in firsts
+            )
+    assert ordered_items == [1 + BLOCK * number for number in range(WORKERS * TURNS)]

@@ -25,7 +25,7 @@ from exchange.run.runner import Runner
 from exchange.run.status import StatusReader
 from exchange.settings import load
 from tests.pipeline.place import EAGER, Place, catalog, records, source, write_csv
-from tests.support.security import ADMIN, Guarded, documented, grant, revoke, secret
+from tests.support.security import ADMIN, SecuredBroker, documented, grant, revoke, secret
 
 STAGES = ("pull", "seal", "cascade", "evidence")
 OPERATOR = "operator"
@@ -34,7 +34,7 @@ _numbers = count(1, 1000)
 
 
 @pytest.fixture(scope="module")
-def broker(guarded: Guarded) -> Guarded:
+def broker(guarded: SecuredBroker) -> SecuredBroker:
     """The guarded broker, with the rights of the page."""
     with closing(guarded.admin()) as admin:
         for acls in LINES.values():
@@ -43,21 +43,21 @@ def broker(guarded: Guarded) -> Guarded:
 
 
 @pytest.fixture(scope="module")
-def place(broker: Guarded) -> Iterator[Place]:
+def place(broker: SecuredBroker) -> Iterator[Place]:
     """A node on the broker; the operator has made its topics."""
     place = Place.make(
         broker.folder / "node",
         catalog("cases"),
         source("files", "cases", "folder: drops, settle: 0"),
     )
-    with place.gateway():
+    with place.receiver():
         point(place, broker, OPERATOR)
         with node(place, OPERATOR) as opened:
             assert opened.cluster.repair(required_topics(opened.settings)) == []
         yield place
 
 
-def point(place: Place, broker: Guarded, user: str) -> None:
+def point(place: Place, broker: SecuredBroker, user: str) -> None:
     path = place.folder / "exchange.yaml"
     text = re.sub(r"(?ms)^log:.*?(?=^\w|\Z)", "", path.read_text("utf-8"))
     path.write_text(
@@ -83,7 +83,7 @@ def add(place: Place) -> None:
     path.write_text("案件清单,,,\n" + path.read_text("utf-8"), "utf-8")
 
 
-def strange(broker: Guarded) -> None:
+def strange(broker: SecuredBroker) -> None:
     """Put a message into the sealed topic that is none of ours."""
     with (
         closing(KafkaLog(broker.settings(ADMIN), secret=secret, base=broker.folder)) as log,
@@ -92,7 +92,7 @@ def strange(broker: Guarded) -> None:
         transaction.append(Message(sealed_topic("cases"), b"strange"))
 
 
-def prepare(place: Place, broker: Guarded, *stages: str) -> None:
+def prepare(place: Place, broker: SecuredBroker, *stages: str) -> None:
     """Let somebody with every right do what comes before."""
     point(place, broker, ADMIN)
     add(place)
@@ -102,7 +102,7 @@ def prepare(place: Place, broker: Guarded, *stages: str) -> None:
         assert outcome.errors == {}
 
 
-def work(place: Place, broker: Guarded, user: str) -> None:
+def work(place: Place, broker: SecuredBroker, user: str) -> None:
     """Do all that a user is there for; raises the first error."""
     before = STAGES[: STAGES.index(user)] if user in STAGES else STAGES[:2]
     if before:
@@ -128,9 +128,9 @@ def work(place: Place, broker: Guarded, user: str) -> None:
 def operate(opened: Node) -> None:
     """Do what commands do that ask or change something by hand."""
     scratch = "exchange.raw.scratch"
-    known = {topic.name: topic.partitions for topic in opened.cluster.topics()}
+    values = {topic.name: topic.partitions for topic in opened.cluster.topics()}
     new = Topic(f"{scratch}{next(_numbers)}")
-    wider = Topic(scratch, known.get(scratch, 0) + 1)
+    wider = Topic(scratch, values.get(scratch, 0) + 1)
     assert opened.cluster.repair([*required_topics(opened.settings), new, wider]) == []
     StatusReader(opened)()
     release(opened.context, "cases")
@@ -139,14 +139,14 @@ def operate(opened: Node) -> None:
 
 
 def test_every_room_and_the_operator_do_their_work_with_the_rights_listed(
-    place: Place, broker: Guarded
+    place: Place, broker: SecuredBroker
 ) -> None:
     for user in (*STAGES, OPERATOR):
         work(place, broker, user)
 
 
 @pytest.mark.parametrize("line", LINES, ids=lambda line: line.partition("--operation ")[2])
-def test_each_right_is_needed(place: Place, broker: Guarded, line: str) -> None:
+def test_each_right_is_needed(place: Place, broker: SecuredBroker, line: str) -> None:
     users = [acl.principal.removeprefix("User:") for acl in LINES[line]]
     errors: list[ExchangeError] = []
     with closing(broker.admin()) as admin:

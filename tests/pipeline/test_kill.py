@@ -1,6 +1,6 @@
-"""kill -9 at every step: before and after each door, at the node and at the province.
+"""kill -9 at every step: at each failpoint, at the node and at the province.
 
-The doors are those that a run without a kill goes through, so none can be forgotten.
+The failpoints are those that a run without a kill passes, so none can be forgotten.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ import pytest
 
 from tests.pipeline.place import (
     LISTED,
-    Counted,
-    Doors,
+    Counts,
+    Failpoints,
     Place,
     audit,
     catalog,
@@ -47,10 +47,10 @@ SOURCES = (
     + source('"listed.py:listed"', "listed", "file: listed.csv")
     + source("files", "drops", "folder: drops, settle: 0")
 )
-DOORS = {
+FAILPOINTS = {
     *("pull", "seal", "project", "delivery", "send", "receipt", "settle", "evidence", "witness"),
 }
-PROVINCE_DOORS = {"file", "row", "answer"}
+PROVINCE_FAILPOINTS = {"file", "row", "answer"}
 
 
 @pytest.fixture(scope="module")
@@ -86,31 +86,31 @@ def copy(template: Place, folder: Path) -> Place:
     return Place(folder, template.sources, template.whole)
 
 
-def test_the_node_is_killed_at_every_door(
+def test_the_node_is_killed_at_every_failpoint(
     template: Place, tmp_path: Path, tell: Callable[[str], None]
 ) -> None:
-    def strike(stage: str, number: int) -> Counted:
+    def strike(stage: str, number: int) -> Counts:
         place = copy(template, tmp_path / f"{stage}-{number}".replace(":", "-"))
-        with place.gateway():
+        with place.receiver():
             assert finish(start(run_once, place.folder, stage, number)) == -signal.SIGKILL
             settle(place)
-        counted = audit(place)
+        counts = audit(place)
         shutil.rmtree(place.folder)
-        return counted
+        return counts
 
     dry = copy(template, tmp_path / "dry")
-    with dry.gateway():
+    with dry.receiver():
         assert finish(start(run_once, dry.folder)) == 0
     audit(dry)
-    stages = Doors(json.loads((dry.folder / "doors.json").read_text()))
-    assert {name.partition(":")[0] for name in stages.names} == DOORS
+    stages = Failpoints(json.loads((dry.folder / "failpoints.json").read_text()))
+    assert {name.partition(":")[0] for name in stages.names} == FAILPOINTS
     tell(summary("node", stages, strike))
 
 
-def test_the_province_is_killed_at_every_door(
+def test_the_province_is_killed_at_every_failpoint(
     template: Place, tmp_path: Path, tell: Callable[[str], None]
 ) -> None:
-    def strike(stage: str, number: int) -> Counted:
+    def strike(stage: str, number: int) -> Counts:
         place = copy(template, tmp_path / f"{stage}-{number}".replace(":", "-"))
         port = free_port()
         place.call(f"http://127.0.0.1:{port}")
@@ -129,8 +129,8 @@ def test_the_province_is_killed_at_every_door(
     settle(dry)
     end(province)
     audit(dry)
-    stages = Doors(json.loads((dry.folder / "province-doors.json").read_text()))
-    assert {name.partition(":")[0] for name in stages.names} == PROVINCE_DOORS
+    stages = Failpoints(json.loads((dry.folder / "province-failpoints.json").read_text()))
+    assert {name.partition(":")[0] for name in stages.names} == PROVINCE_FAILPOINTS
     tell(summary("province", stages, strike))
 
 
@@ -139,17 +139,17 @@ def end(process: object) -> None:
     assert finish(process) == 0  # type: ignore[arg-type]
 
 
-def summary(who: str, stages: Doors, strike: Callable[[str, int], Counted]) -> str:
+def summary(who: str, stages: Failpoints, strike: Callable[[str, int], Counts]) -> str:
     started = time.monotonic()
     strikes = stages.strikes()
     with ThreadPoolExecutor(2) as pool:
-        counts = list(pool.map(lambda one: strike(*one), strikes))
+        counts = list(pool.map(lambda item: strike(*item), strikes))
     rows, sealed, refused, batches, receipts = (
         sum(getattr(count, name) for count in counts)
         for name in ("rows", "sealed", "refused", "batches", "receipts")
     )
     return (
-        f"kill -9 of the {who}: {len(strikes)} kills at {len(set(stages.names))} doors in "
+        f"kill -9 of the {who}: {len(strikes)} kills at {len(set(stages.names))} failpoints in "
         f"{time.monotonic() - started:.0f} s: {rows:,} source rows = {sealed:,} sealed + "
         f"{refused:,} quarantined, {batches:,} batches = {receipts:,} receipts"
     )

@@ -200,7 +200,7 @@ READ: list[tuple[Callable[[Entry | None], object], Message, object]] = [
     (PullState.of, PULLED.to_message("cases-db"), PULLED),
     (PartitionState.of, PARTITION.to_message("cases", 2), PARTITION),
     (
-        lambda found: Numbers.of(found).blocks["0"][1],
+        lambda item: Numbers.of(item).blocks["0"][1],
         Numbers("20261123", 64, {"0": (1, 64)}).to_message("cases"),
         64,
     ),

@@ -23,7 +23,7 @@ from exchange.pipeline.replay import replay
 from exchange.run.outcome import Where
 from exchange.run.runner import Runner
 from exchange.store.node.deliveries import DeliveryRow
-from exchange.validate.quarantine import UNREADABLE, show
+from exchange.validate.refused_records import UNREADABLE, show
 from tests.pipeline.place import (
     EAGER,
     Place,
@@ -60,14 +60,14 @@ def test_the_same_key_comes_to_the_same_partition_in_order(
     frame = pl.DataFrame({"no": pl.Series(keys, dtype=pl.String), "row": range(len(keys))})
     parts = dict(spread(frame, resource, count))
     assert set(parts) <= set(range(count))
-    found = [row for part in parts.values() for row in part["row"].to_list()]
-    assert sorted(found) == list(range(len(keys)))
+    items = [row for part in parts.values() for row in part["row"].to_list()]
+    assert sorted(items) == list(range(len(keys)))
     homes: dict[str, set[int]] = {}
     for partition, part in parts.items():
         assert part["row"].to_list() == sorted(part["row"].to_list())
         for key in part["no"].to_list():
             homes.setdefault((key or "").strip(WHITE_SPACE), set()).add(partition)
-    assert all(len(those) == 1 for those in homes.values())
+    assert all(len(home) == 1 for home in homes.values())
 
 
 def test_the_share_of_a_key_never_changes(place: Place) -> None:
@@ -100,17 +100,17 @@ def test_numbers_are_unique_and_rise_whatever_happens(
     for partition, count, jump, killed in steps:
         day += jump
         state = states[partition]
-        taken = []
+        items = []
         for _ in range(count):
             if not state.has_number(str(day)):
                 numbers, state = numbers.block(partition, state, str(day))
             state = state.next_number()
-            taken.append(state.batch_no)
-        assert taken == sorted(taken)
-        assert taken[0] > states[partition].batch_no or not states[partition].day
+            items.append(state.batch_no)
+        assert items == sorted(items)
+        assert items[0] > states[partition].batch_no or not states[partition].day
         if not killed:
             states[partition] = state
-            given_out.update(taken)
+            given_out.update(items)
     assert all(count == 1 for count in given_out.values())
 
 
@@ -145,7 +145,7 @@ def widen(place: Place, count: int) -> None:
 def test_partitions_can_be_added_between_two_runs_of_a_day(tmp_path: Path) -> None:
     rows = records(900)
     place = make(tmp_path / "node", {"cases": rows[:300]})
-    with place.gateway():
+    with place.receiver():
         run(place)
         for count, more in ((3, rows[300:600]), (5, rows[600:])):
             widen(place, count)
@@ -163,10 +163,10 @@ def test_partitions_can_be_added_between_two_runs_of_a_day(tmp_path: Path) -> No
 def test_several_processes_share_the_work_and_seal_nothing_twice(tmp_path: Path) -> None:
     place = make(tmp_path / "node", {"cases": records(1500), "firms": records(700)})
     widen(place, 3)
-    with place.gateway(), place.node() as node:
+    with place.receiver(), place.node() as node:
         assert node.store
         node.context.ensure("cases")
-        codes = {finish(one) for one in [start(run_once, place.folder) for _ in range(3)]}
+        codes = {finish(item) for item in [start(run_once, place.folder) for _ in range(3)]}
         assert codes <= {0, 4}
         settle(place)
     audit(place)
@@ -179,7 +179,7 @@ def test_uniqueness_beside_the_key_needs_one_partition(tmp_path: Path) -> None:
         path.read_text(encoding="utf-8").replace("key: [no]", "key: [no]\n    unique: [[id]]")
     )
     widen(place, 2)
-    with place.gateway():
+    with place.receiver():
         assert isinstance(run(place).error(), Misconfigured)
         widen(place, 1)
         assert run(place).errors == {}
@@ -193,11 +193,11 @@ def test_no_more_is_pulled_while_the_province_is_far_behind(tmp_path: Path) -> N
     )
     place.call("http://127.0.0.1:9")
     with place.node() as node:
-        done = Runner(node, policy=EAGER, stages=("pull", "seal")).once()
-    assert isinstance(done.errors[Where("pull", "cases")], Transient)
-    assert 3 < done.batches < 18
-    assert done.pulled < 1800
-    with place.gateway():
+        outcome = Runner(node, policy=EAGER, stages=("pull", "seal")).once()
+    assert isinstance(outcome.errors[Where("pull", "cases")], Transient)
+    assert 3 < outcome.batches < 18
+    assert outcome.pulled < 1800
+    with place.receiver():
         for _ in range(9):
             if run(place).errors == {}:
                 break
@@ -217,7 +217,7 @@ def test_a_foreign_message_is_kept_and_stops_nobody(tmp_path: Path) -> None:
             for topic in topics:
                 tx.append(Message(topic, f"我不是你们的 {topic}".encode()))
                 tx.append(Message(topic, b"", key="x", headers={"kind": "records"}))
-    with place.gateway():
+    with place.receiver():
         assert run(place).errors == {}
     with place.node() as node:
         index = node.store.quarantine.find(resource="cases")
@@ -228,19 +228,19 @@ def test_a_foreign_message_is_kept_and_stops_nobody(tmp_path: Path) -> None:
         }
         kept = waiting(node.context, node.store, foreign)
         resource = node.context.resource("cases")
-        shown = [record for refused in kept for record in show(refused, resource)]
-        assert {reason["rule"] for record in shown for reason in record.reasons} == {UNREADABLE}
+        items = [record for refused in kept for record in show(refused, resource)]
+        assert {reason["rule"] for record in items for reason in record.reasons} == {UNREADABLE}
         assert (
             sum(
                 "我不是你们的" in reason["zh"] + reason["value"]
-                for record in shown
+                for record in items
                 for reason in record.reasons
             )
             == 3
         )
-        done = replay(node.context, node.store, resource, by="test")
-        assert done.held >= 6, "it cannot be replayed, only dismissed"
-    with place.gateway():
+        result = replay(node.context, node.store, resource, by="test")
+        assert result.held >= 6, "it cannot be replayed, only dismissed"
+    with place.receiver():
         assert run(place).errors == {}
     with place.node() as node:
         states = {row.state for row in node.store.deliveries.find(resource="cases")}
@@ -252,7 +252,7 @@ def test_a_batch_that_another_worker_settles_meanwhile_was_not_put_back(tmp_path
     place = make(tmp_path / "node", {"cases": records(50)})
     with place.node() as node:
         Runner(node, policy=EAGER, stages=("pull", "seal")).once()
-    with place.gateway(), place.node() as node, place.node() as other:
+    with place.receiver(), place.node() as node, place.node() as other:
         faster = other.deliver_stage("cases", other.upstream.sender(), EAGER)
         first = node.store.deliveries.first
 
@@ -273,7 +273,7 @@ def test_a_batch_that_another_worker_settles_meanwhile_was_not_put_back(tmp_path
 
 
 def settle_all(place: Place) -> None:
-    with place.gateway():
+    with place.receiver():
         settle(place)
     audit(place)
 
@@ -286,7 +286,7 @@ def test_the_waits_of_one_partition_delay_no_other(tmp_path: Path) -> None:
         slow = node.store.deliveries.find(resource="cases")[-1]
         later = node.clock() + timedelta(minutes=5)
         node.store.deliveries.save(replace(slow, state="waiting", due=later))
-    with place.gateway(), place.node() as node:
+    with place.receiver(), place.node() as node:
         stage = node.deliver_stage("cases", node.upstream.sender(), EAGER)
         for _ in range(200):
             delivery = stage.step()
@@ -303,7 +303,7 @@ def test_the_waits_of_one_partition_delay_no_other(tmp_path: Path) -> None:
     with place.node() as node:
         (row,) = [r for r in node.store.deliveries.find(resource="cases") if r.due is not None]
         node.store.deliveries.save(replace(row, state="pending", due=None))
-    with place.gateway():
+    with place.receiver():
         settle(place)
     audit(place)
 

@@ -10,7 +10,7 @@ from exchange.cascade.delivery import State
 from exchange.errors import Denied, ExchangeError, Integrity, Rejected, Transient
 from exchange.log import RECEIPTS
 from exchange.pipeline.deliver import retry
-from exchange.run.outcome import Outcome, Where
+from exchange.run.outcome import RunOutcome, Where
 from exchange.run.runner import Runner
 from tests.pipeline.place import EAGER, Place, audit, entries, records, settle, write_table
 from tests.receiver.faults import Fault, answering_twice
@@ -20,14 +20,14 @@ from tests.support.sockets import listening
 
 @pytest.fixture
 def place(tmp_path: Path) -> Place:
-    made = make(tmp_path / "node", {"cases": records(120), "firms": records(80)})
-    path = made.folder / "exchange.yaml"
+    result = make(tmp_path / "node", {"cases": records(120), "firms": records(80)})
+    path = result.folder / "exchange.yaml"
     impatient = "upstream:\n  connect_seconds: 0.5\n  read_seconds: 0.5\n  total_seconds: 1\n"
     path.write_text(path.read_text(encoding="utf-8").replace("upstream:", impatient, 1))
-    return made
+    return result
 
 
-def run(place: Place) -> Outcome:
+def run(place: Place) -> RunOutcome:
     with place.node() as node:
         return Runner(node, policy=EAGER).once()
 
@@ -49,24 +49,24 @@ TROUBLE: list[tuple[Fault, type[ExchangeError]]] = [
 @pytest.mark.parametrize(("fault", "kind"), TROUBLE)
 def test_trouble_is_told_and_heals(fault: Fault, kind: type[ExchangeError], place: Place) -> None:
     with faulty(place, fault) as province:
-        done = run(place)
-        assert type(done.error()) is kind
-        assert done.error().exit_code == {Transient: 4, Denied: 5}[kind]  # type: ignore[union-attr]
-        assert set(done.errors) == {Where("cascade", "cases"), Where("cascade", "firms")}
-        assert (done.receipts, done.waiting) == (0, done.batches)
+        result = run(place)
+        assert type(result.error()) is kind
+        assert result.error().exit_code == {Transient: 4, Denied: 5}[kind]  # type: ignore[union-attr]
+        assert set(result.errors) == {Where("cascade", "cases"), Where("cascade", "firms")}
+        assert (result.receipts, result.waiting) == (0, result.batches)
         province.fault = Fault.NONE
         healed = run(place)
-        assert (healed.errors, healed.waiting, healed.receipts) == ({}, 0, done.batches)
+        assert (healed.errors, healed.waiting, healed.receipts) == ({}, 0, result.batches)
     audit(place)
 
 
 def test_a_province_that_is_down_is_told_and_heals(place: Place) -> None:
-    with place.gateway():
+    with place.receiver():
         pass
-    done = run(place)
-    assert done.error().exit_code == 4  # type: ignore[union-attr]
-    assert done.waiting == done.batches > 0
-    with place.gateway():
+    result = run(place)
+    assert result.error().exit_code == 4  # type: ignore[union-attr]
+    assert result.waiting == result.batches > 0
+    with place.receiver():
         settle(place)
     audit(place)
 
@@ -74,18 +74,18 @@ def test_a_province_that_is_down_is_told_and_heals(place: Place) -> None:
 def test_a_short_trouble_is_sat_out_within_one_run(place: Place) -> None:
     with faulty(place, Fault.CRASH) as province:
         province.times = 2
-        done = run(place)
-    assert (done.errors, done.waiting) == ({}, 0)
+        result = run(place)
+    assert (result.errors, result.waiting) == ({}, 0)
     audit(place)
 
 
 def test_a_refusal_is_told_and_the_next_batches_go_on(place: Place) -> None:
     with faulty(place, Fault.REFUSES) as province:
         province.times = 1
-        done = run(place)
-        assert type(done.error()) is Rejected
-        assert done.refused == 1
-        assert done.receipts == done.batches - 1
+        result = run(place)
+        assert type(result.error()) is Rejected
+        assert result.refused == 1
+        assert result.receipts == result.batches - 1
         with place.node() as node:
             (row,) = node.store.deliveries.find(states=[State.REFUSED])
             assert row.reason == "目录不存在"
@@ -106,11 +106,11 @@ def test_a_refusal_is_told_and_the_next_batches_go_on(place: Place) -> None:
 )
 def test_a_wrong_receipt_halts_its_resource_and_no_other(fault: Fault, place: Place) -> None:
     with faulty(place, fault, only="cases") as province:
-        done = run(place)
-        assert isinstance(done.error(), Integrity)
-        assert done.error().exit_code == 6  # type: ignore[union-attr]
-        assert set(done.errors) == {Where("cascade", "cases")}
-        assert done.halted == {Where("cascade", "cases")}
+        result = run(place)
+        assert isinstance(result.error(), Integrity)
+        assert result.error().exit_code == 6  # type: ignore[union-attr]
+        assert set(result.errors) == {Where("cascade", "cases")}
+        assert result.halted == {Where("cascade", "cases")}
         # Nothing heals by itself, and nothing is sent again.
         province.fault = Fault.NONE
         more = records(50, first=121)
@@ -129,10 +129,10 @@ def test_a_wrong_receipt_halts_its_resource_and_no_other(fault: Fault, place: Pl
 
 
 def test_answers_that_come_twice_settle_each_batch_once(place: Place) -> None:
-    with place.gateway() as endpoint, listening(answering_twice(endpoint)) as relay:
+    with place.receiver() as endpoint, listening(answering_twice(endpoint)) as relay:
         place.call(relay)
-        done = run(place)
-        assert (done.errors, done.waiting) == ({}, 0)
+        result = run(place)
+        assert (result.errors, result.waiting) == ({}, 0)
     audit(place)
 
 
@@ -140,7 +140,7 @@ def test_settings_that_cannot_work_are_told_and_the_rest_goes_on(place: Place) -
     (place.folder / "secrets" / "province.txt").unlink()
     with pytest.raises(AssertionError, match="not settled"):
         settle(place, runs=1)
-    done = run(place)
-    assert done.error().exit_code == 3  # type: ignore[union-attr]
-    assert set(done.errors) == {Where("cascade")}
-    assert done.waiting > 0
+    result = run(place)
+    assert result.error().exit_code == 3  # type: ignore[union-attr]
+    assert set(result.errors) == {Where("cascade")}
+    assert result.waiting > 0

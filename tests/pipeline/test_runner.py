@@ -21,7 +21,7 @@ from exchange.pipeline.deliver import retry
 from exchange.pipeline.messages import PullState
 from exchange.pipeline.seal import release
 from exchange.run.delivery_loop import DeliveryLoop
-from exchange.run.outcome import Outcome, Where
+from exchange.run.outcome import RunOutcome, Where
 from exchange.run.runner import STAGES, Runner
 from exchange.run.schedule import Schedule
 from exchange.text import Text
@@ -55,12 +55,12 @@ def schedule(tmp_path: Path) -> Schedule:
         + source("sql", "byhand", options)
     )
     place = Place.make(tmp_path / "node", catalog("often", "nightly", "byhand"), sources)
-    planned = planner(place.node(), Outcome())
+    planned = planner(place.node(), RunOutcome())
     planned.assign(["often", "nightly", "byhand"], NOON)
     return planned
 
 
-def planner(node: Node, outcome: Outcome) -> Schedule:
+def planner(node: Node, outcome: RunOutcome) -> Schedule:
     """Plan the sources of a node as its runner does."""
     return Schedule(node.settings.sources, node.context.pull_state, outcome.keep)
 
@@ -102,7 +102,7 @@ def test_a_schedule_goes_on_from_the_last_pull_whoever_made_it(tmp_path: Path) -
 
     def due(*names: str) -> list[str]:
         with place.node() as node:
-            planned = planner(node, Outcome())
+            planned = planner(node, RunOutcome())
             planned.assign(names, NOON)
             planned.assign(["nightly"], NOON)
             planned.assign(names, NOON)
@@ -134,7 +134,7 @@ def test_a_schedule_that_fails_stops_its_own_source_only(tmp_path: Path) -> None
     sources = source("sql", "often", options, when="every: 15m")
     sources += source("sql", "nightly", options, when='cron: "30 2 * * *"')
     place = Place.make(tmp_path / "node", catalog("often", "nightly"), sources)
-    outcome = Outcome()
+    outcome = RunOutcome()
     with place.node() as node:
         known = dict(node.settings.sources)
         known["nightly"] = known["nightly"].model_copy(update={"cron": "0 25 * * *"})
@@ -151,7 +151,7 @@ def test_a_schedule_that_fails_stops_its_own_source_only(tmp_path: Path) -> None
 
 def test_a_supervised_run_goes_on_beside_a_source_that_cannot_be_planned(tmp_path: Path) -> None:
     place = scheduled(tmp_path / "node", 100)
-    told: list[tuple[Where, ExchangeError]] = []
+    items: list[tuple[Where, ExchangeError]] = []
     stop = threading.Event()
 
     def supervise() -> None:
@@ -160,9 +160,9 @@ def test_a_supervised_run_goes_on_beside_a_source_that_cannot_be_planned(tmp_pat
             broken = {"every": None, "cron": "0 25 * * *"}
             sources["firms"] = sources["firms"].model_copy(update=broken)
             node.settings = node.settings.model_copy(update={"sources": sources})
-            Runner(node, policy=EAGER).forever(stop, lambda *one: told.append(one))
+            Runner(node, policy=EAGER).forever(stop, lambda *one: items.append(one))
 
-    with place.gateway():
+    with place.receiver():
         thread = threading.Thread(target=supervise)
         thread.start()
         try:
@@ -172,7 +172,7 @@ def test_a_supervised_run_goes_on_beside_a_source_that_cannot_be_planned(tmp_pat
         finally:
             stop.set()
             thread.join(30)
-    assert [(where, type(error)) for where, error in told] == [
+    assert [(where, type(error)) for where, error in items] == [
         (Where("schedule", "firms"), Misconfigured)
     ]
 
@@ -189,7 +189,7 @@ def scheduled(folder: Path, rows: int) -> Place:
 
 def test_sigterm_stops_a_run_in_the_middle_of_its_work_and_nothing_is_lost(tmp_path: Path) -> None:
     place = scheduled(tmp_path / "node", 8_000)
-    with place.gateway():
+    with place.receiver():
         process = subprocess.Popen(
             [sys.executable, "-m", "exchange", "run", "--config", place.folder / "exchange.yaml"],
             cwd=ROOT,
@@ -200,11 +200,11 @@ def test_sigterm_stops_a_run_in_the_middle_of_its_work_and_nothing_is_lost(tmp_p
         try:
             wait_for(lambda: raw_end(place) > 3)
             process.send_signal(signal.SIGTERM)
-            _, told = process.communicate(timeout=300)
+            _, result = process.communicate(timeout=300)
         finally:
             process.kill()
             process.wait()
-        assert process.returncode == 0, told
+        assert process.returncode == 0, result
         with place.node() as node:
             pulled = sum(row.pulled for row in node.store.pulls.find())
             assert pulled < 12_000, "it stopped before the end"
@@ -229,12 +229,12 @@ def wait_for(happened: object, seconds: float = 300) -> None:
 
 def test_a_supervised_run_goes_on_with_what_a_person_mends(tmp_path: Path) -> None:
     place = scheduled(tmp_path / "node", 100)
-    told: list[tuple[Where, ExchangeError]] = []
+    items: list[tuple[Where, ExchangeError]] = []
     stop = threading.Event()
 
     def supervise() -> None:
         with place.node() as node:
-            Runner(node, policy=EAGER).forever(stop, lambda *one: told.append(one))
+            Runner(node, policy=EAGER).forever(stop, lambda *one: items.append(one))
 
     with faulty(place, Fault.NONE, only="cases") as province:
         thread = threading.Thread(target=supervise)
@@ -249,8 +249,8 @@ def test_a_supervised_run_goes_on_with_what_a_person_mends(tmp_path: Path) -> No
             add(place, "cases", records(50, first=151))
             add(place, "firms", records(50, first=51))
             wait_for(lambda: receipts(place)["firms"] == 2)
-            wait_for(lambda: any(isinstance(error, Integrity) for _, error in told))
-            assert {str(where) for where, _ in told} == {"cascade/cases"}
+            wait_for(lambda: any(isinstance(error, Integrity) for _, error in items))
+            assert {str(where) for where, _ in items} == {"cascade/cases"}
             assert thread.is_alive()
         finally:
             stop.set()
@@ -266,7 +266,7 @@ def test_a_supervised_run_goes_on_with_what_a_person_mends(tmp_path: Path) -> No
 
 def test_a_supervised_run_outlives_a_log_that_does_not_answer(tmp_path: Path) -> None:
     place = scheduled(tmp_path / "node", 100)
-    told: list[tuple[Where, ExchangeError]] = []
+    items: list[tuple[Where, ExchangeError]] = []
     stop, away = threading.Event(), threading.Event()
 
     class Away:
@@ -283,19 +283,19 @@ def test_a_supervised_run_outlives_a_log_that_does_not_answer(tmp_path: Path) ->
     def supervise() -> None:
         with place.node() as node:
             vars(node)["log"] = Away(node.log)
-            Runner(node, policy=EAGER).forever(stop, lambda *one: told.append(one))
+            Runner(node, policy=EAGER).forever(stop, lambda *one: items.append(one))
 
-    with place.gateway():
+    with place.receiver():
         thread = threading.Thread(target=supervise)
         thread.start()
         try:
             wait_for(lambda: receipts(place) == {"cases": 1, "firms": 1})
             away.set()
-            wait_for(lambda: Where("log") in dict(told))
+            wait_for(lambda: Where("log") in dict(items))
             away.clear()
             add(place, "cases", records(50, first=101))
             wait_for(lambda: receipts(place)["cases"] == 2)
-            assert {type(error) for _, error in told} == {Transient}
+            assert {type(error) for _, error in items} == {Transient}
         finally:
             away.clear()
             stop.set()
@@ -315,19 +315,19 @@ def test_a_supervised_run_pulls_on_after_a_release(tmp_path: Path) -> None:
     place = make(folder, {"cases": records(400)}, limits={"cases": "{max_count: 3}"})
     path = folder / "exchange.yaml"
     path.write_text(path.read_text("utf-8").replace("connector: sql", "connector: sql, every: 1s"))
-    told: list[ExchangeError] = []
+    items: list[ExchangeError] = []
     stop = threading.Event()
 
     def supervise() -> None:
         with place.node() as node:
-            Runner(node, policy=EAGER).forever(stop, lambda _, error: told.append(error))
+            Runner(node, policy=EAGER).forever(stop, lambda _, error: items.append(error))
 
-    with place.gateway():
+    with place.receiver():
         thread = threading.Thread(target=supervise)
         thread.start()
         try:
-            wait_for(lambda: told)
-            assert isinstance(told[0], Rejected)
+            wait_for(lambda: items)
+            assert isinstance(items[0], Rejected)
             with place.node() as node:
                 assert release(node.context, "cases")
             wait_for(lambda: raw_rows(place) == 400)
@@ -341,13 +341,13 @@ def test_a_supervised_run_pulls_on_after_a_release(tmp_path: Path) -> None:
 def test_a_way_to_the_province_that_cannot_be_opened_is_tried_again(tmp_path: Path) -> None:
     place = make(tmp_path / "node", {"cases": records(30)})
     secret = place.folder / "secrets" / "province.txt"
-    with place.gateway(), place.node() as node:
+    with place.receiver(), place.node() as node:
         assert Runner(node, stages=("pull", "seal")).once().batches == 1
         hidden = secret.rename(secret.with_suffix(".away"))
         loop = DeliveryLoop(node, EAGER, attempts=None, idle=0.01, rest=timedelta(seconds=0.01))
-        outcome = Outcome()
+        outcome = RunOutcome()
 
-        def reported() -> Outcome:
+        def reported() -> RunOutcome:
             for report in loop.reports():
                 outcome.add(report)
             return outcome
@@ -378,7 +378,7 @@ def test_the_stages_one_after_the_other_give_what_one_run_gives(tmp_path: Path) 
     counts = []
     for runs in (STAGES,), tuple((stage,) for stage in STAGES):
         place = make(tmp_path / f"{len(runs)}", {"cases": records(700), "firms": records(300)})
-        with place.gateway():
+        with place.receiver():
             for stages in runs:
                 assert finish(start(run_once, place.folder, "", 0, stages)) == 0
         assert outcome(place)["waiting"] == 0
@@ -388,10 +388,10 @@ def test_the_stages_one_after_the_other_give_what_one_run_gives(tmp_path: Path) 
 
 def test_the_command_runs_one_stage(tmp_path: Path) -> None:
     place = make(tmp_path / "node", {"cases": records(100)})
-    with place.gateway():
-        told = [command(place, "run", "--once", "--only", stage) for stage in ("pull", "seal")]
+    with place.receiver():
+        items = [command(place, "run", "--once", "--only", stage) for stage in ("pull", "seal")]
         last = command(place, "run", "--once", "--only", "cascade")
         command(place, "run", "--once", "--only", "evidence")
-    assert [one["pulled"] for one in told] == [100, 0]
-    assert told[1]["batches"] == last["receipts"] == 1
+    assert [item["pulled"] for item in items] == [100, 0]
+    assert items[1]["batches"] == last["receipts"] == 1
     audit(place)

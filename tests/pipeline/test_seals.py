@@ -42,11 +42,11 @@ PATIENCE = 300
 @pytest.fixture
 def place(tmp_path: Path) -> Place:
     options = 'url: "sqlite:///cases.db", table: cases, cursor_column: seq, batch_rows: 40'
-    made = Place.make(
+    result = Place.make(
         tmp_path / "node", catalog("cases"), source("sql", "cases", options, when="every: 1s")
     )
-    feed(made, 200)
-    return made
+    feed(result, 200)
+    return result
 
 
 def feed(place: Place, count: int) -> None:
@@ -82,7 +82,7 @@ class Running:
 
 
 @contextmanager
-def keeping(place: Place) -> Iterator[SealAdministration]:
+def administration_of(place: Place) -> Iterator[SealAdministration]:
     with place.node() as node:
         yield SealAdministration(node, "test")
 
@@ -96,7 +96,7 @@ def until(what: Callable[[], bool]) -> None:
 
 def sealed(node: Node) -> int:
     """Count the rows that were sealed."""
-    return sum(open_batch(one.value).rows for one in entries(node.log, sealed_topic("cases")))
+    return sum(open_batch(entry.value).rows for entry in entries(node.log, sealed_topic("cases")))
 
 
 def delivered(place: Place) -> bool:
@@ -116,7 +116,7 @@ def passed(node: Node, key: Key) -> bool:
 
 
 def test_a_running_node_stops_with_its_seal_and_goes_on_with_it(place: Place) -> None:
-    with place.gateway(), Running(place) as running, keeping(place) as administration:
+    with place.receiver(), Running(place) as running, administration_of(place) as administration:
         until(lambda: delivered(place))
         administration.take("data", Step.SUSPEND, "机构调整")
         before = sealed(administration.node)
@@ -127,7 +127,7 @@ def test_a_running_node_stops_with_its_seal_and_goes_on_with_it(place: Place) ->
         assert sealed(administration.node) == before == 200
         administration.take("data", Step.RESUME)
         until(lambda: delivered(place))
-    with place.gateway():
+    with place.receiver():
         settle(place)  # the last receipts' way into the evidence log
     assert audit(place).sealed == 500
     # The evidence log's checkpoints are signed with that seal, too: one may have been due.
@@ -136,7 +136,7 @@ def test_a_running_node_stops_with_its_seal_and_goes_on_with_it(place: Place) ->
 
 def test_a_seal_stopped_between_two_batches_signs_no_more(place: Place) -> None:
     """The register is asked before every signature, not only when the seal was opened."""
-    with place.node() as node, keeping(place) as administration:
+    with place.node() as node, administration_of(place) as administration:
         resource = node.context.resource("cases")
         sealer = node.seals.ready(resource)
         at = node.clock()
@@ -150,7 +150,7 @@ def test_a_seal_stopped_between_two_batches_signs_no_more(place: Place) -> None:
 
 def test_while_it_waits_nothing_is_read_for_nothing(place: Place) -> None:
     passed: list[str] = []
-    with place.node(failpoint=passed.append) as node, keeping(place) as administration:
+    with place.node(failpoint=passed.append) as node, administration_of(place) as administration:
         list(node.pull_stage("cases").run())
         with closing(node.seal_stage("cases")) as stage:
             administration.take("data", Step.SUSPEND, "机构调整")
@@ -166,7 +166,7 @@ def test_while_it_waits_nothing_is_read_for_nothing(place: Place) -> None:
 
 def test_keys_change_under_load_without_a_gap(place: Place) -> None:
     """Two changes while rows keep coming: nothing lost or doubled, every batch verifies."""
-    with place.gateway(), Running(place) as running, keeping(place) as administration:
+    with place.receiver(), Running(place) as running, administration_of(place) as administration:
         folders = [place.folder / "seals" / "data"]
         for _ in range(2):
             feed(place, 200)
@@ -179,16 +179,16 @@ def test_keys_change_under_load_without_a_gap(place: Place) -> None:
             feed(place, 200)
             until(lambda: delivered(place))
     assert running.errors == []
-    with place.gateway():
+    with place.receiver():
         settle(place)
     assert audit(place).sealed == 1400  # and the chain of statements is whole
     certificates = [read_certificates(folder / "cert.pem")[0] for folder in folders]
     with place.node() as node:
-        used = []
+        items = []
         for entry in entries(node.log, sealed_topic("cases")):
             container = Container.from_bytes(entry.value)
             signature = read_signature(container.seal)
-            used.append(certificates.index(signature.certificate))
+            items.append(certificates.index(signature.certificate))
             assert signature.time is not None
-    assert used == sorted(used)  # each takes over from the one before, for good
-    assert set(used) == {0, 1, 2}
+    assert items == sorted(items)  # each takes over from the one before, for good
+    assert set(items) == {0, 1, 2}

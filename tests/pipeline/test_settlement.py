@@ -24,7 +24,7 @@ from exchange.log import sealed_topic
 from exchange.pipeline.rebuild import catch_up
 from exchange.pipeline.refused import waiting
 from exchange.pipeline.replay import Replayed, replay
-from exchange.validate.quarantine import Refused
+from exchange.validate.refused_records import RefusedRecords
 from tests.pipeline.place import Place, Record, entries
 from tests.support.nodes import add, make
 
@@ -98,7 +98,7 @@ class World:
         except Struck:
             return Replayed("struck")
 
-    def waiting(self) -> Iterator[Refused]:
+    def waiting(self) -> Iterator[RefusedRecords]:
         rows = self.node.store.quarantine.find(resource="cases", waiting=True, limit=10_000)
         yield from waiting(self.node.context, self.node.store, rows)
 
@@ -158,10 +158,10 @@ def test_a_stale_correction_is_skipped_unless_forced(world: World) -> None:
     (address,) = world.waiting_versions()
     world.insert("a", good=True)
     world.work("pull", "seal")  # nobody has shown it yet
-    done = world.send_back({address: FIX})
-    assert (done.rows, done.stale, done.unknown) == (0, 1, 0)
-    done = world.send_back({address: FIX}, force=True)
-    assert (done.rows, done.stale, done.unknown) == (1, 0, 0)
+    result = world.send_back({address: FIX})
+    assert (result.rows, result.stale, result.unknown) == (0, 1, 0)
+    result = world.send_back({address: FIX}, force=True)
+    assert (result.rows, result.stale, result.unknown) == (1, 0, 0)
     world.work(*ALL)
     assert world.sealed_versions() == {"a": [2, 1]}
     assert world.node.store.quarantine.counts() == {"cases": (1, 1, 0, 0)}
@@ -196,8 +196,8 @@ def test_of_several_versions_the_newest_goes_back(world: World) -> None:
         world.work(*ALL)
     fixes = dict.fromkeys(world.waiting_versions(), FIX)
     assert len(fixes) == 3
-    done = world.send_back(fixes)
-    assert (done.rows, done.stale) == (1, 2)
+    result = world.send_back(fixes)
+    assert (result.rows, result.stale) == (1, 2)
     world.work(*ALL)
     assert world.sealed_versions() == {"a": [3]}
     assert world.waiting_versions() == {}
@@ -223,8 +223,8 @@ def test_a_corrected_key_is_compared_too(world: World) -> None:
     world.insert("a", good=True)
     world.work(*ALL)
     (address,) = world.waiting_versions()
-    done = world.send_back({address: {"no": "a", **FIX}})
-    assert (done.rows, done.stale) == (0, 1)
+    result = world.send_back({address: {"no": "a", **FIX}})
+    assert (result.rows, result.stale) == (0, 1)
     assert world.send_back({address: {"no": "b", **FIX}}).rows == 1
     world.work(*ALL)
     assert world.sealed_versions() == {"a": [2], "b": [1]}
@@ -250,8 +250,8 @@ def test_a_key_that_is_corrected_into_another_partition(tmp_path: Path) -> None:
     assert world.send_back({old: {"no": free, **FIX}}).rows == 1
     world.insert(sealed, good=True)
     world.work(*ALL)
-    done = world.send_back({late: {"no": sealed, **FIX}})
-    assert (done.rows, done.stale) == (0, 1)
+    result = world.send_back({late: {"no": sealed, **FIX}})
+    assert (result.rows, result.stale) == (0, 1)
     world.close()
     with place.node() as node:
         rows = [
@@ -306,8 +306,8 @@ class Versions(RuleBasedStateMachine):
 
     @rule()
     def replay_all(self) -> None:
-        done = self.world.send_back(None)
-        self.seen.update(replayed=done.rows, stale=done.stale)
+        result = self.world.send_back(None)
+        self.seen.update(replayed=result.rows, stale=result.stale)
 
     @rule(data=st.data())
     def replay_file(self, data: st.DataObject) -> None:
@@ -320,8 +320,8 @@ class Versions(RuleBasedStateMachine):
         for address in sorted(chosen):
             key = data.draw(keys)
             fixes[address] = FIX if key is None else {"no": self.prefix + key, **FIX}
-        done = self.world.send_back(fixes)
-        self.seen.update(corrected=done.rows, stale=done.stale)
+        result = self.world.send_back(fixes)
+        self.seen.update(corrected=result.rows, stale=result.stale)
 
     @invariant()
     def the_newest_is_sealed_last(self) -> None:
@@ -347,8 +347,8 @@ class Versions(RuleBasedStateMachine):
 
 
 def test_the_newest_version_of_a_key_always_wins(world: World, tell: Callable[[str], None]) -> None:
-    seen: Counter[str] = Counter()
-    machine = type("Driven", (Versions,), {"world": world, "seen": seen})
+    counter: Counter[str] = Counter()
+    machine = type("Driven", (Versions,), {"world": world, "seen": counter})
     limits = settings(
         max_examples=9,
         stateful_step_count=15,
@@ -357,8 +357,8 @@ def test_the_newest_version_of_a_key_always_wins(world: World, tell: Callable[[s
         suppress_health_check=list(HealthCheck),
     )
     run_state_machine_as_test(machine, settings=limits)
-    told = ", ".join(f"{count} {what}" for what, count in sorted(seen.items()))
-    assert seen["replayed"], "no replay was tried"
-    assert seen["corrected"]
-    assert seen["stale"]
-    tell(f"versions of keys: {world.count} written, {told}, kills {sum(world.struck.values())}")
+    text = ", ".join(f"{count} {what}" for what, count in sorted(counter.items()))
+    assert counter["replayed"], "no replay was tried"
+    assert counter["corrected"]
+    assert counter["stale"]
+    tell(f"versions of keys: {world.count} written, {text}, kills {sum(world.struck.values())}")

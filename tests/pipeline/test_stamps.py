@@ -11,7 +11,7 @@ import pytest
 
 from exchange.errors import Transient
 from exchange.log import sealed_topic
-from exchange.run.outcome import Outcome, Where
+from exchange.run.outcome import RunOutcome, Where
 from exchange.run.runner import STAGES, Runner
 from exchange.seal.batch.container import Container
 from exchange.seal.batch.verify import verify_batch
@@ -43,9 +43,9 @@ def clock() -> Clock:
 @pytest.fixture
 def place(tmp_path: Path) -> Place:
     options = 'url: "sqlite:///cases.db", table: cases, cursor_column: seq, batch_rows: 40'
-    made = Place.make(tmp_path / "node", catalog("cases"), source("sql", "cases", options))
-    made.sources["cases"] = []
-    return made
+    result = Place.make(tmp_path / "node", catalog("cases"), source("sql", "cases", options))
+    result.sources["cases"] = []
+    return result
 
 
 @pytest.fixture
@@ -70,7 +70,7 @@ def authority(place: Place, clock: Clock) -> Iterator[Tsa]:
         yield running
 
 
-def run(place: Place, clock: Clock, count: int, stages: tuple[str, ...]) -> Outcome:
+def run(place: Place, clock: Clock, count: int, stages: tuple[str, ...]) -> RunOutcome:
     """Give the source more rows and run once, as a new process would."""
     more = records(count, first=len(place.sources["cases"]) + 1, dirty=False)
     place.sources["cases"].extend(more)
@@ -84,18 +84,18 @@ def stamps(place: Place) -> list[bool]:
     """Tell of every batch, which must verify, whether it is stamped."""
     with place.node() as node:
         trust = node.trust(place.settings.trust)
-        found = []
+        items = []
         for entry in entries(node.log, sealed_topic("cases")):
             assert verify_batch(entry.value, trust=trust).ok
             seal = read_signature(Container.from_bytes(entry.value).seal)
-            found.append(seal.stamp is not None)
-        return found
+            items.append(seal.stamp is not None)
+        return items
 
 
 def test_batches_are_stamped_and_the_province_takes_them(
     place: Place, authority: Tsa, clock: Clock
 ) -> None:
-    with place.gateway():
+    with place.receiver():
         outcome = run(place, clock, 100, STAGES)
     assert outcome.errors == {}
     assert set(stamps(place)) == {True}
@@ -120,9 +120,9 @@ def test_the_authority_goes_away_and_comes_back(
         clock.ahead += PATIENCE / 2
     assert "sealing goes on without stamps" in caplog.text
     clock.ahead += timedelta(seconds=1)
-    held = run(place, clock, 40, stages)
-    assert isinstance(held.errors[Where("seal", "cases")], Transient)
-    assert "nothing is lost" in held.errors[Where("seal", "cases")].hint.en
+    result = run(place, clock, 40, stages)
+    assert isinstance(result.errors[Where("seal", "cases")], Transient)
+    assert "nothing is lost" in result.errors[Where("seal", "cases")].hint.en
     with place.node() as node:
         assert read_patience(node.seals.patience_file).spent >= PATIENCE
     assert stamps(place) == [True, False, False]

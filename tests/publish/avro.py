@@ -23,7 +23,7 @@ _PROMOTIONS = {
 def differences(reader: Any, writer: Any, path: str = "") -> list[str]:
     """List why the reader cannot; empty when it can."""
     if isinstance(writer, list):
-        return [found for branch in writer for found in differences(reader, branch, path)]
+        return [difference for branch in writer for difference in differences(reader, branch, path)]
     if isinstance(reader, list):
         if any(not differences(branch, writer, path) for branch in reader):
             return []
@@ -52,15 +52,15 @@ def _enum(reader: Any, writer: Any, path: str) -> list[str]:
 
 
 def _record(reader: Any, writer: Any, path: str) -> list[str]:
-    written = {field["name"]: field for field in writer["fields"]}
-    found: list[str] = []
+    values = {field["name"]: field for field in writer["fields"]}
+    items: list[str] = []
     for field in reader["fields"]:
         here = f"{path}/{field['name']}"
-        if field["name"] in written:
-            found += differences(field["type"], written[field["name"]]["type"], here)
+        if field["name"] in values:
+            items += differences(field["type"], values[field["name"]]["type"], here)
         elif "default" not in field:
-            found.append(_told("READER_FIELD_MISSING_DEFAULT_VALUE", here, "no default value"))
-    return found
+            items.append(_told("READER_FIELD_MISSING_DEFAULT_VALUE", here, "no default value"))
+    return items
 
 
 def _named(reader: Any, writer: Any, path: str) -> list[str]:

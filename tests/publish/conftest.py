@@ -88,7 +88,7 @@ class Setup:
         for rows in batches:
             self._number += 1
             messages.append(
-                place.sealed(self.resource, [one.row for one in rows], self._number, partition)
+                place.sealed(self.resource, [row.row for row in rows], self._number, partition)
             )
         place.append(self.log, messages)
 
@@ -98,7 +98,7 @@ class Setup:
         self.opened.callback(stage.close)
         return stage
 
-    def read(self) -> list[place.Seen]:
+    def read(self) -> list[place.ConsumedMessage]:
         return place.read(self.bootstrap, self.topic)
 
     @property
@@ -109,6 +109,6 @@ class Setup:
 @pytest.fixture
 def setup(kafka_broker: Cluster, server: served.Running) -> Iterator[Setup]:
     with kafka_log(kafka_broker.bootstrap) as log:
-        made = Setup(f"t{uuid.uuid4().hex[:12]}", kafka_broker.bootstrap, server, log)
-        with made.opened:
-            yield made
+        result = Setup(f"t{uuid.uuid4().hex[:12]}", kafka_broker.bootstrap, server, log)
+        with result.opened:
+            yield result

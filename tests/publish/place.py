@@ -129,7 +129,7 @@ def append(log: Log, messages: Sequence[Message]) -> None:
 
 
 @dataclass(frozen=True)
-class Seen:
+class ConsumedMessage:
     """A message as a program outside sees it."""
 
     partition: int
@@ -138,7 +138,7 @@ class Seen:
     value: bytes | None
 
 
-def read(bootstrap: Sequence[str], topic: str) -> list[Seen]:
+def read(bootstrap: Sequence[str], topic: str) -> list[ConsumedMessage]:
     """Read everything committed on a topic, by kafka-python alone."""
     consumer = KafkaConsumer(
         bootstrap_servers=list(bootstrap),
@@ -151,13 +151,13 @@ def read(bootstrap: Sequence[str], topic: str) -> list[Seen]:
         partitions = [TopicPartition(topic, n) for n in consumer.partitions_for_topic(topic) or ()]
         consumer.assign(partitions)
         ends = consumer.end_offsets(partitions)
-        found: list[Seen] = []
+        items: list[ConsumedMessage] = []
         more = bool(partitions)
         while more:  # once at least: closed while it connects, the library leaves a socket open
             for records in consumer.poll(timeout_ms=500).values():
-                found += [Seen(r.partition, r.offset, r.key, r.value) for r in records]
+                items += [ConsumedMessage(r.partition, r.offset, r.key, r.value) for r in records]
             more = any(consumer.position(partition) < ends[partition] for partition in partitions)
-        return sorted(found, key=lambda one: (one.partition, one.offset))
+        return sorted(items, key=lambda item: (item.partition, item.offset))
     finally:
         consumer.close()
 
@@ -175,25 +175,25 @@ class Decoder:
         number = int.from_bytes(stream.read(4), "big")
         if number not in self._schemas:
             self._schemas[number] = fastavro.parse_schema(self._ask(number))
-        found = fastavro.schemaless_reader(stream, self._schemas[number], None)
+        result = fastavro.schemaless_reader(stream, self._schemas[number], None)
         assert not stream.read()
-        return found
+        return result
 
 
-def by_key(seen: Sequence[Seen], decode: Decoder) -> dict[str, list[str | None]]:
+def by_key(seen: Sequence[ConsumedMessage], decode: Decoder) -> dict[str, list[str | None]]:
     """Return the titles of each key in order, None for a tombstone."""
-    found: dict[str, list[str | None]] = {}
-    for one in seen:
-        title = None if one.value is None else decode(one.value)["title"]
-        found.setdefault(decode(one.key)["no"], []).append(title)
-    return found
+    values: dict[str, list[str | None]] = {}
+    for item in seen:
+        title = None if item.value is None else decode(item.value)["title"]
+        values.setdefault(decode(item.key)["no"], []).append(title)
+    return values
 
 
 def expected(made: Sequence[Change]) -> dict[str, list[str | None]]:
-    found: dict[str, list[str | None]] = {}
-    for one in made:
-        found.setdefault(one.no, []).append(None if one.operation == "D" else one.title)
-    return found
+    values: dict[str, list[str | None]] = {}
+    for item in made:
+        values.setdefault(item.no, []).append(None if item.operation == "D" else item.title)
+    return values
 
 
 def lines(text: bytes) -> Iterator[Any]:

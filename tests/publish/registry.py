@@ -95,11 +95,10 @@ class Store:
     def register(self, subject: str, schema: str) -> int:
         versions = self.subjects.get(subject, [])
         if schema not in versions:
-            if versions and (found := self.incompatible(subject, schema, versions[-1])):
-                told = (
-                    f'incompatible with an earlier schema for subject "{subject}", details: {found}'
-                )
-                raise Problem(409, 409, f"Schema being registered is {told}")
+            if versions and (details := self.incompatible(subject, schema, versions[-1])):
+                text = f'incompatible with an earlier schema for subject "{subject}"'
+                text += f", details: {details}"
+                raise Problem(409, 409, f"Schema being registered is {text}")
             self.subjects.setdefault(subject, []).append(schema)
             self.numbers.setdefault(schema, self.first + len(self.numbers))
         return self.numbers[schema]
@@ -169,8 +168,8 @@ def _read(app: FastAPI, store: Store) -> None:
 
     @app.get("/schemas/ids/{number}")
     async def schema(number: int) -> Any:
-        for text, given in store.numbers.items():
-            if given == number:
+        for text, item in store.numbers.items():
+            if item == number:
                 return {"schema": text}
         raise Problem(404, 40403, f"Schema {number} not found")
 
@@ -191,25 +190,25 @@ def _write(app: FastAPI, store: Store) -> None:
     @app.post("/compatibility/subjects/{subject}/versions/{version}")
     async def check(subject: str, version: str, request: Request, *, verbose: bool = False) -> Any:
         before = store.told(subject, store.number(version, subject))["schema"]
-        found = store.incompatible(subject, canonical(await request.json()), before)
-        return {"is_compatible": not found} | ({"messages": found} if verbose else {})
+        result = store.incompatible(subject, canonical(await request.json()), before)
+        return {"is_compatible": not result} | ({"messages": result} if verbose else {})
 
     @app.put("/config/{subject}")
     async def relax(subject: str, request: Request) -> Any:
-        wanted = (await request.json()).get("compatibility")
-        if wanted not in LEVELS:
+        answer = (await request.json()).get("compatibility")
+        if answer not in LEVELS:
             raise Problem(422, 42203, "Invalid compatibility level.")
-        store.levels[subject] = wanted
-        return {"compatibility": wanted}
+        store.levels[subject] = answer
+        return {"compatibility": answer}
 
 
 def _refused(store: Store, request: Request) -> int:
     """Return the status of a refusal; 0 when the request may go on."""
     if store.login is not None:
-        kind, _, given = request.headers.get("authorization", "").partition(" ")
+        kind, _, result = request.headers.get("authorization", "").partition(" ")
         if kind != "Basic":
             return 401
-        user, _, password = b64decode(given).decode().partition(":")
+        user, _, password = b64decode(result).decode().partition(":")
         if not secrets.compare_digest(
             f"{user}:{password}".encode(), ":".join(store.login).encode()
         ):
@@ -246,8 +245,8 @@ class Running:
 @contextmanager
 def running() -> Iterator[Running]:
     """Run a registry, or name the one of the environment."""
-    if given := os.environ.get(VARIABLE):
-        yield Running(given.rstrip("/"))
+    if answer := os.environ.get(VARIABLE):
+        yield Running(answer.rstrip("/"))
         return
     store = Store()
     with background(create_app(store)) as url:

@@ -20,7 +20,7 @@ def test_the_hash_is_java_s(keys: list[bytes]) -> None:
 
 def test_the_hash_of_known_keys() -> None:
     # org.apache.kafka.common.utils.UtilsTest.testMurmur2
-    known = {
+    values = {
         b"21": -973932308,
         b"foobar": -790332482,
         b"a-little-bit-long-string": -985981536,
@@ -28,7 +28,7 @@ def test_the_hash_of_known_keys() -> None:
         b"lkjh234lh9fiuh90y23oiuhsafujhadof229phr9h19h89h8": -58897971,
         b"abc": 479470107,
     }
-    assert murmur2(list(known)).astype("int32").tolist() == list(known.values())
+    assert murmur2(list(values)).astype("int32").tolist() == list(values.values())
     assert partitions_of([b"21", b"abc"], 7) == [(-973932308 & 0x7FFFFFFF) % 7, 479470107 % 7]
     assert murmur2([]).tolist() == []
 

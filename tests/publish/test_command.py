@@ -36,9 +36,9 @@ def name() -> str:
 
 @pytest.fixture
 def place(tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch) -> Place:
-    made = make(tmp_path / "node", {name: records(ROWS, dirty=False)})
-    monkeypatch.chdir(made.folder)
-    return made
+    result = make(tmp_path / "node", {name: records(ROWS, dirty=False)})
+    monkeypatch.chdir(result.folder)
+    return result
 
 
 def point(place: Place, bootstrap: tuple[str, ...], registry: str) -> None:
@@ -55,11 +55,11 @@ def test_from_the_table_to_the_topic(
 ) -> None:
     point(place, kafka_broker.bootstrap, server.url)
     run_sealing(place)
-    done = run("publish", name, "--once", "--json")
-    assert (done.code, done.json) == (0, {"published": {name: ROWS}, "errors": {}}), done.err
+    result = run("publish", name, "--once", "--json")
+    assert (result.code, result.json) == (0, {"published": {name: ROWS}, "errors": {}}), result.err
     decode = Decoder(server.schema)
-    seen = read(kafka_broker.bootstrap, records_topic(name))
-    rows = [decode(one.value) for one in seen if one.value is not None]
+    items = read(kafka_broker.bootstrap, records_topic(name))
+    rows = [decode(item.value) for item in items if item.value is not None]
     assert sorted(row["no"] for row in rows) == sorted(f"n{n}" for n in range(1, ROWS + 1))
     assert lag(run, name)["behind"] == 0
     add(place, name, records(50, first=ROWS + 1, dirty=False))
@@ -78,11 +78,11 @@ def test_it_goes_on_until_sigterm(
     run_sealing(place)
     with process(name) as running:
         assert running.stderr is not None
-        told = ""
-        while "registry" not in told:  # away: said, and tried again
-            told = running.stderr.readline()
-            assert told
-        error = json.loads(told)
+        text = ""
+        while "registry" not in text:  # away: said, and tried again
+            text = running.stderr.readline()
+            assert text
+        error = json.loads(text)
         assert (error["subject"], error["error"]) == (f"publish/{name}", "Transient")
         running.send_signal(signal.SIGTERM)
         assert running.wait(300) == 0
@@ -97,9 +97,9 @@ def test_it_goes_on_until_sigterm(
 
 
 def lag(run: Run, name: str) -> dict[str, int]:
-    (one,) = run("status", "--json").json["resources"]
-    assert one["resource"] == name
-    found: dict[str, int] = one["lag"]["publish"]
+    (result,) = run("status", "--json").json["resources"]
+    assert result["resource"] == name
+    found: dict[str, int] = result["lag"]["publish"]
     return found
 
 
@@ -129,9 +129,9 @@ def process(name: str) -> Iterator[subprocess.Popen[str]]:
 
 
 def test_a_log_that_nobody_outside_can_read(place: Place, name: str, run: Run) -> None:
-    done = run("publish", name, "--once")
-    assert done.code == 3
-    assert "log.driver: kafka" in done.err
+    result = run("publish", name, "--once")
+    assert result.code == 3
+    assert "log.driver: kafka" in result.err
     assert place.folder == Path.cwd()
 
 
@@ -142,15 +142,15 @@ def test_no_registry_and_no_permission(
     point(place, kafka_broker.bootstrap, server.url)
     settings = path.read_text("utf-8")
     path.write_text(re.sub(r"registry:.*\n", "", settings), "utf-8")
-    done = run("publish", name, "--once")
-    assert done.code == 3
-    assert "registry:" in done.err
+    result = run("publish", name, "--once")
+    assert result.code == 3
+    assert "registry:" in result.err
     path.write_text(settings, "utf-8")
     catalog = place.folder / "catalog.yaml"
     catalog.write_text(catalog.read_text("utf-8").replace("sensitivity: S1", "sensitivity: S4"))
-    done = run("publish", name, "--once")
-    assert done.code == 3
-    assert "registry.readable" in done.err
+    result = run("publish", name, "--once")
+    assert result.code == 3
+    assert "registry.readable" in result.err
     named = settings.replace(f"url: {server.url}", f"url: {server.url}, readable: [{name}]")
     path.write_text(named, "utf-8")
     assert run("publish", name, "--once").code == 0
@@ -160,7 +160,7 @@ def test_no_registry_and_no_permission(
 def test_a_registry_that_is_away(place: Place, name: str, run: Run, kafka_broker: Cluster) -> None:
     point(place, kafka_broker.bootstrap, f"http://127.0.0.1:{free_port()}")
     run_sealing(place)
-    done = run("publish", name, "--once", "--json")
-    assert done.code == 4
-    assert done.json["published"] == {name: 0}
-    assert done.json["errors"][f"publish/{name}"]["error"] == "Transient"
+    result = run("publish", name, "--once", "--json")
+    assert result.code == 4
+    assert result.json["published"] == {name: 0}
+    assert result.json["errors"][f"publish/{name}"]["error"] == "Transient"

@@ -1,4 +1,4 @@
-"""kill -9 of the publishing process at every point of its door: nothing twice, nothing lost."""
+"""kill -9 of the publishing process at each of its failpoints: nothing twice, nothing lost."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ MADE = place.changes(BATCHES * ROWS, keys=60)
 def publish(
     name: str, bootstrap: tuple[str, ...], registry: str, told: Path, strikes: tuple[str, int]
 ) -> None:
-    """Publish in a process of its own, to be killed at a door or in the midst of a commit."""
+    """Publish in a process of its own, to be killed at a failpoint or in the midst of a commit."""
     strike = Striker(*strikes)
     catalog = place.catalog(name)
     await_ = _Producer._await
@@ -40,7 +40,7 @@ def publish(
         opened = PublishStage(context, catalog.resources[name], schemas)
         count = sum(iter(opened.step, None))
         opened.close()
-    told.write_text(json.dumps({"count": count, "doors": strike.names}))
+    told.write_text(json.dumps({"count": count, "failpoints": strike.names}))
 
 
 def two(_resource: str) -> int:
@@ -62,7 +62,7 @@ def test_killed_and_started_again(
     setup: Setup, tmp_path: Path, failpoint: str, number: int
 ) -> None:
     setup.partitions = 2
-    parts = [[one for one in MADE if int(one.no[1:]) % 2 == partition] for partition in range(2)]
+    parts = [[item for item in MADE if int(item.no[1:]) % 2 == partition] for partition in range(2)]
     for partition, part in enumerate(parts):
         setup.seal(*(part[at : at + ROWS] for at in range(0, len(part), ROWS)), partition=partition)
     told = tmp_path / "told.json"

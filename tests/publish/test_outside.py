@@ -7,7 +7,7 @@ import subprocess
 from pathlib import Path
 
 from tests.publish.conftest import Setup
-from tests.publish.place import Change, Decoder, Seen, by_key, changes, drain, expected
+from tests.publish.place import Change, ConsumedMessage, Decoder, by_key, changes, drain, expected
 
 PAGE = Path(__file__).parents[2] / "docs" / "publish.md"
 MADE = [*changes(60, keys=7), Change("I", "n\n9", "换行\n与制表\t")]
@@ -19,9 +19,9 @@ def published(setup: Setup) -> None:
     assert drain(setup.stage()) == len(MADE)
 
 
-def kcat(setup: Setup) -> list[Seen]:
+def kcat(setup: Setup) -> list[ConsumedMessage]:
     """Consume with kcat; sizes stand before the bytes."""
-    done = subprocess.run(
+    result = subprocess.run(
         [
             *("kcat", "-C", "-b", ",".join(setup.bootstrap), "-t", setup.topic),
             *("-o", "beginning", "-e", "-q", "-f", "%p %o %K %S\n%k%s\n"),
@@ -30,14 +30,14 @@ def kcat(setup: Setup) -> list[Seen]:
         capture_output=True,
         timeout=60,
     )
-    found, rest = [], done.stdout
+    items, rest = [], result.stdout
     while rest:
         head, _, rest = rest.partition(b"\n")
         partition, offset, key, size = map(int, head.split())
         value = None if size < 0 else rest[key : key + size]
-        found.append(Seen(partition, offset, rest[:key], value))
+        items.append(ConsumedMessage(partition, offset, rest[:key], value))
         rest = rest[key + max(0, size) + 1 :]
-    return sorted(found, key=lambda one: (one.partition, one.offset))
+    return sorted(items, key=lambda item: (item.partition, item.offset))
 
 
 def test_kcat_reads_keys_values_and_tombstones(setup: Setup) -> None:
@@ -58,7 +58,7 @@ def test_the_example_of_the_page_reads_every_record(setup: Setup) -> None:
         "print": lambda key, record: printed.append((key, record)),
     }
     exec(compile(example, str(PAGE), "exec"), names)  # noqa: S102 - our own page
-    found: dict[str, list[str | None]] = {}
+    values: dict[str, list[str | None]] = {}
     for key, record in printed:
-        found.setdefault(key["no"], []).append(None if record is None else record["title"])
-    assert found == expected(MADE)
+        values.setdefault(key["no"], []).append(None if record is None else record["title"])
+    assert values == expected(MADE)

@@ -47,8 +47,8 @@ def client(
 def schema(*fields: str, **types: str) -> str:
     """Write a record schema: plain names are texts."""
     named = dict.fromkeys(fields, "string") | types
-    listed = [{"name": name, "type": kind} for name, kind in named.items()]
-    return json.dumps({"type": "record", "name": "one", "fields": listed})
+    items = [{"name": name, "type": kind} for name, kind in named.items()]
+    return json.dumps({"type": "record", "name": "one", "fields": items})
 
 
 def fresh(name: str) -> str:
@@ -112,7 +112,7 @@ def test_an_incompatible_schema_is_refused_with_what_changed(server: served.Runn
     subject = fresh("d")
     with client(server.url) as registry:
         registry.number(subject, schema("no", count="long"))
-        for changed, said in (
+        for changed, item in (
             (schema("no", "place", count="long"), "place"),
             (schema("no", "count"), "count"),
         ):
@@ -120,7 +120,7 @@ def test_an_incompatible_schema_is_refused_with_what_changed(server: served.Runn
                 registry.number(subject, changed)
             assert type(caught.value) is Rejected
             assert subject in caught.value.what.en
-            assert said in caught.value.what.en
+            assert item in caught.value.what.en
         server.relax(subject, "NONE")
         assert registry.number(subject, schema("no", "count")) >= 0
 
@@ -138,8 +138,8 @@ def test_user_and_password_let_in(server: served.Running) -> None:
         assert registry.number("s-value", schema("no")) > 0
     server.ours.login = ("node", "another")
     nobody: dict[str, str] = {}
-    for given in (login, nobody):
-        with client(server.url, more=given) as registry, pytest.raises(Denied) as caught:
+    for item in (login, nobody):
+        with client(server.url, more=item) as registry, pytest.raises(Denied) as caught:
             registry.number("s-value", schema("no"))
         assert "s3cret" not in f"{caught.value!r} {caught.value} {caught.value.__cause__}"
 
@@ -223,29 +223,29 @@ def test_an_unsafe_address_is_refused(url: str, more: dict[str, str], hint: str)
 def test_it_answers_as_the_reference_says(server: served.Running) -> None:
     url, body = server.url, {"schema": schema("no")}
     subject = fresh("f")
-    asked = requests.post(f"{url}/subjects/{subject}", json=body, timeout=10)
-    assert (asked.status_code, asked.json()["error_code"]) == (404, 40401)
+    answer = requests.post(f"{url}/subjects/{subject}", json=body, timeout=10)
+    assert (answer.status_code, answer.json()["error_code"]) == (404, 40401)
     number = requests.post(f"{url}/subjects/{subject}/versions", json=body, timeout=10).json()["id"]
     other = {"schema": schema("yes")}
-    asked = requests.post(f"{url}/subjects/{subject}", json=other, timeout=10)
-    assert (asked.status_code, asked.json()["error_code"]) == (404, 40403)
-    found = requests.post(f"{url}/subjects/{subject}", json=body, timeout=10).json()
-    assert (found["subject"], found["version"], found["id"]) == (subject, 1, number)
+    answer = requests.post(f"{url}/subjects/{subject}", json=other, timeout=10)
+    assert (answer.status_code, answer.json()["error_code"]) == (404, 40403)
+    result = requests.post(f"{url}/subjects/{subject}", json=body, timeout=10).json()
+    assert (result["subject"], result["version"], result["id"]) == (subject, 1, number)
     latest = requests.get(f"{url}/subjects/{subject}/versions/latest", timeout=10).json()
-    assert latest == found
-    asked = requests.post(f"{url}/subjects/{subject}/versions", json=other, timeout=10)
-    assert (asked.status_code, asked.json()["error_code"]) == (409, 409)
+    assert latest == result
+    answer = requests.post(f"{url}/subjects/{subject}/versions", json=other, timeout=10)
+    assert (answer.status_code, answer.json()["error_code"]) == (409, 409)
 
 
 INT = {"type": "int", "logicalType": "date"}
 
 
 def record(*fields: tuple[str, object, bool]) -> dict[str, object]:
-    listed = [
+    items = [
         {"name": name, "type": kind} | ({"default": None} if default else {})
         for name, kind, default in fields
     ]
-    return {"type": "record", "name": "r", "fields": listed}
+    return {"type": "record", "name": "r", "fields": items}
 
 
 def money(precision: int, scale: int) -> dict[str, object]:

@@ -1,4 +1,4 @@
-"""The door on a real broker: what stands on the topic, and what happens when something is wrong."""
+"""Publishing on a real broker: what the topic holds, and what happens when something fails."""
 
 from __future__ import annotations
 
@@ -29,16 +29,16 @@ def position(setup: Setup, partition: int = 0) -> int:
 
 
 def test_every_accepted_record_stands_on_the_topic_once_and_in_order(setup: Setup) -> None:
-    made = changes(400, keys=30)
-    setup.seal(*(made[start : start + 50] for start in range(0, 400, 50)))
+    result = changes(400, keys=30)
+    setup.seal(*(result[start : start + 50] for start in range(0, 400, 50)))
     assert drain(setup.stage()) == 400
-    seen = setup.read()
-    assert by_key(seen, setup.decode) == expected(made)
+    items = setup.read()
+    assert by_key(items, setup.decode) == expected(result)
     assert drain(setup.stage()) == 0
     more = [Change("U", "n1", "后来")]
     setup.seal(more)
     assert drain(setup.stage()) == 1
-    assert by_key(setup.read(), setup.decode) == expected(made + more)
+    assert by_key(setup.read(), setup.decode) == expected(result + more)
 
 
 def test_the_value_is_the_sealed_record_byte_by_byte(setup: Setup) -> None:
@@ -46,7 +46,7 @@ def test_the_value_is_the_sealed_record_byte_by_byte(setup: Setup) -> None:
     drain(setup.stage())
     (entry,) = setup.log.read(sealed_topic(setup.name), 0, 0, max_entries=9)
     batch = open_batch(entry.value)
-    values = [one.value for one in setup.read()]
+    values = [item.value for item in setup.read()]
     assert [value[5:] if value else value for value in values] == [
         batch.record(0),
         None,
@@ -59,12 +59,12 @@ def test_the_value_is_the_sealed_record_byte_by_byte(setup: Setup) -> None:
 
 def test_the_topic_is_a_table_that_spreads_keys_as_java_does(setup: Setup) -> None:
     setup.partitions = 4
-    made = changes(200, keys=40)
-    setup.seal(made)
+    result = changes(200, keys=40)
+    setup.seal(result)
     drain(setup.stage())
-    seen = setup.read()
-    assert {one.partition for one in seen} == {0, 1, 2, 3}
-    assert all(one.partition == (murmur2(one.key) & 0x7FFFFFFF) % 4 for one in seen)
+    items = setup.read()
+    assert {item.partition for item in items} == {0, 1, 2, 3}
+    assert all(entry.partition == (murmur2(entry.key) & 0x7FFFFFFF) % 4 for entry in items)
     (topic,) = [topic for topic in setup.log.topics() if topic.name == setup.topic]
     assert topic.partitions == 4
     assert setup.log.drift([topic]) == []
@@ -79,8 +79,8 @@ def policies(setup: Setup) -> tuple[str, str]:
 
     admin = KafkaAdminClient(bootstrap_servers=list(setup.bootstrap))
     try:
-        found = admin.describe_configs([ConfigResource(ConfigResourceType.TOPIC, setup.topic)])
-        rows = found["topic"][setup.topic]
+        result = admin.describe_configs([ConfigResource(ConfigResourceType.TOPIC, setup.topic)])
+        rows = result["topic"][setup.topic]
         return rows["cleanup.policy"]["value"], rows["retention.ms"]["value"]
     finally:
         admin.close()
@@ -104,10 +104,10 @@ def test_a_batch_of_an_older_catalog_keeps_its_schema(setup: Setup) -> None:
     )
     setup.seal([Change("U", "a", "新"), Change("I", "b", "新")])
     drain(setup.stage())
-    seen = setup.read()
-    read = [setup.decode(one.value) for one in seen if one.value is not None]
+    items = setup.read()
+    read = [setup.decode(item.value) for item in items if item.value is not None]
     assert ["note" in row for row in read] == [False, True, True]
-    assert {one.key[:5] for one in seen} == {seen[0].key[:5]}  # the key's schema is the same
+    assert {entry.key[:5] for entry in items} == {items[0].key[:5]}  # the key's schema is the same
     assert old.resources[setup.name].key == setup.resource.key
 
 
@@ -125,9 +125,9 @@ def test_an_incompatible_catalog_stops_its_partition_and_nothing_else(setup: Set
     stage = setup.stage()
     outcome = Publisher({setup.name: stage}).once()
     assert type(outcome.errors.get(Where("publish", setup.name))) is Rejected
-    told = outcome.errors[Where("publish", setup.name)].what.en
-    assert f"{setup.topic}-value" in told
-    assert "size" in told
+    en = outcome.errors[Where("publish", setup.name)].what.en
+    assert f"{setup.topic}-value" in en
+    assert "size" in en
     drain(stage)
     assert set(by_key(setup.read(), setup.decode)) == {
         "a",
@@ -210,9 +210,9 @@ def test_a_registry_that_was_made_anew_is_used_within_a_minute(setup: Setup) -> 
 
 def test_a_worker_takes_over_what_another_leaves(setup: Setup) -> None:
     setup.partitions = 4
-    made = changes(80, keys=8)
+    result = changes(80, keys=8)
     for partition in range(4):
-        part = [one for one in made if int(one.no[1:]) % 4 == partition]
+        part = [item for item in result if int(item.no[1:]) % 4 == partition]
         setup.seal(part[:10], part[10:], partition=partition)
     with kafka_log(setup.bootstrap) as other:
         stages = [setup.stage(), setup.stage(other)]
@@ -226,7 +226,7 @@ def test_a_worker_takes_over_what_another_leaves(setup: Setup) -> None:
             assert time.monotonic() < end
         stages[0].close()
     assert count == 80
-    assert by_key(setup.read(), setup.decode) == expected(made)
+    assert by_key(setup.read(), setup.decode) == expected(result)
 
 
 @pytest.mark.parametrize(
@@ -254,12 +254,12 @@ def test_what_everybody_may_read_is_published() -> None:
 
 
 def test_the_bench_measures_what_it_publishes(setup: Setup) -> None:
-    made = changes(3000, keys=100)
-    setup.seal(made[:1500], made[1500:])
-    found = publish_rate(setup.context(), setup.name)
-    assert found.records == 3000
-    assert found.per_second > 0
-    assert found.cpu_per_million > 0
+    result = changes(3000, keys=100)
+    setup.seal(result[:1500], result[1500:])
+    answer = publish_rate(setup.context(), setup.name)
+    assert answer.records == 3000
+    assert answer.per_second > 0
+    assert answer.cpu_per_million > 0
     assert len(setup.read()) == 3000
 
 

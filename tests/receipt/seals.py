@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from exchange.receipt import Receipt, Sent
+from exchange.receipt import Receipt, SentBatch
 from exchange.seal.batch.statement import Statement, instant
 from exchange.seal.crypto.suites import SM2_SM3, Suite
 from exchange.seal.eseal.signature import Sealer
@@ -39,7 +39,7 @@ def make_party(name: str, suite: Suite = SM2_SM3, now: datetime = NOW) -> Party:
 
 def receipt_of(batch: Statement, /, **changes: Any) -> Receipt:
     """Return the receipt of a whole batch, or one that differs in ``changes``."""
-    sent = Sent.of(batch)
+    sent = SentBatch.of(batch)
     receipt = Receipt(
         receipt_no="R-1",
         batch_no=sent.batch_no,

@@ -11,31 +11,31 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from exchange.errors import Integrity, Misconfigured
-from exchange.receipt import MAX_BYTES, Receipt, Sent, check, issue, read
+from exchange.receipt import MAX_BYTES, Receipt, SentBatch, check, issue, read
 from exchange.seal.batch import jcs
 from exchange.seal.batch.statement import instant
 from exchange.seal.crypto.suites import ECDSA_P256_SHA256, SM2_SM3, Suite
 from exchange.seal.pki.trust import Trust
 from tests.receipt.seals import NOW, RECEIPT, STATEMENT, Party, make_party
 
-SENT = Sent.of(STATEMENT)
+SENT = SentBatch.of(STATEMENT)
 PROVINCE = make_party("province")
 GOOD = issue(RECEIPT, PROVINCE.sealer, NOW)
 
 
-def failed(data: bytes, sent: Sent = SENT, party: Party = PROVINCE) -> list[str]:
-    return [each.name for each in check(data, trust=Trust([party.root]), sent=sent).failed]
+def failed(data: bytes, sent: SentBatch = SENT, party: Party = PROVINCE) -> list[str]:
+    return [item.name for item in check(data, trust=Trust([party.root]), batch=sent).failed]
 
 
 @pytest.mark.parametrize("suite", [SM2_SM3, ECDSA_P256_SHA256])
 def test_a_good_receipt_holds_in_both_suites(suite: Suite) -> None:
     party = make_party("province", suite)
     data = issue(replace(RECEIPT, suite=suite.id), party.sealer, NOW)
-    verification = check(data, trust=Trust([party.root]), sent=SENT)
+    verification = check(data, trust=Trust([party.root]), batch=SENT)
     assert verification.ok, verification.failed
     assert verification.rows == 9
     assert verification.facts["receipt_no"] == "R-1"
-    assert [each.name for each in verification.checks[:7]] == [
+    assert [item.name for item in verification.checks[:7]] == [
         "format",
         "code",
         "batch",

@@ -26,7 +26,7 @@ from exchange.cascade.delivery import (
 )
 from exchange.cascade.profiles import Target, attempt, profile
 from exchange.http.transport import Transport
-from exchange.receipt import Sent, check, read
+from exchange.receipt import SentBatch, check, read
 from exchange.seal.pki.trust import Trust
 from exchange.settings import Timeouts
 from tests.receipt.seals import NOW, make_party
@@ -36,7 +36,7 @@ from tests.receiver.province import CREDENTIALS, PREFECTURE, PROVINCE, Node, Pro
 from tests.support.sockets import listening
 
 BATCH = make_batch(PREFECTURE.sealer)
-SENT = Sent.of(BATCH.statement)
+SENT = SentBatch.of(BATCH.statement)
 STRANGER = make_party("stranger")
 
 
@@ -80,7 +80,7 @@ def test_trouble_is_an_event_and_the_repeat_gets_one_receipt(
         answers = {patient.attempt(outgoing(BATCH)) for _ in range(2)}
     (answer,) = answers
     assert isinstance(answer, Answered)
-    assert check(answer.receipt, trust=Trust([PROVINCE.root]), sent=SENT).ok
+    assert check(answer.receipt, trust=Trust([PROVINCE.root]), batch=SENT).ok
     assert province.store.received_batches.counts() == (1, 3)
     assert len(province.files) == 1
 
@@ -134,11 +134,11 @@ def deliver(caller: Node) -> tuple[Delivery, int]:
     delivery = decide(delivery, answer, NOW, policy)
     assert delivery.state is State.CHECKING
     assert isinstance(answer, Answered)
-    verification = check(answer.receipt, trust=Trust([PROVINCE.root]), sent=SENT)
+    verification = check(answer.receipt, trust=Trust([PROVINCE.root]), batch=SENT)
     event = (
         ReceiptRight(read(answer.receipt).receipt_no)
         if verification.ok
-        else ReceiptWrong(tuple(each.name for each in verification.failed))
+        else ReceiptWrong(tuple(item.name for item in verification.failed))
     )
     delivery = decide(delivery, event, NOW, policy)
     return delivery, int(delivery.state is State.HALTED)
@@ -158,6 +158,6 @@ def test_a_second_answer_is_never_taken_for_the_next_batch(province: Province) -
                     now=lambda: NOW,
                 )
                 assert isinstance(outcome, Answered)
-                sent = Sent.of(batch.statement)
-                assert check(outcome.receipt, trust=Trust([PROVINCE.root]), sent=sent).ok
+                sent = SentBatch.of(batch.statement)
+                assert check(outcome.receipt, trust=Trust([PROVINCE.root]), batch=sent).ok
     assert province.store.received_batches.counts() == (5, 15)

@@ -17,7 +17,7 @@ from exchange.cascade.delivery import Answered, Blocked, Failed, Refused
 from exchange.cascade.profiles import National, OutgoingBatch, Target
 from exchange.cascade.signing import signed_headers
 from exchange.errors import Misconfigured
-from exchange.receipt import Sent, check, read
+from exchange.receipt import SentBatch, check, read
 from exchange.receiver.app import create_app
 from exchange.seal.crypto.suites import ECDSA_P256_SHA256
 from exchange.seal.pki.trust import Trust
@@ -49,7 +49,7 @@ def test_a_batch_is_kept_and_receipted(province: Province) -> None:
         outcome = caller.attempt(outgoing(BATCH))
     assert isinstance(outcome, Answered)
     verification = check(
-        outcome.receipt, trust=Trust([PROVINCE.root]), sent=Sent.of(BATCH.statement)
+        outcome.receipt, trust=Trust([PROVINCE.root]), batch=SentBatch.of(BATCH.statement)
     )
     assert verification.ok, verification.failed
     assert verification.rows == 3
@@ -103,7 +103,7 @@ def test_different_batches_of_one_number_at_once_yield_one_receipt(province: Pro
     batches = [make_batch(PREFECTURE.sealer, prefix=f"{i}-") for i in range(4)]
     with node(province.app) as caller, ThreadPoolExecutor(4) as pool:
         answers = list(pool.map(caller.attempt, map(outgoing, batches)))
-    assert sorted(type(each).__name__ for each in answers) == ["Answered"] + ["Refused"] * 3
+    assert sorted(type(answer).__name__ for answer in answers) == ["Answered"] + ["Refused"] * 3
     assert province.store.received_batches.counts() == (1, 3)
 
 
@@ -131,10 +131,10 @@ def test_numbers_count_per_resource_and_day(province: Province) -> None:
         make_batch(PREFECTURE.sealer, resource="penalties"),
     ]
     with node(province.app) as caller:
-        answers = [caller.attempt(outgoing(each)) for each in batches]
-    assert all(isinstance(each, Answered) for each in answers)
+        answers = [caller.attempt(outgoing(batch)) for batch in batches]
+    assert all(isinstance(answer, Answered) for answer in answers)
     assert (
-        len({read(each.receipt).receipt_no for each in answers if isinstance(each, Answered)}) == 3
+        len({read(item.receipt).receipt_no for item in answers if isinstance(item, Answered)}) == 3
     )
 
 
@@ -143,8 +143,8 @@ def test_a_province_may_seal_with_another_suite(province: Province) -> None:
     with node(province.app) as caller:
         outcome = caller.attempt(outgoing(BATCH))
     assert isinstance(outcome, Answered)
-    sent = Sent.of(BATCH.statement)
-    assert check(outcome.receipt, trust=Trust([province.party.root]), sent=sent).ok
+    sent = SentBatch.of(BATCH.statement)
+    assert check(outcome.receipt, trust=Trust([province.party.root]), batch=sent).ok
 
 
 # --- what is refused -------------------------------------------------------------------------
@@ -262,7 +262,7 @@ def test_health_answers_while_batches_are_verified(province: Province) -> None:
         slowest = max(
             requests.get(f"{caller.endpoint}/healthz", timeout=20).elapsed for _ in range(20)
         )
-        assert all(isinstance(each.result(), Answered) for each in work)
+        assert all(isinstance(item.result(), Answered) for item in work)
     assert slowest < timedelta(seconds=1)
 
 
@@ -326,7 +326,7 @@ def test_settings_hide_their_secrets_and_refuse_nonsense(tmp_path: Path) -> None
             make_settings(tmp_path, "sqlite://", **change)
 
 
-def test_the_request_of_the_profile_is_what_the_gateway_expects() -> None:
+def test_the_request_of_the_profile_is_what_the_receiver_expects() -> None:
     request = National().request(outgoing(BATCH), Target("http://127.0.0.1", CREDENTIALS), NOW)
     assert request.url.endswith("/sysapi/batch")
     assert json.dumps(dict(request.headers)).isascii()

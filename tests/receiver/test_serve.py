@@ -20,7 +20,7 @@ from exchange.cascade.delivery import Answered, Failed, Outcome
 from exchange.cascade.profiles import Target, attempt, profile
 from exchange.errors import Misconfigured, Transient
 from exchange.http.transport import Transport
-from exchange.receipt import Sent, check
+from exchange.receipt import SentBatch, check
 from exchange.receiver.options import Tls
 from exchange.receiver.serve import _listen, background, serve
 from exchange.seal.crypto.der import to_pem
@@ -88,23 +88,25 @@ def test_a_kill_at_any_moment_loses_no_receipt_that_was_given(
     tmp_path: Path, prefecture: Party, root: bytes
 ) -> None:
     batches = [make_batch(prefecture.sealer, n, sealed_at=TODAY) for n in range(1, 21)]
-    given: dict[str, Outcome] = {}
+    values: dict[str, Outcome] = {}
     for delay in (0.02, 0.1, 0.3):
         with receiver(tmp_path) as (process, caller), ThreadPoolExecutor(4) as pool:
             work = {b.statement.batch_no: pool.submit(caller.attempt, outgoing(b)) for b in batches}
             time.sleep(delay)
             process.kill()
-            for number, each in work.items():
-                if isinstance(outcome := each.result(), Answered):
-                    assert given.setdefault(number, outcome) == outcome
+            for number, item in work.items():
+                if isinstance(outcome := item.result(), Answered):
+                    assert values.setdefault(number, outcome) == outcome
                 else:
                     assert isinstance(outcome, Failed)
     with receiver(tmp_path) as (_, caller):
         for batch in batches:
             outcome = caller.attempt(outgoing(batch))
             assert isinstance(outcome, Answered)
-            assert given.setdefault(batch.statement.batch_no, outcome) == outcome
-            assert check(outcome.receipt, trust=Trust([root]), sent=Sent.of(batch.statement)).ok
+            assert values.setdefault(batch.statement.batch_no, outcome) == outcome
+            assert check(
+                outcome.receipt, trust=Trust([root]), batch=SentBatch.of(batch.statement)
+            ).ok
     files = [path for path in (tmp_path / "received").rglob("*") if path.is_file()]
     assert sorted(path.read_bytes() for path in files) == sorted(b.data for b in batches)
 
@@ -120,11 +122,11 @@ def test_a_signal_stops_it_in_order(how: signal.Signals, tmp_path: Path, prefect
 
 
 def test_a_taken_port_says_so(province: Province) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as taken, pytest.raises(Transient, match="listen"):
+    with socket.create_server(("127.0.0.1", 0)) as server, pytest.raises(Transient, match="listen"):
         serve(
             province.app,
             host="127.0.0.1",
-            port=taken.getsockname()[1],
+            port=server.getsockname()[1],
             connections=1,
             announce=pytest.fail,
         )
@@ -139,9 +141,9 @@ def test_a_certificate_that_is_not_there_says_so(province: Province, tmp_path: P
 def test_with_tls(province: Province, tmp_path: Path) -> None:
     authority = trustme.CA()
     authority.cert_pem.write_to_path(str(tmp_path / "ca.pem"))
-    made = authority.issue_cert("127.0.0.1")
-    made.private_key_pem.write_to_path(str(tmp_path / "key.pem"))
-    made.cert_chain_pems[0].write_to_path(str(tmp_path / "cert.pem"))
+    result = authority.issue_cert("127.0.0.1")
+    result.private_key_pem.write_to_path(str(tmp_path / "key.pem"))
+    result.cert_chain_pems[0].write_to_path(str(tmp_path / "cert.pem"))
     tls = Tls(tmp_path / "cert.pem", tmp_path / "key.pem")
     with background(province.app, tls=tls) as endpoint:
         assert endpoint.startswith("https://")

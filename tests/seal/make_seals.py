@@ -96,12 +96,12 @@ def vectors(suite: Suite) -> Iterator[tuple[str, bytes]]:
     period = (NOW - timedelta(days=1), NOW + timedelta(days=1))
     for name, authority in (("crl", us.ca), ("root crl", us.root)):
         yield name, make_crl(authority, (), this_update=period[0], next_update=period[1])
-    gone = Revoked(us.signer.certificate, NOW - timedelta(hours=1), "key_compromise")
-    yield "crl revoked", make_crl(us.ca, [gone], this_update=period[0], next_update=period[1])
+    revoked = Revoked(us.signer.certificate, NOW - timedelta(hours=1), "key_compromise")
+    yield "crl revoked", make_crl(us.ca, [revoked], this_update=period[0], next_update=period[1])
     for name in FORMATS:
-        made = signature(suite, name)
-        yield f"signature {name}", made
-        yield f"seal {name}", read_signature(made).eseal
+        result = signature(suite, name)
+        yield f"signature {name}", result
+        yield f"seal {name}", read_signature(result).eseal
 
 
 def main() -> None:

@@ -84,15 +84,15 @@ def check(
 
 
 def failed(checks: list[Check]) -> list[str]:
-    return [each.name for each in checks if not each.ok]
+    return [item.name for item in checks if not item.ok]
 
 
 def openssl(*arguments: str | Path) -> str:
-    done = subprocess.run(
+    result = subprocess.run(
         ["openssl", *map(str, arguments)], capture_output=True, text=True, check=False, timeout=30
     )
-    assert done.returncode == 0, done.stderr
-    return f"{done.stdout}{done.stderr}"
+    assert result.returncode == 0, result.stderr
+    return f"{result.stdout}{result.stderr}"
 
 
 def sealed(suite: Suite) -> bytes:

@@ -50,7 +50,7 @@ def decimals(draw: st.DrawFn) -> tuple[object, st.SearchStrategy[object]]:
     scale = draw(st.integers(0, precision))
     most = 10**precision - 1
     edges = [sign * (2**bits + by) for bits in range(128) for by in (-1, 0, 1) for sign in (-1, 1)]
-    inside = st.sampled_from([each for each in edges if abs(each) <= most])
+    inside = st.sampled_from([edge for edge in edges if abs(edge) <= most])
     numbers = inside | st.integers(-most, most)
 
     def exact(number: int) -> Decimal:  # never through arithmetic, which would round

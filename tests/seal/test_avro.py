@@ -45,7 +45,7 @@ def test_the_bytes_are_those_of_fastavro_both_ways(table: tuple[Schema, list[Row
     back = decode(bytes(encoded.data), encoded.offsets, schema)
     assert back.equals(frame)
     assert back.schema == frame.schema
-    counts = [sum(row["cd_operation"] == each for row in rows) for each in "IUD"]
+    counts = [sum(row["cd_operation"] == item for row in rows) for item in "IUD"]
     assert list(encoded.operations) == counts
 
 

@@ -153,9 +153,9 @@ def test_what_reads_as_a_container_is_at_least_its_parts(data: st.DataObject) ->
 
 @given(st.binary(max_size=100))
 def test_arbitrary_bytes_are_no_batch(data: bytes) -> None:
-    for each in (data, container.MAGIC + data, container.MAGIC + b"\x0e" + data):
+    for item in (data, container.MAGIC + data, container.MAGIC + b"\x0e" + data):
         with pytest.raises(Integrity):
-            open_batch(each)
+            open_batch(item)
 
 
 def test_a_file_too_large_is_not_read(monkeypatch: pytest.MonkeyPatch) -> None:

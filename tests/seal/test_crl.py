@@ -65,7 +65,7 @@ def check(suite: Suite, crls: Sequence[bytes], *, require: bool = True) -> list[
 
 
 def found(checks: list[Check], name: str) -> Check:
-    (only,) = [each for each in checks if each.name == name]
+    (only,) = [item for item in checks if item.name == name]
     return only
 
 
@@ -76,7 +76,7 @@ BOTH = ["signer.revocation", "seal.maker_revocation"]
 def test_lists_of_every_issuer_answer_for_a_seal(suite: Suite) -> None:
     checks = check(suite, [a_list(suite), roots_list(suite)])
     assert not failed(checks)
-    assert not [each.name for each in checks if each.note]
+    assert not [item.name for item in checks if item.note]
     assert "not in the list" in found(checks, "signer.revocation").found
 
 
@@ -84,10 +84,10 @@ def test_lists_of_every_issuer_answer_for_a_seal(suite: Suite) -> None:
 def test_without_lists_the_doubt_is_said_or_required_away(suite: Suite) -> None:
     checks = check(suite, [], require=False)
     assert not failed(checks)
-    assert [each.name for each in checks if each.note] == BOTH
-    told = found(checks, "signer.revocation")
-    assert told.text.zh == "撤销状态未知"
-    assert "测试签发机构" in told.found
+    assert [item.name for item in checks if item.note] == BOTH
+    result = found(checks, "signer.revocation")
+    assert result.text.zh == "撤销状态未知"
+    assert "测试签发机构" in result.found
     assert failed(check(suite, [])) == BOTH
     # A list of the issuing CA says nothing about the CA itself.
     assert failed(check(suite, [a_list(suite)])) == BOTH
@@ -101,20 +101,20 @@ def test_revoked_before_signing_is_invalid_and_after_is_told(
     suite: Suite, hours: int, names: list[str]
 ) -> None:
     us = parties(suite)
-    gone = Revoked(us.signer.certificate, NOW + timedelta(hours=hours), "superseded")
+    revoked = Revoked(us.signer.certificate, NOW + timedelta(hours=hours), "superseded")
     for require in (True, False):
-        checks = check(suite, [a_list(suite, gone), roots_list(suite)], require=require)
+        checks = check(suite, [a_list(suite, revoked), roots_list(suite)], require=require)
         assert failed(checks) == names
-    told = found(checks, "signer.revocation")
-    assert "(superseded)" in told.found
-    assert told.note is False
+    result = found(checks, "signer.revocation")
+    assert "(superseded)" in result.found
+    assert result.note is False
 
 
 @each_suite
 def test_a_revoked_maker_is_judged_by_the_day_the_seal_was_made(suite: Suite) -> None:
     us = parties(suite)
-    made = read_seal(us.eseal).info.created
-    for at, names in ((made, ["seal.maker_revocation"]), (made + timedelta(seconds=1), [])):
+    created = read_seal(us.eseal).info.created
+    for at, names in ((created, ["seal.maker_revocation"]), (created + timedelta(seconds=1), [])):
         crls = [a_list(suite, Revoked(us.maker.certificate, at)), roots_list(suite)]
         assert failed(check(suite, crls)) == names
 
@@ -122,8 +122,8 @@ def test_a_revoked_maker_is_judged_by_the_day_the_seal_was_made(suite: Suite) ->
 @each_suite
 def test_a_revoked_authority_takes_its_certificates_along(suite: Suite) -> None:
     us = parties(suite)
-    gone = Revoked(us.ca.certificate, NOW - DAY, "ca_compromise")
-    crls = [a_list(suite), a_list(suite, gone, authority=us.root)]
+    revoked = Revoked(us.ca.certificate, NOW - DAY, "ca_compromise")
+    crls = [a_list(suite), a_list(suite, revoked, authority=us.root)]
     checks = check(suite, crls, require=False)
     assert failed(checks) == BOTH
     assert "测试签发机构" in found(checks, "signer.revocation").found
@@ -133,22 +133,24 @@ def test_a_revoked_authority_takes_its_certificates_along(suite: Suite) -> None:
 def test_a_lost_key_counts_from_the_day_it_was_lost(suite: Suite) -> None:
     us = parties(suite)
     later = NOW + timedelta(hours=5)
-    lost = Revoked(us.signer.certificate, later, "key_compromise", NOW - timedelta(hours=2))
-    assert failed(check(suite, [a_list(suite, lost), roots_list(suite)])) == ["signer.revocation"]
-    unsaid = replace(lost, invalid_since=None)
+    revoked = Revoked(us.signer.certificate, later, "key_compromise", NOW - timedelta(hours=2))
+    assert failed(check(suite, [a_list(suite, revoked), roots_list(suite)])) == [
+        "signer.revocation"
+    ]
+    unsaid = replace(revoked, invalid_since=None)
     checks = check(suite, [a_list(suite, unsaid), roots_list(suite)])
     assert not failed(checks)
-    told = found(checks, "signer.revocation")
-    assert told.note
-    assert "time stamp" in told.text.en
+    result = found(checks, "signer.revocation")
+    assert result.note
+    assert "time stamp" in result.text.en
 
 
 def status(suite: Suite, *crls: bytes, at: datetime = NOW) -> tuple[str, str]:
     us = parties(suite)
-    read = [read_crl(each) for each in crls]
-    signer, ca = (read_certificate(each.certificate) for each in (us.signer, us.ca))
-    told = revocation(read, signer, ca, at)
-    return told.standing, told.found
+    read = [read_crl(crl) for crl in crls]
+    signer, ca = (read_certificate(item.certificate) for item in (us.signer, us.ca))
+    result = revocation(read, signer, ca, at)
+    return result.standing, result.found
 
 
 @pytest.mark.parametrize(
@@ -169,8 +171,8 @@ def test_which_lists_know_of_the_time_of_signing(since: int, until: int, expecte
 
 
 def test_an_old_list_still_proves_a_revocation() -> None:
-    gone = Revoked(parties(SM2_SM3).signer.certificate, NOW - 9 * DAY)
-    old = a_list(SM2_SM3, gone, since=NOW - 9 * DAY, until=NOW - 8 * DAY)
+    revoked = Revoked(parties(SM2_SM3).signer.certificate, NOW - 9 * DAY)
+    old = a_list(SM2_SM3, revoked, since=NOW - 9 * DAY, until=NOW - 8 * DAY)
     fresh = a_list(SM2_SM3)
     assert status(SM2_SM3, old)[0] == "revoked"
     assert status(SM2_SM3, fresh, old)[0] == "revoked"
@@ -178,15 +180,15 @@ def test_an_old_list_still_proves_a_revocation() -> None:
 
 def test_a_list_must_be_its_issuers() -> None:
     us = parties(SM2_SM3)
-    gone = Revoked(us.signer.certificate, NOW - DAY)
+    revoked = Revoked(us.signer.certificate, NOW - DAY)
     other = parties(ECDSA_P256_SHA256).ca  # the same name, another key
-    standing, why = status(SM2_SM3, a_list(SM2_SM3, gone, authority=other))
+    standing, why = status(SM2_SM3, a_list(SM2_SM3, revoked, authority=other))
     assert (standing, "signature is wrong" in why) == ("unknown", True)
-    forged = bytearray(a_list(SM2_SM3, gone))
+    forged = bytearray(a_list(SM2_SM3, revoked))
     forged[-1] ^= 1
     assert status(SM2_SM3, bytes(forged))[0] == "unknown"
     # The root's list may name the same serial number: it is another issuer's.
-    assert status(SM2_SM3, a_list(SM2_SM3, gone, authority=us.root))[0] == "unknown"
+    assert status(SM2_SM3, a_list(SM2_SM3, revoked, authority=us.root))[0] == "unknown"
 
 
 @each_suite
@@ -196,21 +198,21 @@ def test_an_issuer_that_may_not_sign_lists(suite: Suite) -> None:
     ca = issue(us.root, "CA", now=NOW, entropy=entropy("no lists"), usage=usage, ca=True)
     leaf = issue(ca, "单位", now=NOW, entropy=entropy("leaf"))
     crl = read_crl(a_list(suite, authority=ca))
-    told = revocation(
+    result = revocation(
         [crl], read_certificate(leaf.certificate), read_certificate(ca.certificate), NOW
     )
-    assert (told.standing, "may not sign lists" in told.found) == ("unknown", True)
+    assert (result.standing, "may not sign lists" in result.found) == ("unknown", True)
 
 
 def test_a_partial_list_answers_for_its_part_only() -> None:
     us = parties(SM2_SM3)
     here, there = "http://crl.example/1.crl", "http://crl.example/2.crl"
     leaf = issue(us.ca, "单位", now=NOW, entropy=entropy("part"), crl_url=here)
-    ours, ca = read_certificate(leaf.certificate), read_certificate(us.ca.certificate)
+    certificate, ca = read_certificate(leaf.certificate), read_certificate(us.ca.certificate)
 
     def told(point: str, *revoked: Revoked) -> str:
         data = make_crl(us.ca, revoked, this_update=NOW - DAY, next_update=NOW + DAY, point=point)
-        return revocation([read_crl(data)], ours, ca, NOW).standing
+        return revocation([read_crl(data)], certificate, ca, NOW).standing
 
     assert told(here) == "good"
     assert told(here, Revoked(leaf.certificate, NOW - DAY)) == "revoked"
@@ -224,8 +226,8 @@ def extended(suite: Suite, *extensions: dict[str, object]) -> bytes:
     us = parties(suite)
     outer = asn1_crl.CertificateList.load(a_list(suite))
     tbs = outer["tbs_cert_list"]
-    for each in extensions:
-        tbs["crl_extensions"].append(each)
+    for extension in extensions:
+        tbs["crl_extensions"].append(extension)
     signed = tbs.dump(force=True)
     algorithm = outer["signature_algorithm"].dump()
     return sequence(signed, algorithm, core.OctetBitString(us.ca.key.sign(signed)).dump())
@@ -281,17 +283,17 @@ def test_openssl_verifies_our_list(suite: Suite, tmp_path: Path) -> None:
     us = parties(suite)
     crl = a_list(suite, Revoked(us.signer.certificate, NOW - DAY, "key_compromise"))
     (tmp_path / "crl.der").write_bytes(crl)
-    told = openssl("crl", "-inform", "DER", "-in", tmp_path / "crl.der", "-noout", "-text")
+    result = openssl("crl", "-inform", "DER", "-in", tmp_path / "crl.der", "-noout", "-text")
     serial = f"{read_certificate(us.signer.certificate).serial:X}"
-    assert f"Serial Number: {serial}" in told
-    assert "Key Compromise" in told
+    assert f"Serial Number: {serial}" in result
+    assert "Key Compromise" in result
     if suite is ECDSA_P256_SHA256:  # `openssl crl` cannot be told the id of SM2
         (tmp_path / "ca.pem").write_bytes(to_pem("CERTIFICATE", us.ca.certificate))
-        told = openssl(
+        result = openssl(
             "crl", "-inform", "DER", "-in", tmp_path / "crl.der", "-noout",
             "-CAfile", tmp_path / "ca.pem",
         )  # fmt: skip
-        assert "verify OK" in told
+        assert "verify OK" in result
         return
     signed, value = (tmp_path / name for name in ("signed.der", "value.der"))
     read = read_crl(crl)
@@ -326,8 +328,8 @@ def test_a_list_made_by_openssl(suite: Suite, tmp_path: Path) -> None:
         "-crl_lastupdate", "20261101000000Z", "-crl_nextupdate", "20261201000000Z",
     )  # fmt: skip
     (crl,) = from_pem((tmp_path / "crl.pem").read_bytes())
-    standing, told = status(suite, crl)
-    assert (standing, "key_compromise" in told) == ("revoked", True)
+    standing, result = status(suite, crl)
+    assert (standing, "key_compromise" in result) == ("revoked", True)
     assert status(suite, crl, at=NOW - 2 * DAY)[0] == "good"
 
 
@@ -342,15 +344,17 @@ def test_a_seal_sealed_after_its_revocation_fails_while_older_ones_hold() -> Non
         created=NOW,
         valid_until=NOW + 30 * DAY,
     )
-    gone = Revoked(us.signer.certificate, NOW + 2 * DAY, "cessation_of_operation")
+    revoked = Revoked(us.signer.certificate, NOW + 2 * DAY, "cessation_of_operation")
     crls = [
-        make_crl(us.ca, (gone,), this_update=NOW + 4 * DAY, next_update=NOW + 9 * DAY),
+        make_crl(us.ca, (revoked,), this_update=NOW + 4 * DAY, next_update=NOW + 9 * DAY),
         make_crl(us.root, (), this_update=NOW + 4 * DAY, next_update=NOW + 9 * DAY),
     ]
     for days, names in ((1, []), (3, ["signer.revocation"])):
-        made = Sealer(us.signer.signer, eseal).seal(CONTENT, property_info=URN, at=NOW + days * DAY)
+        signature = Sealer(us.signer.signer, eseal).seal(
+            CONTENT, property_info=URN, at=NOW + days * DAY
+        )
         checks = check_signature(
-            made,
+            signature,
             CONTENT,
             suite=suite,
             property_info=URN,

@@ -72,11 +72,11 @@ def test_the_recipe_for_ecdsa(tmp_path: Path) -> None:
         flags=re.DOTALL,
     ).replace("dgst -sm3", "dgst -sha256")
     for command in ([sys.executable, "-c", blocks("python")[0]], ["sh", "-ec", ecdsa]):
-        done = subprocess.run(
+        result = subprocess.run(
             command, cwd=tmp_path, check=True, capture_output=True, text=True, timeout=60
         )
-    assert "Verified OK" in done.stdout
-    assert "statement is signed" in done.stdout
+    assert "Verified OK" in result.stdout
+    assert "statement is signed" in result.stdout
 
 
 def test_the_lists_are_complete() -> None:

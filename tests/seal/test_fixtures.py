@@ -64,7 +64,7 @@ def check(
         suite=suite,
         property_info=parts["property_info"].decode(),
         chain=[parts["chain"]],
-        trust=Trust([parts["root"]], crls=[parts[each] for each in crls], require_revocation=True),
+        trust=Trust([parts["root"]], crls=[parts[crl] for crl in crls], require_revocation=True),
     )
 
 
@@ -79,15 +79,15 @@ def test_committed_formats_verify(suite: Suite, form: str) -> None:
     ses = parts[f"signature {form}"]
     checks = check(ses, suite)
     assert not failed(checks)
-    assert not [each.name for each in checks if each.note]
-    found, seal = read_signature(ses), read_seal(parts[f"seal {form}"])
-    assert found.eseal == parts[f"seal {form}"]
-    assert found.version == seal.version == int(form[1])
+    assert not [entry.name for entry in checks if entry.note]
+    result, seal = read_signature(ses), read_seal(parts[f"seal {form}"])
+    assert result.eseal == parts[f"seal {form}"]
+    assert result.version == seal.version == int(form[1])
     assert bool(seal.digests) == (form == "v5 digests")
-    assert (found.stamp is not None) == ("stamped" in form)
+    assert (result.stamp is not None) == ("stamped" in form)
     assert (seal.stamp is not None) == (form == "v5 stamped")
     at = STAMPED_AT if "stamped" in form else NOW
-    (time,) = [each.found for each in checks if each.name == "signature.time"]
+    (time,) = [item.found for item in checks if item.name == "signature.time"]
     assert time == at.replace(microsecond=0).isoformat()
     revoked = check(ses, suite, crls=("crl revoked", "root crl"))
     assert failed(revoked) == ["signer.revocation"]
@@ -116,12 +116,12 @@ def openssl_verifies(
     signature.write_bytes(value)
     options = ["-sigopt", DISTID] if suite is SM2_SM3 else []
     try:
-        told = openssl(
+        result = openssl(
             "dgst", f"-{suite.hash_name}", "-verify", key, *options, "-signature", signature, data
         )
     except AssertionError:
         return False
-    return "Verified OK" in told
+    return "Verified OK" in result
 
 
 @beside
@@ -170,8 +170,8 @@ def around(data: bytes, at: int) -> bytes:
 def neighbourhoods(suite: Suite, form: str) -> set[bytes]:
     """Return what is around each byte of the formats before, but for v1: another structure."""
     before = FORMATS[1 : FORMATS.index(form)] if form != "v1" else ()
-    known = [vector(suite)[f"signature {each}"] for each in before]
-    return {around(data, at) for data in known for at in range(len(data))}
+    items = [vector(suite)[f"signature {item}"] for item in before]
+    return {around(data, at) for data in items for at in range(len(data))}
 
 
 def inside_picture(data: bytes, seal: Seal) -> range:
@@ -195,8 +195,8 @@ def test_every_byte_of_the_shared_fixtures_counts(name: str) -> None:
     # v1 signs its two parts under a header of its own, not of the file.
     body = signed if signed in good else cut(signed)[0]
     start = good.index(body)
-    found = read(good)
-    seal = found if isinstance(found, Seal) else read_seal(found.eseal)
+    items = read(good)
+    seal = items if isinstance(items, Seal) else read_seal(items.eseal)
     picture = inside_picture(body, seal)
     for at in range(start, start + len(body)):
         if at - start in picture and at % PICTURE_BYTES.now:
@@ -214,13 +214,13 @@ def read(data: bytes) -> Seal | Signature:
 def holds(data: bytes) -> bool:
     """Whether the outermost signature holds for the bytes received."""
     try:
-        found = read(data)
-        if isinstance(found, Seal):
+        items = read(data)
+        if isinstance(items, Seal):
             return verify_with(
-                read_certificate(found.maker), found.algorithm, found.signed, found.signature
+                read_certificate(items.maker), items.algorithm, items.signed, items.signature
             )
         return verify_with(
-            read_certificate(found.certificate), found.algorithm, found.signed, found.value
+            read_certificate(items.certificate), items.algorithm, items.signed, items.value
         )
     except Integrity:
         return False
@@ -244,7 +244,7 @@ def ours(suite: Suite, ses: bytes) -> list[str]:
 
 def seal_of(suite: Suite, **fields: object) -> bytes:
     us = parties(suite)
-    given: dict[str, object] = {
+    values: dict[str, object] = {
         "maker": us.maker,
         "certificates": (us.signer.certificate,),
         "name": NAME,
@@ -253,7 +253,7 @@ def seal_of(suite: Suite, **fields: object) -> bytes:
         "valid_until": NOW + 30 * DAY,
         **fields,
     }
-    return make_seal(**given)  # type: ignore[arg-type] # the fields of a table
+    return make_seal(**values)  # type: ignore[arg-type] # the fields of a table
 
 
 @each_suite
@@ -303,11 +303,11 @@ def test_a_seal_whose_dates_contradict_each_other(suite: Suite) -> None:
 @each_suite
 @pytest.mark.parametrize("part", ["signature", "seal"])
 def test_a_swapped_algorithm(suite: Suite, part: str) -> None:
-    (other,) = (each for each in SUITES.values() if each is not suite)
+    (other,) = (item for item in SUITES.values() if item is not suite)
     good = signature(suite, "v4")
-    found, seal = read_signature(good), read_seal(read_signature(good).eseal)
+    result, seal = read_signature(good), read_seal(read_signature(good).eseal)
     if part == "signature":
-        bad = write_signed(found.signed, found.certificate, other.signature_oid, found.value)
+        bad = write_signed(result.signed, result.certificate, other.signature_oid, result.value)
         assert ours(suite, bad) == ["suite", "signature.value"]
     else:
         eseal = write_signed(seal.signed, seal.maker, other.signature_oid, seal.signature)
@@ -319,11 +319,11 @@ def test_a_swapped_algorithm(suite: Suite, part: str) -> None:
 @each_suite
 def test_a_swapped_key(suite: Suite) -> None:
     us = parties(suite)
-    found = read_signature(signature(suite, "v4"))
-    value = us.maker.key.sign(found.signed)
-    bad = write_signed(found.signed, found.certificate, found.algorithm, value)
+    result = read_signature(signature(suite, "v4"))
+    value = us.maker.key.sign(result.signed)
+    bad = write_signed(result.signed, result.certificate, result.algorithm, value)
     assert ours(suite, bad) == ["signature.value"]
-    seal = read_seal(found.eseal)
+    seal = read_seal(result.eseal)
     value = us.signer.key.sign(seal.signed)
     eseal = write_signed(seal.signed, seal.maker, seal.algorithm, value)
     assert ours(suite, resealed(suite, eseal)) == ["seal.signature"]
@@ -358,8 +358,10 @@ def test_a_signer_whose_certificate_was_not_valid(suite: Suite, days: int) -> No
     signer = issue(us.ca, "签章", now=NOW + days * DAY, entropy=entropy("s"), years=1)
     eseal = seal_of(suite, certificates=(signer.certificate,))
     to_sign = write_to_sign(eseal, NOW, suite.digest(CONTENT), URN)
-    made = write_signed(to_sign, signer.certificate, suite.signature_oid, signer.key.sign(to_sign))
-    assert ours(suite, made) == ["signer.validity"]
+    signed = write_signed(
+        to_sign, signer.certificate, suite.signature_oid, signer.key.sign(to_sign)
+    )
+    assert ours(suite, signed) == ["signer.validity"]
 
 
 @each_suite
@@ -382,11 +384,11 @@ def test_extensions_are_listed_and_critical_ones_refused(suite: Suite) -> None:
         explicit = b"\xa0" + sequence(sequence(entry))[1:]
         for tagged in (sequence(entry), implicit, explicit):
             to_sign = sequence(*cut(plain), tagged)
-            made = write_signed(
+            result = write_signed(
                 to_sign, us.signer.certificate, suite.signature_oid, us.signer.key.sign(to_sign)
             )
-            assert ours(suite, made) == (["signature.extensions"] if critical else [])
-            assert [each.id for each in read_signature(made).extensions] == ["1.2.3"]
+            assert ours(suite, result) == (["signature.extensions"] if critical else [])
+            assert [extension.id for extension in read_signature(result).extensions] == ["1.2.3"]
 
 
 # Seals that stand alone
@@ -409,10 +411,10 @@ def alone(data: bytes, suite: Suite, at: datetime = NOW, **lists: bytes) -> Veri
 @each_suite
 @each_format
 def test_a_seal_file_is_verified(suite: Suite, form: str) -> None:
-    found = alone(vector(suite)[f"seal {form}"], suite)
-    assert found.ok
-    assert found.notes == ()
-    facts = json.loads(json.dumps(found.as_dict()))["facts"]
+    result = alone(vector(suite)[f"seal {form}"], suite)
+    assert result.ok
+    assert result.notes == ()
+    facts = json.loads(json.dumps(result.as_dict()))["facts"]
     assert (facts["version"], facts["name"], facts["type"]) == (int(form[1]), NAME, 1)
     assert "测试制章机构" in facts["maker"]["subject"]
     assert "测试签发机构" in facts["maker"]["issuer"]
@@ -433,14 +435,14 @@ def test_a_seal_file_is_verified(suite: Suite, form: str) -> None:
 def test_a_seal_file_out_of_its_time(suite: Suite) -> None:
     seal = vector(suite)["seal v4"]
     for days in (-1, 701):
-        assert [each.name for each in alone(seal, suite, NOW + days * DAY).failed] == ["seal.time"]
+        assert [item.name for item in alone(seal, suite, NOW + days * DAY).failed] == ["seal.time"]
 
 
 def test_what_is_no_seal_has_a_failed_check_and_no_facts() -> None:
     for data in (b"", b"junk", vector(SM2_SM3)["signature v4"]):
-        found = alone(data, SM2_SM3)
-        assert [each.name for each in found.failed] == ["seal.format"]
-        assert found.facts == {}
+        result = alone(data, SM2_SM3)
+        assert [item.name for item in result.failed] == ["seal.format"]
+        assert result.facts == {}
 
 
 @beside
@@ -448,11 +450,13 @@ def test_what_is_no_seal_has_a_failed_check_and_no_facts() -> None:
 def test_shared_seal_files(name: str, version: int) -> None:
     data = (SHARED / f"{name}.esl").read_bytes()
     seal = read_seal(data)
-    found = verify_seal(data, trust=Trust([seal.maker]), at=seal.info.valid_until)
+    verification = verify_seal(data, trust=Trust([seal.maker]), at=seal.info.valid_until)
     # The maker is trusted here directly; the one of v5 signed after its certificate's end.
-    assert [each.name for each in found.failed] == (["seal.maker_validity"] if version == 5 else [])
-    assert found.facts["version"] == version
-    assert "测试用印章" in str(found.facts["name"])
+    assert [item.name for item in verification.failed] == (
+        ["seal.maker_validity"] if version == 5 else []
+    )
+    assert verification.facts["version"] == version
+    assert "测试用印章" in str(verification.facts["name"])
 
 
 # Other spellings

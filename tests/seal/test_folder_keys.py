@@ -81,7 +81,7 @@ def test_a_broken_list_is_never_read_as_no_list(
     "since", [["2026-01-01T00:00:00"], ["2026-01-02T00:00:00Z", "2026-01-01T00:00:00Z"]]
 )
 def test_moments_have_a_zone_and_an_order(tmp_path: Path, since: list[str]) -> None:
-    listed = [{"folder": "a", "since": at, "key": "", "password": ""} for at in since]
-    (tmp_path / KEYS).write_text(json.dumps(listed))
+    items = [{"folder": "a", "since": at, "key": "", "password": ""} for at in since]
+    (tmp_path / KEYS).write_text(json.dumps(items))
     with pytest.raises(Integrity, match="out of order"):
         read_keys(tmp_path)

@@ -76,19 +76,19 @@ def test_private_key_of_the_standard_has_its_public_key() -> None:
 @given(st.binary(max_size=300))
 def test_signs_and_verifies(data: bytes) -> None:
     key = Sm2PrivateKey.from_pkcs8(PKCS8)
-    made = key.sign(data)
-    assert Sm2PublicKey.from_der(SPKI).verify(data, made)
-    assert not Sm2PublicKey.from_der(SPKI).verify(data + b"\x00", made)
+    result = key.sign(data)
+    assert Sm2PublicKey.from_der(SPKI).verify(data, result)
+    assert not Sm2PublicKey.from_der(SPKI).verify(data + b"\x00", result)
 
 
 @pytest.mark.parametrize("spoiled", ["empty", "garbage", "trailing", "long form", "raw r and s"])
 def test_signature_must_be_der(spoiled: str) -> None:
-    made = signature(R, S)
+    result = signature(R, S)
     forms = {
         "empty": b"",
         "garbage": b"\x30\x80",
-        "trailing": made + b"\x00",
-        "long form": b"\x30\x81" + made[1:],
+        "trailing": result + b"\x00",
+        "long form": b"\x30\x81" + result[1:],
         "raw r and s": R.to_bytes(32) + S.to_bytes(32),
     }
     assert not Sm2PublicKey.from_der(SPKI).verify(MESSAGE, forms[spoiled])
@@ -175,11 +175,13 @@ def test_everything_made_is_freed(monkeypatch: pytest.MonkeyPatch) -> None:
         with pytest.raises(Rejected):
             Sm2PrivateKey.from_pkcs8(data, password)
     del key, public, again
-    made: Counter[str] = Counter()
+    counter: Counter[str] = Counter()
     for name, destructor in libcrypto._DESTRUCTORS.items():
-        made[destructor] += library.calls[name]
-    made["EVP_PKEY_free"] += library.calls["EVP_PKEY_generate"] + library.calls["EVP_PKEY_up_ref"]
-    assert {name: library.calls[name] for name in made} == made
+        counter[destructor] += library.calls[name]
+    counter["EVP_PKEY_free"] += (
+        library.calls["EVP_PKEY_generate"] + library.calls["EVP_PKEY_up_ref"]
+    )
+    assert {name: library.calls[name] for name in counter} == counter
 
 
 def test_a_library_without_sm2_is_named() -> None:

@@ -44,9 +44,9 @@ def test_tree_is_the_one_of_the_rfc_and_every_path_leads_to_its_root(
     tree = merkle.levels(suite, hashes)
     root = merkle.root(suite, hashes)
     assert root == tree[-1][0] == by_the_book(suite, hashes)
-    for i, each in enumerate(hashes):
+    for i, item in enumerate(hashes):
         path = merkle.path(tree, i)
-        assert merkle.root_from_path(suite, each, index=i, size=count, path=path) == root
+        assert merkle.root_from_path(suite, item, index=i, size=count, path=path) == root
 
 
 @given(count=st.integers(2, 40), data=st.data())
@@ -105,14 +105,14 @@ def test_vectors_of_transparency_dev() -> None:
     for name, case in cases.items():
         decode = base64.b64decode
         try:
-            found = merkle.root_from_path(
+            result = merkle.root_from_path(
                 ECDSA_P256_SHA256,
                 decode(case["leafHash"] or ""),
                 index=case["leafIdx"],
                 size=case["treeSize"],
-                path=[decode(each) for each in case["proof"] or []],
+                path=[decode(item) for item in case["proof"] or []],
             )
-            accepted = found == decode(case["root"] or "")
+            accepted = result == decode(case["root"] or "")
         except ValueError:
             accepted = False
         assert accepted is not case["wantErr"], name
@@ -130,7 +130,7 @@ def test_consistency_vectors_of_transparency_dev() -> None:
             first_root=decode(case["root1"] or ""),
             second=case["size2"],
             second_root=decode(case["root2"] or ""),
-            path=[decode(each) for each in case["proof"] or []],
+            path=[decode(item) for item in case["proof"] or []],
         )
         assert accepted is not case["wantErr"], name
     assert len(cases) > 50

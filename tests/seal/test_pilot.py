@@ -45,8 +45,8 @@ def test_the_characters_stand_in_the_ring_side_by_side(length: int) -> None:
 @pytest.mark.parametrize("version", [4, 5])
 def test_a_seal_lists_the_certificates_before_it(version: int) -> None:
     root = parties(SUITES["sm2-sm3"]).root
-    given = {"now": NOW, "entropy": entropy("pilot")}
-    first, _ = make_unit_seal(root, "局", "1", **given)  # type: ignore[arg-type]
+    values = {"now": NOW, "entropy": entropy("pilot")}
+    first, _ = make_unit_seal(root, "局", "1", **values)  # type: ignore[arg-type]
     second, eseal = make_unit_seal(
         root,
         "局",
@@ -54,7 +54,7 @@ def test_a_seal_lists_the_certificates_before_it(version: int) -> None:
         version=version,
         years=1,
         also=(first.certificate,),
-        **given,  # type: ignore[arg-type]
+        **values,  # type: ignore[arg-type]
     )
     seal = read_seal(eseal)
     assert seal.version == version

@@ -63,8 +63,8 @@ class Token:
         module.call("C_CloseAllSessions", slot)
 
     def slot(self, module: pkcs11.Module) -> int:
-        found = [s for s, info in module.tokens() if info.label.rstrip(b" ") == self.label.encode()]
-        return found[0]
+        items = [s for s, info in module.tokens() if info.label.rstrip(b" ") == self.label.encode()]
+        return items[0]
 
 
 @pytest.fixture(scope="module")
@@ -139,8 +139,8 @@ def test_a_device_seals(token: Token) -> None:
         (token.address(), "env:HSM_PIN", {"HSM_PIN": PIN}),
     ):
         sealer = open_sealer(folder, key=address, password=password, environ=environ)
-        made = sealer.seal(CONTENT, property_info=URN, at=NOW)
-        assert not failed(check(made, ECDSA_P256_SHA256))
+        signature = sealer.seal(CONTENT, property_info=URN, at=NOW)
+        assert not failed(check(signature, ECDSA_P256_SHA256))
         assert PIN not in repr(sealer)
 
 
@@ -190,11 +190,11 @@ def test_a_forked_child_signs_and_so_does_its_parent(token: Token) -> None:
     signer = token.open()
     child = os.fork()
     if child == 0:
-        done = 1
+        count = 1
         try:
-            done = 0 if signs(signer) else 2
+            count = 0 if signs(signer) else 2
         finally:
-            os._exit(done)
+            os._exit(count)
     _, status = os.waitpid(child, 0)
     assert os.waitstatus_to_exitcode(status) == 0
     assert signs(signer)
@@ -251,9 +251,9 @@ def test_wrong_addresses(address: str, names: str) -> None:
 )
 def test_addresses_are_decoded(token: bytes, ident: bytes, mechanism: int) -> None:
     text = f"token={quote(token)};id={quote(ident)}?module-path=/m&x-mechanism={mechanism:#x}"
-    found = pkcs11.parse(text)
-    assert found.attributes == {"token": token, "id": ident}
-    assert (found.module, found.mechanism, found.message) == ("/m", mechanism, False)
+    result = pkcs11.parse(text)
+    assert result.attributes == {"token": token, "id": ident}
+    assert (result.module, result.mechanism, result.message) == ("/m", mechanism, False)
 
 
 @given(st.text(max_size=60) | st.text("tokenbjci=;?&%-0x", max_size=60))

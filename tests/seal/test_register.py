@@ -14,7 +14,7 @@ from exchange.seal.eseal.lifecycle import LEDGER, TITLES, TRANSITIONS, SealState
 def test_any_steps_end_in_a_state_or_a_refusal(steps: list[Step]) -> None:
     """A seal is never in use before it was filed or adopted, and never after it was cancelled."""
     state: SealState | None = None
-    done: list[Step] = []
+    items: list[Step] = []
     for step in steps:
         if (state, step) not in TRANSITIONS:
             with pytest.raises(Rejected) as caught:
@@ -22,13 +22,13 @@ def test_any_steps_end_in_a_state_or_a_refusal(steps: list[Step]) -> None:
             assert caught.value.hint.en.startswith("possible now: ")
             continue
         state = move(state, step, "data")
-        done.append(step)
+        items.append(step)
         if state is SealState.IN_USE:
-            assert Step.CANCEL not in done
-            assert Step.ADOPT in done or done[:4] == [
+            assert Step.CANCEL not in items
+            assert Step.ADOPT in items or items[:4] == [
                 *(Step.REQUEST, Step.MAKE, Step.FILE, Step.USE)
             ]
-    assert done[-1:] == [Step.CANCEL] or Step.CANCEL not in done
+    assert items[-1:] == [Step.CANCEL] or Step.CANCEL not in items
 
 
 def test_every_state_can_be_reached_and_is_named() -> None:
@@ -58,6 +58,6 @@ def test_only_a_seal_in_use_seals(state: SealState | None) -> None:
 def test_the_hint_names_a_step_that_there_is(state: SealState) -> None:
     with pytest.raises(Denied) as caught:
         admit(state, "data")
-    named = [step for step in Step if f"seal {step} data" in caught.value.hint.en]
-    assert all((state, step) in TRANSITIONS for step in named)
-    assert bool(named) == (state is not SealState.CANCELLED)
+    items = [step for step in Step if f"seal {step} data" in caught.value.hint.en]
+    assert all((state, step) in TRANSITIONS for step in items)
+    assert bool(items) == (state is not SealState.CANCELLED)

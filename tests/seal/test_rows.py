@@ -35,7 +35,7 @@ def told(way: Any, data: bytes, offsets: Any, schema: Schema) -> object:
         cells = list(way.walk(data, offsets, schema))
     except Malformed as error:
         return error.row, error.field, error.reason
-    return counts, [(each.column.name, list(each.start), list(each.end)) for each in cells]
+    return counts, [(cell.column.name, list(cell.start), list(cell.end)) for cell in cells]
 
 
 @settings(max_examples=300)
@@ -56,8 +56,8 @@ def test_both_walks_say_the_same(table: tuple[Schema, list[Row]], data: st.DataO
     moved = sorted([*offsets[1:-1], data.draw(st.integers(0, len(content)))])[: len(offsets) - 2]
     offsets = [0, *moved, len(content)]
     verdicts = [
-        isinstance(told(way, bytes(content), given, schema)[0], list)  # type: ignore[index]
-        for way, given in ((rows, offsets), (avro, np.array(offsets)))
+        isinstance(told(way, bytes(content), item, schema)[0], list)  # type: ignore[index]
+        for way, item in ((rows, offsets), (avro, np.array(offsets)))
     ]
     assert verdicts[0] == verdicts[1]
 
@@ -72,12 +72,12 @@ def test_a_record_is_read_as_fastavro_reads_it(table: tuple[Schema, list[Row]]) 
             name: value if value is None or isinstance(value, str | int) else str(value)
             for name, value in read_by_fastavro(schema, data).items()
         }
-        found = rows.read_record(data, schema)
-        assert found == expected
+        record = rows.read_record(data, schema)
+        assert record == expected
         start = 0
         for cells in rows.walk(data, (0, len(data)), schema):
             name = cells.column.name
-            value = found[name]
+            value = record[name]
             if value is not None:
                 text = str(value).lower() if isinstance(value, bool) else str(value)
                 assert rows.write_value(cells.column, text) == data[start : cells.end[0]]
@@ -110,14 +110,14 @@ def test_one_value_has_several_texts() -> None:
 
 @given(st.lists(st.integers(0, 0x10FFFF - 0x800), max_size=20))
 def test_lengths_add_up_alike(lengths: list[int]) -> None:
-    points = [each + (each >= 0xD800) * 0x800 for each in lengths]
+    points = [length + (length >= 0xD800) * 0x800 for length in lengths]
     data = struct.pack(f"<{len(points)}I", *points)
     assert rows.add_up(data).tolist() == avro.add_up(data).tolist()
 
 
 def test_an_example() -> None:
-    found = rows.read_record(BYTES, EXAMPLE)
-    assert json.dumps(found, ensure_ascii=False) == (
+    record = rows.read_record(BYTES, EXAMPLE)
+    assert json.dumps(record, ensure_ascii=False) == (
         '{"cd_operation": "U", "name": "大兴安岭", "n": 300, "ok": true, "d": "-1.28", '
         '"on": "2026-11-23"}'
     )

@@ -87,19 +87,19 @@ CHECKS = [
 def test_seals_and_checks_in_the_order_of_the_standard(suite: Suite) -> None:
     checks = check(sealed(suite), suite)
     assert not failed(checks)
-    assert [each.name for each in checks] == CHECKS
+    assert [item.name for item in checks] == CHECKS
 
 
 @each_suite
 def test_the_parts_are_as_written(suite: Suite) -> None:
-    found = read_signature(sealed(suite))
-    assert found.version == 4
-    assert found.time == NOW.replace(microsecond=0)
-    assert found.digest == suite.digest(CONTENT)
-    assert found.property_info == URN
-    assert found.certificate == parties(suite).signer.certificate
-    assert found.algorithm == suite.signature_oid
-    assert found.eseal == parties(suite).eseal
+    signature = read_signature(sealed(suite))
+    assert signature.version == 4
+    assert signature.time == NOW.replace(microsecond=0)
+    assert signature.digest == suite.digest(CONTENT)
+    assert signature.property_info == URN
+    assert signature.certificate == parties(suite).signer.certificate
+    assert signature.algorithm == suite.signature_oid
+    assert signature.eseal == parties(suite).eseal
 
 
 @each_suite
@@ -122,9 +122,9 @@ def test_issuing_ca_as_anchor(suite: Suite) -> None:
 def test_maker_and_signer_may_be_of_different_suites() -> None:
     sm2, ecdsa = parties(SM2_SM3), parties(ECDSA_P256_SHA256)
     eseal = seal_for(sm2.maker, ecdsa.signer)
-    made = Sealer(ecdsa.signer.signer, eseal).seal(CONTENT, property_info=URN, at=NOW)
+    signature = Sealer(ecdsa.signer.signer, eseal).seal(CONTENT, property_info=URN, at=NOW)
     checks = check(
-        made,
+        signature,
         ECDSA_P256_SHA256,
         chain=[ecdsa.ca.certificate, sm2.ca.certificate],
         anchors=[ecdsa.root.certificate, sm2.root.certificate],
@@ -158,7 +158,7 @@ def test_committed_vectors_verify(name: str) -> None:
         chain=[vector["chain"]],
         trust=Trust([vector["root"]]),
     )
-    assert [each.name for each in checks] == CHECKS
+    assert [item.name for item in checks] == CHECKS
     assert not failed(checks)
 
 
@@ -223,11 +223,11 @@ def test_v5_lists_digests_of_certificates(suite: Suite) -> None:
     us = parties(suite)
     sealer = Sealer(us.signer.signer, v5_seal(us, digest=True))
     assert (sealer.details.version, sealer.details.info.certificates) == (5, ())
-    made = sealer.seal(CONTENT, property_info=URN, at=NOW)
-    assert read_signature(made).version == 5
-    checks = check(made, suite)
+    signature = sealer.seal(CONTENT, property_info=URN, at=NOW)
+    assert read_signature(signature).version == 5
+    checks = check(signature, suite)
     assert not failed(checks)
-    assert [each.name for each in checks] == CHECKS
+    assert [item.name for item in checks] == CHECKS
     with pytest.raises(Misconfigured, match="does not list"):
         Sealer(us.maker.signer, sealer.eseal)
 
@@ -246,25 +246,25 @@ def test_stamps_that_are_no_tokens_are_read_and_not_believed(suite: Suite, stamp
     assert failed(check(stamped, suite)) == ["signature.stamp"]
     bare = v5_seal(us, digest=False)
     eseal = sequence(core.load(bare).contents + stamp)
-    made = Sealer(us.signer.signer, eseal).seal(CONTENT, property_info=URN, at=NOW)
-    assert failed(check(made, suite)) == ["seal.stamp"]
+    signature = Sealer(us.signer.signer, eseal).seal(CONTENT, property_info=URN, at=NOW)
+    assert failed(check(signature, suite)) == ["seal.stamp"]
 
 
 @each_suite
 @pytest.mark.parametrize("kind", [core.UTCTime, core.GeneralizedTime])
 def test_v1(suite: Suite, kind: Callable[[datetime], core.Asn1Value]) -> None:
-    made = signature_v1(suite, time=kind)
-    checks = check(made, suite)
+    result = signature_v1(suite, time=kind)
+    checks = check(result, suite)
     assert not failed(checks)
-    assert [each.name for each in checks] == CHECKS
-    for at in range(0, len(made), 7):
-        assert failed(check(flip(made, at, at % 8), suite))
+    assert [item.name for item in checks] == CHECKS
+    for at in range(0, len(result), 7):
+        assert failed(check(flip(result, at, at % 8), suite))
 
 
 @each_suite
 def test_v1_with_a_time_stamp_token_has_no_readable_time(suite: Suite) -> None:
-    made = signed_v1(suite, b"0\x03token")
-    assert failed(check(made, suite)) == ["signer.validity", "signature.time"]
+    result = signed_v1(suite, b"0\x03token")
+    assert failed(check(result, suite)) == ["signer.validity", "signature.time"]
 
 
 # What is wrong, and which check says so
@@ -274,7 +274,7 @@ def test_v1_with_a_time_stamp_token_has_no_readable_time(suite: Suite) -> None:
 def test_another_content(suite: Suite) -> None:
     checks = check(sealed(suite), suite, content=CONTENT + b" ")
     assert failed(checks) == ["signature.digest"]
-    (bad,) = [each for each in checks if not each.ok]
+    (bad,) = [item for item in checks if not item.ok]
     assert bad.expected == suite.digest(CONTENT).hex()
     assert bad.found == suite.digest(CONTENT + b" ").hex()
 
@@ -283,14 +283,14 @@ def test_another_content(suite: Suite) -> None:
 def test_another_range(suite: Suite) -> None:
     other = URN.replace("00001", "00002")
     checks = check(sealed(suite), suite, property_info=other)
-    assert [(each.name, each.expected, each.found) for each in checks if not each.ok] == [
+    assert [(item.name, item.expected, item.found) for item in checks if not item.ok] == [
         ("signature.range", other, URN)
     ]
 
 
 @each_suite
 def test_another_suite_id(suite: Suite) -> None:
-    (other,) = (each for each in SUITES.values() if each is not suite)
+    (other,) = (item for item in SUITES.values() if item is not suite)
     us = parties(suite)
     checks = check_signature(
         sealed(suite),
@@ -300,7 +300,7 @@ def test_another_suite_id(suite: Suite) -> None:
         chain=[us.ca.certificate],
         trust=Trust([us.root.certificate]),
     )
-    assert [(each.name, each.expected, each.found) for each in checks if not each.ok] == [
+    assert [(entry.name, entry.expected, entry.found) for entry in checks if not entry.ok] == [
         ("suite", other.id, suite.id)
     ]
 
@@ -308,13 +308,13 @@ def test_another_suite_id(suite: Suite) -> None:
 @each_suite
 def test_another_certificate(suite: Suite) -> None:
     us = parties(suite)
-    found = read_signature(sealed(suite))
+    signature = read_signature(sealed(suite))
     other = issue(us.ca, "别的单位", now=NOW, entropy=entropy("other"))
-    made = write_signed(found.signed, other.certificate, found.algorithm, found.value)
-    assert failed(check(made, suite)) == ["signature.value", "signer.in_seal"]
-    by_other = other.key.sign(found.signed)
-    made = write_signed(found.signed, other.certificate, found.algorithm, by_other)
-    assert failed(check(made, suite)) == ["signer.in_seal"]
+    signed = write_signed(signature.signed, other.certificate, signature.algorithm, signature.value)
+    assert failed(check(signed, suite)) == ["signature.value", "signer.in_seal"]
+    by_other = other.key.sign(signature.signed)
+    signed = write_signed(signature.signed, other.certificate, signature.algorithm, by_other)
+    assert failed(check(signed, suite)) == ["signer.in_seal"]
 
 
 @each_suite
@@ -322,12 +322,12 @@ def test_another_maker(suite: Suite) -> None:
     us = parties(suite)
     stranger = make_authority("假根", suite, now=NOW, entropy=entropy("false"))
     maker = issue(stranger, "假制章机构", now=NOW, entropy=entropy("false maker"))
-    made = Sealer(us.signer.signer, seal_for(maker, us.signer)).seal(
+    signature = Sealer(us.signer.signer, seal_for(maker, us.signer)).seal(
         CONTENT, property_info=URN, at=NOW
     )
-    checks = check(made, suite)
+    checks = check(signature, suite)
     assert failed(checks) == ["seal.maker_chain"]
-    (bad,) = [each for each in checks if not each.ok]
+    (bad,) = [item for item in checks if not item.ok]
     assert "测试根" in bad.expected
     assert "假制章机构" in bad.found
 
@@ -336,7 +336,7 @@ def test_another_maker(suite: Suite) -> None:
 def test_no_anchor_says_what_is_needed(suite: Suite) -> None:
     checks = check(sealed(suite), suite, anchors=[])
     assert failed(checks) == ["signer.chain", "seal.maker_chain"]
-    bad = next(each for each in checks if not each.ok)
+    bad = next(item for item in checks if not item.ok)
     assert "--trust" in bad.text.en
     assert "指纹" in bad.text.zh
     assert "测试根" in bad.expected
@@ -376,10 +376,10 @@ def test_outside_the_seals_validity(suite: Suite, days: int) -> None:
     with pytest.raises(Misconfigured, match="is not valid at"):
         us.sealer.seal(CONTENT, property_info=URN, at=at)
     to_sign = write_to_sign(us.eseal, at, suite.digest(CONTENT), URN)
-    made = write_signed(
+    signed = write_signed(
         to_sign, us.signer.certificate, suite.signature_oid, us.signer.key.sign(to_sign)
     )
-    assert failed(check(made, suite)) == ["signature.time"]
+    assert failed(check(signed, suite)) == ["signature.time"]
 
 
 @each_suite
@@ -404,18 +404,18 @@ def test_certificate_expired_when_it_signed(suite: Suite) -> None:
     )
     sealer = Sealer(short.signer, eseal)
     for days, names in ((364, []), (366, ["signer.validity"])):
-        made = sealer.seal(CONTENT, property_info=URN, at=NOW + timedelta(days=days))
-        assert failed(check(made, suite)) == names
+        signature = sealer.seal(CONTENT, property_info=URN, at=NOW + timedelta(days=days))
+        assert failed(check(signature, suite)) == names
 
 
 @each_suite
 def test_seal_made_before_its_maker_was_certified(suite: Suite) -> None:
     us = parties(suite)
     late = issue(us.ca, "后来者", now=NOW + timedelta(days=9), entropy=entropy("late"))
-    made = Sealer(us.signer.signer, seal_for(late, us.signer)).seal(
+    signature = Sealer(us.signer.signer, seal_for(late, us.signer)).seal(
         CONTENT, property_info=URN, at=NOW
     )
-    assert failed(check(made, suite)) == ["seal.maker_validity"]
+    assert failed(check(signature, suite)) == ["seal.maker_validity"]
 
 
 @each_suite
@@ -431,9 +431,9 @@ def test_issuer_expired(suite: Suite) -> None:
         valid_until=NOW + timedelta(days=1000),
     )
     at = NOW + timedelta(days=400)
-    made = Sealer(signer.signer, eseal).seal(CONTENT, property_info=URN, at=at)
+    signature = Sealer(signer.signer, eseal).seal(CONTENT, property_info=URN, at=at)
     anchors = [root.certificate]
-    assert failed(check(made, suite, chain=[], anchors=anchors)) == ["signer.chain"]
+    assert failed(check(signature, suite, chain=[], anchors=anchors)) == ["signer.chain"]
 
 
 @each_suite
@@ -456,12 +456,12 @@ def test_certificates_must_be_used_as_they_allow(suite: Suite, wrong: str) -> No
                 issue(chain[-1], name, now=NOW, entropy=entropy(name), usage=ISSUING, ca=True)
             )
     signer = issue(chain[-1], "签章者", now=NOW, entropy=entropy("s"), usage=usage)
-    made = Sealer(signer.signer, seal_for(us.maker, signer)).seal(
+    signature = Sealer(signer.signer, seal_for(us.maker, signer)).seal(
         CONTENT, property_info=URN, at=NOW
     )
-    travelling = {each.certificate for each in [*chain, us.ca]}
+    travelling = {item.certificate for item in [*chain, us.ca]}
     name = "signer.usage" if wrong == "leaf usage" else "signer.chain"
-    assert name in failed(check(made, suite, chain=sorted(travelling)))
+    assert name in failed(check(signature, suite, chain=sorted(travelling)))
 
 
 def changed_certificate(
@@ -505,16 +505,16 @@ def test_path_length(suite: Suite) -> None:
     us = parties(suite)
 
     def limit(tbs: asn1_x509.TbsCertificate) -> None:
-        for each in tbs["extensions"]:
-            if each["extn_id"].native == "basic_constraints":
-                each["extn_value"] = asn1_x509.BasicConstraints(
+        for extension in tbs["extensions"]:
+            if extension["extn_id"].native == "basic_constraints":
+                extension["extn_value"] = asn1_x509.BasicConstraints(
                     {"ca": True, "path_len_constraint": 0}
                 )
 
     root = changed_certificate(us.root, us.root, limit)
     checks = check(sealed(suite), suite, anchors=[root.certificate])
     assert failed(checks) == ["signer.chain", "seal.maker_chain"]
-    assert any("longer than its issuer allows" in each.text.en for each in checks)
+    assert any("longer than its issuer allows" in item.text.en for item in checks)
 
 
 @each_suite
@@ -527,12 +527,12 @@ def test_unknown_critical_extension(suite: Suite) -> None:
         )
 
     signer = changed_certificate(us.signer, us.ca, add)
-    made = Sealer(signer.signer, seal_for(us.maker, signer)).seal(
+    signature = Sealer(signer.signer, seal_for(us.maker, signer)).seal(
         CONTENT, property_info=URN, at=NOW
     )
-    checks = check(made, suite)
+    checks = check(signature, suite)
     assert failed(checks) == ["signer.chain"]
-    assert any("1.2.3.4" in each.found for each in checks)
+    assert any("1.2.3.4" in item.found for item in checks)
 
 
 def test_name_must_be_ascii() -> None:
@@ -579,8 +579,8 @@ def test_flipped_bits_are_noticed_with_sm2() -> None:
 @each_suite
 def test_other_spellings_of_the_same_are_refused(suite: Suite) -> None:
     ses = sealed(suite)
-    found, contents = read_signature(ses), core.load(ses).contents
-    bits = core.OctetBitString(found.value).dump()
+    signature, contents = read_signature(ses), core.load(ses).contents
+    bits = core.OctetBitString(signature.value).dump()
     spellings = {
         "trailing": ses + b"\x00",
         "indefinite length": b"\x30\x80" + contents + b"\x00\x00",
@@ -655,9 +655,9 @@ def test_verification_as_json() -> None:
         tuple(check(sealed(SM2_SM3), SM2_SM3, content=b"other")), rows=7, facts={"suite": "sm2-sm3"}
     )
     assert not verification.ok
-    assert [each.name for each in verification.failed] == ["signature.digest"]
-    found = json.loads(json.dumps(verification.as_dict()))
-    assert (found["ok"], found["rows"], found["facts"]) == (False, 7, {"suite": "sm2-sm3"})
-    assert [each["number"] for each in found["checks"]] == list(range(1, len(CHECKS) + 1))
-    assert found["checks"][0]["text"]["zh"] == "电子签章数据格式"
+    assert [item.name for item in verification.failed] == ["signature.digest"]
+    document = json.loads(json.dumps(verification.as_dict()))
+    assert (document["ok"], document["rows"], document["facts"]) == (False, 7, {"suite": "sm2-sm3"})
+    assert [entry["number"] for entry in document["checks"]] == list(range(1, len(CHECKS) + 1))
+    assert document["checks"][0]["text"]["zh"] == "电子签章数据格式"
     assert not Verification(()).ok

@@ -45,9 +45,9 @@ def test_file(suite: Suite, password: str | None, form: str, tmp_path: Path) -> 
     )
     assert opened.suite is suite
     assert opened.software
-    made = opened.sign(b"content")
-    assert verify_signature(suite, signer.certificate, b"content", made)
-    assert not verify_signature(suite, signer.certificate, b"contenT", made)
+    result = opened.sign(b"content")
+    assert verify_signature(suite, signer.certificate, b"content", result)
+    assert not verify_signature(suite, signer.certificate, b"contenT", result)
 
 
 @pytest.mark.parametrize("password", [None, "s3cret"])
@@ -73,7 +73,7 @@ def test_environment(suite: Suite, tmp_path: Path) -> None:
 @each_suite
 def test_signature_of_another_suite_does_not_verify(suite: Suite) -> None:
     signer = parties(suite).signer
-    (other,) = (each for each in SUITES.values() if each is not suite)
+    (other,) = (item for item in SUITES.values() if item is not suite)
     assert not verify_signature(other, signer.certificate, b"x", signer.key.sign(b"x"))
 
 

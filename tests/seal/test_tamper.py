@@ -147,12 +147,12 @@ def test_another_suite_id_is_refused() -> None:
 
 
 def test_another_certificate_is_refused() -> None:
-    ours, (other, _) = open_batch(sealed(5).data), sealers(name="别的")
+    batch, (other, _) = open_batch(sealed(5).data), sealers(name="别的")
     foreign = build(packed(5), FACTS, sealer=other, seed=SEED)
     assert names(foreign.data) == ["signer.chain", "seal.maker_chain"]
-    swapped = replace(ours.container, chain=other.chain)
+    swapped = replace(batch.container, chain=other.chain)
     assert names(swapped.to_bytes()) == ["signer.chain", "seal.maker_chain", "chain"]
-    extended = replace(ours.container, chain=(*ours.container.chain, *other.chain))
+    extended = replace(batch.container, chain=(*batch.container.chain, *other.chain))
     assert names(extended.to_bytes()) == ["chain"]
 
 

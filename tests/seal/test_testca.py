@@ -27,10 +27,10 @@ DISTID = "distid:1234567812345678"
 
 
 def openssl(*arguments: str | Path) -> str:
-    done = subprocess.run(
+    result = subprocess.run(
         ["openssl", *map(str, arguments)], capture_output=True, text=True, check=False, timeout=30
     )
-    return f"{done.returncode} {done.stdout}{done.stderr}"
+    return f"{result.returncode} {result.stdout}{result.stderr}"
 
 
 @each_suite
@@ -43,10 +43,10 @@ def test_openssl_verifies_every_link_of_the_chain(suite: Suite, tmp_path: Path) 
     options += ["-vfyopt", DISTID] if suite.id == "sm2-sm3" else []
     options += ["-partial_chain", "-trusted"]
     for above, name in (("root", "root"), ("root", "ca"), ("ca", "maker"), ("ca", "signer")):
-        said = openssl("verify", *options, tmp_path / f"{above}.pem", tmp_path / f"{name}.pem")
-        assert said == f"0 {tmp_path / name}.pem: OK\n"
-    said = openssl("verify", *options, tmp_path / "maker.pem", tmp_path / "signer.pem")
-    assert "unable to get" in said
+        result = openssl("verify", *options, tmp_path / f"{above}.pem", tmp_path / f"{name}.pem")
+        assert result == f"0 {tmp_path / name}.pem: OK\n"
+    result = openssl("verify", *options, tmp_path / "maker.pem", tmp_path / "signer.pem")
+    assert "unable to get" in result
 
 
 @each_suite
@@ -58,11 +58,11 @@ def test_openssl_verifies_a_seal_signature(suite: Suite, tmp_path: Path) -> None
     (tmp_path / "signed.der").write_bytes(whole.signed)
     (tmp_path / "value.der").write_bytes(whole.value)
     (tmp_path / "cert.der").write_bytes(whole.certificate)
-    said = openssl(
+    result = openssl(
         "x509", "-inform", "DER", "-in", tmp_path / "cert.der", "-pubkey", "-noout",
         "-out", tmp_path / "key.pem",
     )  # fmt: skip
-    assert said.startswith("0 "), said
+    assert result.startswith("0 "), result
     extra = ["-pkeyopt", DISTID] if suite.id == "sm2-sm3" else []
     arguments: list[str | Path] = ["-verify", "-pubin", "-inkey", tmp_path / "key.pem", "-rawin"]
     arguments += ["-digest", suite.hash_name, *extra, "-sigfile", tmp_path / "value.der", "-in"]
@@ -80,24 +80,29 @@ def test_openssl_reads_an_encrypted_key(suite: Suite, tmp_path: Path) -> None:
     signer = parties(suite).signer
     path = tmp_path / "key.pem"
     path.write_bytes(to_pem("ENCRYPTED PRIVATE KEY", signer.key.to_pkcs8(b"secret")))
-    said = openssl("pkey", "-in", path, "-passin", "pass:secret", "-pubout", "-outform", "PEM")
-    assert said == f"0 {to_pem('PUBLIC KEY', signer.key.public_der()).decode()}"
+    result = openssl("pkey", "-in", path, "-passin", "pass:secret", "-pubout", "-outform", "PEM")
+    assert result == f"0 {to_pem('PUBLIC KEY', signer.key.public_der()).decode()}"
 
 
 @each_suite
 def test_cryptography_reads_the_certificates(suite: Suite) -> None:
     signer, ca = parties(suite).signer, parties(suite).ca
-    found = x509.load_der_x509_certificate(signer.certificate)
-    assert found.not_valid_before_utc < NOW < found.not_valid_after_utc
-    assert found.signature_algorithm_oid.dotted_string == suite.signature_oid
-    assert found.serial_number == (int.from_bytes(entropy("signer")(16)) >> 2) | 1 << 126
-    usage = found.extensions.get_extension_for_class(x509.KeyUsage)
+    der_x509_certificate = x509.load_der_x509_certificate(signer.certificate)
+    assert (
+        der_x509_certificate.not_valid_before_utc < NOW < der_x509_certificate.not_valid_after_utc
+    )
+    assert der_x509_certificate.signature_algorithm_oid.dotted_string == suite.signature_oid
+    assert (
+        der_x509_certificate.serial_number
+        == (int.from_bytes(entropy("signer")(16)) >> 2) | 1 << 126
+    )
+    usage = der_x509_certificate.extensions.get_extension_for_class(x509.KeyUsage)
     assert usage.critical
     assert usage.value.digital_signature
     assert not usage.value.key_cert_sign
     above = x509.load_der_x509_certificate(ca.certificate)
     assert above.extensions.get_extension_for_class(x509.BasicConstraints).value.ca
-    assert found.issuer == above.subject
+    assert der_x509_certificate.issuer == above.subject
 
 
 @each_suite
@@ -109,7 +114,7 @@ def test_seal(suite: Suite) -> None:
     assert seal.info.valid_until == NOW.replace(microsecond=0) + timedelta(days=700)
     checks = check_seal(us.eseal, chain=[us.ca.certificate], trust=Trust([us.root.certificate]))
     assert not failed(checks)
-    assert [each.name for each in checks] == [
+    assert [item.name for item in checks] == [
         "seal.format",
         "seal.version",
         "seal.maker",
@@ -162,9 +167,9 @@ def test_folder(suite: Suite, password: str | None, tmp_path: Path) -> None:
         password="env:PASSWORD" if password else None,
         environ={"PASSWORD": password} if password else {},
     )
-    made = sealer.seal(CONTENT, property_info=URN, at=NOW)
+    signature = sealer.seal(CONTENT, property_info=URN, at=NOW)
     anchors = read_certificates(folder / "root.pem")
-    assert not failed(check(made, suite, chain=sealer.chain, anchors=anchors))
+    assert not failed(check(signature, suite, chain=sealer.chain, anchors=anchors))
     assert sealer.details.info.name == NAME
     assert "PRIVATE" not in repr(sealer)
 
@@ -218,5 +223,5 @@ def test_fingerprint_is_the_one_openssl_prints(suite: Suite, tmp_path: Path) -> 
     root = parties(suite).root.certificate
     path = tmp_path / "root.pem"
     path.write_bytes(to_pem("CERTIFICATE", root))
-    said = openssl("x509", "-in", path, "-noout", "-fingerprint", "-sha256")
-    assert read_certificate(root).fingerprint in said.replace(":", "")
+    result = openssl("x509", "-in", path, "-noout", "-fingerprint", "-sha256")
+    assert read_certificate(root).fingerprint in result.replace(":", "")

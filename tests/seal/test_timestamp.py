@@ -67,7 +67,7 @@ def check(ses: bytes, suite: Suite, *, now: datetime | None = None, **trust: Any
 
 
 def names(checks: Sequence[Check]) -> list[str]:
-    return [each.name for each in checks if each.name.startswith("signature.stamp")]
+    return [item.name for item in checks if item.name.startswith("signature.stamp")]
 
 
 STEPS = ["", "_imprint", "_attributes", "_signature", "_chain", "_usage", "_validity"]
@@ -82,7 +82,7 @@ def test_a_stamp_is_the_time_of_signing(suite: Suite) -> None:
     checks = check(stamped(suite, stamper(suite)), suite)
     assert not failed(checks)
     assert names(checks) == [f"signature.stamp{step}" for step in STEPS]
-    times = {each.name: each.found for each in checks}
+    times = {item.name: item.found for item in checks}
     assert times["signature.time"] == LATER.replace(microsecond=0).isoformat()
     assert times["signer.validity"] == times["signature.time"]
 
@@ -117,7 +117,7 @@ def test_a_seal_of_version_5_is_stamped(suite: Suite) -> None:
 
     checks = check(made(NOW), suite)
     assert not failed(checks)
-    assert [each.name for each in checks if each.name.startswith("seal.stamp")] == [
+    assert [item.name for item in checks if item.name.startswith("seal.stamp")] == [
         f"seal.stamp{step}" for step in STEPS
     ]
     assert failed(check(made(NOW - timedelta(seconds=2)), suite)) == ["seal.stamp_time"]
@@ -125,10 +125,12 @@ def test_a_seal_of_version_5_is_stamped(suite: Suite) -> None:
 
 @each_suite
 def test_a_stamp_without_a_tag_is_read(suite: Suite) -> None:
-    found = read_signature(stamped(suite, stamper(suite)))
-    assert found.stamp is not None
-    bare = write_signed(found.signed, found.certificate, found.algorithm, found.value)
-    untagged = sequence(core.load(bare).contents + core.OctetBitString(found.stamp).dump())
+    signature = read_signature(stamped(suite, stamper(suite)))
+    assert signature.stamp is not None
+    bare = write_signed(
+        signature.signed, signature.certificate, signature.algorithm, signature.value
+    )
+    untagged = sequence(core.load(bare).contents + core.OctetBitString(signature.stamp).dump())
     assert not failed(check(untagged, suite))
 
 
@@ -138,13 +140,13 @@ def test_authorities_of_time_may_have_roots_of_their_own(suite: Suite) -> None:
     other = issue(
         root, "国家授时", now=NOW, entropy=entropy("time"), usage=SIGNING, purposes=STAMPING
     )
-    made = stamped(suite, stamper(suite, authority=other))
-    assert failed(check(made, suite)) == ["signature.stamp_chain"]
-    assert not failed(check(made, suite, tsa_anchors=[root.certificate]))
-    assert failed(check(made, suite, tsa_anchors=[parties(suite).root.certificate])) == [
+    result = stamped(suite, stamper(suite, authority=other))
+    assert failed(check(result, suite)) == ["signature.stamp_chain"]
+    assert not failed(check(result, suite, tsa_anchors=[root.certificate]))
+    assert failed(check(result, suite, tsa_anchors=[parties(suite).root.certificate])) == [
         "signature.stamp_chain"
     ]
-    assert failed(check(made, suite, tsa_anchors=[root.certificate, b"junk"])) == ["tsa_anchors"]
+    assert failed(check(result, suite, tsa_anchors=[root.certificate, b"junk"])) == ["tsa_anchors"]
     # A root for time vouches for no signer.
     plain = parties(suite).sealer.seal(CONTENT, property_info=URN, at=NOW)
     chains = failed(check(plain, suite, anchors=[], tsa_anchors=[parties(suite).root.certificate]))
@@ -215,8 +217,10 @@ def test_a_wrong_stamp_fails_its_check(suite: Suite, wrong: str) -> None:
 @each_suite
 def test_a_stamp_of_another_signature(suite: Suite) -> None:
     by = stamper(suite)
-    made, other = (read_signature(stamped(suite, by)) for _ in range(2))
-    moved = write_signed(made.signed, made.certificate, made.algorithm, made.value, other.stamp)
+    result, other = (read_signature(stamped(suite, by)) for _ in range(2))
+    moved = write_signed(
+        result.signed, result.certificate, result.algorithm, result.value, other.stamp
+    )
     assert failed(check(moved, suite)) == ["signature.stamp_imprint"]
 
 
@@ -238,20 +242,20 @@ def test_the_time_of_the_stamp_judges_the_signer(suite: Suite) -> None:
         (2, ["signer.validity"]),
         (31, ["signer.validity", "signature.time"]),
     ):
-        made = stamped(suite, stamper(suite, NOW + days * DAY), sealer=sealer)
-        assert failed(check(made, suite)) == bad
+        result = stamped(suite, stamper(suite, NOW + days * DAY), sealer=sealer)
+        assert failed(check(result, suite)) == bad
 
 
 @each_suite
 def test_a_stamp_settles_when_a_lost_key_had_signed(suite: Suite) -> None:
     us = parties(suite)
-    lost = Revoked(us.signer.certificate, NOW + DAY, "key_compromise")
+    revoked = Revoked(us.signer.certificate, NOW + DAY, "key_compromise")
     period: dict[str, Any] = {"this_update": NOW + 3 * DAY, "next_update": NOW + 9 * DAY}
-    crls = [make_crl(us.ca, [lost], **period), make_crl(us.root, (), **period)]
+    crls = [make_crl(us.ca, [revoked], **period), make_crl(us.root, (), **period)]
 
     def told(ses: bytes) -> tuple[list[str], list[str]]:
         checks = check(ses, suite, crls=crls, require_revocation=True)
-        return failed(checks), [each.name for each in checks if each.note]
+        return failed(checks), [item.name for item in checks if item.note]
 
     assert told(stamped(suite, stamper(suite))) == ([], [])
     # Back-dated by a thief: only the signer's word stands for the time.
@@ -265,31 +269,31 @@ def test_a_stamp_settles_when_a_lost_key_had_signed(suite: Suite) -> None:
 def test_a_revoked_authority_of_time(suite: Suite) -> None:
     us = parties(suite)
     period: dict[str, Any] = {"this_update": NOW - DAY, "next_update": NOW + DAY}
-    gone = Revoked(tsa(suite).certificate, NOW - DAY)
-    crls = [make_crl(us.ca, (), **period), make_crl(us.root, [gone], **period)]
-    made = stamped(suite, stamper(suite))
-    assert failed(check(made, suite, crls=crls)) == ["signature.stamp_revocation"]
-    assert "signature.stamp_revocation" in failed(check(made, suite, require_revocation=True))
+    revoked = Revoked(tsa(suite).certificate, NOW - DAY)
+    crls = [make_crl(us.ca, (), **period), make_crl(us.root, [revoked], **period)]
+    result = stamped(suite, stamper(suite))
+    assert failed(check(result, suite, crls=crls)) == ["signature.stamp_revocation"]
+    assert "signature.stamp_revocation" in failed(check(result, suite, require_revocation=True))
 
 
 def test_the_readers_clock_refuses_the_future() -> None:
-    made = stamped(SM2_SM3, stamper(SM2_SM3))
+    result = stamped(SM2_SM3, stamper(SM2_SM3))
     for minutes, bad in ((0, []), (-4, []), (-6, ["signature.clock"])):
-        checks = check(made, SM2_SM3, now=NOW + timedelta(minutes=minutes))
+        checks = check(result, SM2_SM3, now=NOW + timedelta(minutes=minutes))
         assert failed(checks) == bad
 
 
 @pytest.mark.soak
 def test_every_byte_of_a_stamp_counts(tell: Callable[[str], None]) -> None:
     suite = ECDSA_P256_SHA256
-    made = stamped(suite, stamper(suite))
-    token = read_signature(made).stamp
+    result = stamped(suite, stamper(suite))
+    token = read_signature(result).stamp
     assert token is not None
-    start = made.index(token)
+    start = result.index(token)
     places = list(bits(range(start, start + len(token)), BITS_OF_A_STAMP))
     for place in places:
         at, bit = divmod(place, 8)
-        assert failed(check(flip(made, at, bit), suite)), f"bit {bit} of byte {at} unnoticed"
+        assert failed(check(flip(result, at, bit), suite)), f"bit {bit} of byte {at} unnoticed"
     tell(f"{len(places)} bits of a time stamp flipped: all noticed")
 
 
@@ -305,14 +309,14 @@ def ask(suite: Suite, post: Callable[[bytes], bytes], value: bytes = b"value") -
 def test_a_stamp_is_got_over_http(suite: Suite) -> None:
     us = parties(suite)
     with serving(stamper(suite)) as server:
-        made = us.sealer.seal(
+        signature = us.sealer.seal(
             CONTENT,
             property_info=URN,
             at=NOW,
             stamp=lambda value: ask(suite, server.post, value),
         )
         assert len(server.asked) == 1
-        assert not failed(check(made, suite))
+        assert not failed(check(signature, suite))
         server.answer = lambda _: refusal("rejection", "unaccepted_policy", "换个策略")
         with pytest.raises(Misconfigured, match="unaccepted_policy"):
             ask(suite, server.post)
@@ -337,8 +341,8 @@ def test_what_goes_wrong_is_told_apart() -> None:
         (replace(good, authority=alien).answer, Integrity, "stamp_chain"),
         (replace(good, authority=with_purposes(suite)).answer, Integrity, "stamp_usage"),
     ]
-    for post, kind, told in cases:
-        with pytest.raises(kind, match=told):
+    for post, kind, item in cases:
+        with pytest.raises(kind, match=item):
             ask(suite, post)
     assert read_token(ask(suite, good.answer)).nonce == 2**63 + 1
 
@@ -453,11 +457,11 @@ def test_openssl_verifies_our_stamp(tmp_path: Path) -> None:
     (tmp_path / "value").write_bytes(value)
     (tmp_path / "token").write_bytes(Stamper(own).stamp(value))
     (tmp_path / "root.pem").write_bytes(to_pem("CERTIFICATE", root.certificate))
-    told = openssl(
+    result = openssl(
         "ts", "-verify", "-data", tmp_path / "value", "-in", tmp_path / "token", "-token_in",
         "-CAfile", tmp_path / "root.pem",
     )  # fmt: skip
-    assert "Verification: OK" in told
+    assert "Verification: OK" in result
 
 
 @pytest.mark.parametrize(

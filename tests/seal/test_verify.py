@@ -44,8 +44,8 @@ def test_without_the_right_anchor_only_trust_fails() -> None:
 def test_revocation_may_be_required(suite: str) -> None:
     root = sealers(suite)[1]
     data = sealed(3, suite).data
-    found = verify_batch(data, trust=Trust([root]))
-    assert [check.name for check in found.notes] == ["signer.revocation", "seal.maker_revocation"]
+    result = verify_batch(data, trust=Trust([root]))
+    assert [check.name for check in result.notes] == ["signer.revocation", "seal.maker_revocation"]
     for verification in (
         verify_batch(data, trust=Trust([root], require_revocation=True)),
         verify_proof(prove(data, row=1), trust=Trust([root], require_revocation=True)),
@@ -82,7 +82,7 @@ def test_the_verifier_needs_no_columns_library() -> None:
     code = (
         "import sys, exchange.seal.batch.verify; print({'polars', 'pyarrow'} & sys.modules.keys())"
     )
-    done = subprocess.run(
+    result = subprocess.run(
         [sys.executable, "-c", code], check=True, capture_output=True, text=True, timeout=60
     )
-    assert done.stdout == "set()\n"
+    assert result.stdout == "set()\n"

@@ -137,7 +137,7 @@ def test_names_are_short_and_reserved_nowhere() -> None:
     for table in metadata.tables.values():
         names |= {column.name for column in table.columns}
         names |= {str(index.name) for index in table.indexes}
-        names |= {str(one.name) for one in table.constraints if one.name}
+        names |= {str(constraint.name) for constraint in table.constraints if constraint.name}
     assert not names & reserved
     assert not [name for name in names if len(name.encode()) > 30]
 

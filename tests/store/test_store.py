@@ -50,10 +50,10 @@ def quarantined(offset: int, rows: int = 3, **changes: object) -> QuarantineRow:
 def test_a_delivery_comes_back_as_it_was(store: Store) -> None:
     assert store.deliveries.get("credit_license", "2026112300001") is None
     assert store.deliveries.add([delivery(1)]) == 1
-    found = store.deliveries.get("credit_license", "2026112300001")
-    assert found is not None
-    assert found.created_at == found.updated_at == START + timedelta(seconds=1)
-    assert replace(found, created_at=None, updated_at=None) == delivery(1)
+    answer = store.deliveries.get("credit_license", "2026112300001")
+    assert answer is not None
+    assert answer.created_at == answer.updated_at == START + timedelta(seconds=1)
+    assert replace(answer, created_at=None, updated_at=None) == delivery(1)
 
 
 def test_adding_again_changes_nothing(store: Store) -> None:
@@ -107,34 +107,34 @@ def test_saving_moves_only_what_moves(store: Store) -> None:
     store.deliveries.save(
         replace(row, state="refused", code="4001", reason="字段不符\0" + "长" * 5000, rows=1)
     )
-    found = store.deliveries.get("credit_license", "2026112300001")
-    assert found is not None
-    assert (found.state, found.code, found.rows) == ("refused", "4001", 8192)
-    assert found.reason.startswith("字段不符\ufffd长")
-    assert found.reason.endswith("长…")
-    assert found.created_at == row.created_at
-    assert found.updated_at is not None
+    answer = store.deliveries.get("credit_license", "2026112300001")
+    assert answer is not None
+    assert (answer.state, answer.code, answer.rows) == ("refused", "4001", 8192)
+    assert answer.reason.startswith("字段不符\ufffd长")
+    assert answer.reason.endswith("长…")
+    assert answer.created_at == row.created_at
+    assert answer.updated_at is not None
     assert row.updated_at is not None
-    assert found.updated_at > row.updated_at
+    assert answer.updated_at > row.updated_at
 
 
 def test_a_delivery_and_its_receipt_are_settled_together(store: Store) -> None:
     store.deliveries.add([delivery(1), delivery(2)])
-    one, two = (
+    first_row, second_row = (
         store.deliveries.first("credit_license", 0, OPEN),
         store.deliveries.get("credit_license", "2026112300002"),
     )
-    assert one is not None
-    assert two is not None
-    done = store.deliveries.save(replace(one, state="receipted"), receipt=receipt(1))
+    assert first_row is not None
+    assert second_row is not None
+    answer = store.deliveries.save(replace(first_row, state="receipted"), receipt=receipt(1))
     assert store.receipts.get("credit_license", "2026112300001") == receipt(1)
-    assert store.deliveries.get("credit_license", "2026112300001") == done
+    assert store.deliveries.get("credit_license", "2026112300001") == answer
     with pytest.raises(Integrity):  # the receipt's number is taken: the delivery stays
         store.deliveries.save(
-            replace(two, state="receipted"),
+            replace(second_row, state="receipted"),
             receipt=replace(receipt(2), receipt_no=receipt(1).receipt_no),
         )
-    assert store.deliveries.get("credit_license", "2026112300002") == two
+    assert store.deliveries.get("credit_license", "2026112300002") == second_row
 
 
 def test_the_first_open_delivery_keeps_the_order_of_a_resource(store: Store) -> None:
@@ -208,11 +208,11 @@ def test_a_record_is_touched_once(store: Store, clock: Clock) -> None:
     touched_at = clock.now
     assert store.quarantine.decide(*place, [0, 1], state="dismissed", by="李", note="重复") == [1]
     assert store.quarantine.decide(*place, [], state="dismissed", by="李") == []
-    found = store.quarantine.get(*place)
-    assert found is not None
-    assert (found.replayed, found.dismissed, found.waiting) == (2, 1, 0)
+    answer = store.quarantine.get(*place)
+    assert answer is not None
+    assert (answer.replayed, answer.dismissed, answer.waiting) == (2, 1, 0)
     touched = store.quarantine.decisions(*place)
-    assert {row: (one.state, one.by, one.note) for row, one in touched.items()} == {
+    assert {row: (item.state, item.by, item.note) for row, item in touched.items()} == {
         0: ("replayed", "王", ""),
         1: ("dismissed", "李", "重复"),
         2: ("replayed", "王", ""),
@@ -220,7 +220,7 @@ def test_a_record_is_touched_once(store: Store, clock: Clock) -> None:
     assert touched[0].at == touched_at
     assert [row.offset for row in store.quarantine.find(waiting=True)] == [2]
     assert store.quarantine.add([quarantined(1)]) == 0
-    assert store.quarantine.get(*place) == found
+    assert store.quarantine.get(*place) == answer
 
 
 def test_touching_what_is_not_there_is_refused(store: Store) -> None:
@@ -257,17 +257,17 @@ def test_a_pull_knows_what_became_of_its_records(store: Store) -> None:
     store.deliveries.add([delivery(1, rows=100), delivery(2, rows=50), delivery(3, pull="p2")])
     store.deliveries.add([delivery(1, rows=100)])
     store.quarantine.add([quarantined(1, rows=3), quarantined(2, rows=4, pull="p2")])
-    done = replace(row, state="done", ended_at=START + timedelta(minutes=1), pulled=153)
-    store.pulls.save(done)
-    found = store.pulls.get("p1")
-    assert found == replace(done, accepted=150, quarantined=3)
-    assert found.pulled == found.accepted + found.quarantined
+    result = replace(row, state="done", ended_at=START + timedelta(minutes=1), pulled=153)
+    store.pulls.save(result)
+    answer = store.pulls.get("p1")
+    assert answer == replace(result, accepted=150, quarantined=3)
+    assert answer.pulled == answer.accepted + answer.quarantined
     store.pulls.save(replace(row, pulled=100))  # by a worker that had read it before
-    assert store.pulls.get("p1") == found
+    assert store.pulls.get("p1") == answer
     later = PullRow("p0", "other", "a", START + timedelta(1), "failed", code="X", error="断开")
     store.pulls.save(later)
-    assert store.pulls.find() == [later, found]
-    assert store.pulls.find(source="许可库") == [found]
+    assert store.pulls.find() == [later, answer]
+    assert store.pulls.find(source="许可库") == [answer]
     assert store.pulls.get("none") is None
 
 
@@ -327,7 +327,7 @@ def test_requests_at_once_get_one_receipt(opener: Opener) -> None:
     stores = [opener() for _ in range(4)]
     rows = [arrival(1, receipt_no=f"R{number}") for number in range(4)]
     results = together(
-        *(partial(one.received_batches.add, row) for one, row in zip(stores, rows, strict=True))
+        *(partial(store.received_batches.add, row) for store, row in zip(stores, rows, strict=True))
     )
     assert len({row.receipt_no for row in results if isinstance(row, ReceivedBatchRow)}) == 1
     assert all(isinstance(row, ReceivedBatchRow) for row in results)

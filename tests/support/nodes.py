@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from exchange.cascade.profiles import RESOURCE_HEADER
-from exchange.run.outcome import Outcome
+from exchange.run.outcome import RunOutcome
 from exchange.run.runner import Runner
 from exchange.seal.eseal.signature import Sealer
 from tests.pipeline.place import (
@@ -49,7 +49,7 @@ def make(folder: Path, sources: dict[str, list[Record]], **of_catalog: object) -
     return place
 
 
-def run(place: Place, **options: object) -> Outcome:
+def run(place: Place, **options: object) -> RunOutcome:
     with place.node(**options) as node:
         return Runner(node, policy=EAGER).once()
 
@@ -79,18 +79,18 @@ class _Picky:
 
 @contextlib.contextmanager
 def faulty(place: Place, fault: Fault, *, only: str = "") -> Iterator[FaultyProvince]:
-    made: list[FaultyProvince] = []
+    items: list[FaultyProvince] = []
 
     def wrap(app: Any, sealer: Sealer) -> Any:
-        made.append(FaultyProvince(app, sealer, _stranger(), fault=fault, seconds=0.8, clock=now))
-        return _Picky(made[0], only) if only else made[0]
+        items.append(FaultyProvince(app, sealer, _stranger(), fault=fault, seconds=0.8, clock=now))
+        return _Picky(items[0], only) if only else items[0]
 
-    with place.gateway(wrap):
-        yield made[0]
+    with place.receiver(wrap):
+        yield items[0]
 
 
 def command(place: Place, *arguments: str) -> dict[str, int]:
-    done = subprocess.run(
+    result = subprocess.run(
         [
             *(sys.executable, "-m", "exchange", *arguments, "--json"),
             *("--config", place.folder / "exchange.yaml"),
@@ -101,5 +101,5 @@ def command(place: Place, *arguments: str) -> dict[str, int]:
         check=True,
         timeout=300,
     )
-    told: dict[str, int] = json.loads(done.stdout)
-    return told
+    document: dict[str, int] = json.loads(result.stdout)
+    return document

@@ -13,11 +13,11 @@ DOCS = ROOT / "docs"
 
 def section(page: str, heading: str) -> str:
     """Return what stands under a heading of the second level."""
-    found = re.search(
+    match = re.search(
         rf"^## {re.escape(heading)}\n(.*?)(?=^## |\Z)", page, re.MULTILINE | re.DOTALL
     )
-    assert found is not None, heading
-    return found[1]
+    assert match is not None, heading
+    return match[1]
 
 
 def rows(text: str) -> list[list[str]]:

@@ -49,7 +49,7 @@ class Parent:
 
     def pids(self) -> list[int]:
         """Name the workers that were started, in order."""
-        return [int(m[1]) for one in list(self.lines) if (m := re.search(r"runs \((\d+)\)", one))]
+        return [int(m[1]) for line in list(self.lines) if (m := re.search(r"runs \((\d+)\)", line))]
 
     def said(self, text: str) -> bool:
         return any(text in line for line in list(self.lines))

@@ -38,7 +38,7 @@ PAGE = Path(__file__).parents[2] / "docs" / "kafka.md"
 
 
 @dataclass(frozen=True)
-class Guarded:
+class SecuredBroker:
     """A broker with TLS, SCRAM and StandardAuthorizer."""
 
     cluster: Cluster
@@ -52,11 +52,11 @@ class Guarded:
 
     def settings(self, login: str | None = None, **changes: Any) -> KafkaSettings:
         """Make settings that are right for this broker, but for the changes."""
-        given: dict[str, Any] = {"replication": 1, "min_insync": 1, "tls": True, "ca": "ca.pem"}
+        values: dict[str, Any] = {"replication": 1, "min_insync": 1, "tls": True, "ca": "ca.pem"}
         if login is not None:
-            given |= {"user": login, "password": f"env:{login[::-1]}"}
+            values |= {"user": login, "password": f"env:{login[::-1]}"}
         return KafkaSettings.model_validate(
-            {"bootstrap": self.cluster.bootstrap, **given, **changes}
+            {"bootstrap": self.cluster.bootstrap, **values, **changes}
         )
 
     def admin(self) -> KafkaAdminClient:
@@ -81,7 +81,7 @@ def secret(reference: str) -> str:
 
 
 @contextmanager
-def guarded(folder: Path) -> Iterator[Guarded]:
+def guarded(folder: Path) -> Iterator[SecuredBroker]:
     """Run the broker; its files lie in an empty folder."""
     authority, stranger = trustme.CA(), trustme.CA()
     authority.cert_pem.write_to_path(str(folder / "ca.pem"))
@@ -91,18 +91,20 @@ def guarded(folder: Path) -> Iterator[Guarded]:
         (USER, authority, USER),
         ("stranger", stranger, ADMIN),
     ):
-        made = by.issue_cert(f"{name}@example.gov.cn", common_name=name)
-        made.private_key_pem.write_to_path(str(folder / f"{file}.key"))
-        (folder / f"{file}.crt").write_bytes(b"".join(pem.bytes() for pem in made.cert_chain_pems))
+        result = by.issue_cert(f"{name}@example.gov.cn", common_name=name)
+        result.private_key_pem.write_to_path(str(folder / f"{file}.key"))
+        (folder / f"{file}.crt").write_bytes(
+            b"".join(pem.bytes() for pem in result.cert_chain_pems)
+        )
     right, wrong = _certificate(authority), _certificate(authority, "kafka-1")
     certified, misnamed = free_port(), free_port()
 
     def listeners(number: int, ports: Ports) -> Mapping[str, object]:
-        given = own(number, ports, Path())
+        answer = own(number, ports, Path())
         more = f"CERTIFIED://127.0.0.1:{certified},MISNAMED://127.0.0.1:{misnamed}"
         return {
-            "listeners": f"{given['listeners']},{more}",
-            "advertised.listeners": f"{given['advertised.listeners']},{more}",
+            "listeners": f"{answer['listeners']},{more}",
+            "advertised.listeners": f"{answer['advertised.listeners']},{more}",
             "listener.security.protocol.map": mapped(
                 {**SECURED, "CERTIFIED": "SSL", "MISNAMED": "SSL"}
             ),
@@ -112,7 +114,9 @@ def guarded(folder: Path) -> Iterator[Guarded]:
 
     security = Security(right, {user: user[::-1] for user in USERS}, ADMIN)
     with brokers(security=security, properties=listeners) as cluster:
-        yield Guarded(cluster, folder, (f"127.0.0.1:{certified}",), (f"127.0.0.1:{misnamed}",))
+        yield SecuredBroker(
+            cluster, folder, (f"127.0.0.1:{certified}",), (f"127.0.0.1:{misnamed}",)
+        )
 
 
 # --- ACLs ---------------------------------------------------------------------------------
@@ -132,24 +136,24 @@ def documented() -> dict[str, list[ACL]]:
     parser.add_argument("--resource-pattern-type", default="literal")
     text = PAGE.read_text("utf-8")
     lines = [line for line in text.splitlines() if line.startswith("acl --")]
-    found = {}
+    values = {}
     for line in lines:
-        given = parser.parse_args(shlex.split(line)[1:])
-        found[line] = [
+        args = parser.parse_args(shlex.split(line)[1:])
+        values[line] = [
             ACL(
                 principal=principal,
                 host="*",
                 operation=ACLOperation[_snake(operation)],
                 permission_type=ACLPermissionType.ALLOW,
                 resource_pattern=ResourcePattern(
-                    kind, name, ACLResourcePatternType[given.resource_pattern_type.upper()]
+                    kind, name, ACLResourcePatternType[args.resource_pattern_type.upper()]
                 ),
             )
-            for principal, operation in product(given.allow_principal, given.operation)
+            for principal, operation in product(args.allow_principal, args.operation)
             for option, kind in _KINDS.items()
-            for name in getattr(given, option)
+            for name in getattr(args, option)
         ]
-    return found
+    return values
 
 
 def _snake(operation: str) -> str:

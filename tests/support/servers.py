@@ -48,9 +48,9 @@ def postgres() -> AbstractContextManager[Server]:
 @contextmanager
 def mariadb() -> Iterator[Server]:
     """Run a MariaDB of our own, database ``test``, user ``exchange``."""
-    given = os.environ.get("EXCHANGE_TEST_MARIADB")
-    if given:
-        yield Server(given)
+    answer = os.environ.get("EXCHANGE_TEST_MARIADB")
+    if answer:
+        yield Server(answer)
         return
     daemon = _program("mariadbd", "mariadb-server", extra=("/usr/sbin", "/usr/libexec"))
     install = _program("mariadb-install-db", "mariadb-server")
@@ -87,7 +87,7 @@ def mariadb() -> Iterator[Server]:
 
 def _program(name: str, package: str, extra: tuple[str, ...] = ()) -> str:
     path = os.pathsep.join((os.environ.get("PATH", ""), *extra))
-    found = shutil.which(name, path=path)
-    if found is None:
+    result = shutil.which(name, path=path)
+    if result is None:
         raise missing(name, package, "EXCHANGE_TEST_MARIADB")
-    return found
+    return result

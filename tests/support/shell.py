@@ -18,9 +18,9 @@ SECONDS = 600
 
 def _environ() -> dict[str, str]:
     """Return the environment of a person who has installed `exchange`, and set nothing else."""
-    kept = {name: os.environ[name] for name in ("HOME", "TMPDIR") if name in os.environ}
+    values = {name: os.environ[name] for name in ("HOME", "TMPDIR") if name in os.environ}
     path = os.pathsep.join((str(Path(sys.executable).parent), os.environ["PATH"]))
-    return kept | {"PATH": path, "LANG": "C.UTF-8", "POLARS_MAX_THREADS": "1"}
+    return values | {"PATH": path, "LANG": "C.UTF-8", "POLARS_MAX_THREADS": "1"}
 
 
 @dataclass
@@ -33,7 +33,7 @@ class Shell:
     """What each command wrote to stdout."""
 
     def run(self, line: str) -> str:
-        done = subprocess.run(
+        result = subprocess.run(
             ["bash", "-c", line],
             cwd=self.folder,
             env=self.environ,
@@ -42,9 +42,9 @@ class Shell:
             text=True,
             timeout=SECONDS,
         )
-        assert done.returncode == 0, f"{line}\n{done.stdout}\n{done.stderr}"
-        self.said[line] = done.stdout
-        return done.stdout
+        assert result.returncode == 0, f"{line}\n{result.stdout}\n{result.stderr}"
+        self.said[line] = result.stdout
+        return result.stdout
 
     @contextmanager
     def background(self, line: str) -> Iterator[None]:

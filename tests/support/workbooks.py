@@ -28,14 +28,14 @@ def minimal_xlsx(
     out = io.BytesIO()
     with zipfile.ZipFile(out, "w", zipfile.ZIP_DEFLATED) as archive:
         _package(archive, "workbook.xml", [f"sheet{n}.xml" for n in range(1, len(sheets) + 1)])
-        listed = "".join(
+        text = "".join(
             f'<sheet name="{escape(name)}" sheetId="{n}" r:id="rId{n}"'
             + (' state="hidden"/>' if name in hidden else "/>")
             for n, name in enumerate(sheets, start=1)
         )
         archive.writestr(
             "xl/workbook.xml",
-            f'<workbook xmlns="{_MAIN}" xmlns:r="{_OFFICE}"><sheets>{listed}</sheets></workbook>',
+            f'<workbook xmlns="{_MAIN}" xmlns:r="{_OFFICE}"><sheets>{text}</sheets></workbook>',
         )
         styles = "".join(f'<xf numFmtId="{number}"/>' for number in formats)
         archive.writestr(
@@ -126,7 +126,7 @@ def xlsb(
             "xl/workbook.bin",
             _record(131) + _record(143) + _record(156, sheet) + _record(144) + _record(132),
         )
-        made = [_record(44, struct.pack("<H", 164 + n) + _wide(c)) for n, c in enumerate(codes)]
+        items = [_record(44, struct.pack("<H", 164 + n) + _wide(c)) for n, c in enumerate(codes)]
         styles = [
             _record(47, struct.pack("<HH", 0, 164 + n) + bytes(12)) for n in range(len(codes))
         ]
@@ -135,7 +135,7 @@ def xlsb(
             "xl/styles.bin",
             b"".join(
                 [
-                    *(_record(278), _record(615, count), *made, _record(616), _record(617, count)),
+                    *(_record(278), _record(615, count), *items, _record(616), _record(617, count)),
                     *(*styles, _record(618), _record(279)),
                 ]
             ),

@@ -35,5 +35,5 @@ def cases(
 
 def other(world: World) -> Suite:
     """Return the suite that a world is not of."""
-    (found,) = (each for each in SUITES.values() if each is not world.suite)
-    return found
+    (result,) = (item for item in SUITES.values() if item is not world.suite)
+    return result

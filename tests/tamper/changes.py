@@ -51,12 +51,12 @@ def flip64(text: str, at: int) -> str:
 
 def layout(data: bytes) -> dict[str, range]:
     """Say where the parts of a sealed file lie, as docs/sealed-batch.md §5 has them."""
-    found = {"magic": range(4)}
+    values = {"magic": range(4)}
     at = 4
 
     def take(name: str, size: int) -> bytes:
         nonlocal at
-        found[name] = range(at, at + size)
+        values[name] = range(at, at + size)
         at += size
         return data[at - size : at]
 
@@ -67,7 +67,7 @@ def layout(data: bytes) -> dict[str, range]:
 
     for _ in range(long("count of the metadata")):
         key = take("key", long("length of a key")).decode()
-        found[f"key {key}"] = found["key"]
+        values[f"key {key}"] = values["key"]
         take(f"value {key}", long(f"length of {key}"))
     long("end of the metadata")
     take("first marker", 16)
@@ -75,7 +75,7 @@ def layout(data: bytes) -> dict[str, range]:
     take("payload", long("length of the payload"))
     take("last marker", 16)
     assert at == len(data)
-    return found
+    return values
 
 
 def flip_part(data: bytes, name: str) -> bytes:
@@ -129,20 +129,20 @@ def chain_bit(world: World, at: int) -> bytes:
 
 def resigned(world: World, **parts: Any) -> bytes:
     """Put other parts around what the seal covers: certificate, algorithm, value."""
-    found = read_signature(Container.from_bytes(world.batch.data).seal)
-    given = {
-        "certificate": found.certificate,
-        "algorithm": found.algorithm,
-        "value": found.value,
+    signature = read_signature(Container.from_bytes(world.batch.data).seal)
+    values = {
+        "certificate": signature.certificate,
+        "algorithm": signature.algorithm,
+        "value": signature.value,
         **parts,
     }
-    return with_parts(world, seal=write_signed(found.signed, **given))
+    return with_parts(world, seal=write_signed(signature.signed, **values))
 
 
 def signed_by(world: World, authority: Authority, *, keep: bool) -> bytes:
     """Sign what the seal covers with another key; ``keep`` the certificate that is there."""
-    found = read_signature(Container.from_bytes(world.batch.data).seal)
-    value = authority.key.sign(found.signed)
+    signature = read_signature(Container.from_bytes(world.batch.data).seal)
+    value = authority.key.sign(signature.signed)
     if keep:
         return resigned(world, value=value)
     return resigned(world, certificate=authority.certificate, value=value)
@@ -260,9 +260,9 @@ def separator_bit(note: SignedNote) -> bytes:
 
 def root_bit(note: SignedNote) -> bytes:
     """Flip a bit of the root that a checkpoint names."""
-    found = note.checkpoint
-    head = replace(found.head, root=flip(found.head.root, 0))
-    return replace(note, checkpoint=replace(found, head=head)).to_bytes()
+    checkpoint = note.checkpoint
+    head = replace(checkpoint.head, root=flip(checkpoint.head.root, 0))
+    return replace(note, checkpoint=replace(checkpoint, head=head)).to_bytes()
 
 
 def signature_bit(note: SignedNote, at: int) -> bytes:

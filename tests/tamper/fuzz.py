@@ -189,15 +189,15 @@ def seals() -> list[bytes]:
 
 def _with_and_without_stamps(kind: str) -> list[bytes]:
     """Return the vectors, and the stamped ones without their stamp, which nothing binds."""
-    found = [parts(suite)[f"{kind} {form}"] for suite in SUITES.values() for form in FORMATS]
-    return [*found, *(sequence(*split(each)[:4]) for each in found if len(split(each)) > 4)]
+    items = [parts(suite)[f"{kind} {form}"] for suite in SUITES.values() for form in FORMATS]
+    return [*items, *(sequence(*split(item)[:4]) for item in items if len(split(item)) > 4)]
 
 
 @cache
 def stamps() -> Mapping[bytes, bytes]:
     """Return time stamp tokens, and the signature value that each is for."""
-    found = [read_signature(each) for each in signatures()]
-    return {each.stamp: each.value for each in found if each.stamp}
+    items = [read_signature(signature) for signature in signatures()]
+    return {item.stamp: item.value for item in items if item.stamp}
 
 
 def lists() -> list[bytes]:
@@ -220,11 +220,13 @@ def schemas() -> list[bytes]:
 
 
 def statements() -> list[bytes]:
-    return [Container.from_bytes(each).statement for each in batches()]
+    return [Container.from_bytes(batch).statement for batch in batches()]
 
 
 def heads() -> list[bytes]:
-    return [SignedNote.from_bytes(each).checkpoint.head.to_bytes() for each in checkpoints()]
+    return [
+        SignedNote.from_bytes(checkpoint).checkpoint.head.to_bytes() for checkpoint in checkpoints()
+    ]
 
 
 def bundles() -> list[bytes]:
@@ -255,9 +257,9 @@ def infos() -> list[bytes]:
 def listed() -> list[bytes]:
     """Return what an authority signed of a list."""
     us = parties(ECDSA_P256_SHA256)
-    gone = Revoked(us.signer.certificate, NOW + DAY, "key_compromise", NOW + DAY)
-    made = (a_list(us.ca), a_list(us.ca, gone))
-    return [split(each)[0] for each in made]
+    revoked = Revoked(us.signer.certificate, NOW + DAY, "key_compromise", NOW + DAY)
+    made = (a_list(us.ca), a_list(us.ca, revoked))
+    return [split(item)[0] for item in made]
 
 
 def all_hold(checks: Sequence[Check]) -> bool:
@@ -306,18 +308,18 @@ def take_proof(data: bytes) -> bool:
 
 
 def take_receipt(data: bytes) -> bool:
-    sent = receipts.Sent.of(statement())
-    return receipts.check(data, trust=Trust(roots(PROVINCE)), sent=sent).ok
+    sent = receipts.SentBatch.of(statement())
+    return receipts.check(data, trust=Trust(roots(PROVINCE)), batch=sent).ok
 
 
 def take_package(data: bytes) -> bool:
-    own, theirs = Trust(roots(*OWN)), Trust(roots(PROVINCE))
-    return verify_package(data, trust=own, province=theirs).ok
+    own, trust = Trust(roots(*OWN)), Trust(roots(PROVINCE))
+    return verify_package(data, trust=own, province=trust).ok
 
 
 def take_checkpoint(data: bytes) -> bool:
-    known = [*package().certificates]
-    signers = Signers(known, trust=Trust(roots(*OWN)), witnesses=Trust(roots(PROVINCE)))
+    items = [*package().certificates]
+    signers = Signers(items, trust=Trust(roots(*OWN)), witnesses=Trust(roots(PROVINCE)))
     note = SignedNote.from_bytes(data)
     assert note.to_bytes() == data
     return all_hold(signers.check(note))
@@ -328,23 +330,23 @@ def take_signature(data: bytes) -> bool:
 
 
 def _signature(data: bytes, suite: Suite) -> list[Check]:
-    given = parts(suite)
+    result = parts(suite)
     return check_signature(
         data,
-        given["content"],
+        result["content"],
         suite=suite,
-        property_info=given["property_info"].decode(),
-        chain=[given["chain"]],
+        property_info=result["property_info"].decode(),
+        chain=[result["chain"]],
         trust=Trust(
-            [given["root"]], crls=[given["crl"], given["root crl"]], require_revocation=True
+            [result["root"]], crls=[result["crl"], result["root crl"]], require_revocation=True
         ),
     )
 
 
 def take_seal(data: bytes) -> bool:
     return any(
-        verify_seal(data, trust=Trust([each["root"]]), chain=[each["chain"]], at=NOW).ok
-        for each in map(parts, SUITES.values())
+        verify_seal(data, trust=Trust([item["root"]]), chain=[item["chain"]], at=NOW).ok
+        for item in map(parts, SUITES.values())
     )
 
 
@@ -385,8 +387,8 @@ def take_certificate(data: bytes) -> bool:
         picture=Picture(b"x", 40, 40),
     )
     to_sign = write_to_sign(eseal, NOW, suite.digest(CONTENT), URN)
-    made = write_signed(to_sign, data, suite.signature_oid, us.signer.key.sign(to_sign))
-    return _ours(made)
+    signed = write_signed(to_sign, data, suite.signature_oid, us.signer.key.sign(to_sign))
+    return _ours(signed)
 
 
 def take_list(data: bytes) -> bool:
@@ -404,9 +406,9 @@ def take_listed(data: bytes) -> bool:
     us, suite = parties(ECDSA_P256_SHA256), ECDSA_P256_SHA256
     value = core.OctetBitString(us.ca.key.sign(data)).dump()
     algorithm = sequence(core.ObjectIdentifier(suite.signature_oid).dump())
-    found = read_crl(sequence(data, algorithm, value))
-    signer, ca = (read_certificate(each.certificate) for each in (us.signer, us.ca))
-    return revocation([found], signer, ca, NOW).standing != "unknown"
+    crl = read_crl(sequence(data, algorithm, value))
+    signer, ca = (read_certificate(item.certificate) for item in (us.signer, us.ca))
+    return revocation([crl], signer, ca, NOW).standing != "unknown"
 
 
 def take_stamp(data: bytes) -> bool:
@@ -448,8 +450,8 @@ def take_any(data: bytes) -> bool:
     verifier = Verifier(
         Circumstances(trust=Trust(anchors), province=Trust(roots(PROVINCE)), at=NOW, chain=chain)
     )
-    for each in batches():
-        verifier.learn(each)
+    for batch in batches():
+        verifier.learn(batch)
     verifier.learn(data)
     verdict = verifier.verify("", data)
     together = verifier.together()
@@ -473,14 +475,14 @@ def same(read: Callable[[bytes], Any], write: Callable[[Any], bytes]) -> Callabl
 
 def requests() -> list[bytes]:
     """Return what a node asks its witness."""
-    asked = {
-        "certificates": [b64encode(each).decode() for each in package().certificates],
+    values = {
+        "certificates": [b64encode(certificate).decode() for certificate in package().certificates],
         "format": "exchange-witness-1",
         "note": checkpoints()[1].decode(),
         "old": 100,
         "proof": [b64encode(bytes(32)).decode()] * 3,
     }
-    return [json.dumps(asked, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()]
+    return [json.dumps(values, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()]
 
 
 def take_request(data: bytes) -> bool:

@@ -16,7 +16,7 @@ from tempfile import TemporaryDirectory
 from typing import Protocol
 
 from exchange.cascade.profiles import Target
-from exchange.cascade.witness import Cosigned, ask
+from exchange.cascade.witness import Cosignature, ask
 from exchange.errors import ExchangeError
 from exchange.evidence.audit import audit
 from exchange.evidence.checkpoint import SignedNote
@@ -52,7 +52,9 @@ class Files:
     def told_by(self, world: World) -> str:
         try:
             failed = [
-                check.name for each in self.verdicts(world) for check in each.verification.failed
+                check.name
+                for verdict in self.verdicts(world)
+                for check in verdict.verification.failed
             ]
         except ExchangeError as error:
             return type(error).__name__
@@ -60,7 +62,7 @@ class Files:
 
     def verdicts(self, world: World) -> list[FileVerdict]:
         ours, theirs, tsa = (
-            [each.root.certificate] for each in (world.department, world.province, world.tsa)
+            [item.root.certificate] for item in (world.department, world.province, world.tsa)
         )
         trust = Trust(ours, self.crls, tsa, require_revocation=True)
         verifier = Verifier(
@@ -72,11 +74,11 @@ class Files:
                 consistency=() if self.proof is None else (self.proof,),
             )
         )
-        for each in self.files:
-            verifier.learn(each)
-        found = [verifier.verify(str(n), data, self.batch) for n, data in enumerate(self.files)]
+        for file in self.files:
+            verifier.learn(file)
+        items = [verifier.verify(str(n), data, self.batch) for n, data in enumerate(self.files)]
         together = verifier.together()
-        return [*found, together] if together else found
+        return [*items, together] if together else items
 
 
 @dataclass(frozen=True)
@@ -97,13 +99,13 @@ class Folder:
     def told_by(self, world: World) -> str:
         with TemporaryDirectory() as name:
             self.write(Path(name))
-            found = audit(
+            counts = audit(
                 Path(name),
                 trust=Trust([world.department.root.certificate]),
                 witnesses=Trust([world.province.root.certificate]),
                 known=self.known,
             )
-        return found.failed[0].name if found.failed else ""
+        return counts.failed[0].name if counts.failed else ""
 
     def write(self, folder: Path) -> None:
         for path, data in self.files.items():
@@ -112,7 +114,7 @@ class Folder:
 
 
 @dataclass(frozen=True)
-class Asked:
+class CosigningRequest:
     """One request to sign a checkpoint along: with the proof from ``old`` entries."""
 
     note: SignedNote
@@ -125,21 +127,21 @@ class Asked:
 class Requests:
     """What the witness is asked, one after the other, over HTTP by the node's own client."""
 
-    asked: tuple[Asked, ...]
+    asked: tuple[CosigningRequest, ...]
 
     def told_by(self, world: World) -> str:
         with _receiver(world) as endpoint:
-            for each in self.asked:
+            for item in self.asked:
                 try:
-                    found = _ask(world, endpoint, each)
+                    result = _ask(world, endpoint, item)
                 except ExchangeError as error:
                     return type(error).__name__
-                if not isinstance(found, Cosigned):
-                    return type(found).__name__
+                if not isinstance(result, Cosignature):
+                    return type(result).__name__
         return ""
 
 
-def _ask(world: World, endpoint: str, asked: Asked) -> object:
+def _ask(world: World, endpoint: str, asked: CosigningRequest) -> object:
     transport = Transport(endpoint, monotonic=time.monotonic)
     with contextlib.closing(transport):
         return ask(

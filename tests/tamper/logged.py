@@ -17,7 +17,7 @@ from tests.evidence.samples import ORIGIN, entries
 from tests.seal.samples import NOW
 from tests.tamper import changes as do
 from tests.tamper.cases import YEARS, Row, Show, other
-from tests.tamper.hands import Asked, Files, Folder, Requests
+from tests.tamper.hands import CosigningRequest, Files, Folder, Requests
 from tests.tamper.sealed import receipt_of
 from tests.tamper.world import (
     DAY,
@@ -341,9 +341,9 @@ def other_head(world: World) -> bytes:
 
 def certificate_bit(world: World) -> Folder:
     path = max(path for path in folder(world).files if path.startswith("certificates/"))
-    found = file_bit(path, -1)(world)
-    assert isinstance(found, Folder)
-    return found
+    result = file_bit(path, -1)(world)
+    assert isinstance(result, Folder)
+    return result
 
 
 LOG: list[Row] = [
@@ -452,15 +452,15 @@ TWO: list[Row] = [
 # --- the witness ----------------------------------------------------------------------------------
 
 
-def asked(world: World, *more: Asked) -> Requests:
+def asked(world: World, *more: CosigningRequest) -> Requests:
     """Ask for the first checkpoint, then the next."""
-    return Requests((Asked(world.older), *(more or (continued(world),))))
+    return Requests((CosigningRequest(world.older), *(more or (continued(world),))))
 
 
-def continued(world: World, **changes: Any) -> Asked:
+def continued(world: World, **changes: Any) -> CosigningRequest:
     size = world.note.checkpoint.head.size
-    given = {"proof": tuple(LogReader.at(world.folder).consistency(OLDER, size)), **changes}
-    return Asked(**{"note": world.note, "old": OLDER, **given})
+    values = {"proof": tuple(LogReader.at(world.folder).consistency(OLDER, size)), **changes}
+    return CosigningRequest(**{"note": world.note, "old": OLDER, **values})
 
 
 def shorter(world: World) -> SignedNote:
@@ -478,7 +478,7 @@ def flipped_proof(world: World) -> tuple[bytes, ...]:
     return (do.flip(first, 0), *others)
 
 
-def false_node(world: World) -> Asked:
+def false_node(world: World) -> CosigningRequest:
     false = do.impostor(world, "部门")
     note = SignedNote.from_bytes(do.signed_again(world, false.signer))
     return continued(world, note=note, certificates=tuple(signers(false)))
@@ -486,26 +486,34 @@ def false_node(world: World) -> Asked:
 
 def renamed_note(world: World) -> SignedNote:
     """Show the checkpoint under another log's name, with the signature that it has."""
-    found = world.note
-    head = replace(found.checkpoint.head, origin="another/evidence")
-    own = replace(found.signature, name=head.origin)
-    return SignedNote(replace(found.checkpoint, head=head), own)
+    note = world.note
+    head = replace(note.checkpoint.head, origin="another/evidence")
+    own = replace(note.signature, name=head.origin)
+    return SignedNote(replace(note.checkpoint, head=head), own)
 
 
 WITNESS: list[Row] = [
-    ("cut tail", "Integrity", lambda w: asked(w, Asked(shorter(w), OLDER))),
+    ("cut tail", "Integrity", lambda w: asked(w, CosigningRequest(shorter(w), OLDER))),
     (
         "full rewrite with valid keys",
         "Integrity",
-        lambda w: asked(w, Asked(history(w).note, OLDER, history(w).proof)),
+        lambda w: asked(w, CosigningRequest(history(w).note, OLDER, history(w).proof)),
     ),
     (
         "split view, another tree of one size",
         "Integrity",
-        lambda w: asked(w, continued(w), Asked(history(w).note, 276)),
+        lambda w: asked(w, continued(w), CosigningRequest(history(w).note, 276)),
     ),
-    ("stale checkpoint", "Integrity", lambda w: asked(w, continued(w), Asked(w.older, 276))),
-    ("rewrite as if nothing was seen", "WitnessedSize", lambda w: asked(w, Asked(history(w).note))),
+    (
+        "stale checkpoint",
+        "Integrity",
+        lambda w: asked(w, continued(w), CosigningRequest(w.older, 276)),
+    ),
+    (
+        "rewrite as if nothing was seen",
+        "WitnessedSize",
+        lambda w: asked(w, CosigningRequest(history(w).note)),
+    ),
     ("without proof", "Integrity", lambda w: asked(w, continued(w, proof=()))),
     (
         "bit flip in the proof",

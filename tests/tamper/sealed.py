@@ -66,20 +66,20 @@ def by_signer_itself(world: World) -> bytes:
 
 
 def remade(world: World, **parts: Any) -> bytes:
-    found = read_seal(world.department.eseal)
-    given = {
-        "certificate": found.maker,
-        "algorithm": found.algorithm,
-        "value": found.signature,
+    result = read_seal(world.department.eseal)
+    values = {
+        "certificate": result.maker,
+        "algorithm": result.algorithm,
+        "value": result.signature,
         **parts,
     }
-    return write_signed(found.signed, **given)
+    return write_signed(result.signed, **values)
 
 
 def by_impostor(world: World) -> Files:
-    made = build_batch(do.impostor(world, "部门").sealer, 2, previous=world.batches[0].digest)
-    assert made.statement == world.batch.statement
-    return batch(world, made.data)
+    result = build_batch(do.impostor(world, "部门").sealer, 2, previous=world.batches[0].digest)
+    assert result.statement == world.batch.statement
+    return batch(world, result.data)
 
 
 def another(world: World) -> Authority:
@@ -97,11 +97,11 @@ def both_markers(world: World) -> bytes:
 
 
 def borrowed(*names: str) -> Show:
-    """Take parts from another batch of the same lane."""
+    """Take parts from another batch of the same partition."""
 
     def show(world: World) -> Files:
-        found = Container.from_bytes(world.batches[2].data)
-        return batch(world, do.with_parts(world, **{name: getattr(found, name) for name in names}))
+        result = Container.from_bytes(world.batches[2].data)
+        return batch(world, do.with_parts(world, **{name: getattr(result, name) for name in names}))
 
     return show
 
@@ -295,8 +295,8 @@ def three(world: World) -> Files:
 
 def rewritten(world: World, **facts: Any) -> bytes:
     """Seal another batch of the same number with the department's own key."""
-    given = {"previous": world.batches[0].digest, "rejected": 1, **facts}
-    return build_batch(world.department.sealer, 2, **given).data
+    values = {"previous": world.batches[0].digest, "rejected": 1, **facts}
+    return build_batch(world.department.sealer, 2, **values).data
 
 
 SEVERAL: list[Row] = [
@@ -337,8 +337,8 @@ def receipt_that(**changes: Any) -> Show:
 
 
 def receipt_of(world: World, sealer: Sealer | None = None, **changes: Any) -> bytes:
-    given = {"log": named(world.older), **changes}
-    return make_receipt(sealer or world.province.sealer, world.batch.statement, **given)
+    values = {"log": named(world.older), **changes}
+    return make_receipt(sealer or world.province.sealer, world.batch.statement, **values)
 
 
 def receipt_by(**changes: Any) -> Show:
@@ -355,10 +355,10 @@ def receipt_by(**changes: Any) -> Show:
 
 def other_resource(world: World) -> bytes:
     """Issue the receipt of a batch of the same number, of another resource."""
-    made = build_batch(
+    result = build_batch(
         world.department.sealer, 2, previous=world.batches[0].digest, resource="permits"
     )
-    return make_receipt(world.province.sealer, made.statement, log=named(world.older))
+    return make_receipt(world.province.sealer, result.statement, log=named(world.older))
 
 
 RECEIPT_MEMBERS: Final[Mapping[str, str]] = {
@@ -553,9 +553,9 @@ def stamped_by(**changes: Any) -> Show:
     """Have an authority stamp whose certificate differs in ``changes``."""
 
     def show(world: World) -> Files:
-        given = {"purposes": STAMPING, **changes}
+        values = {"purposes": STAMPING, **changes}
         return restamped(
-            world, stamper(world, certified(world.tsa.ca, "时间戳 maker", **given)).stamp
+            world, stamper(world, certified(world.tsa.ca, "时间戳 maker", **values)).stamp
         )
 
     return show

@@ -60,12 +60,12 @@ def test_it_is_noticed(
 def test_a_thousand_valid_things_are_never_suspected(
     worlds: Worlds, tmp_path: Path, tell: Callable[[str], None]
 ) -> None:
-    told = [
+    items = [
         (kind, hand.told_by(world))
         for number, world in enumerate(worlds.values())
         for kind, hand in valid_things(world, tmp_path / str(number))
     ]
-    alarms = [(kind, told_by) for kind, told_by in told if told_by]
-    tell(f"tamper corpus: {len(told):,} valid things, {len(alarms)} false alarms")
+    alarms = [(kind, told_by) for kind, told_by in items if told_by]
+    tell(f"tamper corpus: {len(items):,} valid things, {len(alarms)} false alarms")
     assert not alarms
-    assert len(told) == 1000
+    assert len(items) == 1000

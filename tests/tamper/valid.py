@@ -39,8 +39,8 @@ from tests.tamper.world import (
 
 SEED: Final = 20261123
 BATCHES: Final = 50
-"""Of each world, in three lanes; most other things are about one of them."""
-LANES: Final = 3
+"""Of each world, in three partitions; most other things are about one of them."""
+PARTITIONS: Final = 3
 STAMPED: Final = 4
 """Every fourth batch has a time stamp."""
 SIGNED: Final = 10
@@ -85,27 +85,27 @@ def valid_things(world: World, folder: Path) -> Iterator[tuple[str, Hand]]:
         line = log.consistency(notes[older % 4].checkpoint.head.size, new.checkpoint.head.size)
         data = (notes[older % 4].to_bytes(), new.to_bytes())
         yield "checkpoints of two", files(*data, proof=tuple(line))
-    for lane in range(LANES):
-        chain = [each.data for each in batches if each.statement.lane == lane]
+    for partition in range(PARTITIONS):
+        chain = [item.data for item in batches if item.statement.lane == partition]
         yield "batches", files(*chain)
     for _ in range(20):
         yield "seal", files(_seal(random, world))
-    known = [*(note.to_bytes() for note in notes), *receipts]
+    items = [*(note.to_bytes() for note in notes), *receipts]
     for _ in range(12):
-        yield "log", Folder.of(folder, *random.sample(known, 5))
+        yield "log", Folder.of(folder, *random.sample(items, 5))
 
 
 def _batches(random: Random, world: World) -> Iterator[SealedBatch]:
-    """Seal batches of random schemas and rows, each naming the one before it in its lane."""
+    """Seal batches of random schemas and rows, each naming the one before it in its partition."""
     last: dict[int, str] = {}
     for number in range(BATCHES):
-        lane = number % LANES
+        partition = number % PARTITIONS
         (packed,) = pack(encode(*_table(random)))
         facts = replace(
             FACTS,
             batch_no=f"20261123{number + 1:05}",
-            lane=lane,
-            previous=last.get(lane, ""),
+            lane=partition,
+            previous=last.get(partition, ""),
             sealed_at=NOW + number * SECOND,
             source=_text(random),
             rejected=random.randint(0, 2**53 - 1),
@@ -114,7 +114,7 @@ def _batches(random: Random, world: World) -> Iterator[SealedBatch]:
         if number % STAMPED == 0:
             sealer = replace(sealer, stamp=stamper(world, at=facts.sealed_at + SECOND).stamp)
         batch = build(packed, facts, sealer=sealer, seed=random.randbytes(16))
-        last[lane] = batch.digest
+        last[partition] = batch.digest
         yield batch
 
 
@@ -135,7 +135,7 @@ def _receipt(random: Random, world: World, batch: SealedBatch, log: str) -> byte
 def _list_of_others(world: World) -> bytes:
     """List certificates of the department's CA that were revoked, none of them in question."""
     gone = (world.province.signer, world.tsa.maker)
-    return a_list(world.department.ca, *(Revoked(each.certificate, NOW - DAY) for each in gone))
+    return a_list(world.department.ca, *(Revoked(item.certificate, NOW - DAY) for item in gone))
 
 
 def _seal(random: Random, world: World) -> bytes:

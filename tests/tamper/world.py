@@ -58,7 +58,7 @@ class World:
     tsa: Parties
     """Its maker is the time-stamping authority."""
     batches: tuple[SealedBatch, ...]
-    """Three of one resource and lane, each naming the one before it."""
+    """Three of one resource and partition, each naming the one before it."""
     receipts: tuple[bytes, ...]
     older: SignedNote
     """The checkpoint that the receipts name."""
@@ -101,7 +101,7 @@ class World:
     def crls(self) -> tuple[bytes, ...]:
         """Everybody's lists, on which nobody stands."""
         parties = (self.department, self.province, self.tsa)
-        return tuple(a_list(each) for party in parties for each in (party.ca, party.root))
+        return tuple(a_list(item) for party in parties for item in (party.ca, party.root))
 
 
 def make_world(folder: Path, suite_id: str, version: int) -> World:
@@ -114,7 +114,9 @@ def make_world(folder: Path, suite_id: str, version: int) -> World:
         previous = batches[-1].digest if batches else ""
         batches.append(build_batch(department.sealer, number, previous=previous))
     older = grow(folder, entries(0, OLDER), department, province, at=NOW)
-    receipts = [make_receipt(province.sealer, each.statement, log=named(older)) for each in batches]
+    receipts = [
+        make_receipt(province.sealer, batch.statement, log=named(older)) for batch in batches
+    ]
     pairs = zip(batches, receipts, strict=True)
     own = [entry for pair in pairs for entry in evidence(*pair)]
     note = grow(folder, own, department, province, at=LATER)
@@ -149,13 +151,13 @@ def make_party(
 
 def certified(ca: Authority, name: str, **changes: Any) -> Authority:
     """Issue a certificate with a new key; ``changes`` as in ``issue``."""
-    given = {"now": NOW, "entropy": entropy(f"{name} {changes}"), **changes}
-    return issue(ca, name, **given)
+    values = {"now": NOW, "entropy": entropy(f"{name} {changes}"), **changes}
+    return issue(ca, name, **values)
 
 
 def make_seal(party: Parties, version: int, /, **changes: Any) -> bytes:
     """Make a party's seal, or one that differs in ``changes``."""
-    given: dict[str, Any] = {
+    values: dict[str, Any] = {
         "maker": party.maker,
         "certificates": (party.signer.certificate,),
         "name": "大兴安岭 专用章",
@@ -164,7 +166,7 @@ def make_seal(party: Parties, version: int, /, **changes: Any) -> bytes:
         "valid_until": NOW + 365 * DAY,
         "version": version,
     }
-    return make_any_seal(**given | changes)
+    return make_any_seal(**values | changes)
 
 
 def a_list(authority: Authority, *revoked: Revoked) -> bytes:
@@ -174,12 +176,12 @@ def a_list(authority: Authority, *revoked: Revoked) -> bytes:
 
 def build_batch(sealer: Sealer, number: int, **changes: Any) -> SealedBatch:
     """Seal a batch of so many rows and four; ``changes`` are facts of it."""
-    given: dict[str, Any] = {
+    values: dict[str, Any] = {
         "batch_no": f"20261123{number:05}",
         "sealed_at": NOW + number * SECOND,
         **changes,
     }
-    return build(packed(4 + number), replace(FACTS, **given), sealer=sealer, seed=SEED)
+    return build(packed(4 + number), replace(FACTS, **values), sealer=sealer, seed=SEED)
 
 
 def make_receipt(sealer: Sealer, statement: Statement, **changes: Any) -> bytes:
@@ -205,7 +207,7 @@ def evidence(batch: SealedBatch, receipt: bytes) -> list[bytes]:
         EvidenceEntry.of_statement(batch.statement),
         EvidenceEntry.of_receipt(receipt, batch.statement),
     )
-    return [each.to_bytes() for each in own]
+    return [item.to_bytes() for item in own]
 
 
 def grow(
@@ -232,7 +234,7 @@ def grow(
 
 def signers(*parties: Parties) -> list[bytes]:
     """Return the certificates that the parties' lines on a checkpoint need."""
-    return [each.certificate for party in parties for each in (party.signer, party.ca)]
+    return [item.certificate for party in parties for item in (party.signer, party.ca)]
 
 
 def stamper(

@@ -16,8 +16,8 @@ from exchange.catalog.identifiers import (
 from exchange.catalog.model import CodeTable, Department, Field, Resource, Rule
 from exchange.catalog.types import parse_type
 from exchange.text import Text
-from exchange.validate.seen import Seen
-from exchange.validate.validator import Checked, Validator, compile_resource
+from exchange.validate.claimed_keys import ClaimedKeys
+from exchange.validate.validator import CheckResult, Validator, compile_resource
 
 TODAY = date(2026, 11, 23)
 TABLES = {"state": CodeTable(name="state", title="状态", values={"1": "有效", "2": "无效"})}
@@ -118,12 +118,12 @@ def good(count: int, *, first: int = 0) -> pl.DataFrame:
 
 
 def check(
-    frame: pl.DataFrame, seen: Seen | None = None, validator: Validator = VALIDATOR
-) -> Checked:
-    return validator.check(frame, today=TODAY, seen=seen or Seen())
+    frame: pl.DataFrame, claimed: ClaimedKeys | None = None, validator: Validator = VALIDATOR
+) -> CheckResult:
+    return validator.check(frame, today=TODAY, claimed=claimed or ClaimedKeys())
 
 
-def found(checked: Checked) -> list[list[str]]:
+def found(checked: CheckResult) -> list[list[str]]:
     """Return rule:field of each refused row's reasons."""
     return [
         [f"{reason['rule']}:{reason['field']}" for reason in reasons]

@@ -10,14 +10,14 @@ from hypothesis import strategies as st
 
 from exchange.catalog.frames import dtype
 from exchange.catalog.types import parse_type
-from exchange.validate.convert import Converted, convert
+from exchange.validate.convert import ConvertedColumn, convert
 from tests.validate.reference import Bad, typed
 from tests.validate.samples import field
 
 SHANGHAI = "Asia/Shanghai"
 
 
-def _convert(values: pl.Series, kind: str, zone: str = SHANGHAI) -> Converted:
+def _convert(values: pl.Series, kind: str, zone: str = SHANGHAI) -> ConvertedColumn:
     converted = convert(values, parse_type(kind), zone=zone)
     assert converted.values.dtype == dtype(parse_type(kind))
     assert len(converted.values) == len(values)
@@ -78,10 +78,10 @@ def test_text_is_read_exactly_or_not_at_all(
 @given(st.lists(st.floats(width=64), max_size=5))
 def test_a_float_is_its_shortest_decimal_text(floats: list[float]) -> None:
     values = pl.Series(floats, dtype=pl.Float64)
-    for given_, got in zip(floats, _convert(values, "decimal(20,4)").values, strict=True):
-        assert got is None or (float(got) == given_ and Decimal(repr(given_)) == got)
-    for given_, got in zip(floats, _convert(values, "integer").values, strict=True):
-        assert got is None or got == given_
+    for given_, value in zip(floats, _convert(values, "decimal(20,4)").values, strict=True):
+        assert value is None or (float(value) == given_ and Decimal(repr(given_)) == value)
+    for given_, value in zip(floats, _convert(values, "integer").values, strict=True):
+        assert value is None or value == given_
 
 
 def test_floats_that_people_write_are_kept() -> None:

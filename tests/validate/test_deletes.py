@@ -10,8 +10,8 @@ from exchange.catalog.avro import avro_schema, schema_text
 from exchange.catalog.loader import loads
 from exchange.seal.batch.avro import parse_schema
 from exchange.seal.batch.columns import encode
+from exchange.validate.claimed_keys import ClaimedKeys
 from exchange.validate.deletes import blank_deletes
-from exchange.validate.seen import Seen
 from exchange.validate.validator import compile_resource
 
 CATALOG = loads(
@@ -57,7 +57,7 @@ def test_a_delete_needs_its_key_only_and_still_goes_on_the_wire() -> None:
         schema_overrides={"note": pl.String},
     )
     checked = compile_resource(resource, CATALOG.tables).check(
-        frame, today=date(2026, 1, 3), seen=Seen()
+        frame, today=date(2026, 1, 3), claimed=ClaimedKeys()
     )
     assert checked.rejected.is_empty()
     encoded = encode(blank_deletes(checked.accepted, resource), parse_schema(schema_text(resource)))

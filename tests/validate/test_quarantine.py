@@ -16,7 +16,7 @@ from python_calamine import CalamineWorkbook
 from exchange.cli.corrections import MAX_BYTES, read_corrections
 from exchange.errors import Rejected
 from exchange.log.frames import decode_frame, encode_frame
-from exchange.validate.quarantine import Refused, defects, replay, show
+from exchange.validate.refused_records import RefusedRecords, defects, replay, show
 from exchange.validate.sheet import ADDRESS, SHEET, export
 from tests.validate.samples import DEPARTMENT, LICENCE, TABLES, check, field, good
 
@@ -32,10 +32,12 @@ MASKED = LICENCE.model_copy(
 )
 
 
-def _refused(frame: pl.DataFrame) -> Refused:
+def _refused(frame: pl.DataFrame) -> RefusedRecords:
     """Check, and carry what is refused through the log's codec."""
     rejected = decode_frame(encode_frame(check(frame).rejected))
-    return Refused(0, 17, rejected, source="files", locator="许可.xlsx/Sheet1", pulled_at="2026")
+    return RefusedRecords(
+        0, 17, rejected, source="files", locator="许可.xlsx/Sheet1", pulled_at="2026"
+    )
 
 
 def _bad(count: int = 2) -> pl.DataFrame:
@@ -65,10 +67,10 @@ def test_a_broken_record_is_searched_in_every_column() -> None:
     frame = good(1).with_columns(
         kind=pl.lit("11010519491231002X"), _defect=pl.lit("17 cells: 13900001111")
     )
-    (shown,) = show(_refused(frame), LICENCE)
-    assert "11010519491231002X" not in str(shown)
-    assert "13900001111" not in str(shown)
-    assert shown.reasons[0]["value"] == "17 cells: 139****1111"
+    (result,) = show(_refused(frame), LICENCE)
+    assert "11010519491231002X" not in str(result)
+    assert "13900001111" not in str(result)
+    assert result.reasons[0]["value"] == "17 cells: 139****1111"
 
 
 def test_replay_gives_the_source_rows_back() -> None:
@@ -121,8 +123,8 @@ def test_the_export_explains_itself_marks_and_offers(tmp_path: Path) -> None:
 
 def test_a_defect_is_told_to_the_department(tmp_path: Path) -> None:
     frame = good(1).with_columns(_defect=pl.lit("17 cells instead of 16"))
-    (shown,) = show(_refused(frame), LICENCE)
-    assert shown.reasons[0]["en"].endswith(": 17 cells instead of 16")
+    (result,) = show(_refused(frame), LICENCE)
+    assert result.reasons[0]["en"].endswith(": 17 cells instead of 16")
     export([_refused(frame)], LICENCE, tmp_path / "x.xlsx")
     assert "17 cells instead of 16" in str(_sheet(tmp_path / "x.xlsx")[2][5])
     assert defects(_refused(frame).frame) == {"17 cells instead of 16": 1}

@@ -12,7 +12,7 @@ from polars.testing.parametric import column, dataframes
 from exchange.catalog.frames import frame_schema
 from exchange.errors import Misconfigured
 from exchange.log.frames import decode_frame, encode_frame
-from exchange.validate.seen import Seen
+from exchange.validate.claimed_keys import ClaimedKeys
 from exchange.validate.validator import compile_resource
 from tests.support.soak import TABLES_OF_ANYTHING
 from tests.validate import reference
@@ -181,7 +181,7 @@ def test_the_first_of_a_key_wins_across_chunks() -> None:
     assert found(first) == [["key:number", "unique:serial,issuer"]] or found(first) == [
         ["key:number"]
     ]
-    again = check(good(2, first=2), first.seen)
+    again = check(good(2, first=2), first.claimed)
     assert again.rejected_rows.tolist() == [0]
     assert check(good(2, first=2)).rejected.is_empty()
 
@@ -208,14 +208,14 @@ def test_chunking_and_restarts_change_no_verdict(numbers: list[int], size: int) 
         number=pl.Series([f"N{number}" for number in numbers], dtype=pl.String)
     )
     whole = check(frame).accepted_rows.tolist()
-    accepted, seen, kept = [], Seen(), []
+    accepted, claimed_keys, items = [], ClaimedKeys(), []
     for start in range(0, frame.height, size):
-        checked = check(frame[start : start + size], seen)
+        checked = check(frame[start : start + size], claimed_keys)
         accepted += [start + int(row) for row in checked.accepted_rows]
-        kept.append(checked.accepted)
-        seen = Seen()
-        for chunk in kept:
-            seen = VALIDATOR.remember(chunk, seen)
+        items.append(checked.accepted)
+        claimed_keys = ClaimedKeys()
+        for chunk in items:
+            claimed_keys = VALIDATOR.remember(chunk, claimed_keys)
     assert accepted == whole
 
 

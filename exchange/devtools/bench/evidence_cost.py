@@ -35,16 +35,16 @@ _NAME: Final = "压测单位"
 
 def sealers(now: datetime) -> dict[str, tuple[Sealer, bytes]]:
     """Make a seal of each suite, with the root that vouches for it (DER)."""
-    made = {}
+    result = {}
     for name, suite in SUITES.items():
         root = make_authority(_NAME, suite, now=now, entropy=os.urandom)
         signer, eseal = make_unit_seal(root, _NAME, _ORIGIN, now=now, entropy=os.urandom)
-        made[name] = Sealer(signer.signer, eseal), root.certificate
-    return made
+        result[name] = Sealer(signer.signer, eseal), root.certificate
+    return result
 
 
 @dataclass(frozen=True, slots=True)
-class Packaged:
+class PackageSize:
     """The size of an evidence package of one record, in bytes."""
 
     rows: int
@@ -56,9 +56,9 @@ class Packaged:
     """Without certificates, seals (which are such), revocation lists, the record and its schema."""
 
 
-def packaged(node: Node, resource: str) -> Packaged:
+def packaged(node: Node, resource: str) -> PackageSize:
     """Make the package of the first record of the resource's largest batch."""
-    delivery = max(node.store.deliveries.find(resource=resource), key=lambda one: one.rows)
+    delivery = max(node.store.deliveries.find(resource=resource), key=lambda row: row.rows)
     receipt = node.store.receipts.get(resource, delivery.batch_no)
     assert receipt is not None  # noqa: S101 - all has been delivered
     address = (delivery.topic, delivery.partition, delivery.offset)
@@ -70,11 +70,11 @@ def packaged(node: Node, resource: str) -> Packaged:
     value |= {"certificates": [], "revocation": []}
     value["proof"] |= dict.fromkeys(("record", "schema", "seal"), "")
     value["receipt"] |= {"seal": ""}
-    return Packaged(proof.size, log.size, len(whole), len(wrap(jcs.encode(value))))
+    return PackageSize(proof.size, log.size, len(whole), len(wrap(jcs.encode(value))))
 
 
 @dataclass(frozen=True, slots=True)
-class Audited:
+class AuditCost:
     """An audit of a log, in seconds of wall time."""
 
     entries: int
@@ -85,21 +85,21 @@ class Audited:
     """Bytes of its files."""
 
 
-def audited(folder: Path, entries: int, now: datetime) -> Audited:
+def audited(folder: Path, entries: int, now: datetime) -> AuditCost:
     """Fill a log in ``folder``, sign it, audit it, remove it."""
     sealer, root = sealers(now)["sm2-sm3"]
-    started = time.perf_counter()
+    start = time.perf_counter()
     with EvidenceLog.open(folder, origin=_ORIGIN) as log:
         for first in range(0, entries, MAX_APPEND):
             log.append([*_entries(first, min(first + MAX_APPEND, entries))])
         log.checkpoint(sealer, now + timedelta(seconds=1))
     filled = time.perf_counter()
-    found = audit(folder, trust=Trust((root,)))
-    done = time.perf_counter()
-    assert found.ok, found.failed  # noqa: S101 - else the figure means nothing
+    result = audit(folder, trust=Trust((root,)))
+    end = time.perf_counter()
+    assert result.ok, result.failed  # noqa: S101 - else the figure means nothing
     size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
     shutil.rmtree(folder)
-    return Audited(entries, done - filled, filled - started, size)
+    return AuditCost(entries, end - filled, filled - start, size)
 
 
 def _entries(first: int, end: int) -> Iterator[bytes]:

@@ -21,7 +21,7 @@ from typing import Final
 
 from exchange.devtools.bench.measure import cpu_seconds, peak_rss
 from exchange.devtools.bench.person_table import RESOURCE
-from exchange.devtools.bench.publishing import Published, publish_rate
+from exchange.devtools.bench.publishing import PublishingCost, publish_rate
 from exchange.devtools.bench.whole_job import (
     ONE_CORE,
     URL,
@@ -52,7 +52,7 @@ _LOOK_SECONDS: Final = 0.05
 
 
 @dataclass(frozen=True, slots=True)
-class Shared:
+class SharedWork:
     """What workers made of a full raw topic: check, seal, deliver.
 
     ``wall`` runs from the start of the first worker to the last receipt; ``cpu`` are CPU seconds
@@ -67,7 +67,7 @@ class Shared:
 
 
 @dataclass(frozen=True, slots=True)
-class Rebalanced:
+class RebalanceTimes:
     """How long partitions were nobody's after the kill of a member, in seconds."""
 
     partitions: int
@@ -82,7 +82,7 @@ def whole(folder: Path, feed: Feed, *, conninfo: str) -> Run:
         return run(folder, on_kafka, conninfo=conninfo)
 
 
-def publishing(folder: Path, feed: Feed, *, conninfo: str) -> Published:
+def publishing(folder: Path, feed: Feed, *, conninfo: str) -> PublishingCost:
     """Seal a table, then publish its records one by one."""
     with brokers(1) as cluster:
         on_kafka = replace(feed, name="kafka", more=_section(cluster.bootstrap))
@@ -91,7 +91,7 @@ def publishing(folder: Path, feed: Feed, *, conninfo: str) -> Published:
             return publish_rate(node.context, RESOURCE)
 
 
-def shared(folder: Path, feed: Feed, *, workers: int, conninfo: str) -> Shared:
+def shared(folder: Path, feed: Feed, *, workers: int, conninfo: str) -> SharedWork:
     """Pull everything first; then let so many workers check, seal and deliver it."""
     with brokers(1) as cluster:
         on_kafka = replace(
@@ -103,18 +103,18 @@ def shared(folder: Path, feed: Feed, *, workers: int, conninfo: str) -> Shared:
         pull = command("run", settings, "--once", "--only", "pull", "--json")
         subprocess.run(pull, check=True, stdout=subprocess.DEVNULL, env=environment)  # noqa: S603
         with receiver(folder), Node(load_settings(settings)) as node:
-            started = time.perf_counter()
+            start = time.perf_counter()
             with _workers(folder, workers, environment) as processes:
                 read_status = StatusReader(node)
                 _wait(lambda: _drained(read_status), 0.25)
-                wall = time.perf_counter() - started
-                cpu = sum(cpu_seconds(one.pid) for one in processes)
-                rss = max(peak_rss(one.pid) for one in processes)
+                wall = time.perf_counter() - start
+                cpu = sum(cpu_seconds(process.pid) for process in processes)
+                rss = max(peak_rss(process.pid) for process in processes)
             rows = sum(pull.pulled for pull in node.store.pulls.find())
-    return Shared(workers, rows, wall, cpu, rss)
+    return SharedWork(workers, rows, wall, cpu, rss)
 
 
-def rebalance(folder: Path) -> Rebalanced:
+def rebalance(folder: Path) -> RebalanceTimes:
     """Kill a member of a group of many partitions; measure until all partitions have readers."""
     with brokers(1) as cluster:
         settings = KafkaSettings(
@@ -126,23 +126,28 @@ def rebalance(folder: Path) -> Rebalanced:
         context = multiprocessing.get_context("spawn")
         members: _Members = []
         for number in range(MEMBERS):
-            ours, theirs = context.Pipe()
+            parent_end, child_end = context.Pipe()
             process = context.Process(
-                target=_member, args=(settings, folder, topic.name, f"m{number}", theirs)
+                target=_member, args=(settings, folder, topic.name, f"m{number}", child_end)
             )
             process.start()
-            members.append((process, ours))
+            members.append((process, parent_end))
         try:
             everything = {(topic.name, partition) for partition in range(MANY_PARTITIONS)}
-            _wait(lambda: all(held := _held(members)) and everything == set().union(*held))
+            _wait(
+                lambda: (
+                    all(assignments := _assignments(members))
+                    and everything == set().union(*assignments)
+                )
+            )
             process, _ = members.pop()
             process.kill()
             killed = time.perf_counter()
-            _wait(lambda: everything == set().union(*_held(members)))
-            return Rebalanced(MANY_PARTITIONS, MEMBERS, time.perf_counter() - killed)
+            _wait(lambda: everything == set().union(*_assignments(members)))
+            return RebalanceTimes(MANY_PARTITIONS, MEMBERS, time.perf_counter() - killed)
         finally:
-            for process, ours in members:
-                ours.close()
+            for process, parent_end in members:
+                parent_end.close()
                 process.join(10)
                 process.kill()
                 process.join()
@@ -179,7 +184,7 @@ def _section(bootstrap: Sequence[str], partitions: int = 1) -> str:
 
 def _drained(read_status: StatusReader) -> bool:
     """Tell whether every raw message is sealed and every batch has its receipt."""
-    return not any(one.behind("seal") or one.behind("cascade") for one in read_status())
+    return not any(status.behind("seal") or status.behind("cascade") for status in read_status())
 
 
 def _wait(happened: Callable[[], bool], look: float = _LOOK_SECONDS) -> None:
@@ -205,7 +210,7 @@ def _log(settings: KafkaSettings, folder: Path, worker: str = "") -> Iterator[Ka
 _Members = list[tuple[SpawnProcess, Connection]]
 
 
-def _held(members: _Members) -> list[frozenset[Partition]]:
+def _assignments(members: _Members) -> list[frozenset[Partition]]:
     """Ask every member which partitions it has."""
     for _, pipe in members:
         pipe.send(None)

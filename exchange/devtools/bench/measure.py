@@ -96,7 +96,7 @@ def peak_rss(pid: int) -> int:
     for line in _read(pid, "status").splitlines():
         if line.startswith("VmHWM:"):
             return int(line.split()[1]) * 1024
-    raise _gone(pid)
+    raise _process_ended(pid)
 
 
 def median(values: Iterable[float]) -> float:
@@ -141,7 +141,7 @@ def _stat(pid: int) -> list[str]:
 
 def _children(pid: int) -> list[int]:
     """Return the running children of all threads."""
-    found: list[int] = []
+    children: list[int] = []
     for entry in _PROC.iterdir():
         if entry.name.isdecimal():
             try:
@@ -150,18 +150,18 @@ def _children(pid: int) -> list[int]:
                 # It ended between the listing and the reading; its parent counts it.
                 continue
             if parent == pid:
-                found.append(int(entry.name))
-    return found
+                children.append(int(entry.name))
+    return children
 
 
 def _read(pid: int, name: str) -> str:
     try:
         return (_PROC / str(pid) / name).read_text(encoding="utf-8", errors="replace")
     except OSError as error:
-        raise _gone(pid) from error
+        raise _process_ended(pid) from error
 
 
-def _gone(pid: int) -> Misconfigured:
+def _process_ended(pid: int) -> Misconfigured:
     return Misconfigured(
         Text(f"读不到进程 {pid} 的用量", f"the usage of process {pid} cannot be read"),
         hint=Text(

@@ -73,7 +73,7 @@ class RowFault(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Loaded:
+class TableSize:
     """A table in place: its rows, and how many are dirty by kind; ``size`` is bytes of CSV."""
 
     rows: int
@@ -102,7 +102,9 @@ def csv_bytes(frame: pl.DataFrame) -> bytes:
     )
 
 
-def load_postgres(conninfo: str, rows: int, *, table: str = RESOURCE, seed: int = SEED) -> Loaded:
+def load_postgres(
+    conninfo: str, rows: int, *, table: str = RESOURCE, seed: int = SEED
+) -> TableSize:
     """Create the table anew and COPY ``rows`` rows into it.
 
     Unlogged and frozen: what is measured later is reading, not the aftermath of writing. It has
@@ -127,10 +129,10 @@ def load_postgres(conninfo: str, rows: int, *, table: str = RESOURCE, seed: int 
                 dirty.update(dirt.drop_nulls())
                 size += len(data)
         connection.execute(sql.SQL("ANALYZE {}").format(name))
-    return Loaded(rows, dict(dirty), size)
+    return TableSize(rows, dict(dirty), size)
 
 
-def write_csv(path: Path, rows: int, *, seed: int = SEED) -> Loaded:
+def write_csv(path: Path, rows: int, *, seed: int = SEED) -> TableSize:
     """Write the table as one UTF-8 CSV file with a header."""
     dirty: Counter[str] = Counter()
     with path.open("wb") as file:
@@ -139,7 +141,7 @@ def write_csv(path: Path, rows: int, *, seed: int = SEED) -> Loaded:
             file.write(csv_bytes(frame))
             dirty.update(dirt.drop_nulls())
         size = file.tell()
-    return Loaded(rows, dict(dirty), size)
+    return TableSize(rows, dict(dirty), size)
 
 
 def _chunk(random: synthetic.Random, first: int) -> tuple[pl.DataFrame, pl.Series]:

@@ -10,7 +10,7 @@ from exchange.publish.stage import PublishStage
 
 
 @dataclass(frozen=True, slots=True)
-class Published:
+class PublishingCost:
     """How many records, and what they cost this process."""
 
     records: int
@@ -27,7 +27,7 @@ class Published:
         return self.usage.cpu * 1e6 / self.records
 
 
-class Numbered:
+class FixedRegistry:
     """Numbers schemas itself: a registry is asked once a minute, which is nothing to measure."""
 
     def __init__(self) -> None:
@@ -39,16 +39,16 @@ class Numbered:
         return self._numbers.setdefault(schema, len(self._numbers) + 1)
 
 
-def publish_rate(context: PipelineContext, resource: str) -> Published:
+def publish_rate(context: PipelineContext, resource: str) -> PublishingCost:
     """Publish everything that is sealed of a resource and not published yet.
 
     ``context`` is one on Kafka; joining the group is not counted.
     """
-    stage = PublishStage(context, context.resource(resource), Numbered())
+    stage = PublishStage(context, context.resource(resource), FixedRegistry())
     try:
         watch, records = Stopwatch(), 0
         while (count := stage.step()) is not None:
             records += count
-        return Published(records, watch.usage())
+        return PublishingCost(records, watch.usage())
     finally:
         stage.close()

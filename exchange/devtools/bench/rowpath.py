@@ -117,7 +117,7 @@ def run(
     ``schema`` is the resource's Avro schema, ``sign`` makes the signature of a batch's bytes.
     Raises what :func:`database` raises.
     """
-    parsed = fastavro.parse_schema(dict(schema))
+    avro_schema = fastavro.parse_schema(dict(schema))
     select = sql.SQL("SELECT * FROM {} LIMIT %s").format(sql.Identifier(table))
     reasons: Counter[str] = Counter()
     rows = accepted = batches = size = 0
@@ -128,14 +128,14 @@ def run(
     ):
         cursor.itersize = BATCH_ROWS
         cursor.execute(select, [limit])
-        seen: set[str] = set()
+        keys: set[str] = set()
         source = iter(cursor)
         while batch := list(islice(source, BATCH_ROWS)):
             rows += len(batch)
-            people = [person for row in batch if (person := _check(row, seen, today, reasons))]
+            people = [person for row in batch if (person := _check(row, keys, today, reasons))]
             container = io.BytesIO()
             records = (person.model_dump() for person in people)
-            fastavro.writer(container, parsed, records, codec="zstandard")
+            fastavro.writer(container, avro_schema, records, codec="zstandard")
             data = container.getvalue()
             size += len(data) + len(sign(data))
             accepted += len(people)
@@ -144,7 +144,7 @@ def run(
 
 
 def _check(
-    row: Mapping[str, Any], seen: set[str], today: date, reasons: Counter[str]
+    row: Mapping[str, Any], keys: set[str], today: date, reasons: Counter[str]
 ) -> Person | None:
     """Return the record, or None with its reasons counted."""
     try:
@@ -152,8 +152,8 @@ def _check(
     except ValidationError as error:
         reasons.update(f"{'.'.join(map(str, e['loc']))}:{e['type']}" for e in error.errors())
         return None
-    if person.record_no in seen:
+    if person.record_no in keys:
         reasons["record_no:unique"] += 1
         return None
-    seen.add(person.record_no)
+    keys.add(person.record_no)
     return person

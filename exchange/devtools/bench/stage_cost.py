@@ -34,14 +34,14 @@ from exchange.seal.batch.columns import encode
 from exchange.seal.batch.container import SEED_SIZE
 from exchange.seal.batch.verify import verify_batch
 from exchange.seal.eseal.signature import Sealer
-from exchange.validate.seen import Seen
-from exchange.validate.validator import Checked, Validator, compile_resource
+from exchange.validate.claimed_keys import ClaimedKeys
+from exchange.validate.validator import CheckResult, Validator, compile_resource
 
 T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
-class Step:
+class StepCost:
     """CPU microseconds per row of one step, a median; ``spread`` is (least, most)."""
 
     name: str
@@ -54,27 +54,27 @@ class _Times:
     """Seconds by step, of several rounds over the same rows."""
 
     def __init__(self) -> None:
-        self._taken: dict[str, list[tuple[float, int]]] = {}
+        self._samples: dict[str, list[tuple[float, int]]] = {}
 
     def take(
         self, name: str, rows: int, work: Callable[[], T], *, without: tuple[str, ...] = ()
     ) -> T:
         """Do the work and note what it took, less what this round's ``without`` took."""
-        started = time.process_time()
-        made = work()
-        seconds = time.process_time() - started
-        seconds -= sum(self._taken[other][-1][0] for other in without)
-        self._taken.setdefault(name, []).append((seconds, rows))
-        return made
+        start = time.process_time()
+        result = work()
+        seconds = time.process_time() - start
+        seconds -= sum(self._samples[other][-1][0] for other in without)
+        self._samples.setdefault(name, []).append((seconds, rows))
+        return result
 
-    def steps(self) -> Iterator[Step]:
+    def steps(self) -> Iterator[StepCost]:
         """Give each step in the order of the flow."""
-        for name, taken in self._taken.items():
-            micros = [seconds * 1e6 / rows for seconds, rows in taken]
-            yield Step(name, median(micros), (min(micros), max(micros)), taken[0][1])
+        for name, samples in self._samples.items():
+            micros = [seconds * 1e6 / rows for seconds, rows in samples]
+            yield StepCost(name, median(micros), (min(micros), max(micros)), samples[0][1])
 
 
-def steps(node: Node, source: str, rows: int, folder: Path, *, rounds: int = 3) -> list[Step]:
+def steps(node: Node, source: str, rows: int, folder: Path, *, rounds: int = 3) -> list[StepCost]:
     """Measure every step on a source of ``rows`` rows; ``folder`` takes logs of the rounds."""
     times = _Times()
     seals = {name: sealer for name, (sealer, _) in sealers(node.clock()).items()}
@@ -104,50 +104,52 @@ def _round(
     validator = compile_resource(resource, node.catalog.tables)
     schema = parse_schema(schema_text(resource))
 
-    frames = times.take("read", rows, lambda: [one.frame for one in node.source(source).pull()])
+    frames = times.take("read", rows, lambda: [item.frame for item in node.source(source).pull()])
     values = times.take(
         "raw: encode", rows, lambda: [data for f in frames for _, _, data in encode_slices(f)]
     )
     times.take("raw: append", rows, lambda: _append(log, raw, values))
     frames = times.take("raw: decode", rows, lambda: [decode_frame(data) for data in values])
-    checked = times.take("validate", rows, lambda: _check(validator, frames))
-    good = sum(len(each.accepted_rows) for each in checked)
-    records = times.take("encode", good, lambda: [encode(e.accepted, schema) for e in checked])
-    packed = times.take("compress", good, lambda: [one for each in records for one in pack(each)])
+    verdicts = times.take("validate", rows, lambda: _check(validator, frames))
+    good = sum(len(verdict.accepted_rows) for verdict in verdicts)
+    records = times.take("encode", good, lambda: [encode(e.accepted, schema) for e in verdicts])
+    packed = times.take(
+        "compress", good, lambda: [item for verdict in records for item in pack(verdict)]
+    )
     seed = bytes(SEED_SIZE)
-    hashes = times.take("leaves", good, lambda: [_leaves(sealer, seed, one) for one in packed])
-    times.take("tree", good, lambda: [tree.root(sealer.suite, each) for each in hashes])
+    hashes = times.take("leaves", good, lambda: [_leaves(sealer, seed, item) for item in packed])
+    times.take("tree", good, lambda: [tree.root(sealer.suite, verdict) for verdict in hashes])
     facts = _facts(node, resource)
     batches = times.take(
         "sign, container",
         good,
-        lambda: [build(one, facts, sealer=sealer, seed=seed).data for one in packed],
+        lambda: [build(item, facts, sealer=sealer, seed=seed).data for item in packed],
         without=("leaves", "tree"),
     )
 
     def seal(other: Sealer) -> None:
-        for one in packed:
-            build(one, facts, sealer=other, seed=seed)
+        for item in packed:
+            build(item, facts, sealer=other, seed=seed)
 
     for name, other in seals.items():
         times.take(f"seal: {name}", good, partial(seal, other))
     times.take("append", good, lambda: _append(log, sealed, batches))
     trust = node.trust(node.settings.trust)
-    found = times.take(
-        "verify", good, lambda: [verify_batch(each, trust=trust) for each in batches]
+    result = times.take(
+        "verify", good, lambda: [verify_batch(verdict, trust=trust) for verdict in batches]
     )
-    assert all(each.ok for each in found)  # noqa: S101 - else the figures mean nothing
+    assert all(verdict.ok for verdict in result)  # noqa: S101 - else the figures mean nothing
 
 
-def _check(validator: Validator, frames: Sequence[pl.DataFrame]) -> list[Checked]:
+def _check(validator: Validator, frames: Sequence[pl.DataFrame]) -> list[CheckResult]:
     """Check as the seal stage does: several messages at once, keys of the pull kept."""
-    today, seen = datetime.now(UTC).date(), Seen()
-    done: list[Checked] = []
+    today, claimed = datetime.now(UTC).date(), ClaimedKeys()
+    verdicts: list[CheckResult] = []
     for start in range(0, len(frames), CHUNK_ENTRIES):
         chunk = pl.concat(frames[start : start + CHUNK_ENTRIES], rechunk=True)
-        done.append(validator.check(chunk, today=today, seen=seen))
-        seen = done[-1].seen
-    return done
+        verdicts.append(validator.check(chunk, today=today, claimed=claimed))
+        claimed = verdicts[-1].claimed
+    return verdicts
 
 
 def _leaves(sealer: Sealer, seed: bytes, packed: Packed) -> list[bytes]:
@@ -188,9 +190,9 @@ def loading_times(node: Node) -> dict[str, float]:
     """Run one stage after the other over everything; return CPU seconds by stage."""
     seconds = {}
     for stage in STAGES:
-        started = time.process_time()
+        start = time.process_time()
         outcome = Runner(node, stages=(stage,)).once()
-        seconds[stage] = time.process_time() - started
+        seconds[stage] = time.process_time() - start
         if error := outcome.error():
             raise error
     return seconds

@@ -57,7 +57,7 @@ Say = Callable[[Text], None]
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
+class Workload:
     """How much is measured; 0 leaves a part out."""
 
     rows: int
@@ -70,12 +70,14 @@ class Plan:
     """Of the evidence log that is audited."""
 
 
-def full_plan(rows: int) -> Plan:
+def full_plan(rows: int) -> Workload:
     """Return the full set, for ``make bench``."""
-    return Plan(rows, times=3, large=5 * rows, tables=200, rounds=5, kafka=True, entries=MILLION)
+    return Workload(
+        rows, times=3, large=5 * rows, tables=200, rounds=5, kafka=True, entries=MILLION
+    )
 
 
-def measure(plan: Plan, folder: Path, say: Say) -> Iterator[Measurement]:
+def measure(plan: Workload, folder: Path, say: Say) -> Iterator[Measurement]:
     """Measure everything; ``folder`` is empty and takes nodes, files and logs meanwhile.
 
     Without a PostgreSQL only files are measured, and that is said.
@@ -83,9 +85,9 @@ def measure(plan: Plan, folder: Path, say: Say) -> Iterator[Measurement]:
     here = asdict(machine())
     yield {"kind": "machine", "at": datetime.now(UTC).isoformat(timespec="seconds"), **here}
     yield {"kind": "help", "seconds": help_seconds()}
-    with ExitStack() as opened:
+    with ExitStack() as stack:
         try:
-            server = opened.enter_context(postgres(SERVER))
+            server = stack.enter_context(postgres(SERVER))
         except Missing as error:
             say(error.what)
             say(error.hint)
@@ -95,8 +97,8 @@ def measure(plan: Plan, folder: Path, say: Say) -> Iterator[Measurement]:
         Text(f"审计存证日志：{plan.entries:,} 条", f"auditing {plan.entries:,} entries of evidence")
     )
     for _ in range(plan.times):
-        done = audited(folder / "evidence", plan.entries, datetime.now(UTC))
-        yield {"kind": "audited", **asdict(done)}
+        audit_cost = audited(folder / "evidence", plan.entries, datetime.now(UTC))
+        yield {"kind": "audited", **asdict(audit_cost)}
     drop = folder / "drop"
     drop.mkdir()
     say(Text(f"生成 CSV：{plan.rows:,} 行", f"writing CSV: {plan.rows:,} rows"))
@@ -106,7 +108,7 @@ def measure(plan: Plan, folder: Path, say: Say) -> Iterator[Measurement]:
         yield _run(folder, csv_feed(drop), None)
 
 
-def _with_postgres(plan: Plan, folder: Path, server: Server, say: Say) -> Iterator[Measurement]:
+def _with_postgres(plan: Workload, folder: Path, server: Server, say: Say) -> Iterator[Measurement]:
     say(Text(f"装入 PostgreSQL：{plan.rows:,} 行", f"filling PostgreSQL: {plan.rows:,} rows"))
     load_postgres(server.url, plan.rows)
     _copy(server.url, _PART, min(plan.rows, PART_ROWS))
@@ -122,10 +124,14 @@ def _with_postgres(plan: Plan, folder: Path, server: Server, say: Say) -> Iterat
         for number in range(plan.times):
             say(_running("Kafka", number, plan.times))
             for workers in (1, 2):
-                one = _emptied(folder, partial(shared, workers=workers), server)
-                yield {"kind": "shared", **asdict(one)}
-            done = _emptied(folder, publishing, server)
-            yield {"kind": "published", "records": done.records, **asdict(done.usage)}
+                share = _emptied(folder, partial(shared, workers=workers), server)
+                yield {"kind": "shared", **asdict(share)}
+            publishing_result = _emptied(folder, publishing, server)
+            yield {
+                "kind": "published",
+                "records": publishing_result.records,
+                **asdict(publishing_result.usage),
+            }
             yield {"kind": "rebalanced", **asdict(rebalance(folder))}
     say(Text("逐段测量", "measuring step by step"))
     yield from _stages(plan, folder, server)
@@ -161,23 +167,23 @@ _Measured = TypeVar("_Measured")
 
 def _emptied(folder: Path, measured: Callable[..., _Measured], server: Server) -> _Measured:
     """Measure with a log on Kafka, in a folder that is empty again afterwards."""
-    done = measured(folder / "node", table_feed(), conninfo=server.url)
+    result = measured(folder / "node", table_feed(), conninfo=server.url)
     shutil.rmtree(folder / "node")
-    return done
+    return result
 
 
 def _run(folder: Path, feed: Feed, server: Server | None) -> Measurement:
     place = folder / "node"
     conninfo, pid = ("", None) if server is None else (server.url, server.pid)
-    done = run(place, feed, conninfo=conninfo, postgres=pid)
+    result = run(place, feed, conninfo=conninfo, postgres=pid)
     shutil.rmtree(place)
-    return {"kind": "run", **asdict(done)}
+    return {"kind": "run", **asdict(result)}
 
 
 def _row_path(folder: Path, server: Server) -> Measurement:
     with _node(folder, server.url) as node:
         resource = node.context.resource(RESOURCE)
-        done = rowpath.run(
+        result = rowpath.run(
             server.url,
             schema=avro_schema(resource),
             sign=node.seals.of(resource).signer.sign,
@@ -187,13 +193,13 @@ def _row_path(folder: Path, server: Server) -> Measurement:
     shutil.rmtree(folder / "node")
     return {
         "kind": "row at a time",
-        "rows": done.rows,
-        "accepted": done.accepted,
-        **asdict(done.usage),
+        "rows": result.rows,
+        "accepted": result.accepted,
+        **asdict(result.usage),
     }
 
 
-def _stages(plan: Plan, folder: Path, server: Server) -> Iterator[Measurement]:
+def _stages(plan: Workload, folder: Path, server: Server) -> Iterator[Measurement]:
     place = folder / "node"
     with _node(folder, server.url) as node, receiver(place):
         rows = min(plan.rows, PART_ROWS)
@@ -242,19 +248,19 @@ def figures(measured: Sequence[Measurement]) -> list[Figure]:
 
 def _runs(measured: Sequence[Measurement]) -> dict[str, list[Run]]:
     """Group the runs by what they read, whatever its size."""
-    found: dict[str, list[Run]] = {}
-    for each in measured:
-        if each["kind"] == "run":
-            one = Run(**{name: value for name, value in each.items() if name != "kind"})
-            found.setdefault(one.source, []).append(one)
-    return found
+    by_kind: dict[str, list[Run]] = {}
+    for values in measured:
+        if values["kind"] == "run":
+            single_run = Run(**{name: value for name, value in values.items() if name != "kind"})
+            by_kind.setdefault(single_run.source, []).append(single_run)
+    return by_kind
 
 
 def _of_runs(measured: Sequence[Measurement]) -> Iterator[Figure]:
     runs = _runs(measured)
     for source, all_runs in runs.items():
-        least = min(one.rows for one in all_runs)
-        usual = [one for one in all_runs if one.rows == least]
+        least = min(item.rows for item in all_runs)
+        usual = [item for item in all_runs if item.rows == least]
         if source.endswith(" tables"):
             yield Figure(
                 source,
@@ -268,7 +274,7 @@ def _of_runs(measured: Sequence[Measurement]) -> Iterator[Figure]:
         yield Figure(
             f"{source}.rss",
             Text(f"{source}：节点内存峰值", f"{source}: the node's peak memory"),
-            max(one.node_rss for one in all_runs) / MEGABYTE,
+            max(item.node_rss for item in all_runs) / MEGABYTE,
             "MB",
             512,
         )
@@ -277,14 +283,14 @@ def _of_runs(measured: Sequence[Measurement]) -> Iterator[Figure]:
 
 def _of_source(source: str, runs: Sequence[Run]) -> Iterator[Figure]:
     def figure(name: str, text: Text, unit: str, of: Callable[[Run], float], **more: Any) -> Figure:
-        found = [of(one) for one in runs]
+        values = [of(item) for item in runs]
         return Figure(
             f"{source}.{name}",
             Text(f"{source}：{text.zh}", f"{source}: {text.en}"),
-            median(found),
+            median(values),
             unit,
-            least=min(found),
-            most=max(found),
+            least=min(values),
+            most=max(values),
             **more,
         )
 
@@ -295,28 +301,28 @@ def _of_source(source: str, runs: Sequence[Run]) -> Iterator[Figure]:
         "node",
         Text("节点", "the node"),
         per_million,
-        lambda one: one.per_million(one.node_cpu),
+        lambda item: item.per_million(item.node_cpu),
         target=6.5 if judged and source == "postgresql" else None,
     )
     yield figure(
         "receiver",
         Text("接收端", "the receiver"),
         per_million,
-        lambda one: one.per_million(one.receiver_cpu),
+        lambda item: item.per_million(item.receiver_cpu),
         target=6 if judged else None,
     )
-    if all(one.postgres_cpu is not None for one in runs):
+    if all(item.postgres_cpu is not None for item in runs):
         yield figure(
             "server",
             Text("数据库", "PostgreSQL"),
             per_million,
-            lambda one: one.per_million(one.postgres_cpu or 0),
+            lambda item: item.per_million(item.postgres_cpu or 0),
         )
     yield figure(
         "rate",
         Text("从启动到全部回执", "from start to the last receipt"),
         "rows/s",
-        lambda one: one.rate,
+        lambda item: item.rate,
         target=100_000 if judged and source == "postgresql" else None,
         at_most=False,
     )
@@ -324,34 +330,40 @@ def _of_source(source: str, runs: Sequence[Run]) -> Iterator[Figure]:
         "receiver_rss",
         Text("接收端内存峰值", "the receiver's peak memory"),
         "MB",
-        lambda one: one.receiver_rss / MEGABYTE,
+        lambda item: item.receiver_rss / MEGABYTE,
     )
     yield figure(
         "wire",
         Text("上行字节", "on the wire"),
         "B/row",
-        lambda one: one.wire / max(one.accepted, 1),
+        lambda item: item.wire / max(item.accepted, 1),
     )
 
 
 def _ratios(measured: Sequence[Measurement], runs: Mapping[str, list[Run]]) -> Iterator[Figure]:
     """Compare with the floor and with the row-at-a-time path of the same run."""
-    ours = [one.per_million(one.node_cpu) for one in runs.get("postgresql", ())]
-    judged = all(one.rows >= MILLION for one in runs.get("postgresql", ()))
+    node_costs = [item.per_million(item.node_cpu) for item in runs.get("postgresql", ())]
+    judged = all(item.rows >= MILLION for item in runs.get("postgresql", ()))
     for kind, name, text, target in (
         ("floor", "floor", Text("COPY 不解析（下限）", "COPY, unparsed: the floor"), None),
         ("row at a time", "row_path", Text("逐行处理", "row at a time"), 7),
     ):
-        found = [each["cpu"] * MILLION / each["rows"] for each in measured if each["kind"] == kind]
-        if not found or not ours:
+        row_costs = [
+            values["cpu"] * MILLION / values["rows"]
+            for values in measured
+            if values["kind"] == kind
+        ]
+        if not row_costs or not node_costs:
             continue
-        cpu = median(found)
-        yield Figure(name, text, cpu, "CPU s / 1,000,000", least=min(found), most=max(found))
+        cpu = median(row_costs)
+        yield Figure(
+            name, text, cpu, "CPU s / 1,000,000", least=min(row_costs), most=max(row_costs)
+        )
         if target is not None:
             yield Figure(
                 f"{name}.ratio",
                 Text("逐行处理 ÷ 节点", "row at a time ÷ the node"),
-                cpu / median(ours),
+                cpu / median(node_costs),
                 "×",
                 target if judged else None,
                 at_most=False,
@@ -362,18 +374,25 @@ def _of_cluster(measured: Sequence[Measurement]) -> Iterator[Figure]:
     """Hold the log on Kafka against the embedded one, and several workers against one."""
     runs = _runs(measured)
     by_kind: dict[str, list[Measurement]] = {}
-    for each in measured:
-        by_kind.setdefault(each["kind"], []).append(each)
+    for values in measured:
+        by_kind.setdefault(values["kind"], []).append(values)
 
     def figure(
-        name: str, text: Text, unit: str, found: Sequence[float], target: float, *, at_most: bool
+        name: str, text: Text, unit: str, samples: Sequence[float], target: float, *, at_most: bool
     ) -> Figure:
         return Figure(
-            name, text, median(found), unit, target, at_most, least=min(found), most=max(found)
+            name,
+            text,
+            median(samples),
+            unit,
+            target,
+            at_most,
+            least=min(samples),
+            most=max(samples),
         )
 
     if "kafka" in runs:
-        embedded = [one.rate for one in runs["postgresql"] if one.rows == runs["kafka"][0].rows]
+        embedded = [item.rate for item in runs["postgresql"] if item.rows == runs["kafka"][0].rows]
         rates = [there.rate / here for there, here in zip(runs["kafka"], embedded, strict=True)]
         yield figure(
             "kafka.ratio",
@@ -384,25 +403,27 @@ def _of_cluster(measured: Sequence[Measurement]) -> Iterator[Figure]:
             at_most=False,
         )
     if shares := by_kind.get("shared"):
-        one, two = ([each for each in shares if each["workers"] == count] for count in (1, 2))
-        for count, some in ((1, one), (2, two)):
+        of_one, of_two = (
+            [values for values in shares if values["workers"] == count] for count in (1, 2)
+        )
+        for count, runs_of_count in ((1, of_one), (2, of_two)):
             yield Figure(
                 f"workers.{count}.rate",
                 Text(f"{count} 个工作者，核验至回执", f"{count} worker(s), checks to receipts"),
-                median(each["rows"] / each["wall"] for each in some),
+                median(values["rows"] / values["wall"] for values in runs_of_count),
                 "rows/s",
             )
             yield Figure(
                 f"workers.{count}.cpu",
                 Text(f"{count} 个工作者的 CPU", f"CPU of {count} worker(s)"),
-                median(each["cpu"] * MILLION / each["rows"] for each in some),
+                median(values["cpu"] * MILLION / values["rows"] for values in runs_of_count),
                 "CPU s / 1,000,000",
             )
         yield figure(
             "workers.ratio",
             Text("两个工作者 ÷ 一个", "two workers ÷ one"),
             "×",
-            [a["wall"] / b["wall"] for a, b in zip(one, two, strict=True)],
+            [a["wall"] / b["wall"] for a, b in zip(of_one, of_two, strict=True)],
             1.6,
             at_most=False,
         )
@@ -410,7 +431,7 @@ def _of_cluster(measured: Sequence[Measurement]) -> Iterator[Figure]:
             "workers.rss",
             Text("工作者内存峰值", "a worker's peak memory"),
             "MB",
-            [each["rss"] / MEGABYTE for each in shares],
+            [values["rss"] / MEGABYTE for values in shares],
             512,
             at_most=True,
         )
@@ -419,7 +440,7 @@ def _of_cluster(measured: Sequence[Measurement]) -> Iterator[Figure]:
             "published",
             Text("逐条发布", "published record by record"),
             "records/s",
-            [each["records"] / each["wall"] for each in published],
+            [values["records"] / values["wall"] for values in published],
             40_000,
             at_most=False,
         )
@@ -431,7 +452,7 @@ def _of_cluster(measured: Sequence[Measurement]) -> Iterator[Figure]:
                 "64 partitions, 8 workers, one killed: taken over",
             ),
             "s",
-            [each["seconds"] for each in times],
+            [values["seconds"] for values in times],
             10,
             at_most=True,
         )
@@ -441,29 +462,29 @@ _LIMITS: Final[Mapping[str, float]] = {"validate": 1.3, "encode": 2.0}
 
 
 def _of_parts(measured: Sequence[Measurement]) -> Iterator[Figure]:
-    parts = {each["name"]: each for each in measured if each["kind"] == "step"}
-    for name, each in parts.items():
+    parts = {values["name"]: values for values in measured if values["kind"] == "step"}
+    for name, values in parts.items():
         text = Text(f"步骤：{name}", f"step: {name}")
-        least, most = each["spread"]
+        least, most = values["spread"]
         yield Figure(
             f"step.{name}",
             text,
-            each["micros"],
+            values["micros"],
             "µs/row",
             _LIMITS.get(name),
             least=least,
             most=most,
         )
-    for each in measured:
-        if each["kind"] == "stage":
-            text = Text(f"环节：{each['name']}", f"stage: {each['name']}")
-            yield Figure(f"stage.{each['name']}", text, each["micros"], "µs/row")
-        elif each["kind"] == "help":
+    for values in measured:
+        if values["kind"] == "stage":
+            text = Text(f"环节：{values['name']}", f"stage: {values['name']}")
+            yield Figure(f"stage.{values['name']}", text, values["micros"], "µs/row")
+        elif values["kind"] == "help":
             text = Text("exchange --help", "exchange --help")
-            yield Figure("help", text, each["seconds"] * 1000, "ms", 300)
-    if found := [each for each in measured if each["kind"] == "audited"]:
-        seconds = [each["seconds"] for each in found]
-        entries = found[0]["entries"]
+            yield Figure("help", text, values["seconds"] * 1000, "ms", 300)
+    if audits := [values for values in measured if values["kind"] == "audited"]:
+        seconds = [values["seconds"] for values in audits]
+        entries = audits[0]["entries"]
         yield Figure(
             "audit",
             Text(f"审计 {entries:,} 条存证", f"audit of {entries:,} entries of evidence"),
@@ -473,8 +494,8 @@ def _of_parts(measured: Sequence[Measurement]) -> Iterator[Figure]:
             least=min(seconds),
             most=max(seconds),
         )
-    for each in measured:
-        if each["kind"] == "packaged":
+    for values in measured:
+        if values["kind"] == "packaged":
             for name, text in (
                 (
                     "bare",
@@ -486,9 +507,11 @@ def _of_parts(measured: Sequence[Measurement]) -> Iterator[Figure]:
                 ("whole", Text("存证包文件", "an evidence package")),
             ):
                 limit = 4096 if name == "bare" else None
-                yield Figure(f"package.{name}", text, each[name], "B", limit)
+                yield Figure(f"package.{name}", text, values[name], "B", limit)
     if "tree" in parts:
-        both = parts["leaves"]["micros"] + parts["tree"]["micros"]
-        yield Figure("hash", Text("叶 + 树（SM3）", "leaves + tree (SM3)"), both, "µs/row", 3)
+        tree_micros = parts["leaves"]["micros"] + parts["tree"]["micros"]
+        yield Figure(
+            "hash", Text("叶 + 树（SM3）", "leaves + tree (SM3)"), tree_micros, "µs/row", 3
+        )
         rate = MILLION / parts["verify"]["micros"]
         yield Figure("verify", Text("验证", "verify"), rate, "rows/s", 150_000, at_most=False)

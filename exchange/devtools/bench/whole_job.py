@@ -195,24 +195,24 @@ def run(folder: Path, feed: Feed, *, conninfo: str = "", postgres: int | None = 
     with receiver(folder) as province:
         before = cpu_seconds(province)
         served = tree_cpu_seconds(postgres) if postgres is not None else 0.0
-        started = time.perf_counter()
-        cpu, rss, said = _run_node(folder, conninfo)
-        wall = time.perf_counter() - started
-        received = (folder / "province" / "received").rglob("*.avro")
+        start = time.perf_counter()
+        cpu, rss, counts = _run_node(folder, conninfo)
+        wall = time.perf_counter() - start
+        batches = (folder / "province" / "received").rglob("*.avro")
         return Run(
             source=feed.name,
-            rows=said["pulled"],
-            accepted=said["accepted"],
-            quarantined=said["quarantined"],
-            batches=said["batches"],
-            receipts=said["receipts"],
+            rows=counts["pulled"],
+            accepted=counts["accepted"],
+            quarantined=counts["quarantined"],
+            batches=counts["batches"],
+            receipts=counts["receipts"],
             wall=wall,
             node_cpu=cpu,
             receiver_cpu=cpu_seconds(province) - before,
             postgres_cpu=tree_cpu_seconds(postgres) - served if postgres is not None else None,
             node_rss=rss,
             receiver_rss=peak_rss(province),
-            wire=sum(path.stat().st_size for path in received),
+            wire=sum(path.stat().st_size for path in batches),
         )
 
 
@@ -235,8 +235,8 @@ def _run_node(folder: Path, conninfo: str) -> tuple[float, int, dict[str, int]]:
     process.returncode = os.waitstatus_to_exitcode(status)
     if process.returncode:
         raise died("run --once", log)
-    said: dict[str, int] = json.loads(answer.read_text(encoding="utf-8"))
-    return usage.ru_utime + usage.ru_stime, peak, said
+    counts: dict[str, int] = json.loads(answer.read_text(encoding="utf-8"))
+    return usage.ru_utime + usage.ru_stime, peak, counts
 
 
 def help_seconds(times: int = 5) -> float:
@@ -244,9 +244,9 @@ def help_seconds(times: int = 5) -> float:
     line = [sys.executable, "-m", "exchange", "--help"]
 
     def once() -> float:
-        started = time.perf_counter()
+        start = time.perf_counter()
         subprocess.run(line, check=True, stdout=subprocess.DEVNULL)  # noqa: S603
-        return time.perf_counter() - started
+        return time.perf_counter() - start
 
     return median(once() for _ in range(times))
 
@@ -258,8 +258,8 @@ def command(name: str, settings: Path, *options: str) -> list[str]:
 
 def died(what: str, log: Path) -> Transient:
     """Say that a process under measurement failed, and what it said last."""
-    told = log.read_text(encoding="utf-8", errors="replace").strip()[-2000:]
+    text = log.read_text(encoding="utf-8", errors="replace").strip()[-2000:]
     return Transient(
-        Text(f"被测进程 {what} 失败：{told}", f"the measured process {what} failed: {told}"),
+        Text(f"被测进程 {what} 失败：{text}", f"the measured process {what} failed: {text}"),
         hint=Text("请先排除以上错误", "mend the above first"),
     )

@@ -39,7 +39,7 @@ _LAST_DAY: Final = "2026-06-30"
 
 
 @dataclass(frozen=True, slots=True)
-class Generated:
+class SourceRecords:
     """Records as a department's system shows them, all text.
 
     ``dirt`` tells for each row what was planted in it (:class:`Dirt`), null where it is clean.
@@ -54,7 +54,7 @@ class Generated:
         return Counter(self.dirt.drop_nulls())
 
 
-def generate(catalog: Catalog, name: str, rows: int, *, seed: int = SEED) -> Generated:
+def generate(catalog: Catalog, name: str, rows: int, *, seed: int = SEED) -> SourceRecords:
     """Make ``rows`` records of one of :data:`GENERATORS`' resources, in catalog order."""
     resource = catalog.resources[name]
     random = np.random.default_rng([seed, zlib.crc32(name.encode())])
@@ -63,7 +63,7 @@ def generate(catalog: Catalog, name: str, rows: int, *, seed: int = SEED) -> Gen
         pl.col(field.name) if field.name in columns else pl.lit(None, pl.String).alias(field.name)
         for field in resource.fields
     )
-    return Generated(*plant(clean, random, faults, share=DIRTY_SHARE))
+    return SourceRecords(*plant(clean, random, faults, share=DIRTY_SHARE))
 
 
 Columns = Mapping[str, pl.Series]
@@ -107,7 +107,7 @@ def _parties(random: Random, rows: int) -> _Parties:
         }
     )
     legal, trader = pl.col("kind") == _LEGAL, pl.col("kind") == _TRADER
-    made = pool[random.integers(0, count, rows)].select(
+    frame = pool[random.integers(0, count, rows)].select(
         "kind",
         name=pl.when(legal).then("company").when(trader).then("shop").otherwise("person"),
         uscc=pl.when(legal).then("company_code").when(trader).then("shop_code"),
@@ -115,7 +115,7 @@ def _parties(random: Random, rows: int) -> _Parties:
         chief_id=pl.when(legal | trader).then("person_code"),
         person_id=pl.when(~(legal | trader)).then("person_code"),
     )
-    return _Parties(**made.to_dict())
+    return _Parties(**frame.to_dict())
 
 
 def _citizens(random: Random, places: synthetic.Bytes) -> pl.Series:
@@ -274,12 +274,12 @@ def _seals(_resource: Resource, random: Random, rows: int) -> tuple[Columns, Seq
     counties = pick(random, list(synthetic.COUNTIES), organs)
     places_of = counties.replace_strict(synthetic.COUNTIES, return_dtype=pl.String)
     codes = synthetic.usccs(random, synthetic.matrix(counties), kind="11")
-    each = np.arange(rows) // len(_SEALS)
-    owner = (places_of + pick(random, _OFFICES.split(), organs)).gather(each)
+    seal_number = np.arange(rows) // len(_SEALS)
+    owner = (places_of + pick(random, _OFFICES.split(), organs)).gather(seal_number)
     suffix, kind = (column.gather(np.arange(rows) % len(_SEALS)) for column in _texts(_SEALS))
-    made = synthetic.days(random, "2023-01-01", "2026-03-31", rows)
-    filed = made - random.integers(0, 5, rows)
-    begins = made + random.integers(1, 15, rows)
+    made_on = synthetic.days(random, "2023-01-01", "2026-03-31", rows)
+    filed = made_on - random.integers(0, 5, rows)
+    begins = made_on + random.integers(1, 15, rows)
     ends = _iso(begins + 5 * 365)
     status = pick(random, ["1"] * 15 + ["0", "2", "3", "4"], rows)
     columns = {
@@ -288,8 +288,8 @@ def _seals(_resource: Resource, random: Random, rows: int) -> tuple[Columns, Seq
         "seal_type": kind,
         "police_code": "2327" + _numbers(rows, 9),
         "owner": owner,
-        "owner_code": synthetic.column(codes).gather(each),
-        "area_code": counties.gather(each),
+        "owner_code": synthetic.column(codes).gather(seal_number),
+        "area_code": counties.gather(seal_number),
         "ses_version": pick(random, ["4", "4", "4", "5", "1"], rows),
         "picture_type": _same("png", rows),
         "width_mm": _same("42", rows),
@@ -300,16 +300,16 @@ def _seals(_resource: Resource, random: Random, rows: int) -> tuple[Columns, Seq
         "maker_cert_issuer": _same("C=CN,O=Heilongjiang CA,CN=HLJ SM2 CA", rows),
         "signer_cert_serials": _hex(random, rows, 16).str.to_uppercase(),
         "signer_cert_until": ends + " 23:59:59",
-        "created_at": _iso(made) + " 09:30:00",
+        "created_at": _iso(made_on) + " 09:30:00",
         "valid_from": _iso(begins) + " 00:00:00",
         "valid_to": ends + " 23:59:59",
         "alg_oid": _same("1.2.156.10197.1.501", rows),
         "carrier": pick(random, ["软件", "UKey", "密码机"], rows),
-        "apply_no": "SQ" + _year(made) + _numbers(rows, 6),
+        "apply_no": "SQ" + _year(made_on) + _numbers(rows, 6),
         "apply_date": _iso(filed - 15),
-        "approve_no": "SP" + _year(made) + _numbers(rows, 6),
+        "approve_no": "SP" + _year(made_on) + _numbers(rows, 6),
         "approve_date": _iso(filed - random.integers(1, 10, rows)),
-        "filing_no": "BA" + _year(made) + _numbers(rows, 6),
+        "filing_no": "BA" + _year(made_on) + _numbers(rows, 6),
         "filing_date": _iso(filed),
         "status": status,
         "cancel_reason": _where(status == "4", "机构改革，单位更名"),
@@ -343,8 +343,8 @@ def _orders(_resource: Resource, random: Random, rows: int) -> tuple[Columns, Se
     offices = synthetic.usccs(random, synthetic.matrix(_COUNTY_CODES), kind="11")
     office = counties.replace_strict(_COUNTY_CODES, synthetic.column(offices))
     called = _moments(random, rows)
-    sent = called + _seconds(random, 300, 3_600, rows)
-    signed = sent + _seconds(random, 600, 8 * 3_600, rows)
+    sent_at = called + _seconds(random, 300, 3_600, rows)
+    signed = sent_at + _seconds(random, 600, 8 * 3_600, rows)
     finished = signed + _seconds(random, 3_600, 4 * _DAY, rows)
     status = pick(random, ["3", "3", "5", "6", "6", "7", "7", "7", "2"], rows)
     over = status.is_in(["5", "6", "7"])
@@ -374,10 +374,10 @@ def _orders(_resource: Resource, random: Random, rows: int) -> tuple[Columns, Se
         "urgency": pick(random, ["0"] * 8 + ["1", "2"], rows),
         "handler_org": counties.replace_strict(synthetic.COUNTIES) + "人民政府办公室",
         "handler_org_code": office,
-        "dispatch_time": _clock(sent),
-        "sign_due": _clock(sent + np.timedelta64(8, "h")),
+        "dispatch_time": _clock(sent_at),
+        "sign_due": _clock(sent_at + np.timedelta64(8, "h")),
         "sign_time": _where(status != "2", _clock(signed)),
-        "finish_due": _clock(sent + np.timedelta64(5, "D")),
+        "finish_due": _clock(sent_at + np.timedelta64(5, "D")),
         "finish_time": _where(over, _clock(finished)),
         "result": _where(over, "已联系来电人，问题已核实处理。"),
         "visit_time": _where(visited, _clock(finished + np.timedelta64(1, "D"))),
@@ -441,8 +441,8 @@ def _where(
     condition: pl.Series, value: str | pl.Series, otherwise: pl.Series | None = None
 ) -> pl.Series:
     """Choose per record; null where nothing else is given."""
-    chosen = pl.when(condition).then(pl.lit(value)).otherwise(otherwise)
-    return pl.select(chosen).to_series()
+    choice = pl.when(condition).then(pl.lit(value)).otherwise(otherwise)
+    return pl.select(choice).to_series()
 
 
 def _chance(random: Random, rows: int, percent: int) -> pl.Series:

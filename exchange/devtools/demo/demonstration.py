@@ -22,9 +22,9 @@ from exchange.devtools.demo.sources import DemoSources, write_sources
 from exchange.errors import Transient
 from exchange.node.node import Node
 from exchange.node.scaffold import new_node
-from exchange.receipt import Sent
+from exchange.receipt import SentBatch
 from exchange.receipt import check as check_receipt
-from exchange.run.outcome import Outcome
+from exchange.run.outcome import RunOutcome
 from exchange.run.runner import ProgressHook, Runner
 from exchange.seal.batch.build import open_batch
 from exchange.seal.batch.verify import verify_batch
@@ -55,7 +55,7 @@ class DemoResult:
 
     node: Path
     results: list[ResourceResult]
-    outcome: Outcome
+    outcome: RunOutcome
     files: list[Path]
     verified: int
     seconds: float
@@ -63,12 +63,12 @@ class DemoResult:
     @property
     def whole(self) -> bool:
         """Whether nothing is lost and everything verifies."""
-        done = self.outcome
+        outcome = self.outcome
         return (
-            not done.errors
-            and done.pulled == done.accepted + done.quarantined
-            and done.receipts == done.batches
-            and self.verified == len(self.files) == 2 * done.batches
+            not outcome.errors
+            and outcome.pulled == outcome.accepted + outcome.quarantined
+            and outcome.receipts == outcome.batches
+            and self.verified == len(self.files) == 2 * outcome.batches
         )
 
 
@@ -82,24 +82,26 @@ def example(name: str) -> Path:
 
 def run_demo(folder: Path, *, scale: float, seed: int, progress: ProgressHook) -> DemoResult:
     """Make the node in ``folder`` (new or empty) and run the whole job on it."""
-    started = time.monotonic()
-    made = prepare(folder, scale=scale, seed=seed)
+    start = time.monotonic()
+    sources = prepare(folder, scale=scale, seed=seed)
     node_folder = folder / "node"
     settings = load_settings(node_folder / "exchange.yaml")
     with receiver(node_folder / "province" / "exchange.yaml"), Node(settings) as node:
         node.take_up_catalog()
         outcome = Runner(node, progress).once()
-        results = [_result(node, source.resource, made) for source in made.by_resource.values()]
+        results = [
+            _result(node, source.resource, sources) for source in sources.by_resource.values()
+        ]
         paths = export(node, folder / "evidence")
         verified = sum(verify_files(node, batch, receipt) for batch, receipt in paths)
     flat = [path for pair in paths for path in pair]
-    return DemoResult(node_folder, results, outcome, flat, verified, time.monotonic() - started)
+    return DemoResult(node_folder, results, outcome, flat, verified, time.monotonic() - start)
 
 
 def prepare(folder: Path, *, scale: float, seed: int) -> DemoSources:
     """Write the departments' sources and the node that reads them."""
     catalog = example("catalog.yaml")
-    made = write_sources(
+    sources = write_sources(
         folder / "departments",
         catalog=load_catalog(catalog),
         divisions=example("divisions-heilongjiang.csv"),
@@ -111,15 +113,15 @@ def prepare(folder: Path, *, scale: float, seed: int) -> DemoSources:
         now=datetime.now(UTC),
         entropy=secrets.token_bytes,
         catalog=catalog,
-        sources=_sources(made),
+        sources=_sources(sources),
         port=_free_port(),
     )
-    return made
+    return sources
 
 
-def _sources(made: DemoSources) -> str:
+def _sources(sources: DemoSources) -> str:
     lines = [""]
-    for source in made.by_resource.values():
+    for source in sources.by_resource.values():
         if source.table:
             options = f'{{url: "sqlite:///{source.path}", table: {source.table}, key: [id]}}'
             connector = "sql"
@@ -165,14 +167,14 @@ def _free_port() -> int:
         return port
 
 
-def _result(node: Node, resource: str, made: DemoSources) -> ResourceResult:
+def _result(node: Node, resource: str, sources: DemoSources) -> ResourceResult:
     pulls = [pull for pull in node.store.pulls.find() if pull.resource == resource]
-    refused = node.store.quarantine.find(resource=resource)
+    refusals = node.store.quarantine.find(resource=resource)
     reasons: Counter[str] = Counter()
-    for row in refused:
+    for row in refusals:
         reasons.update(row.reasons)
     deliveries = node.store.deliveries.find(resource=resource, limit=100_000)
-    source = made.by_resource[resource]
+    source = sources.by_resource[resource]
     form = Text("SQLite 数据库", "SQLite database") if source.table else _form(source.path)
     return ResourceResult(
         node.catalog.resources[resource],
@@ -224,9 +226,9 @@ def verify_files(node: Node, batch: Path, receipt: Path) -> int:
     upstream = settings.upstream
     data = batch.read_bytes()
     good = verify_batch(data, trust=node.trust(settings.trust)).ok
-    checked = check_receipt(
+    checks = check_receipt(
         receipt.read_bytes(),
         trust=node.trust(upstream.trust if upstream is not None else ()),
-        sent=Sent.of(open_batch(data).statement),
+        batch=SentBatch.of(open_batch(data).statement),
     )
-    return int(good) + int(checked.ok)
+    return int(good) + int(checks.ok)

@@ -83,19 +83,19 @@ def plant(
     """
     places = np.full(frame.height, -1)
     free = np.arange(frame.height) % 2 == 1
-    wanted = max(1, round(frame.height * share / len(faults)))
-    for number, one in enumerate(faults):
-        possible = frame.select(one.where.alias("possible") & pl.lit(pl.Series(free)))
+    quota = max(1, round(frame.height * share / len(faults)))
+    for number, defect in enumerate(faults):
+        possible = frame.select(defect.where.alias("possible") & pl.lit(pl.Series(free)))
         candidates = np.flatnonzero(possible.to_series().to_numpy())
-        chosen = random.choice(candidates, min(wanted, len(candidates)), replace=False)
-        places[chosen] = number
-        free[chosen] = False
+        rows = random.choice(candidates, min(quota, len(candidates)), replace=False)
+        places[rows] = number
+        free[rows] = False
     place = pl.lit(pl.Series(places))
     spoilt = frame
-    for number, one in enumerate(faults):
+    for number, defect in enumerate(faults):
         spoilt = spoilt.with_columns(
             pl.when(place == number).then(value).otherwise(column).alias(column)
-            for column, value in one.values.items()
+            for column, value in defect.values.items()
         )
-    kinds = pl.Series([*(one.kind.value for one in faults), None], dtype=pl.String)
+    kinds = pl.Series([*(defect.kind.value for defect in faults), None], dtype=pl.String)
     return spoilt, kinds.gather(np.where(places < 0, len(faults), places))

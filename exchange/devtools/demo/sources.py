@@ -98,10 +98,10 @@ def write_sources(
     try:
         sources = [_copy(folder / "civil/divisions", divisions)]
         for name, count, write, place in plan:
-            made = generate(catalog, name, max(100, round(count * scale)), seed=seed)
+            frame = generate(catalog, name, max(100, round(count * scale)), seed=seed)
             path = folder / place
             path.parent.mkdir(parents=True, exist_ok=True)
-            sources.append(write(path, catalog.resources[name], made.frame, made.planted))
+            sources.append(write(path, catalog.resources[name], frame.frame, frame.planted))
     except OSError as error:
         raise Misconfigured(
             Text(f"无法写入演示数据：{error}", f"cannot write the demo's sources: {error}"),
@@ -120,13 +120,14 @@ def _write_database(
 ) -> DemoSource:
     """Write a SQLite database as a small department application keeps it."""
     table = f"t_{resource.name}"
-    named = _in_source_names(resource, frame)
+    renamed_frame = _in_source_names(resource, frame)
     kinds = [_SQL[item.type.physical] for item in resource.fields]
-    columns = [f'"{name}" {kind}' for name, kind in zip(named.columns, kinds, strict=True)]
+    columns = [f'"{name}" {kind}' for name, kind in zip(renamed_frame.columns, kinds, strict=True)]
     layout = ", ".join(["id INTEGER PRIMARY KEY", *columns, "updated_at DATETIME NOT NULL"])
     places = ", ".join("?" * (frame.width + 2))
     rows = (
-        (number, *row, _updated(number)) for number, row in enumerate(named.iter_rows(), start=1)
+        (number, *row, _updated(number))
+        for number, row in enumerate(renamed_frame.iter_rows(), start=1)
     )
     with closing(sqlite3.connect(path)) as database, database:
         database.execute(f'CREATE TABLE "{table}" ({layout})')
@@ -156,7 +157,7 @@ def _write_excel(
 ) -> DemoSource:
     """Write a folder with one workbook: a title, the header in row 2, a blank row in the data."""
     path.mkdir(parents=True)
-    named = _in_source_names(resource, frame)
+    renamed_frame = _in_source_names(resource, frame)
     kinds = [item.type.physical for item in resource.fields]
     with xlsxwriter.Workbook(path / f"{resource.title}.xlsx") as book:
         # Otherwise the file tells the moment it was written.
@@ -167,8 +168,8 @@ def _write_excel(
         }
         sheet = book.add_worksheet("台账")
         sheet.merge_range(0, 0, 0, frame.width - 1, _TITLE)
-        sheet.write_row(1, 0, named.columns)
-        for number, row in enumerate(named.iter_rows()):
+        sheet.write_row(1, 0, renamed_frame.columns)
+        for number, row in enumerate(renamed_frame.iter_rows()):
             line = number + (2 if number < _BLANK_AFTER else 3)
             for place, (value, kind) in enumerate(zip(row, kinds, strict=True)):
                 cell = _cell(value, kind)

@@ -20,8 +20,14 @@ from functools import partial
 from pathlib import Path
 
 from exchange.devtools.servers import kafka_files as files
-from exchange.devtools.servers.kafka_files import QUICK, VARIABLE, VERSION, Machine, Ports, Security
-from exchange.devtools.servers.maven import run
+from exchange.devtools.servers.kafka_files import (
+    QUICK,
+    VARIABLE,
+    VERSION,
+    JavaRuntime,
+    Ports,
+    Security,
+)
 from exchange.devtools.servers.ports import is_free, taken_port
 from exchange.devtools.servers.postgres import failed
 from exchange.errors import ExchangeError, Misconfigured
@@ -49,14 +55,14 @@ class _Broker:
     command: Sequence[str] = field(repr=False)
     docker: str = ""
     process: subprocess.Popen[bytes] | None = field(default=None, repr=False)
-    said: int = 0
+    log_start: int = 0
     """Bytes of the log that are older than this process."""
 
     def start(self) -> None:
         if self.process is not None:
             return
         with self.log.open("ab") as out:
-            self.said = out.tell()
+            self.log_start = out.tell()
             self.process = subprocess.Popen(  # noqa: S603 - a program that we found
                 self.command,
                 stdin=subprocess.DEVNULL,
@@ -69,18 +75,18 @@ class _Broker:
         end = time.monotonic() + _START_SECONDS
         while time.monotonic() < end and self.process is not None:
             ended = self.process.poll() is not None
-            if _STARTED in self.log.read_bytes()[self.said :]:
+            if _STARTED in self.log.read_bytes()[self.log_start :]:
                 return
             if ended:
                 break
             time.sleep(0.02)
-        raise failed(self.name, self.log.read_bytes()[self.said :])
+        raise failed(self.name, self.log.read_bytes()[self.log_start :])
 
     def send(self, how: signal.Signals) -> None:
         if self.process is None or self.process.poll() is not None:
             return
         if self.docker:
-            run([self.docker, "kill", f"--signal={how.name}", self.name], timeout=30)
+            files.run([self.docker, "kill", f"--signal={how.name}", self.name], timeout=30)
         else:
             self.process.send_signal(how)
 
@@ -171,9 +177,9 @@ def brokers(
     ``EXCHANGE_TEST_KAFKA`` names serves where one broker is asked for and nothing else. Raises
     Missing when there is no way to run one, Transient when one fails.
     """
-    given = os.environ.get(VARIABLE)
-    if given and (count, security, properties, folders, port) == (1, None, None, None, None):
-        yield Cluster(tuple(given.split(",")))
+    address = os.environ.get(VARIABLE)
+    if address and (count, security, properties, folders, port) == (1, None, None, None, None):
+        yield Cluster(tuple(address.split(",")))
         return
     machine = files.machine(os.environ)
     files.archived(machine, partial(_load, machine))
@@ -189,7 +195,7 @@ def brokers(
         yield cluster
 
 
-def _load(machine: Machine, option: str) -> None:
+def _load(machine: JavaRuntime, option: str) -> None:
     """Run a broker and stop it in order, for what Java does at its end."""
     with _running(machine, options=(*QUICK, option)) as cluster:
         cluster.stop(0)
@@ -197,7 +203,7 @@ def _load(machine: Machine, option: str) -> None:
 
 @contextmanager
 def _running(
-    machine: Machine,
+    machine: JavaRuntime,
     *,
     count: int = 1,
     security: Security | None = None,
@@ -215,29 +221,29 @@ def _running(
         if port is not None:
             ports[0] = replace(ports[0], client=port)
         common = files.properties(ports, security, home)
-        made = []
+        nodes = []
         for number, (own, folder) in enumerate(zip(ports, places, strict=True)):
             file = home / f"{number}.properties"
-            theirs = properties(number, own) if callable(properties) else properties
-            told = common | files.own(number, own, folder) | dict(theirs or {})
-            files.write(file, "".join(f"{k}={v}\n" for k, v in told.items()).encode())
+            extra = properties(number, own) if callable(properties) else properties
+            values = common | files.own(number, own, folder) | dict(extra or {})
+            files.write(file, "".join(f"{k}={v}\n" for k, v in values.items()).encode())
             folder.mkdir(parents=True, exist_ok=True)
             name = f"{home.name}-{number}"
             command = machine.command(name, [home, folder], options, "kafka.Kafka", str(file))
-            made.append(_Broker(name, folder, home / f"{number}.log", command, machine.docker))
+            nodes.append(_Broker(name, folder, home / f"{number}.log", command, machine.docker))
         new = {
             number: broker.folder
-            for number, broker in enumerate(made)
+            for number, broker in enumerate(nodes)
             if not (broker.folder / "meta.properties").exists()
         }
         first = home / f"{next(iter(new), 0)}.properties"
         files.format_data(machine, first, new, files.identity(), security)
-        for broker in made:
+        for broker in nodes:
             stack.callback(broker.end, signal.SIGKILL)
             broker.start()
-        for broker in made:
+        for broker in nodes:
             broker.wait()
-        yield Cluster(tuple(f"127.0.0.1:{own.client}" for own in ports), made)
+        yield Cluster(tuple(f"127.0.0.1:{own.client}" for own in ports), nodes)
 
 
 def main() -> int:

@@ -9,19 +9,21 @@ fails.
 from __future__ import annotations
 
 import base64
+import fcntl
 import os
 import re
 import shutil
 import subprocess
+import tempfile
 import uuid
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from cryptography.hazmat.primitives import serialization
 
-from exchange.devtools.servers.maven import artifacts, one_at_a_time, run
-from exchange.devtools.servers.postgres import Missing
+from exchange.devtools.servers.postgres import Missing, failed
 from exchange.text import Text
 
 VERSION = "4.3.1"
@@ -29,9 +31,24 @@ VERSION = "4.3.1"
 IMAGE = f"apache/kafka:{VERSION}"
 VARIABLE = "EXCHANGE_TEST_KAFKA"
 _JAVA = 17
+_RESOLVE_SECONDS = 900.0
 _TOOL_SECONDS = 120.0
 
-WANTED = (f"org.apache.kafka:kafka_2.13:{VERSION}", "org.slf4j:slf4j-simple:1.7.36")
+POM = f"""<project xmlns="http://maven.apache.org/POM/4.0.0">
+  <modelVersion>4.0.0</modelVersion>
+  <groupId>exchange</groupId><artifactId>broker</artifactId><version>1</version>
+  <packaging>pom</packaging>
+  <dependencies>
+    <dependency>
+      <groupId>org.apache.kafka</groupId><artifactId>kafka_2.13</artifactId>
+      <version>{VERSION}</version>
+    </dependency>
+    <dependency>
+      <groupId>org.slf4j</groupId><artifactId>slf4j-simple</artifactId><version>1.7.36</version>
+    </dependency>
+  </dependencies>
+</project>
+"""
 """What Maven resolves: the broker, and a logger that writes to stderr."""
 
 QUICK = ("-Xmx256m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1")
@@ -104,7 +121,7 @@ class Ports:
 
 
 @dataclass(frozen=True, slots=True)
-class Machine:
+class JavaRuntime:
     """What runs Java: this machine, or a container of it (``docker`` is then the program)."""
 
     classpath: str
@@ -131,14 +148,14 @@ class Machine:
         return [*program, *options, *logging, "-cp", self.classpath, *arguments]
 
 
-def machine(environ: Mapping[str, str]) -> Machine:
+def machine(environ: Mapping[str, str]) -> JavaRuntime:
     """Find what runs brokers: Java and Maven's artifacts, or an engine of containers."""
     java = shutil.which("java")
     if java is not None and (version := _java_version(java))[0] >= _JAVA:
         cache = Path(environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "gov-exchange"
-        if (libraries := artifacts(cache, f"kafka-{VERSION}", WANTED)) is not None:
+        if (libraries := _resolved(cache)) is not None:
             archive = cache / f"kafka-{VERSION}-java-{'.'.join(map(str, version))}.jsa"
-            return Machine(f"{libraries}/*", java, archive=archive)
+            return JavaRuntime(f"{libraries}/*", java, archive=archive)
     docker = shutil.which("docker")
     if docker is not None:
         # not tested here: no engine at hand
@@ -146,7 +163,7 @@ def machine(environ: Mapping[str, str]) -> Machine:
             [docker, "info"], capture_output=True, check=False, timeout=_TOOL_SECONDS
         )
         if probe.returncode == 0:
-            return Machine("/opt/kafka/libs/*", docker=docker)
+            return JavaRuntime("/opt/kafka/libs/*", docker=docker)
     raise Missing(
         Text(
             f"没有可用的 Kafka：缺 Java {_JAVA} 与 Maven，也没有 Docker",
@@ -162,14 +179,47 @@ def machine(environ: Mapping[str, str]) -> Machine:
 
 
 def _java_version(java: str) -> tuple[int, ...]:
-    told = subprocess.run(  # noqa: S603 - a program that we found
+    answer = subprocess.run(  # noqa: S603 - a program that we found
         [java, "-version"], capture_output=True, text=True, check=False, timeout=_TOOL_SECONDS
     )
-    found = re.search(r'version "([\d.]+)', told.stderr)
-    return tuple(map(int, found[1].split("."))) if found else (0,)
+    match = re.search(r'version "([\d.]+)', answer.stderr)
+    return tuple(map(int, match[1].split("."))) if match else (0,)
 
 
-def archived(machine: Machine, load: Callable[[str], None]) -> None:
+def _resolved(cache: Path) -> Path | None:
+    """Return the folder of the artifacts, complete; None without Maven.
+
+    It appears under its name by one rename, and one process at a time resolves.
+    """
+    classes = cache / f"kafka-{VERSION}"
+    if classes.is_dir():
+        return classes
+    maven = shutil.which("mvn")
+    if maven is None:
+        return None
+    cache.mkdir(parents=True, exist_ok=True)
+    with _alone(cache):
+        if classes.is_dir():
+            return classes
+        with tempfile.TemporaryDirectory(prefix="resolve-", dir=cache) as folder:
+            (Path(folder) / "pom.xml").write_text(POM)
+            command = [maven, "--batch-mode", "--quiet", "--strict-checksums"]
+            command += ["dependency:copy-dependencies", "-DincludeScope=runtime"]
+            command += ["-DoutputDirectory=libraries"]
+            run(command, cwd=folder, timeout=_RESOLVE_SECONDS)
+            (Path(folder) / "libraries").rename(classes)
+    return classes
+
+
+@contextmanager
+def _alone(cache: Path) -> Iterator[None]:
+    """Let one process at a time put something into the cache."""
+    with (cache / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+def archived(machine: JavaRuntime, load: Callable[[str], None]) -> None:
     """Make the archive of the classes that a broker loads, unless it is there.
 
     ``load`` runs a broker with one more option of Java's and ends it in order. With the archive a
@@ -177,7 +227,7 @@ def archived(machine: Machine, load: Callable[[str], None]) -> None:
     """
     if machine.archive is None or machine.archive.exists():
         return
-    with one_at_a_time(machine.archive.parent):
+    with _alone(machine.archive.parent):
         if machine.archive.exists():
             return
         part = machine.archive.with_suffix(".part")
@@ -187,11 +237,24 @@ def archived(machine: Machine, load: Callable[[str], None]) -> None:
             part.rename(machine.archive)
 
 
+def run(command: Sequence[str], *, timeout: float, cwd: str | None = None) -> str:
+    """Run a tool to its end and return what it said; Transient when it fails."""
+    try:
+        result = subprocess.run(  # noqa: S603 - a program that we found
+            command, cwd=cwd, capture_output=True, check=True, timeout=timeout
+        )
+    except subprocess.CalledProcessError as error:
+        raise failed(command[0], error.stdout + error.stderr) from error
+    except subprocess.TimeoutExpired as error:
+        raise failed(command[0], b"it did not end") from error
+    return result.stdout.decode()
+
+
 def properties(ports: Sequence[Ports], security: Security | None, home: Path) -> dict[str, object]:
     """Return what all brokers of a cluster have in common; writes its certificates to ``home``."""
     copies, enough = min(3, len(ports)), min(2, len(ports))
-    voters = (f"{number}@127.0.0.1:{each.controller}" for number, each in enumerate(ports))
-    found = {
+    voters = (f"{number}@127.0.0.1:{port.controller}" for number, port in enumerate(ports))
+    values = {
         **_PROPERTIES,
         "controller.quorum.voters": ",".join(voters),
         "default.replication.factor": copies,
@@ -209,8 +272,8 @@ def properties(ports: Sequence[Ports], security: Security | None, home: Path) ->
     }
     if security is not None:
         protocols = SECURED
-        found |= _secured(security, home)
-    return found | {"listener.security.protocol.map": mapped(protocols)}
+        values |= _secured(security, home)
+    return values | {"listener.security.protocol.map": mapped(protocols)}
 
 
 def mapped(protocols: Mapping[str, str]) -> str:
@@ -220,7 +283,7 @@ def mapped(protocols: Mapping[str, str]) -> str:
 
 def _secured(security: Security, home: Path) -> dict[str, object]:
     """Return the properties of a secured cluster; among themselves the brokers use a password."""
-    found: dict[str, object] = {
+    values: dict[str, object] = {
         **tls("client", security.certificate, home),
         "authorizer.class.name": "org.apache.kafka.metadata.authorizer.StandardAuthorizer",
         "sasl.mechanism.inter.broker.protocol": "PLAIN",
@@ -231,15 +294,15 @@ def _secured(security: Security, home: Path) -> dict[str, object]:
     secret = os.urandom(16).hex()
     login = "org.apache.kafka.common.security.plain.PlainLoginModule required"
     for name in ("internal", "controller"):
-        found[f"listener.name.{name}.sasl.enabled.mechanisms"] = "PLAIN"
-        found[f"listener.name.{name}.plain.sasl.jaas.config"] = (
+        values[f"listener.name.{name}.sasl.enabled.mechanisms"] = "PLAIN"
+        values[f"listener.name.{name}.plain.sasl.jaas.config"] = (
             f'{login} username="broker" password="{secret}" user_broker="{secret}";'
         )
     for mechanism in ("256", "512"):
-        found[f"listener.name.client.scram-sha-{mechanism}.sasl.jaas.config"] = (
+        values[f"listener.name.client.scram-sha-{mechanism}.sasl.jaas.config"] = (
             "org.apache.kafka.common.security.scram.ScramLoginModule required;"
         )
-    return found
+    return values
 
 
 def tls(listener: str, certificate: bytes, home: Path, clients: bytes = b"") -> dict[str, object]:
@@ -248,18 +311,18 @@ def tls(listener: str, certificate: bytes, home: Path, clients: bytes = b"") -> 
     ``certificate``: PEM of key and chain. ``clients``: PEM of the authorities whose certificates
     clients must have (mutual TLS); without SASL a certificate's common name is the user.
     """
-    given: dict[str, object] = {
+    values: dict[str, object] = {
         "keystore.type": "PEM",
         "keystore.location": write(home / f"{listener}.pem", _as_pkcs8(certificate)),
     }
     if clients:
-        given |= {
+        values |= {
             "client.auth": "required",
             "truststore.type": "PEM",
             "truststore.location": write(home / f"{listener}-clients.pem", clients),
             "principal.mapping.rules": r"RULE:^.*CN=([^,]+).*$/$1/",
         }
-    return {f"listener.name.{listener}.ssl.{name}": value for name, value in given.items()}
+    return {f"listener.name.{listener}.ssl.{name}": value for name, value in values.items()}
 
 
 def _as_pkcs8(pem: bytes) -> bytes:
@@ -290,7 +353,7 @@ def own(number: int, ports: Ports, folder: Path) -> dict[str, object]:
 
 
 def format_data(
-    machine: Machine,
+    machine: JavaRuntime,
     file: Path,
     folders: Mapping[int, Path],
     cluster: str,
@@ -308,19 +371,19 @@ def format_data(
     for name, password in (security.users if security else {}).items():
         for mechanism in ("SCRAM-SHA-256", "SCRAM-SHA-512"):
             arguments += ["--add-scram", f"{mechanism}=[name={name},password={password}]"]
-    said = file.with_suffix(".arguments")
-    write(said, "\n".join(f'"{argument}"' for argument in arguments).encode())
-    (_, first), *others = folders.items()
+    argument_file = file.with_suffix(".arguments")
+    write(argument_file, "\n".join(f'"{argument}"' for argument in arguments).encode())
+    (_, first), *rest = folders.items()
     name = f"{file.parent.name}-{file.stem}"
-    command = machine.command(name, [file.parent, first], QUICK, f"@{said}")
+    command = machine.command(name, [file.parent, first], QUICK, f"@{argument_file}")
     run(command, timeout=_TOOL_SECONDS)
-    said.unlink()
-    for number, folder in others:
+    argument_file.unlink()
+    for number, folder in rest:
         shutil.copytree(first, folder, dirs_exist_ok=True)
-        told = {"node.id": number, "directory.id": identity()}
+        values = {"node.id": number, "directory.id": identity()}
         meta = folder / "meta.properties"
         lines = [line.partition("=") for line in meta.read_text().splitlines()]
-        text = "".join(f"{k}={told.get(k, v)}\n" for k, _, v in lines if not k.startswith("#"))
+        text = "".join(f"{k}={values.get(k, v)}\n" for k, _, v in lines if not k.startswith("#"))
         meta.write_text(text)
 
 

@@ -109,9 +109,9 @@ def postgres(variable: str) -> Iterator[Server]:
 
     The environment's ``variable`` names another one instead. Raises :class:`Missing`.
     """
-    given = os.environ.get(variable)
-    if given:
-        yield Server(given)
+    variable_value = os.environ.get(variable)
+    if variable_value:
+        yield Server(variable_value)
         return
     binaries = _postgres_binaries(variable)
     with server_folder("postgres") as (folder, user), taken_port() as port:
@@ -163,31 +163,31 @@ def server_folder(account: str) -> Iterator[tuple[Path, str | None]]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def _account(wanted: str) -> str:
-    for name in (wanted, "nobody"):
+def _account(default: str) -> str:
+    for name in (default, "nobody"):
         try:
             return pwd.getpwnam(name).pw_name
         except KeyError:
             continue
     raise Missing(
         Text(
-            f"数据库服务器不以 root 运行，而本机没有账户 {wanted} 或 nobody",
-            f"servers do not run as root, and there is no account {wanted} or nobody",
+            f"数据库服务器不以 root 运行，而本机没有账户 {default} 或 nobody",
+            f"servers do not run as root, and there is no account {default} or nobody",
         ),
         hint=Text("请以普通用户运行", "run it as an ordinary user"),
     )
 
 
 def _postgres_binaries(variable: str) -> Path:
-    found: list[Path] = []
+    folders: list[Path] = []
     config = shutil.which("pg_config")
     if config:
-        told = subprocess.check_output([config, "--bindir"], text=True)  # noqa: S603
-        found.append(Path(told.strip()))
+        answer = subprocess.check_output([config, "--bindir"], text=True)  # noqa: S603
+        folders.append(Path(answer.strip()))
     versions = INSTALLED.glob("*/bin")
-    found += sorted(versions, key=lambda p: int(p.parent.name), reverse=True)
-    found += [Path(part) for part in os.environ.get("PATH", "").split(os.pathsep) if part]
-    for folder in found:
+    folders += sorted(versions, key=lambda p: int(p.parent.name), reverse=True)
+    folders += [Path(part) for part in os.environ.get("PATH", "").split(os.pathsep) if part]
+    for folder in folders:
         if (folder / "initdb").exists() and (folder / "postgres").exists():
             return folder
     raise missing("PostgreSQL", "postgresql", variable)
@@ -195,11 +195,11 @@ def _postgres_binaries(variable: str) -> Path:
 
 def run_tool(command: Sequence[str], user: str | None, folder: Path) -> None:
     """Run a server's own tool to its end; raises Transient with what it said."""
-    done = subprocess.run(  # noqa: S603 - a path that we found
+    result = subprocess.run(  # noqa: S603 - a path that we found
         command, user=user, cwd=folder, capture_output=True, check=False
     )
-    if done.returncode:
-        raise failed(command[0], done.stderr)
+    if result.returncode:
+        raise failed(command[0], result.stderr)
 
 
 def _wait_ready(binaries: Path, port: int, folder: Path) -> None:
@@ -212,10 +212,10 @@ def _wait_ready(binaries: Path, port: int, folder: Path) -> None:
         time.sleep(0.05)
 
 
-def failed(program: str, said: bytes) -> Transient:
+def failed(program: str, answer: bytes) -> Transient:
     """Make the error of a program that did not start, with the end of what it said."""
-    told = said.decode(errors="replace").strip()[-2000:]
+    text = answer.decode(errors="replace").strip()[-2000:]
     return Transient(
-        Text(f"{program} 没有启动：{told}", f"{program} did not start: {told}"),
+        Text(f"{program} 没有启动：{text}", f"{program} did not start: {text}"),
         hint=Text("请查看以上信息并检查磁盘空间", "read the above, and check the disk's space"),
     )

@@ -25,7 +25,7 @@ from exchange.errors import Integrity, Misconfigured, Rejected
 from exchange.log import Consumer, Entry, Message, Topic
 from exchange.log.kafka import probe
 from exchange.log.kafka.client import PREFIX, connection, opened
-from exchange.log.kafka.cluster import FIRST, NEWS_SECONDS, Cluster
+from exchange.log.kafka.cluster import FIRST, NEWS_SECONDS, ClusterAdmin
 from exchange.log.kafka.ends import Ends
 from exchange.log.kafka.group import Member
 from exchange.log.kafka.health import Health, health
@@ -33,7 +33,7 @@ from exchange.log.kafka.kafka_errors import map_errors
 from exchange.log.kafka.producers import Positions, Producers, Record
 from exchange.log.kafka.reader import LOOK_SECONDS, SMALL_FETCH, KafkaConsumer
 from exchange.log.kafka.table import Table
-from exchange.log.kafka.topics import Drift, Topics
+from exchange.log.kafka.topics import Drift, TopicAdmin
 from exchange.text import Text
 
 if TYPE_CHECKING:
@@ -74,10 +74,10 @@ class KafkaLog:
         self._config = connection(settings, secret=secret, base=base, worker=self._worker)
         self._monotonic = monotonic
         self._sleep = sleep
-        self._topics = Topics(settings)
+        self._topics = TopicAdmin(settings)
         self._lock = threading.RLock()
         self._news = threading.Condition()
-        self._connected: Cluster | None = None
+        self._connected: ClusterAdmin | None = None
         self._known: dict[str, Topic] = {}
         self._tables: dict[str, Table] = {}
         self._members: dict[str, tuple[Member, list[KafkaConsumer]]] = {}
@@ -306,7 +306,7 @@ class KafkaLog:
 
     # --- inside ---------------------------------------------------------------------------
 
-    def _cluster(self) -> Cluster:
+    def _cluster(self) -> ClusterAdmin:
         """Connect on first use; raises Transient naming the addresses when nobody answers."""
         with self._lock:
             if self._connected is None:
@@ -315,7 +315,9 @@ class KafkaLog:
                     probe.check(
                         self._settings.bootstrap, self._config, self._settings.request_seconds
                     )
-                    self._connected = opened(Cluster, monotonic=self._monotonic, **self._config)
+                    self._connected = opened(
+                        ClusterAdmin, monotonic=self._monotonic, **self._config
+                    )
             return self._connected
 
     def _send(self, owner: str, records: Sequence[Record], positions: Sequence[Positions]) -> None:

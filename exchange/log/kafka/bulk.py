@@ -32,7 +32,7 @@ _NULL = b"\x01"
 """The length −1."""
 
 
-class Chunk(NamedTuple):
+class EncodedRecords(NamedTuple):
     """Records of one batch, end to end, and how many there are."""
 
     data: bytes
@@ -66,23 +66,23 @@ def partitions_of(keys: Sequence[bytes], count: int) -> list[int]:
     return found
 
 
-def chunks(records: Sequence[tuple[bytes, bytes | None]], size: int) -> Iterator[Chunk]:
+def chunks(records: Sequence[tuple[bytes, bytes | None]], size: int) -> Iterator[EncodedRecords]:
     """Encode keys and values in batches of at most ``size`` bytes, or of one record."""
     made: list[bytes] = []
     left = size
     for key, value in records:
         record = _record(len(made), key, value)
         if len(record) > left and made:
-            yield Chunk(b"".join(made), len(made))
+            yield EncodedRecords(b"".join(made), len(made))
             made, left = [], size
             record = _record(0, key, value)
         made.append(record)
         left -= len(record)
     if made:
-        yield Chunk(b"".join(made), len(made))
+        yield EncodedRecords(b"".join(made), len(made))
 
 
-def add(producer: KafkaProducer, partition: TopicPartition, chunk: Chunk) -> Any:
+def add(producer: KafkaProducer, partition: TopicPartition, chunk: EncodedRecords) -> Any:
     """Give a producer a batch as if it had been sent record by record; return its future."""
     milliseconds = int(time.time() * 1000)  # as the library does; the broker stamps it anew
     records = MemoryRecordsBuilder(_MAGIC, 0, 0)

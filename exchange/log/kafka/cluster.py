@@ -48,7 +48,7 @@ _STALE = (errors.InvalidMetadataError, errors.UnknownBrokerIdError)
 _RETRIABLE = (errors.RetriableError, *_STALE)
 
 
-class Cluster(KafkaAdminClient):  # type: ignore[misc]  # the library has no types
+class ClusterAdmin(KafkaAdminClient):  # type: ignore[misc]  # the library has no types
     """The cluster, as far as one client sees it."""
 
     def __init__(self, *, monotonic: Callable[[], float], **config: Any) -> None:

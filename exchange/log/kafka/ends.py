@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping
 
     from exchange.log import Partition
-    from exchange.log.kafka.cluster import Cluster
+    from exchange.log.kafka.cluster import ClusterAdmin
 
 FRESH_SECONDS = 0.2
 """How old the end of a partition may be when nothing was written to it by this process."""
@@ -28,7 +28,7 @@ class Ends:
 
     def __init__(
         self,
-        cluster: Callable[[], Cluster],
+        cluster: Callable[[], ClusterAdmin],
         *,
         monotonic: Callable[[], float],
         sleep: Callable[[float], None],

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from exchange.log import Partition, Topic
-    from exchange.log.kafka.cluster import Cluster
+    from exchange.log.kafka.cluster import ClusterAdmin
     from exchange.settings import KafkaSettings
 
 _MEMORY = "offsets.retention.minutes"
@@ -39,7 +39,7 @@ class Health:
     """How long a group that stands still keeps its positions; None when we may not know."""
 
 
-def health(cluster: Cluster, settings: KafkaSettings, topics: Sequence[Topic]) -> Health:
+def health(cluster: ClusterAdmin, settings: KafkaSettings, topics: Sequence[Topic]) -> Health:
     """Ask the cluster; changes nothing."""
     brokers = cluster.describe_cluster()["brokers"]
     alive = [row["broker_id"] for row in brokers if not row.get("is_fenced", False)]
@@ -64,7 +64,7 @@ def health(cluster: Cluster, settings: KafkaSettings, topics: Sequence[Topic]) -
     )
 
 
-def _memory(cluster: Cluster, broker: str) -> timedelta | None:
+def _memory(cluster: ClusterAdmin, broker: str) -> timedelta | None:
     asked = ConfigResource(ConfigResourceType.BROKER, broker, {_MEMORY: None})
     try:
         answer = cluster.describe_configs([asked], config_filter="all")

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping
 
     from exchange.log import Partition
-    from exchange.log.kafka.cluster import Cluster
+    from exchange.log.kafka.cluster import ClusterAdmin
     from exchange.log.kafka.ends import Ends
     from exchange.log.kafka.group import Hold, Member
 
@@ -53,7 +53,7 @@ class KafkaConsumer:
     def __init__(
         self,
         member: Member,
-        cluster: Cluster,
+        cluster: ClusterAdmin,
         ends: Ends,
         topics: Collection[str],
         *,

@@ -64,11 +64,11 @@ def decode(partition: Partition, offset: int, data: bytes, aborted: list[tuple[i
     return Slice(entries, offset)
 
 
-Record = tuple[int, int, bytes | None, bytes | None, dict[str, str]]
+FetchedRecord = tuple[int, int, bytes | None, bytes | None, dict[str, str]]
 """Offset, time in milliseconds, key, value, headers."""
 
 
-def _records(batch: Any) -> Iterator[Record]:
+def _records(batch: Any) -> Iterator[FetchedRecord]:
     """Walk through a batch (message format 2)."""
     iter(batch)  # uncompresses
     data, at = batch._buffer, batch._pos  # noqa: SLF001 - the library has no reader that tolerates

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from exchange.log import Entry, Partition
-    from exchange.log.kafka.cluster import Cluster
+    from exchange.log.kafka.cluster import ClusterAdmin
 
 _LOOK_SECONDS = 0.002
 
@@ -25,7 +25,7 @@ class Table:
     def __init__(
         self,
         topic: str,
-        cluster: Callable[[], Cluster],
+        cluster: Callable[[], ClusterAdmin],
         *,
         monotonic: Callable[[], float],
         sleep: Callable[[float], None],

@@ -16,7 +16,7 @@ from exchange.text import Text
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
-    from exchange.log.kafka.cluster import Cluster
+    from exchange.log.kafka.cluster import ClusterAdmin
     from exchange.settings import KafkaSettings
 
 MESSAGE_BYTES = MAX_VALUE_BYTES + 64 * 1024
@@ -45,13 +45,13 @@ class Drift:
     found: str
 
 
-class Topics:
+class TopicAdmin:
     """The topics of the cluster that are ours."""
 
     def __init__(self, settings: KafkaSettings) -> None:
         self._settings = settings
 
-    def known(self, cluster: Cluster, names: Iterable[str] | None = None) -> list[Topic]:
+    def known(self, cluster: ClusterAdmin, names: Iterable[str] | None = None) -> list[Topic]:
         """List the topics that there are, all of ours or those of ``names``, by name."""
         found = {
             row["name"]: len(row["partitions"])
@@ -64,7 +64,7 @@ class Topics:
             for name, partitions in sorted(found.items())
         ]
 
-    def ensure(self, cluster: Cluster, topics: Sequence[Topic]) -> bool:
+    def ensure(self, cluster: ClusterAdmin, topics: Sequence[Topic]) -> bool:
         """Create the topics and partitions that are missing; True when there were any.
 
         Refuses to change compaction.
@@ -129,7 +129,7 @@ class Topics:
             "retention.ms": str(int(retention.total_seconds() * 1000)) if retention else "-1",
         }
 
-    def drift(self, cluster: Cluster, topics: Sequence[Topic]) -> list[Drift]:
+    def drift(self, cluster: ClusterAdmin, topics: Sequence[Topic]) -> list[Drift]:
         """Compare the cluster with what should be, topic by topic; more partitions are fine."""
         rows = {
             row["name"]: row["partitions"]
@@ -158,7 +158,7 @@ class Topics:
             ]
         return found
 
-    def repair(self, cluster: Cluster, topics: Sequence[Topic]) -> set[tuple[str, str]]:
+    def repair(self, cluster: ClusterAdmin, topics: Sequence[Topic]) -> set[tuple[str, str]]:
         """Put right what can be, at once or soon; returns the topics and settings altered."""
         self.ensure(cluster, topics)
         wrong: dict[str, dict[str, str]] = {}
@@ -176,7 +176,7 @@ class Topics:
 
     @staticmethod
     def _configs(
-        cluster: Cluster, names: Iterable[str], keys: Sequence[str] | None
+        cluster: ClusterAdmin, names: Iterable[str], keys: Sequence[str] | None
     ) -> dict[str, dict[str, str]]:
         """Ask for the settings of topics: those of ``keys``, or all."""
         wanted = dict.fromkeys(keys) if keys is not None else None
@@ -191,7 +191,7 @@ class Topics:
         }
 
 
-def _described(cluster: Cluster, names: Sequence[str] | None) -> list[dict[str, Any]]:
+def _described(cluster: ClusterAdmin, names: Sequence[str] | None) -> list[dict[str, Any]]:
     """Ask for topics, all or some; return those that exist, refuse those that we may not see."""
     rows = cluster.describe_topics(names)
     hidden = TopicAuthorizationFailedError.errno

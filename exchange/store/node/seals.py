@@ -50,7 +50,7 @@ _STATE = select(SEALS.c.state).where(SEALS.has_key)
 """Asked before every signature: made once."""
 
 
-class Seals:
+class SealRegister:
     """The seals that the node keeps."""
 
     def __init__(self, lender: Lender, clock: Callable[[], datetime], audit: AuditTrail) -> None:

@@ -66,7 +66,7 @@ def stranger(number: int = 1) -> bytes:
 
 
 def test_a_lost_folder_is_made_again_and_the_province_goes_on_with_it(place: Place) -> None:
-    with place.gateway():
+    with place.receiver():
         assert run(place) == {}
         before = state(place)
         add(place, "cases", records(100, first=ROWS + 1))
@@ -81,7 +81,7 @@ def test_a_lost_folder_is_made_again_and_the_province_goes_on_with_it(place: Pla
 
 
 def test_a_folder_from_a_backup_catches_up(place: Place, tmp_path: Path) -> None:
-    with place.gateway():
+    with place.receiver():
         assert run(place) == {}
         shutil.copytree(place.folder / FOLDER, tmp_path / "backup")
         add(place, "cases", records(100, first=ROWS + 1))
@@ -96,7 +96,7 @@ def test_a_folder_from_a_backup_catches_up(place: Place, tmp_path: Path) -> None
 
 def test_what_only_the_folder_has_goes_back_to_the_topic(place: Place) -> None:
     """The node's log is an older backup than the folder."""
-    with place.gateway():
+    with place.receiver():
         assert run(place) == {}
     with EvidenceLog.open(
         place.folder / FOLDER, origin=LogReader.at(place.folder / FOLDER).origin
@@ -112,20 +112,27 @@ def test_what_only_the_folder_has_goes_back_to_the_topic(place: Place) -> None:
 
 def test_two_machines_keep_the_same_log(place: Place) -> None:
     """Each takes a share of the work, both write everything, and whoever is first shows it."""
-    with place.gateway(), ExitStack() as stack:
+    with place.receiver(), ExitStack() as stack:
         assert run(place, "pull", "seal", "cascade") == {}
-        one, two = stage(stack, place, "one"), stage(stack, place, "two")
-        assert None not in [one.step(), two.step()], "one worked while the other did"
-        drain(one)
-        seen = one.witness()
+        first_stage, second_stage = stage(stack, place, "one"), stage(stack, place, "two")
+        assert None not in [first_stage.step(), second_stage.step()], (
+            "one worked while the other did"
+        )
+        drain(first_stage)
+        seen = first_stage.witness()
         assert seen is not None
-        assert seen.checkpoint.head.size == one.log.size > two.log.size > 0
-        assert two.witness() is None, "the province has seen more than this machine had shown"
-        assert (one.log.size, one.log.root) == (two.log.size, two.log.root)
+        assert seen.checkpoint.head.size == first_stage.log.size > second_stage.log.size > 0
+        assert second_stage.witness() is None, (
+            "the province has seen more than this machine had shown"
+        )
+        assert (first_stage.log.size, first_stage.log.root) == (
+            second_stage.log.size,
+            second_stage.log.root,
+        )
 
 
 def test_a_replaced_folder_is_not_continued(place: Place) -> None:
-    with place.gateway():
+    with place.receiver():
         assert run(place) == {}
     origin = LogReader.at(place.folder / FOLDER).origin
     shutil.rmtree(place.folder / FOLDER)
@@ -138,7 +145,7 @@ def test_a_replaced_folder_is_not_continued(place: Place) -> None:
 
 
 def test_what_a_stranger_puts_into_the_topic_stops_nothing(place: Place) -> None:
-    with place.gateway():
+    with place.receiver():
         assert run(place) == {}
         before = state(place)
         with place.node() as node, node.log.transaction("stranger") as tx:

@@ -59,17 +59,17 @@ def key_schema(schema: str, key: tuple[str, ...]) -> str:
                 "the key has changed since it was sealed: it cannot be published by the new one",
             ),
         )
-    made = {
+    result = {
         "type": "record",
         "name": f"{record['name']}_key",
         "fields": [{"name": name, "type": fields[name]["type"]} for name in key],
     }
     if "namespace" in record:
-        made["namespace"] = record["namespace"]
-    return canonical(made)
+        result["namespace"] = record["namespace"]
+    return canonical(result)
 
 
-def cut(
+def cut_records(
     data: bytes,
     offsets: Ints,
     schema: Schema,
@@ -102,12 +102,12 @@ def _key_edges(
     data: bytes, offsets: Ints, schema: Schema, key: Sequence[str]
 ) -> list[tuple[Ints, Ints]]:
     """Find where each key field begins and ends in all records, with what precedes its value."""
-    found: dict[str, tuple[Ints, Ints]] = {}
+    edges: dict[str, tuple[Ints, Ints]] = {}
     before = offsets[:-1]
     for cells in walk(data, offsets, schema):
         if cells.column.name in key:
-            found[cells.column.name] = before, cells.end
+            edges[cells.column.name] = before, cells.end
         before = cells.end
-        if len(found) == len(key):
+        if len(edges) == len(key):
             break
-    return [found[name] for name in key]
+    return [edges[name] for name in key]

@@ -7,7 +7,7 @@ from collections.abc import Collection, Mapping
 from typing import Final, TypeVar
 
 from exchange.catalog.problems import Problems, shorten, width_hint
-from exchange.catalog.tree import Items, Node, Pairs, Scalar
+from exchange.catalog.tree import Items, Pairs, Scalar, YamlNode
 from exchange.text import Text
 
 T = TypeVar("T")
@@ -17,39 +17,39 @@ _NUMBER: Final = re.compile(r"(?:0|[1-9][0-9]{0,8})(?:\.[0-9]{1,6})?")
 _KEY: Final = Text("键", "key")
 
 
-class Reader:
+class NodeReader:
     """Takes values out of nodes; answers None after noting why it cannot."""
 
     def __init__(self, problems: Problems) -> None:
         self.problems = problems
 
-    def pairs(self, node: Node, what: Text) -> dict[Scalar, Node]:
+    def pairs(self, node: YamlNode, what: Text) -> dict[Scalar, YamlNode]:
         """Return the pairs of a mapping whose keys are free; doubled keys are noted."""
         if not isinstance(node, Pairs):
             if not (isinstance(node, Scalar) and not node.text):
                 self._kind(node, what, Text("映射（键: 值）", "a mapping (key: value)"))
             return {}
-        seen: dict[str, Scalar] = {}
-        return {key: value for key, value in node.pairs if self.once(seen, key.text, key)}
+        firsts: dict[str, Scalar] = {}
+        return {key: value for key, value in node.pairs if self.once(firsts, key.text, key)}
 
     def section(
         self,
-        node: Node,
+        node: YamlNode,
         what: Text,
         *,
         required: Collection[str],
         optional: Collection[str] = (),
-    ) -> dict[str, Node]:
+    ) -> dict[str, YamlNode]:
         """Return the values of a mapping whose keys are fixed."""
-        known = {*required, *optional}
-        values: dict[str, Node] = {}
+        names = {*required, *optional}
+        values: dict[str, YamlNode] = {}
         for key, value in self.pairs(node, what).items():
-            if key.text in known:
+            if key.text in names:
                 values[key.text] = value
             elif re.match("[0-9]+\\)", key.text):
                 self.cut_by_comma(key)
             else:
-                self.problems.unknown(key, _KEY, key.text, known - set(values))
+                self.problems.unknown(key, _KEY, key.text, names - set(values))
         for name in required:
             if name not in values:
                 self.problems.add(
@@ -59,7 +59,7 @@ class Reader:
                 )
         return values
 
-    def text(self, node: Node | None, what: Text, *, limit: int = 2000) -> str | None:
+    def text(self, node: YamlNode | None, what: Text, *, limit: int = 2000) -> str | None:
         """Return a text that is not empty."""
         if node is None:
             return None
@@ -75,7 +75,9 @@ class Reader:
             return None
         return node.text.strip()
 
-    def matching(self, node: Node | None, what: Text, pattern: str, example: Text) -> str | None:
+    def matching(
+        self, node: YamlNode | None, what: Text, pattern: str, example: Text
+    ) -> str | None:
         """Return a text of a given shape."""
         text = self.text(node, what)
         if node is None or text is None or re.fullmatch(pattern, text):
@@ -89,7 +91,7 @@ class Reader:
         )
         return None
 
-    def integer(self, node: Node | None, what: Text, *, least: int = 0) -> int | None:
+    def integer(self, node: YamlNode | None, what: Text, *, least: int = 0) -> int | None:
         """Return a whole number, written without leading zeros."""
         number = self.number(node, what, _INTEGER)
         if node is None or number is None:
@@ -104,7 +106,7 @@ class Reader:
         return int(number)
 
     def number(
-        self, node: Node | None, what: Text, pattern: re.Pattern[str] = _NUMBER
+        self, node: YamlNode | None, what: Text, pattern: re.Pattern[str] = _NUMBER
     ) -> float | None:
         """Return a number that is not negative, written without leading zeros."""
         text = self.text(node, what)
@@ -118,13 +120,13 @@ class Reader:
             if pattern.fullmatch(bare)
             else Text("写一个数字", "write a number such as 1")
         )
-        shown = shorten(text)
+        excerpt = shorten(text)
         self._note(
-            node, Text(f"{what.zh}“{shown}”不是数字", f"{what.en} '{shown}' is no number"), hint
+            node, Text(f"{what.zh}“{excerpt}”不是数字", f"{what.en} '{excerpt}' is no number"), hint
         )
         return None
 
-    def choice(self, node: Node | None, what: Text, choices: Mapping[str, T]) -> T | None:
+    def choice(self, node: YamlNode | None, what: Text, choices: Mapping[str, T]) -> T | None:
         """Return one of some named values."""
         text = self.text(node, what)
         if node is None or text is None:
@@ -134,7 +136,7 @@ class Reader:
             return None
         return choices[text]
 
-    def items(self, node: Node | None, what: Text) -> tuple[Node, ...]:
+    def items(self, node: YamlNode | None, what: Text) -> tuple[YamlNode, ...]:
         """Return the nodes of a list."""
         if node is None:
             return ()
@@ -143,7 +145,7 @@ class Reader:
             return ()
         return node.nodes
 
-    def names(self, node: Node | None, what: Text, choices: Collection[str]) -> tuple[str, ...]:
+    def names(self, node: YamlNode | None, what: Text, choices: Collection[str]) -> tuple[str, ...]:
         """Return a list of different names, each one of ``choices``."""
         places: dict[str, Scalar] = {}
         for item in self.items(node, what):
@@ -156,16 +158,16 @@ class Reader:
                 self.problems.unknown(item, what, name, choices)
         return tuple(places)
 
-    def once(self, seen: dict[str, Scalar], word: str, node: Node) -> bool:
+    def once(self, firsts: dict[str, Scalar], word: str, node: YamlNode) -> bool:
         """Tell whether ``word`` is new; note where it stands already otherwise."""
         place = Scalar(node.file, node.line, word)
-        first = seen.setdefault(word, place)
+        first = firsts.setdefault(word, place)
         if first is place:
             return True
-        where, shown = f"{first.file}:{first.line}", shorten(word)
+        where, excerpt = f"{first.file}:{first.line}", shorten(word)
         self.problems.add(
             place,
-            Text(f"“{shown}”重复，首次出现在 {where}", f"'{shown}' stands at {where} already"),
+            Text(f"“{excerpt}”重复，首次出现在 {where}", f"'{excerpt}' stands at {where} already"),
             Text("改名或删除其中一个", "rename or remove one"),
         )
         return False
@@ -178,13 +180,13 @@ class Reader:
             Text('值加引号，如 "金额 decimal(16,6)"', 'quote it: "金额 decimal(16,6)"'),
         )
 
-    def _kind(self, node: Node, what: Text, wanted: Text) -> None:
+    def _kind(self, node: YamlNode, what: Text, kind: Text) -> None:
         wide = width_hint(node.text) if isinstance(node, Scalar) else None
         self._note(
             node,
-            Text(f"{what.zh}应为{wanted.zh}", f"{what.en} must be {wanted.en}"),
+            Text(f"{what.zh}应为{kind.zh}", f"{what.en} must be {kind.en}"),
             wide or Text("检查缩进和括号", "check indentation and brackets"),
         )
 
-    def _note(self, node: Node, what: Text, hint: Text) -> None:
+    def _note(self, node: YamlNode, what: Text, hint: Text) -> None:
         self.problems.add(node, what, hint)

@@ -26,7 +26,7 @@ Corrections = Mapping[str, Mapping[str, str]]
 
 
 @dataclass(frozen=True, slots=True)
-class Refused:
+class RefusedRecords:
     """One message of a quarantine topic: its address, where its rows come from, and they."""
 
     partition: int
@@ -49,11 +49,11 @@ class Refused:
         """Return the position of each record in its message."""
         return range(self.frame.height) if self.places is None else self.places
 
-    def only(self, places: Sequence[int]) -> Refused:
+    def only(self, places: Sequence[int]) -> RefusedRecords:
         """Return some records of a whole message, by their positions."""
         return replace(self, frame=self.frame[list(places)], places=tuple(places))
 
-    def part(self, rows: Sequence[int]) -> Refused:
+    def part(self, rows: Sequence[int]) -> RefusedRecords:
         """Return some of the records that are in the frame."""
         positions = self.positions()
         return replace(
@@ -62,7 +62,7 @@ class Refused:
 
 
 @dataclass(frozen=True, slots=True)
-class Shown:
+class RecordView:
     """A refused record as a reader may see it."""
 
     address: str
@@ -89,29 +89,29 @@ class Shown:
         }
 
 
-def show(refused: Refused, resource: Resource) -> Iterator[Shown]:
+def show(message: RefusedRecords, resource: Resource) -> Iterator[RecordView]:
     """Yield the records of a message, masked for a reader without special rights."""
-    found = source_columns(resource, refused.frame.columns)
+    columns = source_columns(resource, message.frame.columns)
     texts = {
-        field: as_text(refused.frame[found[field.name]]).to_list()
+        field: as_text(message.frame[columns[field.name]]).to_list()
         for field in resource.fields
-        if field.name in found
+        if field.name in columns
     }
-    rows = refused.frame[ROW].to_list() if ROW in refused.frame.columns else None
+    rows = message.frame[ROW].to_list() if ROW in message.frame.columns else None
     for place, (address, reasons) in enumerate(
-        zip(refused.addresses(), refused.frame[REASONS].to_list(), strict=True)
+        zip(message.addresses(), message.frame[REASONS].to_list(), strict=True)
     ):
         slipped = any(reason["field"] == DEFECT for reason in reasons)
         values = {
             field.name: _masked(field, column[place] or "", slipped=slipped)
             for field, column in texts.items()
         }
-        yield Shown(
+        yield RecordView(
             address=address,
-            source=refused.source,
-            locator=refused.locator,
+            source=message.source,
+            locator=message.locator,
             row=None if rows is None else rows[place],
-            pulled_at=refused.pulled_at,
+            pulled_at=message.pulled_at,
             values=values,
             reasons=tuple(_masked_reason(reason, values) for reason in reasons),
         )
@@ -129,8 +129,8 @@ def defects(refused: pl.DataFrame) -> dict[str, int]:
     if DEFECT not in refused.columns:
         return {}
     texts = as_text(refused[DEFECT]).drop_nulls().to_list()
-    counted = Counter(texts).most_common()
-    return {mask("free_text", text[:MAX_VALUE]): count for text, count in counted}
+    counts = Counter(texts).most_common()
+    return {mask("free_text", text[:MAX_VALUE]): count for text, count in counts}
 
 
 def unreadable(value: bytes) -> pl.DataFrame:
@@ -156,21 +156,21 @@ def _masked(field: Field, value: str, *, slipped: bool) -> str:
 
 def _masked_reason(reason: Mapping[str, str | None], values: Mapping[str, str]) -> dict[str, str]:
     """Put masked values in the place of those that the reason keeps."""
-    told = {key: text or "" for key, text in reason.items()}
-    names = told["field"].split(",")
-    if told["field"] == DEFECT:
-        told["value"] = mask("free_text", told["value"])
-        told["zh"] = f"{told['zh']}：{told['value']}"
-        told["en"] = f"{told['en']}: {told['value']}"
+    texts = {key: text or "" for key, text in reason.items()}
+    names = texts["field"].split(",")
+    if texts["field"] == DEFECT:
+        texts["value"] = mask("free_text", texts["value"])
+        texts["zh"] = f"{texts['zh']}：{texts['value']}"
+        texts["en"] = f"{texts['en']}: {texts['value']}"
     elif len(names) > 1:
-        told["value"] = "; ".join(f"{name}={values.get(name, '')}" for name in names)
+        texts["value"] = "; ".join(f"{name}={values.get(name, '')}" for name in names)
     elif names[0] != OPERATION:
-        told["value"] = values.get(names[0], "")
-    return told
+        texts["value"] = values.get(names[0], "")
+    return texts
 
 
 def replay(
-    refused: Refused, resource: Resource, corrections: Corrections | None = None
+    message: RefusedRecords, resource: Resource, corrections: Corrections | None = None
 ) -> pl.DataFrame:
     """Return the records as a raw frame again, without their reasons.
 
@@ -178,20 +178,20 @@ def replay(
     says something else than :func:`show` showed: a masked value left alone stays what it was.
     A corrected column becomes text; a corrected record is broken at its source no more.
     """
-    raw = refused.frame.drop(REASONS)
+    raw = message.frame.drop(REASONS)
     if corrections is None:
         return raw
-    found = source_columns(resource, raw.columns)
+    columns = source_columns(resource, raw.columns)
     changed: dict[str, dict[int, str | None]] = {}
     places = []
-    for place, record in enumerate(show(refused, resource)):
+    for place, record in enumerate(show(message, resource)):
         cells = corrections.get(record.address)
         if cells is None:
             continue
         places.append(place)
         for name, cell in cells.items():
-            if name in found and cell.strip() != visible(record.values[name]).strip():
-                changed.setdefault(found[name], {})[place] = cell or None
+            if name in columns and cell.strip() != visible(record.values[name]).strip():
+                changed.setdefault(columns[name], {})[place] = cell or None
     mended = {place for cells in changed.values() for place in cells}
     if DEFECT in raw.columns:
         changed[DEFECT] = dict.fromkeys(mended)
@@ -211,5 +211,5 @@ _VISIBLE = {code: 0x2400 + code for code in range(0x20) if code not in {0x09, 0x
 
 def visible(text: str) -> str:
     """Write a value for a spreadsheet cell: control characters as their symbols, cut to size."""
-    shown = text.translate(_VISIBLE)
-    return shown if len(shown) <= MAX_CELL else shown[:MAX_CELL] + "……"
+    text_form = text.translate(_VISIBLE)
+    return text_form if len(text_form) <= MAX_CELL else text_form[:MAX_CELL] + "……"

@@ -33,10 +33,10 @@ def entry_of(batch_no: str) -> EvidenceEntry:
 
 @pytest.mark.usefixtures("delivered")
 def test_a_run_leaves_a_witnessed_log(run: Run) -> None:
-    done = run("evidence", "checkpoint", "--to", "now.note", "--json")
-    assert done.code == 0
-    assert (done.json["size"], done.json["entries"]) == (2, 2), "a statement and its receipt"
-    assert done.json["witnesses"] == ["province"]
+    result = run("evidence", "checkpoint", "--to", "now.note", "--json")
+    assert result.code == 0
+    assert (result.json["size"], result.json["entries"]) == (2, 2), "a statement and its receipt"
+    assert result.json["witnesses"] == ["province"]
     assert run("evidence", "audit", "--known", "now.note").code == 0
     audit = run("evidence", "audit", "--json").json
     assert audit["ok"]
@@ -45,11 +45,11 @@ def test_a_run_leaves_a_witnessed_log(run: Run) -> None:
 
 
 def test_a_package_of_one_record_verifies(batch: str, run: Run) -> None:
-    done = run(
+    result = run(
         *("evidence", "export", "companies", batch, "--row", "2", "--to", "one.evidence", "--json")
     )
-    assert done.code == 0, done
-    assert done.json["bytes"] < 8_000
+    assert result.code == 0, result
+    assert result.json["bytes"] < 8_000
     checked = run("verify", "one.evidence", "--json").json
     assert checked["ok"]
     assert len(checked["checks"]) >= 20
@@ -97,9 +97,9 @@ def test_a_rewritten_log_is_refused(run: Run) -> None:
     shutil.rmtree(FOLDER)
     with EvidenceLog.open(FOLDER, origin=origin) as log:
         log.append([entry_of("2026112300001").to_bytes()])
-    done = run("run", "--once", "--only", "evidence")
-    assert done.code == 6
-    assert "evidence" in done.err + done.out
+    result = run("run", "--once", "--only", "evidence")
+    assert result.code == 6
+    assert "evidence" in result.err + result.out
 
 
 @pytest.mark.usefixtures("delivered")
@@ -108,9 +108,9 @@ def test_a_changed_tile_is_named(run: Run) -> None:
     data = bytearray(bundle.read_bytes())
     data[10] ^= 1
     bundle.write_bytes(data)
-    done = run("evidence", "audit", "--json")
-    assert done.code == 6
-    assert not done.json["ok"]
+    result = run("evidence", "audit", "--json")
+    assert result.code == 6
+    assert not result.json["ok"]
 
 
 def test_a_receipt_tells_an_audit_that_the_log_is_another_one(delivered: Path, run: Run) -> None:
@@ -121,14 +121,14 @@ def test_a_receipt_tells_an_audit_that_the_log_is_another_one(delivered: Path, r
     for number in (first, second):
         assert run("cascade", "export", "companies", number, "--to", "kept").code == 0
     receipts = [f"kept/companies-{number}.receipt.json" for number in (first, second)]
-    found = run("evidence", "audit", "--known", receipts[0], "--known", receipts[1], "--json").json
-    assert found["ok"]
-    assert found["checks"][-1]["found"] == "receipts that name no checkpoint: 1", "the very first"
+    answer = run("evidence", "audit", "--known", receipts[0], "--known", receipts[1], "--json").json
+    assert answer["ok"]
+    assert answer["checks"][-1]["found"] == "receipts that name no checkpoint: 1", "the very first"
     origin = LogReader.at(FOLDER).origin
     shutil.rmtree(FOLDER)
     with EvidenceLog.open(FOLDER, origin=origin) as log:
         log.append([another.to_bytes() for another in (entry_of(first), entry_of(second))])
     assert run("evidence", "audit").code == 0, "it is a good log by itself"
-    done = run("evidence", "audit", "--known", receipts[1], "--json")
-    assert done.code == 6
-    assert [each["name"] for each in done.json["checks"] if not each["ok"]] == ["known"]
+    result = run("evidence", "audit", "--known", receipts[1], "--json")
+    assert result.code == 6
+    assert [check["name"] for check in result.json["checks"] if not check["ok"]] == ["known"]

@@ -8,8 +8,8 @@ corrected or valid twin can still pass. A group with a null in it is not compare
 No value is kept. Two different keys share a hash once in 2^64: among 10 million rows the odds
 that one good record is refused are 3 in a million, and it can be replayed from quarantine.
 
-:class:`Seen` is a value: claiming returns a new one, and the old one stands for "before". Keep
-the new one when the transaction is committed; after a restart, build it again by
+:class:`ClaimedKeys` is a value: claiming returns a new one, and the old one stands for "before".
+Keep the new one when the transaction is committed; after a restart, build it again by
 :meth:`exchange.validate.validator.Validator.remember` over the accepted frames of the pull.
 """
 
@@ -27,13 +27,13 @@ Flags = npt.NDArray[np.bool_]
 Runs = tuple[Hashes, ...]
 
 
-def _held(runs: Runs, hashes: Hashes) -> Flags:
+def _are_in(runs: Runs, hashes: Hashes) -> Flags:
     """Tell which of the hashes are in the runs; fast when they are sorted."""
-    held = np.zeros(hashes.size, dtype=np.bool_)
+    flags = np.zeros(hashes.size, dtype=np.bool_)
     for run in runs:
         place = np.searchsorted(run, hashes)
-        held |= run[np.minimum(place, run.size - 1)] == hashes
-    return held
+        flags |= run[np.minimum(place, run.size - 1)] == hashes
+    return flags
 
 
 def _with_run(runs: Runs, fresh: Hashes) -> Runs:
@@ -48,7 +48,7 @@ def _with_run(runs: Runs, fresh: Hashes) -> Runs:
 
 
 @dataclass(frozen=True, slots=True)
-class Group:
+class GroupHashes:
     """One group's hashes of a chunk, and which rows take part (no null in the group)."""
 
     hashes: Hashes
@@ -56,7 +56,7 @@ class Group:
 
 
 @dataclass(frozen=True, slots=True)
-class Seen:
+class ClaimedKeys:
     """The groups of all accepted records of a pull so far."""
 
     groups: tuple[Runs, ...] = ()
@@ -68,51 +68,54 @@ class Seen:
     def _runs(self, group: int) -> Runs:
         return self.groups[group] if group < len(self.groups) else ()
 
-    def holds(self, group: int, part: Group) -> Flags:
+    def holds(self, group: int, part: GroupHashes) -> Flags:
         """Tell which rows repeat this group of an accepted record."""
-        return _held(self._runs(group), part.hashes) & part.whole
+        return _are_in(self._runs(group), part.hashes) & part.whole
 
-    def claim(self, parts: Sequence[Group], candidates: Flags) -> tuple[Flags, Seen]:
+    def claim(self, parts: Sequence[GroupHashes], candidates: Flags) -> tuple[Flags, ClaimedKeys]:
         """Take the candidate rows in order; return which are refused, and what is seen then."""
         rows = np.flatnonzero(candidates)
-        refused = np.zeros(candidates.size, dtype=np.bool_)
+        repeats = np.zeros(candidates.size, dtype=np.bool_)
         involved = np.zeros(rows.size, dtype=np.bool_)
         for group, part in enumerate(parts):
             hashes, whole = part.hashes[rows], part.whole[rows]
             involved |= self._collides(group, hashes, whole)
         if involved.any():
-            refused[self._second(parts, rows[involved])] = True
-        kept = candidates & ~refused
+            repeats[self._second(parts, rows[involved])] = True
+        claims = candidates & ~repeats
         groups = tuple(
-            _with_run(self._runs(group), np.sort(part.hashes[kept & part.whole]))
+            _with_run(self._runs(group), np.sort(part.hashes[claims & part.whole]))
             for group, part in enumerate(parts)
         )
-        return refused, Seen(groups)
+        return repeats, ClaimedKeys(groups)
 
     def _collides(self, group: int, hashes: Hashes, whole: Flags) -> Flags:
         """Find the rows whose hash is held already or occurs twice: few, as a rule."""
         ordered = np.sort(hashes[whole])
         twice = ordered[1:][ordered[1:] == ordered[:-1]]
-        suspects = np.union1d(twice, ordered[_held(self._runs(group), ordered)])
+        suspects = np.union1d(twice, ordered[_are_in(self._runs(group), ordered)])
         if suspects.size == 0:
             return np.zeros(hashes.size, dtype=np.bool_)
         return pl.Series(hashes).is_in(pl.Series(suspects).implode()).to_numpy() & whole
 
-    def _second(self, parts: Sequence[Group], rows: npt.NDArray[np.intp]) -> list[int]:
+    def _second(self, parts: Sequence[GroupHashes], rows: npt.NDArray[np.intp]) -> list[int]:
         """Go through the involved rows one by one; return those that repeat an accepted one."""
-        held = [
-            self.holds(group, Group(part.hashes[rows], part.whole[rows])).tolist()
+        hash_lists = [
+            self.holds(group, GroupHashes(part.hashes[rows], part.whole[rows])).tolist()
             for group, part in enumerate(parts)
         ]
         hashes = [part.hashes[rows].tolist() for part in parts]
         whole = [part.whole[rows].tolist() for part in parts]
-        taken: list[set[int]] = [set() for _ in parts]
+        claimed_hashes: list[set[int]] = [set() for _ in parts]
         repeated = []
         for place, row in enumerate(rows.tolist()):
-            mine = [group for group in range(len(parts)) if whole[group][place]]
-            if any(held[group][place] or hashes[group][place] in taken[group] for group in mine):
+            own_groups = [group for group in range(len(parts)) if whole[group][place]]
+            if any(
+                hash_lists[group][place] or hashes[group][place] in claimed_hashes[group]
+                for group in own_groups
+            ):
                 repeated.append(row)
             else:
-                for group in mine:
-                    taken[group].add(hashes[group][place])
+                for group in own_groups:
+                    claimed_hashes[group].add(hashes[group][place])
         return repeated

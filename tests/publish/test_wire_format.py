@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from exchange.errors import Rejected
-from exchange.publish.records import Records, cut, key_schema
+from exchange.publish.wire_format import Records, cut_records, key_schema
 from exchange.seal.batch.avro import Malformed, Schema
 from exchange.seal.batch.columns import encode
 from tests.seal.samples import SCHEMA
@@ -26,7 +26,7 @@ Row = dict[str, Any]
 def made(schema: Schema, rows: list[Row], key: tuple[str, ...]) -> Records:
     encoded = encode(frame_of(schema, rows), schema)
     data = bytes(encoded.data)
-    return cut(data, encoded.offsets, schema, key, key_id=7, value_id=2**31 - 1)
+    return cut_records(data, encoded.offsets, schema, key, key_id=7, value_id=2**31 - 1)
 
 
 def written(schema: str, row: Row) -> bytes:
@@ -46,7 +46,7 @@ def test_keys_and_values_are_those_of_fastavro(
     records = made(schema, rows, key)
     keys = [{name: row[name] for name in key} for row in rows]
     text = key_schema(schema.text, key)
-    assert records.keys == [b"\x00\x00\x00\x00\x07" + written(text, each) for each in keys]
+    assert records.keys == [b"\x00\x00\x00\x00\x07" + written(text, item) for item in keys]
     assert records.values == [
         None if row["cd_operation"] == "D" else b"\x00\x7f\xff\xff\xff" + by_fastavro(schema, row)
         for row in rows
@@ -87,9 +87,9 @@ def test_bytes_that_are_no_records_are_refused() -> None:
     data = bytearray(encoded.data)
     data[1] = 0xFF  # the length of the first record's order_no
     with pytest.raises(Malformed):
-        cut(bytes(data), encoded.offsets, SCHEMA, ("order_no",), key_id=1, value_id=2)
+        cut_records(bytes(data), encoded.offsets, SCHEMA, ("order_no",), key_id=1, value_id=2)
 
 
 def test_no_records_are_no_messages() -> None:
-    records = cut(b"", np.zeros(1, np.int64), SCHEMA, ("order_no",), key_id=1, value_id=2)
+    records = cut_records(b"", np.zeros(1, np.int64), SCHEMA, ("order_no",), key_id=1, value_id=2)
     assert (records.keys, records.values) == ([], [])
