@@ -27,6 +27,7 @@ _MODULES = {
     "quarantine": "quarantine",
     "cascade": "cascade",
     "evidence": "evidence",
+    "log": "log",
     "seal": "seal",
     "verify": "assembly",
     "prove": "assembly",

@@ -254,6 +254,12 @@ class Log(Protocol):
     def position(self, group: str, topic: str, partition: int) -> int:
         """Return the committed next offset of a group (the first kept one when none)."""
 
+    def slowest(self, topic: str, partition: int) -> tuple[str, int]:
+        """Return the group that is furthest behind, and its position: retention waits for it.
+
+        An empty name and the end when no group is behind.
+        """
+
     def retain(self, topic: str, partition: int, before: int) -> None:
         """Drop entries below offset ``before``; refused (Rejected) past any group's position."""
 

@@ -90,7 +90,7 @@ class ResourceStatus:
         return sum(count for state, count in self.deliveries.items() if state not in _SETTLED)
 
 
-def _readers(resource: str, topics: Collection[str]) -> Iterator[tuple[str, str]]:
+def readers(resource: str, topics: Collection[str]) -> Iterator[tuple[str, str]]:
     """Tell which group reads which topic; records are published when there is a topic of them."""
     for group, topic in READERS:
         yield group, topic(resource)
@@ -124,7 +124,7 @@ class StatusReader:
                     resource,
                     tuple(
                         self._lag(log, group, topic, partition)
-                        for group, topic in _readers(resource, partitions)
+                        for group, topic in readers(resource, partitions)
                         for partition in range(partitions.get(topic, 0))
                     ),
                     deliveries.get(resource, {}),

@@ -535,6 +535,16 @@ class LogContract:
         log.retain(topic, 0, 0)
         assert log.bounds(topic, 0)[0] == entries[1].offset + 1
 
+    def test_no_group_is_behind_what_all_have_read(self, log: Log, topic: str) -> None:
+        put(log, topic, b"a")
+        end = log.bounds(topic, 0)[1]
+        assert log.slowest(topic, 0) == ("", end)
+        consumer = log.consumer("group", [topic])
+        (entry,) = take(consumer, 1)
+        with log.transaction("worker") as transaction:
+            transaction.commit(consumer, topic, 0, entry.offset + 1)
+        assert log.slowest(topic, 0) == ("", end)
+
     def test_retention_waits_for_every_group(self, log: Log, topic: str) -> None:
         put(log, topic, b"a", b"b")
         log.consumer("never committed", [topic]).close()
@@ -542,6 +552,9 @@ class LogContract:
         entries = take(fast, 2)
         with log.transaction("worker") as transaction:
             transaction.commit(fast, topic, 0, entries[-1].offset + 1)
+        group, position = log.slowest(topic, 0)
+        assert group.endswith("never committed")
+        assert position == entries[0].offset
         with pytest.raises(Rejected):
             log.retain(topic, 0, entries[0].offset + 1)
         assert values(log.read(topic, 0, 0, max_entries=2)) == [b"a", b"b"]

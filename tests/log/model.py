@@ -134,6 +134,16 @@ class MemoryLog:
         place = self.place(topic, partition)
         return self.medium.positions.get((group, place), self.medium.first[place])
 
+    def slowest(self, topic: str, partition: int) -> tuple[str, int]:
+        place, end = self.place(topic, partition), self.bounds(topic, partition)[1]
+        groups = [
+            (position, group)
+            for (group, address), position in self.medium.positions.items()
+            if address == place and position < end
+        ]
+        position, group = min(groups, default=(end, ""))
+        return group, position
+
     def retain(self, topic: str, partition: int, before: int) -> None:
         if self.topic(topic).compacted:
             raise Misconfigured(WHAT, hint=WHAT)

@@ -232,6 +232,12 @@ class EmbeddedLog:
             ).fetchone()
             return int(found[0]) if found else _bounds(rows, shard)[0]
 
+    def slowest(self, topic: str, partition: int) -> tuple[str, int]:
+        """Return the group that is furthest behind, and its position; "" and the end for none."""
+        shard = self._shard(topic, partition)
+        with self._file.read() as rows:
+            return _slowest(rows, shard, _bounds(rows, shard)[1])
+
     def retain(self, topic: str, partition: int, before: int) -> None:
         """Drop entries below offset ``before``; refused past any group's position."""
         shard = self._shard(topic, partition)
@@ -241,12 +247,8 @@ class EmbeddedLog:
                 hint=Text("不要对它设置保留期", "do not set a retention for it"),
             )
         with self._file.write() as rows:
-            slowest = rows.execute(
-                "SELECT member, next FROM position WHERE shard = ? ORDER BY next LIMIT 1",
-                (shard.id,),
-            ).fetchone()
             first, end = _bounds(rows, shard)
-            who, limit = slowest if slowest and slowest[1] < end else ("", end)
+            who, limit = _slowest(rows, shard, end)
             if before > limit:
                 raise Rejected(
                     Text(
@@ -496,6 +498,13 @@ def _ensure(rows: sqlite3.Connection, topic: Topic, known: Topic | None) -> None
         " JOIN shard n ON n.topic = o.topic WHERE o.topic = ?",
         (topic.name,),
     )
+
+
+def _slowest(rows: sqlite3.Connection, shard: _Shard, end: int) -> tuple[str, int]:
+    row = rows.execute(
+        "SELECT member, next FROM position WHERE shard = ? ORDER BY next LIMIT 1", (shard.id,)
+    ).fetchone()
+    return (str(row[0]), int(row[1])) if row and row[1] < end else ("", end)
 
 
 def _bounds(rows: sqlite3.Connection, shard: _Shard) -> tuple[int, int]:

@@ -260,6 +260,12 @@ class KafkaLog:
                 found[address] if address in found else cluster.offsets([address], FIRST)[address]
             )
 
+    def slowest(self, topic: str, partition: int) -> tuple[str, int]:
+        """Return the group that is furthest behind, and its position; "" and the end for none."""
+        address = self._address(topic, partition)
+        with map_errors(Text(f"读取 {topic}/{partition}", f"reading {topic}/{partition}")):
+            return self._slowest(self._cluster(), address)
+
     def retain(self, topic: str, partition: int, before: int) -> None:
         """Drop entries below offset ``before``; refused past any group's position."""
         address = self._address(topic, partition)
@@ -270,21 +276,14 @@ class KafkaLog:
             )
         with map_errors(Text(f"清理 {topic}/{partition}", f"dropping from {topic}/{partition}")):
             cluster = self._cluster()
-            first, limit = self._ends.after_last(address)
-            who = "末尾", "the end"
-            for group in cluster.groups():
-                if not group.startswith(PREFIX):
-                    continue
-                positions = cluster.committed(group)
-                if any(name == topic for name, _ in positions):
-                    position = positions.get(address, first)
-                    if position < limit:
-                        who, limit = (group, group), position
+            first, _ = self._ends.after_last(address)
+            who, limit = self._slowest(cluster, address)
             if before > limit:
                 raise Rejected(
                     Text(
-                        f"{topic}/{partition} 不能清理到 {before}:「{who[0]}」在 {limit}",
-                        f"{topic}/{partition} cannot drop up to {before}: {who[1]} is at {limit}",
+                        f"{topic}/{partition} 不能清理到 {before}:「{who or '末尾'}」在 {limit}",
+                        f"{topic}/{partition} cannot drop up to {before}:"
+                        f" {who or 'the end'} is at {limit}",
                     ),
                     hint=Text("等该消费组处理完再清理", "let that group catch up first"),
                 )
@@ -305,6 +304,19 @@ class KafkaLog:
                 self._connected = None
 
     # --- inside ---------------------------------------------------------------------------
+
+    def _slowest(self, cluster: ClusterAdmin, address: Partition) -> tuple[str, int]:
+        first, limit = self._ends.after_last(address)
+        name = ""
+        for group in cluster.groups():
+            if not group.startswith(PREFIX):
+                continue
+            positions = cluster.committed(group)
+            if any(topic == address[0] for topic, _ in positions):
+                position = positions.get(address, first)
+                if position < limit:
+                    name, limit = group, position
+        return name, limit
 
     def _cluster(self) -> ClusterAdmin:
         """Connect on first use; raises Transient naming the addresses when nobody answers."""
