@@ -31,8 +31,8 @@ from exchange.text import Text
 if TYPE_CHECKING:
     from exchange.node.node import Node
 
-Kind = Literal["raw", "sealed", "quarantine"]
-KINDS: Final[Mapping[Kind, Callable[[str], str]]] = {
+TopicKind = Literal["raw", "sealed", "quarantine"]
+KINDS: Final[Mapping[TopicKind, Callable[[str], str]]] = {
     "raw": raw_topic,
     "sealed": sealed_topic,
     "quarantine": quarantine_topic,
@@ -81,7 +81,7 @@ class Removal:
         }
 
 
-def kinds_of(names: Sequence[str]) -> tuple[Kind, ...]:
+def kinds_of(names: Sequence[str]) -> tuple[TopicKind, ...]:
     """Read the kinds of topics from a command line, all when none is named; raises Rejected."""
     kinds = tuple(kind for kind in KINDS if kind in names)
     if foreign := sorted(set(names) - set(kinds)):
@@ -95,7 +95,7 @@ def kinds_of(names: Sequence[str]) -> tuple[Kind, ...]:
 
 
 def plan_retention(
-    node: Node, resource: str, age: timedelta, kinds: Sequence[Kind] = tuple(KINDS)
+    node: Node, resource: str, age: timedelta, kinds: Sequence[TopicKind] = tuple(KINDS)
 ) -> list[Removal]:
     """Plan what is removed of a resource's topics; nothing is removed yet.
 
@@ -165,7 +165,7 @@ class _Plan:
             for partition in range(self.partitions.get(topic, 0))
         )
 
-    def removals(self, kinds: Sequence[Kind]) -> Iterator[Removal]:
+    def removals(self, kinds: Sequence[TopicKind]) -> Iterator[Removal]:
         """Plan each partition of these topics that has anything."""
         for kind in kinds:
             topic = KINDS[kind](self.resource)
@@ -175,7 +175,7 @@ class _Plan:
                 before = max(first, bound.offset)
                 yield Removal(topic, partition, first, before, end, bound.obstacle)
 
-    def _bound(self, kind: Kind, topic: str, partition: int) -> _Bound:
+    def _bound(self, kind: TopicKind, topic: str, partition: int) -> _Bound:
         log = self.node.log
         first, end = log.bounds(topic, partition)
         bound = _Bound(end)

@@ -15,7 +15,7 @@ from exchange.evidence.audit import audit as audit_evidence
 from exchange.log import sealed_topic
 from exchange.pipeline.dismissal import Selection, dismiss
 from exchange.run.outcome import RunOutcome
-from exchange.run.retention import KINDS, Kind, Removal, kinds_of, plan_retention, remove
+from exchange.run.retention import KINDS, Removal, TopicKind, kinds_of, plan_retention, remove
 from exchange.run.runner import STAGES, Runner
 from tests.pipeline.place import EAGER, Place, now, records
 from tests.receiver.faults import Fault
@@ -159,7 +159,7 @@ def test_a_batch_without_a_receipt_stays(place: Place) -> None:
     assert plan(place)["raw"].count > 0
 
 
-def obstacle(place: Place, kind: Kind) -> str:
+def obstacle(place: Place, kind: TopicKind) -> str:
     text = plan(place)[kind].obstacle
     return "" if text is None else text.en
 
