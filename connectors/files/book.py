@@ -33,6 +33,8 @@ SheetRows = Iterator[tuple[int, SheetRow]]
 """(1-based row, cells from column A); rows without cells may be left out."""
 
 ALL = "all"
+MAX_WORKBOOK_BYTES = 128 * 1024 * 1024
+"""What is larger is not opened."""
 _MAX_OUTSIDE = 20
 """Cells outside of the table that are told one by one, for each frame."""
 
@@ -104,20 +106,23 @@ class SheetPart(NamedTuple):
 def read_book(book: Book, how: SheetFormat, start: Start, place: str) -> Iterator[SheetPart]:
     """Yield the parts of the chosen sheets behind ``start``.
 
+    All headers are found before the first record is given; of several sheets each header comes
+    first as a part without records, so that whoever reads may refuse the workbook as a whole.
+
     Raises Misconfigured when a sheet or a header is not found (the sheets there are stand in
     the hint), Rejected when all sheets are empty.
     """
     chosen, notes = _choose(book, how, place)
-    first: _Table | None = None
-    for index, sheet in enumerate(chosen):
-        if index < start.sheet and not (index == 0 and how.further == "continue"):
-            continue
-        where = f"{place}/{sheet.name}"
+    tables: list[_Table] = []
+    for sheet in chosen:
+        first = tables[0] if tables else None
         try:
-            table = _Table.open(sheet, how, where, first)
+            tables.append(_Table.open(sheet, how, f"{place}/{sheet.name}", first))
         except Misconfigured as error:
             raise _with_sheets(error, book) from error
-        first = first or table
+    if len(tables) > 1 and start == Start():
+        yield from (table.header() for table in tables)
+    for index, table in enumerate(tables):
         if index < start.sheet:
             continue
         behind = start.row if index == start.sheet else 0
@@ -168,6 +173,10 @@ class _Table:
             names = (*layout.names, *(f"column_{number}" for number in extra))
             layout = Layout(layout.header, names, layout.notes)
         return cls(sheet, how, where, layout, left)
+
+    def header(self) -> SheetPart:
+        """Return the header as a part without records."""
+        return self._part([], Start())
 
     def parts(self, behind: int, index: int) -> Iterator[SheetPart]:
         """Yield frames of at most ``batch_rows`` rows behind a row."""

@@ -17,14 +17,20 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from exchange.connectors.files.book import Book, SheetFormat, SheetPart, Start, read_book
+from exchange.connectors.files.book import (
+    MAX_WORKBOOK_BYTES,
+    Book,
+    SheetFormat,
+    SheetPart,
+    Start,
+    read_book,
+)
 from exchange.connectors.files.channel import receive, send
 from exchange.errors import Misconfigured, Rejected
 from exchange.text import Text
 
 MAX_UNZIPPED = 512 * 1024 * 1024
 """What a workbook may unfold to; a megabyte of zeros packs into a kilobyte."""
-MAX_WORKBOOK_BYTES = 128 * 1024 * 1024
 MAX_PARTS = 10_000
 """Files within a workbook or archive."""
 _SHOWN_NAMES = 20

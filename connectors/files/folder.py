@@ -25,10 +25,14 @@ Stat = tuple[int, int]
 
 @dataclass(frozen=True, slots=True)
 class Listing:
-    """Files to read by name, and names passed over with the reason in both languages."""
+    """What lies in a folder, by name."""
 
     files: Mapping[str, Path]
+    """Files to read."""
     passed: Mapping[str, Text]
+    """What is passed over, with the reason."""
+    refused: Mapping[str, Misconfigured]
+    """Links that lead outside."""
 
 
 def root_of(folder: Path) -> Path:
@@ -45,12 +49,13 @@ def root_of(folder: Path) -> Path:
 def listing(root: Path, glob: str) -> Listing:
     """List what the glob names; case does not count, hidden files and lock files are left out.
 
-    Raises Misconfigured for a file that lies outside the folder, or for too many.
+    Raises Misconfigured for a glob that leads outside the folder, or for too many files.
     """
     if ".." in PurePath(glob).parts or PurePath(glob).is_absolute():
         raise _outside(glob)
     files: dict[str, Path] = {}
     passed: dict[str, Text] = {}
+    refused: dict[str, Misconfigured] = {}
     for path in sorted(_matching(root, PurePath(glob).parts)):
         if path.name.startswith((".", "~$")):
             continue
@@ -61,7 +66,7 @@ def listing(root: Path, glob: str) -> Listing:
         elif path.suffix.lower() not in SUFFIXES:
             passed[name] = _reason(path)
         elif not path.resolve().is_relative_to(root):
-            raise _outside(path.name)
+            refused[name] = _outside(name)
         else:
             files[name] = path
     if len(files) > MAX_FILES:
@@ -72,7 +77,7 @@ def listing(root: Path, glob: str) -> Listing:
             ),
             hint=Text("请把已处理的文件移走", "move files away that were processed"),
         )
-    return Listing(files, passed)
+    return Listing(files, passed, refused)
 
 
 def open_file(path: Path, root: Path, name: str) -> BinaryIO:

@@ -9,14 +9,16 @@ A file is new or changed by size, time and content: the same content saved again
 again. A file that is still being written is left for later. A pull that died goes on within
 the file. Files are untrusted: what has a format of its own is read in a process of its own
 (:mod:`exchange.connectors.files.process`). One bad file does not hold up the others: it is
-refused by name when they are done, and stays in the folder.
+refused by name when they are done, and stays in the folder. Each pull names it; it is read
+again when it or the settings change, or when a person says so.
 """
 
 from __future__ import annotations
 
 import hashlib
+import importlib.metadata
 import os
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any, BinaryIO, Literal
@@ -26,6 +28,7 @@ from pydantic import Field
 
 from exchange.connect import (
     Cursor,
+    Denied,
     ExchangeError,
     Misconfigured,
     Note,
@@ -35,7 +38,7 @@ from exchange.connect import (
     Transient,
     connector,
 )
-from exchange.connectors.files.book import SheetFormat
+from exchange.connectors.files.book import MAX_WORKBOOK_BYTES, SheetFormat
 from exchange.connectors.files.encoding import ENCODINGS, Wide, wide_encoding
 from exchange.connectors.files.folder import (
     Bounded,
@@ -49,6 +52,12 @@ from exchange.connectors.files.folder import (
 )
 from exchange.connectors.files.layout import DEFECT, ROW, Remark
 from exchange.connectors.files.process import ReaderProcess
+from exchange.connectors.files.refusal import (
+    Refusal,
+    one_error,
+    panic_error,
+    too_large,
+)
 from exchange.connectors.files.taken import Taken
 from exchange.connectors.files.text import BLOCK_BYTES, TextFormat, TextPosition, read_text
 
@@ -57,8 +66,8 @@ _SPREADSHEET = (
 )  # fmt: skip
 _MARKUP = (b"<", b"mime-version:")
 _HEAD = 4_096
-_MAX_TOLD = 5
-"""Refused files named in one error."""
+_MAX_DIGEST_BYTES = 1 << 30
+"""Size up to which a refused file is known by its content, too."""
 
 
 @connector("files")
@@ -159,16 +168,55 @@ def files(
     workbook = SheetFormat(
         sheet, sheets, header, columns, group_rows, footer, further_sheets, batch_rows
     )
-    failed: list[ExchangeError] = []
+    failed: list[ExchangeError] = list(found.refused.values())
     with ReaderProcess(memory=read_memory, seconds=read_seconds) as reader:
-        how = _How(root, text, workbook, reader)
+        reading = _reading(text, workbook, read_memory, read_seconds)
+        how = _How(root, text, workbook, reader, reading)
         yield from _passed_over(found, taken, how)
         for name, stat in fresh.items():
             if name in young and _stat_or_none(found.files[name]) != stat:
                 continue  # It is still being written: the next pull looks again.
-            yield from _apart(_File(found.files[name], name, stat, taken, how), failed)
+            file = _File(found.files[name], name, stat, taken, how)
+            if not (yield from _still_refused(file, failed)):
+                yield from _apart(file, failed)
     if failed:
-        raise _all_of(failed)
+        yield Pulled(pl.DataFrame(), taken.cursor(), complete=True)
+        raise one_error(failed)
+
+
+@files.retry
+def retry(cursor: Cursor) -> Cursor:
+    """Forget which files were refused."""
+    taken = Taken.read(cursor)
+    taken.refused.clear()
+    return taken.cursor()
+
+
+def _reading(*how: object) -> str:
+    """Return a digest of how files are read: with another one a refused file is tried again."""
+    version = importlib.metadata.version("gov-exchange")
+    return hashlib.sha256(repr((version, how)).encode()).hexdigest()[:16]
+
+
+def _still_refused(file: _File, failed: list[ExchangeError]) -> Generator[Pulled, None, bool]:
+    """Tell whether a file was refused before and still is; it is not read for that.
+
+    A header that whoever pulls has refused is shown once more: the catalog may have changed.
+    """
+    known = file.refusal()
+    if known is None:
+        return False
+    if not known.columns:
+        failed.append(known.error())
+        return True
+    texts = dict.fromkeys(known.columns, pl.String())
+    header = pl.DataFrame(schema={**texts, ROW: pl.Int64(), DEFECT: pl.String()})
+    try:
+        yield Pulled(header, file.taken.cursor(), known.locator)
+    except ExchangeError as error:
+        failed.append(error)
+        return True
+    return False
 
 
 def _apart(file: _File, failed: list[ExchangeError]) -> Iterator[Pulled]:
@@ -177,20 +225,28 @@ def _apart(file: _File, failed: list[ExchangeError]) -> Iterator[Pulled]:
     A frame that is refused by who pulls ends its file, which counts as not taken.
     """
     before = (file.taken.files.get(file.name), dict(file.taken.at))
+    columns: Sequence[str] = ()
+    locator = ""
     try:
         for pulled in file.take():
             try:
                 yield pulled
             except ExchangeError:
                 file.taken.forget_file(file.name, *before)
+                columns = [name for name in pulled.frame.columns if name not in (ROW, DEFECT)]
+                locator = pulled.locator
                 raise
     except ExchangeError as error:
         failed.append(error)
+        if isinstance(error, Rejected) and not isinstance(error, Denied):
+            file.refuse(error, columns, locator)
     except BaseException as error:
         # A panic of the column library is no Exception; nothing else is caught here.
         if type(error).__name__ != "PanicException":
             raise
-        failed.append(_panic(file.name, error))
+        panic = panic_error(file.name, error)
+        failed.append(panic)
+        file.refuse(panic)
 
 
 @dataclass(frozen=True, slots=True)
@@ -199,13 +255,8 @@ class _How:
     text: TextFormat
     sheet: SheetFormat
     reader: ReaderProcess
-
-
-def _panic(name: str, error: BaseException) -> Rejected:
-    return Rejected(
-        Text(f"{name} 无法解析：{error}"[:500], f"{name} cannot be parsed: {error}"[:500]),
-        hint=Text("请重新导出该文件", "export the file again"),
-    )
+    reading: str
+    """Digest of all this."""
 
 
 def _stat_or_none(path: Path) -> Stat | None:
@@ -245,23 +296,6 @@ def _archived(how: _How, name: str) -> str:
 _MAX_NAMES = 1_000
 
 
-def _all_of(failed: list[ExchangeError]) -> ExchangeError:
-    """Return one error for all files that failed, of the kind that needs a person most."""
-    refused = [error for error in failed if isinstance(error, Rejected)]
-    errors = refused or failed
-    if len(errors) == 1:
-        return errors[0]
-    more = len(errors) - _MAX_TOLD
-    shown = errors[:_MAX_TOLD]
-    zh = "；".join(error.what.zh for error in shown) + (f"；另有 {more} 个" if more > 0 else "")
-    en = "; ".join(error.what.en for error in shown) + (f"; {more} more" if more > 0 else "")
-    hints = list(dict.fromkeys(error.hint for error in shown))
-    return type(errors[0])(
-        Text(f"{len(errors)} 个文件没有读取：{zh}", f"{len(errors)} files were not read: {en}"),
-        hint=Text("；".join(h.zh for h in hints), "; ".join(h.en for h in hints)),
-    )
-
-
 @dataclass(frozen=True, slots=True)
 class _File:
     """One file to take, as it was seen in the listing."""
@@ -278,7 +312,7 @@ class _File:
             at = self.taken.resume(self.name, self.stat)
             known = self.taken.files.get(self.name)
             if known is not None and not at:
-                digest = _digest(stream)
+                digest = self._digest(stream)
                 if digest == known[2]:
                     cursor = self.taken.done(self.name, self.stat, digest)
                     yield Pulled(pl.DataFrame(), cursor, self.name)
@@ -308,10 +342,12 @@ class _File:
                 yield last
             cursor = self.taken.stop(self.name, self.stat, position=list(part.position))
             last = Pulled(part.frame, cursor, self.name, _notes(part.notes))
-        yield self._finished(stream, last, _digest(stream) if wide else digest.hexdigest())
+        yield self._finished(stream, last, self._digest(stream) if wide else digest.hexdigest())
 
     def _sheet(self, stream: BinaryIO, start: tuple[int, int]) -> Iterator[Pulled]:
-        digest = _digest(stream)
+        if self.stat[0] > MAX_WORKBOOK_BYTES:
+            raise too_large(self.name)
+        digest = self._digest(stream)
         last = Pulled(pl.DataFrame(), None, self.name)
         how = {key: getattr(self.how.sheet, key) for key in SheetFormat.__slots__}
         request = {"want": "records", "how": how, "start": start, "place": self.name}
@@ -330,6 +366,48 @@ class _File:
             notes = _notes(Remark(*told) for told in part["notes"])
             last = Pulled(_frame(part), cursor, f"{self.name}/{part['sheet']}", notes)
         yield self._finished(stream, last, digest)
+
+    def refusal(self) -> Refusal | None:
+        """Return why the file was refused, where it is still the same and is read the same way."""
+        known = self.taken.refused.get(self.name)
+        if known is None or known.reading != self.how.reading or known.size != self.stat[0]:
+            return None
+        if known.time != self.stat[1]:
+            if not known.digest or known.digest != self._content():
+                return None
+            self.taken.refused[self.name] = replace(known, time=self.stat[1])
+        return known
+
+    def refuse(self, error: Rejected, columns: Sequence[str] = (), locator: str = "") -> None:
+        """Remember that the file was refused."""
+        made = Refusal.make(
+            error,
+            stat=self.stat,
+            digest=self._content(),
+            reading=self.how.reading,
+            columns=columns,
+            locator=locator,
+        )
+        self.taken.refuse(self.name, made)
+
+    def _content(self) -> str:
+        """Return the digest of the content; empty for what is too large, or cannot be opened."""
+        if self.stat[0] > _MAX_DIGEST_BYTES:
+            return ""
+        try:
+            with open_file(self.path, self.how.root, self.name) as stream:
+                return self._digest(stream)
+        except ExchangeError:
+            return ""
+
+    def _digest(self, stream: BinaryIO) -> str:
+        """Return the digest of the file as long as it was in the listing."""
+        stream.seek(0)
+        digest, content = hashlib.sha256(), Bounded(stream, self.stat[0])
+        while data := content.read(1 << 20):
+            digest.update(data)
+        stream.seek(0)
+        return digest.hexdigest()
 
     def _named(self, error: ExchangeError) -> ExchangeError:
         """Begin what was said with the name of the file."""
@@ -365,12 +443,3 @@ def _frame(part: dict[str, Any]) -> pl.DataFrame:
     made.append(pl.Series(ROW, part["rows"], dtype=pl.Int64))
     made.append(pl.Series(DEFECT, part["defects"], dtype=pl.String))
     return pl.DataFrame(made)
-
-
-def _digest(stream: BinaryIO) -> str:
-    stream.seek(0)
-    digest = hashlib.sha256()
-    while data := stream.read(1 << 20):
-        digest.update(data)
-    stream.seek(0)
-    return digest.hexdigest()

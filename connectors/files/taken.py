@@ -1,4 +1,4 @@
-"""The cursor of a folder: which files were taken, where the current one stands, what was told."""
+"""The cursor of a folder: files taken, files refused, names passed over, the place in a file."""
 
 from __future__ import annotations
 
@@ -8,22 +8,27 @@ from typing import Any
 
 from exchange.connect import Cursor
 from exchange.connectors.files.folder import MAX_FILES, Stat
+from exchange.connectors.files.refusal import MAX_REFUSALS, Refusal
 
 
 @dataclass(slots=True)
 class Taken:
-    """Files taken (name → size, time, digest), where the current one stands, names told."""
+    """Files taken (name → size, time, digest), and what else the cursor of a folder holds."""
 
     files: dict[str, tuple[int, int, str]] = field(default_factory=dict)
     at: dict[str, Any] = field(default_factory=dict)
+    """Where the current file stands."""
     passed: list[str] = field(default_factory=list)
+    """Names passed over that were noted."""
+    refused: dict[str, Refusal] = field(default_factory=dict)
 
     @classmethod
     def read(cls, cursor: Cursor | None) -> Taken:
         """Read the cursor back."""
         given: Mapping[str, Any] = cursor or {}
         taken = {name: (s, t, d) for name, (s, t, d) in given.get("files", {}).items()}
-        return cls(taken, dict(given.get("at", {})), list(given.get("passed", ())))
+        refused = {name: Refusal.read(known) for name, known in given.get("refused", {}).items()}
+        return cls(taken, dict(given.get("at", {})), list(given.get("passed", ())), refused)
 
     def cursor(self) -> Cursor:
         """Return a copy as JSON."""
@@ -32,6 +37,8 @@ class Taken:
             out["at"] = dict(self.at)
         if self.passed:
             out["passed"] = list(self.passed)
+        if self.refused:
+            out["refused"] = {name: known.as_dict() for name, known in self.refused.items()}
         return out
 
     def is_new(self, name: str, stat: Stat) -> bool:
@@ -55,7 +62,16 @@ class Taken:
         self.at = {}
         self.files.pop(name, None)
         self.files[name] = (*stat, digest)
+        self.refused.pop(name, None)
         return self.cursor()
+
+    def refuse(self, name: str, refusal: Refusal | None) -> None:
+        """Remember a file as refused; nothing of it counts as taken. None: forget that it was."""
+        self.refused.pop(name, None)
+        if self.at.get("name") == name:
+            self.at = {}
+        if refusal is not None and len(self.refused) < MAX_REFUSALS:
+            self.refused[name] = refusal
 
     def forget_file(
         self, name: str, known: tuple[int, int, str] | None, at: Mapping[str, Any]
@@ -78,3 +94,4 @@ class Taken:
         gone = [name for name in self.files if name not in found]
         for name in gone[: max(0, len(self.files) - MAX_FILES)]:
             del self.files[name]
+        self.refused = {name: known for name, known in self.refused.items() if name in found}

@@ -122,6 +122,7 @@ def _read(  # noqa: PLR0917 - the same as read_text, and the head
         notes = layout.notes
     parser = _Parser(layout.names, delimiter, how, place)
     frame = parser.empty()
+    bare = not start.offset
     rest = b""
     while True:
         data = stream.read(how.block_bytes)
@@ -146,10 +147,10 @@ def _read(  # noqa: PLR0917 - the same as read_text, and the head
                 continue  # One record is longer than the block: read on.
             at = TextPosition(at.offset + size, at.lines + used, at.encoding)
             yield Part(frame, (*notes, *found), at)
-            notes = ()
+            notes, bare = (), False
         if last:
             break
-    if notes:
+    if notes or bare:
         yield Part(frame.clear(), notes, at)
 
 

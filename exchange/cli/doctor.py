@@ -17,6 +17,7 @@ from urllib.parse import urlsplit
 
 import typer
 
+from exchange.cli.attention import failure_of, of_resource
 from exchange.cli.diagnostics import Diagnostic, Grade, probe
 from exchange.cli.invocation import Invocation
 from exchange.cli.options import Json, alone, bilingual
@@ -104,6 +105,7 @@ def _examine(call: Invocation) -> Iterator[Diagnostic]:
         yield probe("rights", partial(_rights, settings))
         for name in settings.sources:
             yield probe(f"source {name}", partial(_source, node, name))
+        yield from _resources(node)
         yield probe("upstream", partial(_upstream, node))
         if settings.tsa is not None:
             yield probe("tsa", partial(_tsa, settings, settings.tsa))
@@ -314,11 +316,41 @@ def _source(node: Node, name: str) -> Text | Diagnostic:
     source = node.source(name)
     text = source.check(timeout=SOURCE_SECONDS)
     concerns = source_concerns(source, resource, SOURCE_SECONDS)
+    if _has_begun(node) and (failure := failure_of(node, name)) is not None:
+        concerns.insert(0, Text(f"上次拉取：{failure.zh}", f"the last pull: {failure.en}"))
     if not concerns:
         return text
     concern_list = Text("；".join(c.zh for c in concerns), "; ".join(c.en for c in concerns))
     hint = Text("请修改来源或目录", "mend the source or the catalog")
     return Diagnostic(f"source {name}", Grade.WARN, concern_list, hint)
+
+
+def _has_begun(node: Node) -> bool:
+    """Tell whether the log has the node's topics: the doctor makes none."""
+    from exchange.node.topics import common_topics
+
+    try:
+        log: Log = node.cluster if node.settings.log.driver == "kafka" else node.log
+        known = {topic.name for topic in log.topics()}
+    except ExchangeError:
+        return False  # its own check tells
+    return all(topic.name in known for topic in common_topics(node.settings))
+
+
+def _resources(node: Node) -> Iterator[Diagnostic]:
+    """Name the resources that wait for a person, and the command for it."""
+    from exchange.run.status import StatusReader
+
+    if not _has_begun(node):
+        return
+    try:
+        statuses = StatusReader(node)()
+        waiting = [item for status in statuses for item in of_resource(node, status)]
+    except ExchangeError:
+        return  # log or store: their own checks tell
+    for item in waiting:
+        hint = Text(item.do, f"`{item.do}`")
+        yield Diagnostic(f"resource {item.subject}", Grade.WARN, item.what, hint)
 
 
 def source_concerns(source: Source, resource: Resource, seconds: float) -> list[Text]:

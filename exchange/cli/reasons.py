@@ -25,7 +25,7 @@ _RULES: Mapping[str, Text] = {
     "operation": Text("操作类型不符", "unknown operation"),
     "columns": Text("缺少目录登记的列", "without the columns of the catalog"),
     "record.size": Text("记录过大", "too large"),
-    "message.unreadable": Text("不是本系统写入的消息", "not a message of ours"),
+    "message.unreadable": Text("不能读作记录的消息", "a message that cannot be read"),
     "replay.overtaken": Text("重送期间已有更新记录", "overtaken by a newer record"),
     "source.defect": Text("来源记录损坏", "broken at its source"),
 }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import Annotated, Any
 
 import typer
@@ -22,39 +23,52 @@ def sources() -> None:
     """Keep the group a group, whatever the number of its commands."""
 
 
-@app.command(help=bilingual("改变增量数据源的起点", "set where a source starts from"))
+@app.command(help=bilingual("改变数据源的起点", "set where a source starts from"))
 def rewind(
     context: typer.Context,
     name: str,
+    *,
     to: Annotated[
         str,
         typer.Option(
             help=bilingual("增量列的值，含该值", "a value of the cursor column, inclusive")
         ),
-    ],
-    *,
+    ] = "",
+    to_beginning: Annotated[
+        bool,
+        typer.Option(
+            "--to-beginning",
+            help=bilingual("从头开始，任何连接器", "the beginning, for any connector"),
+        ),
+    ] = False,
     apply: Annotated[
         bool,
         typer.Option("--apply", help=bilingual("实际修改，否则只试运行", "do it; else a dry run")),
     ] = False,
     as_json: Json = False,
 ) -> int:
-    """Have a source start from a value of its cursor column; without ``--apply`` only show it."""
+    """Have a source start from a value of its cursor column, or from its beginning.
+
+    Without ``--apply`` only show it.
+    """
     from exchange.pipeline.messages import PullState, pull_key
 
     call: Invocation = context.obj
+    if bool(to) == to_beginning:
+        raise typer.BadParameter("--to VALUE, or --to-beginning")
     output = call.output(as_json=as_json)
     with call.open_node() as node:
         source, key = node.source(name), pull_key(name)
         if apply:
             node.context.log.claim(key)  # a pull that is under way stops before it writes more
         state = node.context.pull_state(name) or PullState("", node.clock())
-        cursor = source.rewind(state.cursor, to)
+        cursor = None if to_beginning else source.rewind(state.cursor, to)
         before, after = _place(state.cursor), _place(cursor)
         if apply:
             with node.context.log.transaction(key) as tx:
                 tx.append(state.rewind(cursor).to_message(name))
-            node.store.audit.append(actor(), "source.rewind", name, f"{before} -> {after}")
+            target = "beginning" if to_beginning else after
+            node.store.audit.append(actor(), "source.rewind", name, f"{before} -> {target}")
     output.answer(
         {"source": name, "before": before, "after": after, "applied": apply},
         f"{name}: {before} → {after}",
@@ -65,6 +79,32 @@ def rewind(
         output.inform(
             "试运行，未改动；加 --apply 生效", "a dry run, nothing is changed; --apply does it"
         )
+    return 0
+
+
+@app.command(help=bilingual("重新读取被拒的文件", "read what was refused once more"))
+def retry(context: typer.Context, name: str, *, as_json: Json = False) -> int:
+    """Have the next pull of a source read again what was refused of it."""
+    from exchange.pipeline.messages import pull_key
+
+    call: Invocation = context.obj
+    output = call.output(as_json=as_json)
+    with call.open_node() as node:
+        source, key = node.source(name), pull_key(name)
+        node.context.log.claim(key)  # a pull that is under way stops before it writes more
+        state = node.context.pull_state(name)
+        cursor = None if state is None else source.retry(state.cursor)
+        changed = state is not None and cursor != state.cursor
+        if state is not None and changed:
+            with node.context.log.transaction(key) as tx:
+                tx.append(replace(state, cursor=cursor).to_message(name))
+            node.store.audit.append(actor(), "source.retry", name, "")
+    output.answer(
+        {"source": name, "changed": changed},
+        output.t(f"{name}：下次拉取重新读取", f"{name}: the next pull reads it again")
+        if changed
+        else output.t(f"{name}：没有被拒的内容", f"{name}: nothing is remembered as refused"),
+    )
     return 0
 
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from exchange.cli.attention import failure_of
 from exchange.cli.invocation import Invocation
 from exchange.cli.options import Json, bilingual
 
@@ -36,9 +37,19 @@ def notes(
     output = call.output(as_json=as_json)
     with call.open_node() as node:
         rows_and_one_more = list(islice(_notes(node, name, rows + 1), rows + 1))
+        failure = failure_of(node, name)
     page = rows_and_one_more[:rows]
     nothing = output.t("没有", "there is nothing")
-    output.answer({"notes": page, "more": len(rows_and_one_more) > rows}, None if page else nothing)
+    output.answer(
+        {
+            "failure": None if failure is None else failure._asdict(),
+            "notes": page,
+            "more": len(rows_and_one_more) > rows,
+        },
+        None if page or failure is not None else nothing,
+    )
+    if failure is not None and not output.as_json:
+        output.answer(None, f"! {output.text(failure)}")
     if page:
         heads = [output.t(*pair) for pair in _HEADS]
         keys = ("pull", "locator", "row", "kind", "text")

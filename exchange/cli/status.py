@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 import typer
 
 from exchange.cascade.delivery import State
+from exchange.cli.attention import items, last_pulls
 from exchange.cli.invocation import Invocation
 from exchange.cli.options import Json, alone, bilingual
 from exchange.cli.output import Output
-from exchange.log import CURSORS, publish_group
+from exchange.log import publish_group
 from exchange.text import Text
 
 if TYPE_CHECKING:
-    from exchange.node.node import Node
     from exchange.run.status import ResourceStatus
     from exchange.store.node.pulls import PullRow
 
@@ -36,11 +36,10 @@ def status(context: typer.Context, *, as_json: Json = False) -> int:
     output = call.output(as_json=as_json)
     with call.open_node() as node:
         statuses = StatusReader(node)()
-        pulls = _last_pulls(node)
-        absent = {name: _absent(node, name) for name in node.settings.sources}
+        pulls = last_pulls(node)
+        attention = [item.as_dict() for item in items(node, statuses, pulls)]
         now = node.clock()
     rows = [_row(status, pulls, now) for status in statuses]
-    attention = [*_attention(statuses, pulls), *_drift(absent)]
     output.answer({"attention": attention, "resources": rows})
     if output.as_json:
         return 0
@@ -49,65 +48,6 @@ def status(context: typer.Context, *, as_json: Json = False) -> int:
     _resources(output, rows)
     _lags(output, rows)
     return 0
-
-
-def _last_pulls(node: Node) -> dict[str, PullRow]:
-    """Return the newest pull of each source."""
-    sources = node.settings.sources
-    pulls = {name: node.store.pulls.find(source=name, limit=1) for name in sources}
-    return {name: newest[0] for name, newest in pulls.items() if newest}
-
-
-def _absent(node: Node, name: str) -> str:
-    """Return the columns that the last pull of a source did not have."""
-    from exchange.pipeline.messages import PullState, pull_key
-
-    state = PullState.of(node.log.latest(CURSORS, pull_key(name)))
-    return "" if state is None else ", ".join(state.absent)
-
-
-def _drift(absent: Mapping[str, str]) -> Iterator[dict[str, Any]]:
-    """Name the sources that lack columns."""
-    for name, columns in absent.items():
-        if columns:
-            yield _item(
-                name,
-                Text(
-                    f"来源缺少目录登记的列：{columns}",
-                    f"the source lacks columns that the catalog names: {columns}",
-                ),
-                f"exchange connector check {name}",
-            )
-
-
-def _attention(
-    statuses: Sequence[ResourceStatus], pulls: Mapping[str, PullRow]
-) -> Iterator[dict[str, Any]]:
-    """Name what goes on only when a person acts, and the command for it."""
-    for status in statuses:
-        for partition, why in status.halted.items():
-            yield _item(
-                f"{status.resource}/{partition}", why, f"exchange release {status.resource}"
-            )
-        if wrong := status.deliveries.get(State.HALTED, 0):
-            yield _item(
-                status.resource,
-                Text(f"{wrong} 个批次的回执不成立", f"wrong receipt of {wrong} batches"),
-                f"exchange cascade retry {status.resource}",
-            )
-        if refusals := status.deliveries.get(State.REFUSED, 0):
-            yield _item(
-                status.resource,
-                Text(f"省级退回 {refusals} 个批次", f"{refusals} batches refused by the province"),
-                f"exchange cascade list {status.resource} --state refused",
-            )
-    for name, pull in pulls.items():
-        if pull.error:
-            yield _item(name, Text(pull.error, pull.error), f"exchange connector check {name}")
-
-
-def _item(subject: str, what: Text, do: str) -> dict[str, Any]:
-    return {"subject": subject, "what": what._asdict(), "do": do}
 
 
 def _row(status: ResourceStatus, pulls: Mapping[str, PullRow], now: datetime) -> dict[str, Any]:

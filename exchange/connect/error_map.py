@@ -149,7 +149,11 @@ def _by_text(text: str) -> type[ExchangeError] | None:
     return next((v for v, parts in _TOLD if any(part in text for part in parts)), None)
 
 
-def translate(error: Exception, connector: str, secrets: Sequence[Secret]) -> ExchangeError:
+def _is_panic(error: BaseException) -> bool:
+    return type(error).__name__ == "PanicException"
+
+
+def translate(error: BaseException, connector: str, secrets: Sequence[Secret]) -> ExchangeError:
     """Return our error for a foreign one; its text is shortened and without secrets."""
     verdict: type[ExchangeError] = Rejected
     hint = _REPORT
@@ -182,7 +186,11 @@ def map_errors(connector: str, secrets: Sequence[Secret]) -> Iterator[None]:
         if what != error.what:
             raise type(error)(what, hint=error.hint) from None
         raise
-    except Exception as error:
+    except BaseException as error:
+        # A panic of a library in Rust, and sys.exit() in somebody's code, are no Exception: they
+        # end this source's pull, not the node. What stops the node does not come from here.
+        if not isinstance(error, Exception | SystemExit) and not _is_panic(error):
+            raise
         translation = translate(error, connector, secrets)
         text = str(error)
         if _hidden(text, secrets) != text:

@@ -55,6 +55,8 @@ class Pulled:
     source (table; file/sheet). A frame of 0 rows moves the cursor or carries notes only.
     ``changes``: the records are changes, so one that was delivered already may come again in a
     newer version once a broken pull goes on; what goes on counts as another pull then.
+    ``complete``: all that can be taken is taken; an error that the connector raises behind this
+    frame names what it had to leave out, and the pull is done all the same.
     """
 
     frame: pl.DataFrame
@@ -62,6 +64,7 @@ class Pulled:
     locator: str = ""
     notes: tuple[Note, ...] = field(default=())
     changes: bool = False
+    complete: bool = False
 
 
 Function = Callable[..., Iterable["pl.DataFrame | Pulled"]]
@@ -108,6 +111,14 @@ class Connector:
         The function may name ``cursor``: where the source stands now.
         """
         self._hooks["rewind"] = hook
+        return hook
+
+    def retry(self, hook: Callable[..., Cursor]) -> Callable[..., Cursor]:
+        """Register (``@name.retry``) how to forget what was refused, so that it is read again.
+
+        The function may name ``cursor``: where the source stands now.
+        """
+        self._hooks["retry"] = hook
         return hook
 
     def spec(self) -> dict[str, Any]:
@@ -261,6 +272,18 @@ class Source:
         _check_cursor(self.connector.name, answer)
         return answer
 
+    def retry(self, cursor: Cursor | None, *, timeout: float = CHECK_SECONDS) -> Cursor | None:
+        """Return the cursor without what was refused: the next pull reads that again.
+
+        A connector that remembers nothing of the kind reads it again anyway.
+        """
+        hook = self._hooks.get("retry")
+        if hook is None or cursor is None:
+            return cursor
+        answer: Cursor = self._within(timeout, lambda: self._call(hook, cursor=cursor))
+        _check_cursor(self.connector.name, answer)
+        return answer
+
     def preview(self, rows: int = 10, *, timeout: float = CHECK_SECONDS) -> pl.DataFrame | None:
         """Return the first rows of a full pull; None when there is nothing."""
         frame = self._first(timeout)
@@ -269,11 +292,16 @@ class Source:
     def _first(self, timeout: float) -> pl.DataFrame | None:
         def first() -> pl.DataFrame | None:
             stream = self.pull()
+            header: pl.DataFrame | None = None
             try:
-                frames = (item.frame for item in islice(stream, _LOOK))
-                return next((frame for frame in frames if frame.width), None)
+                for pulled in islice(stream, _LOOK):
+                    if pulled.frame.height:
+                        return pulled.frame
+                    if header is None and pulled.frame.width:
+                        header = pulled.frame
             finally:
                 stream.close()
+            return header
 
         head: pl.DataFrame | None = self._within(timeout, first)
         return head

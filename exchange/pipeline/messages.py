@@ -6,6 +6,7 @@ They are a file format: a log that a former version wrote goes on. Each class ma
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -29,6 +30,8 @@ NOBODY: Final = "-"
 """Stands for the source and the pull of a message that no node of ours wrote."""
 REPLAY: Final = "replay-"
 """What the pull of replayed records begins with."""
+KEPT_BYTES: Final = 512 * 1024
+"""Bytes that are kept of a message that cannot be read as records."""
 STATE_VERSION: Final = 2
 """Version of the states; the former versions wrote none, which reads as 1."""
 
@@ -140,6 +143,46 @@ class SealedEntry:
 
 
 @dataclass(frozen=True, slots=True)
+class Original:
+    """A message that cannot be read as records: where it stands, and what it is."""
+
+    topic: str
+    partition: int
+    offset: int
+    size: int
+    """Bytes of its value."""
+    digest: str
+    """SHA-256 of its value, hex."""
+    rows: int | None = None
+    """Records that it says it holds; None: unknown, no node of ours wrote it."""
+
+    def headers(self) -> dict[str, str]:
+        """Return the header that names it."""
+        return {"original": json.dumps(asdict(self))}
+
+    @classmethod
+    def of(cls, headers: Mapping[str, str]) -> Self | None:
+        """Read the header; raises ValueError or TypeError for that of others."""
+        return cls(**json.loads(headers["original"])) if "original" in headers else None
+
+    def describe(self) -> Text:
+        """Tell where the message stands and what it is."""
+        place = f"{self.topic}/{self.partition}/{self.offset}"
+        zh = f"{place}，{self.size} 字节，SHA-256 {self.digest}"
+        en = f"{place}, {self.size} bytes, SHA-256 {self.digest}"
+        if self.rows is None:
+            return Text(
+                f"该消息不是本系统写入，原样保留：{zh}，记录数不明",
+                f"no node of ours wrote this message; it is kept as it is: {en}, records unknown",
+            )
+        return Text(
+            f"该消息不能读作记录，原样保留：{zh}，自称 {self.rows} 条记录",
+            f"this message cannot be read as records; it is kept as it is: {en},"
+            f" {self.rows} records by its own account",
+        )
+
+
+@dataclass(frozen=True, slots=True)
 class RefusedEntry:
     """Refused records in a quarantine topic, or a message that cannot be read as records."""
 
@@ -154,7 +197,10 @@ class RefusedEntry:
     raw: str = ""
     """Where the raw message stands: ``partition/offset``."""
     readable: bool = True
-    """Whether ``data`` is a frame of records; else it is the message as it came."""
+    """Whether ``data`` is a frame of records; else it is the message as it came, cut to
+    :data:`KEPT_BYTES`."""
+    original: Original | None = None
+    """The message that is not ``readable``; None in what a former build wrote."""
 
     def to_message(self, resource: str, partition: int) -> Message:
         """Make the message."""
@@ -165,12 +211,17 @@ class RefusedEntry:
             "catalog": self.catalog,
             "raw": self.raw,
         }
+        if self.original is not None:
+            headers |= self.original.headers()
         topic = quarantine_topic(resource)
         return Message(topic, self.data, headers=headers, partition=partition)
 
     @classmethod
     def unreadable(cls, entry: Entry, at: datetime, catalog: str) -> Self:
-        """Keep an entry as it came: its bytes, where it stood, and what is known of its origin."""
+        """Keep an entry as it came: its bytes, where it stood, and what is known of its origin.
+
+        It counts as one record, whatever it says.
+        """
         from exchange.validate.refused_records import UNREADABLE
 
         place = f"{entry.topic}/{entry.partition}/{entry.offset}"
@@ -181,9 +232,17 @@ class RefusedEntry:
             1,
             {UNREADABLE: 1},
             catalog,
-            entry.value,
+            entry.value[:KEPT_BYTES],
             f"{entry.partition}/{entry.offset}",
             readable=False,
+            original=Original(
+                entry.topic,
+                entry.partition,
+                entry.offset,
+                len(entry.value),
+                hashlib.sha256(entry.value).hexdigest(),
+                None if batch is None else batch.rows,
+            ),
         )
 
     @classmethod
@@ -199,6 +258,7 @@ class RefusedEntry:
                 entry.value,
                 headers.get("raw", ""),
                 readable=headers["kind"] == "records",
+                original=Original.of(headers),
             )
         except (KeyError, ValueError, TypeError, AttributeError):
             return cls.unreadable(entry, datetime.fromtimestamp(entry.time / 1000, UTC), NOBODY)

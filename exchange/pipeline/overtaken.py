@@ -16,10 +16,10 @@ from numpy.typing import NDArray
 
 from exchange.catalog.model import Resource
 from exchange.log import Entry
-from exchange.log.frames import decode_frame
 from exchange.pipeline.context import CHUNK_ENTRIES, PipelineContext
 from exchange.pipeline.messages import RawBatch
 from exchange.pipeline.projection import OVERTAKEN
+from exchange.pipeline.raw_frame import raw_frame
 from exchange.pipeline.versions import newest_of, raw_versions
 from exchange.text import Text
 from exchange.validate.keys import source_keys, typed_keys
@@ -67,8 +67,10 @@ class Overtaken:
             page = log.read(entry.topic, entry.partition, self._upto, max_entries=CHUNK_ENTRIES)
             for other in page:
                 batch = RawBatch.of(other)
-                if other.offset < entry.offset and batch and batch.origin.pull != pull:
-                    parts.append(self._versions(decode_frame(batch.data), other.offset))
+                if other.offset >= entry.offset or batch is None or batch.origin.pull == pull:
+                    continue
+                if (frame := raw_frame(batch)) is not None:
+                    parts.append(self._versions(frame, other.offset))
             self._upto = page[-1].offset + 1 if page else entry.offset
         self._newest = newest_of(parts)
 

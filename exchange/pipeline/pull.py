@@ -21,6 +21,7 @@ from exchange.text import Text
 from exchange.validate.oversized import shorten_values
 from exchange.validate.source_frame import (
     RESERVED,
+    ROW,
     VERSION,
     absent_columns,
     only_deletes,
@@ -79,38 +80,44 @@ class PullStage:
             state = self._begin(state)
         state = self._widen(state)
         with closing(self.source.pull(state.cursor if resumable else None)) as stream:
-            rows, waiting, state = yield from self._take(stream, state)
+            rows, waiting, state, left_out = yield from self._take(stream, state)
         state = replace(state, done=True)
         self._commit(waiting, state)
         seen(state)
         yield state.rows - rows
+        if left_out is not None:
+            raise left_out
 
     def _take(
         self, stream: Generator[Pulled, None, None], state: PullState
-    ) -> Generator[int, None, tuple[int, list[Message], PullState]]:
+    ) -> Generator[int, None, tuple[int, list[Message], PullState, ExchangeError | None]]:
         """Commit what the source brings, frame by frame.
 
-        Return the rows committed, and what is left for the pull's end: messages and state.
+        Return the rows committed, and what is left for the pull's end: messages, state, and the
+        error that names what the source had to leave out.
         """
         resumable, durable = self.source.connector.resumable, state.rows
         skip = 0 if resumable else durable
         waiting: list[Message] = []
         refusal: Misconfigured | None = None
-        ready = False
+        ready = complete = False
         while True:
             try:
                 pulled = _next(stream, refusal)
-            except ExchangeError:
+            except ExchangeError as error:
+                if complete:
+                    return durable, waiting, state, error
                 if ready:
                     self._commit(waiting, state)
                     yield state.rows - durable
                 raise
             if pulled is None:
-                return durable, waiting, state
+                return durable, waiting, state, None
             if ready:
                 self._commit(waiting, state)
                 yield state.rows - durable
                 waiting, durable = [], state.rows
+            complete = pulled.complete
             frame = pulled.frame[skip:] if skip else pulled.frame
             skip = max(0, skip - pulled.frame.height)
             refusal = self._refusal(frame, pulled.locator)
@@ -191,8 +198,11 @@ class PullStage:
         )
 
     def _refusal(self, frame: pl.DataFrame, locator: str) -> Misconfigured | None:
-        """Return why nothing of a frame could ever be sealed, with its place; None: it could."""
-        if frame.is_empty() or RESERVED.issuperset(frame.columns):
+        """Return why nothing of a frame could ever be sealed, with its place; None: it could.
+
+        The header of a file is judged by itself, too: a frame without rows that has their places.
+        """
+        if RESERVED.issuperset(frame.columns) or (frame.is_empty() and ROW not in frame.columns):
             return None
         try:
             require_columns(self.context.resource(self.resource), frame)

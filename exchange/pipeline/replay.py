@@ -199,9 +199,10 @@ class _Work:
                 frame = self._frame(refused, rows, corrections) if rows else pl.DataFrame()
                 origin = RefusedEntry.of(entry).origin
                 fresh = self._fresh(frame, origin.pull) if rows else []
-                self.done.stale += len(rows) - len(fresh)
+                self.done.stale += frame.height - len(fresh)
                 frame = frame[fresh] if fresh else pl.DataFrame()
-                rows = [rows[position] for position in fresh]
+                if refused.original is None:
+                    rows = [rows[position] for position in fresh]
                 went[place] = sorted(before | set(rows))
                 if rows:
                     for message in self._messages(frame, origin):
@@ -302,7 +303,7 @@ class _Work:
         decided = self.store.quarantine.decisions(topic, *place)
         settled = {row for row, decision in decided.items() if decision.state == "settled"}
         gone = before | decided.keys()
-        if refused.foreign:
+        if refused.foreign and refused.original is None:
             done.held += refused.frame.height
             return []
         there = set(range(refused.frame.height))

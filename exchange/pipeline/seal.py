@@ -16,13 +16,14 @@ from exchange.catalog.avro import schema_text
 from exchange.catalog.model import Resource
 from exchange.errors import Misconfigured, Rejected
 from exchange.log import Entry, Message, raw_topic
-from exchange.log.frames import decode_frame, encode_slices
+from exchange.log.frames import encode_slices
 from exchange.pipeline.context import CHUNK_BYTES, CHUNK_ENTRIES, PipelineContext
 from exchange.pipeline.messages import REPLAY, RawBatch, RefusedEntry, SealedEntry
 from exchange.pipeline.numbers import take_numbers
 from exchange.pipeline.overtaken import Overtaken, hold
 from exchange.pipeline.partition import PartitionState
 from exchange.pipeline.pull import fitting
+from exchange.pipeline.raw_frame import raw_frame
 from exchange.pipeline.stage import Reading
 from exchange.pipeline.versions import refused_versions
 from exchange.seal.batch.avro import parse_schema
@@ -175,25 +176,26 @@ class SealStage:
         for pull, group in groupby(pairs, key=lambda pair: pair[1] and pair[1].origin.pull):
             chunks = []
             for last, batch in group:
-                if batch is None:
-                    self._foreign(last, step)
+                frame = None if batch is None else self._frame(batch)
+                if batch is None or frame is None:
+                    self._unreadable(last, step)
                 else:
-                    chunks.append(_Chunk(last, batch, self._frame(batch.data)))
+                    chunks.append(_Chunk(last, batch, frame))
             for _, run in groupby(chunks, key=lambda chunk: chunk.frame.schema):
                 self._seal(str(pull), list(run), step)
             if step.work.state.halted is not None:
                 break
         return last
 
-    def _foreign(self, entry: Entry, step: _Step) -> None:
-        """Keep a message that is none of ours, with its bytes: nobody else would."""
+    def _unreadable(self, entry: Entry, step: _Step) -> None:
+        """Keep a message that is no records of ours, with its bytes: nobody else would."""
         refused = RefusedEntry.unreadable(entry, self.context.clock(), self.context.catalog.version)
         step.messages.append(refused.to_message(self.resource.name, entry.partition))
         step.quarantined += 1
 
-    def _frame(self, value: bytes) -> pl.DataFrame:
-        frame = self.context.recent.take(value)
-        return decode_frame(value) if frame is None else frame
+    def _frame(self, batch: RawBatch) -> pl.DataFrame | None:
+        frame = self.context.recent.take(batch.data)
+        return raw_frame(batch) if frame is None else frame
 
     def _seal(self, pull: str, chunks: Sequence[_Chunk], step: _Step) -> None:
         """Check messages of one pull and schema at once; seal what passes, keep what does not."""
@@ -314,8 +316,10 @@ class SealStage:
             entries = self.context.log.read(topic, partition, offset, max_entries=CHUNK_ENTRIES)
             for entry in entries:
                 batch = RawBatch.of(entry)
-                if batch is not None and entry.offset < end and batch.origin.pull == pull:
-                    claimed = self._check(decode_frame(batch.data), claimed).claimed
+                if batch is None or entry.offset >= end or batch.origin.pull != pull:
+                    continue
+                if (frame := raw_frame(batch)) is not None:
+                    claimed = self._check(frame, claimed).claimed
             offset = entries[-1].offset + 1 if entries else end
         return claimed
 

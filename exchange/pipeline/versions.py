@@ -18,9 +18,9 @@ from numpy.typing import NDArray
 from exchange.catalog.model import Resource
 from exchange.errors import Integrity
 from exchange.log import Entry, raw_topic
-from exchange.log.frames import decode_frame
 from exchange.pipeline.context import PipelineContext
 from exchange.pipeline.messages import RawBatch, SealedEntry
+from exchange.pipeline.raw_frame import raw_frame
 from exchange.seal.batch.build import open_batch
 from exchange.seal.batch.columns import decode
 from exchange.validate.keys import source_keys, typed_keys
@@ -115,7 +115,7 @@ def _raw(
         return pl.DataFrame({VERSION: pl.Series([], dtype=pl.Int64)})
     (message,) = context.log.read(topic, entry.partition, offset, max_entries=1)
     batch = RawBatch.of(message)
-    return None if batch is None else decode_frame(batch.data)
+    return None if batch is None else raw_frame(batch)
 
 
 def raw_versions(frame: pl.DataFrame, offset: int, accepted: NDArray[np.intp]) -> pl.Series:

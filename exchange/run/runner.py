@@ -24,6 +24,7 @@ from exchange.log import Fenced
 from exchange.node.node import Node
 from exchange.node.topics import SourceAssignment
 from exchange.pipeline.evidence import EvidenceStage
+from exchange.pipeline.failure import PullFailure, failure_key
 from exchange.pipeline.messages import PullState
 from exchange.pipeline.project import ProjectStage
 from exchange.pipeline.rebuild import catch_up
@@ -240,7 +241,20 @@ class _Run:
             outcome.absent.pop(name, None)
             if state is not None and state.absent:
                 outcome.absent[name] = list(state.absent)
+            self._note_failure(name, outcome.errors.get(where))
         return True
+
+    def _note_failure(self, name: str, error: ExchangeError | None) -> None:
+        """Note in the log why a source failed, or that it does no more: status and doctor ask."""
+        log, key = self._node.context.log, failure_key(name)
+        known = PullFailure.of(self._node.context.latest(key))
+        failure = PullFailure()
+        if error is not None:
+            since = self._node.clock().isoformat(timespec="seconds")
+            failure = PullFailure(type(error).__name__, error.what, error.hint, since)
+        if not failure.is_same(known):
+            with log.transaction(key) as tx:
+                tx.append(failure.to_message(name))
 
     def _check_backlog(self, resource: str) -> None:
         """Pull no more while the province is far behind: the log must not fill the disk."""

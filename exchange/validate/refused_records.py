@@ -15,11 +15,12 @@ import polars as pl
 
 from exchange.catalog.masking import mask, mask_field
 from exchange.catalog.model import OPERATION, Field, Resource
+from exchange.text import Text
 from exchange.validate.reasons import MAX_VALUE, REASON
 from exchange.validate.source_frame import DEFECT, REASONS, ROW, as_text, source_columns
 
 UNREADABLE = "message.unreadable"
-"""Rule of a message in our topics that no node of ours wrote: kept with its bytes."""
+"""Rule of a message in our topics that cannot be read as records: kept with its bytes."""
 
 Corrections = Mapping[str, Mapping[str, str]]
 """Address → field name → the text that a person left in the cell."""
@@ -39,7 +40,9 @@ class RefusedRecords:
     places: tuple[int, ...] | None = None
     """Positions of the records in their message, where only some of them are in the frame."""
     foreign: bool = False
-    """It stands for a message that no node of ours wrote, and cannot be replayed."""
+    """It stands for a message that could not be read as records."""
+    original: pl.DataFrame | None = None
+    """The records of such a message, where they can be read now: a raw frame."""
 
     def addresses(self) -> list[str]:
         """Return the address (隔离编号) of each record: partition-offset-position."""
@@ -133,14 +136,14 @@ def defects(refused: pl.DataFrame) -> dict[str, int]:
     return {mask("free_text", text[:MAX_VALUE]): count for text, count in counts}
 
 
-def unreadable(value: bytes) -> pl.DataFrame:
-    """Return the one refused row that stands for a foreign message."""
+def unreadable(value: bytes, why: Text) -> pl.DataFrame:
+    """Return the one refused row that stands for a message that cannot be read as records."""
     reason = {
         "rule": UNREADABLE,
         "field": DEFECT,
         "value": value[:MAX_VALUE].decode(errors="replace"),
-        "zh": "该消息不是本系统写入，原样保留",
-        "en": "no node of ours wrote this message; it is kept as it is",
+        "zh": why.zh,
+        "en": why.en,
     }
     return pl.DataFrame({REASONS: [[reason]]}, schema={REASONS: pl.List(REASON)})
 
@@ -176,8 +179,11 @@ def replay(
 
     With ``corrections`` only the records named there come back. A cell is a correction when it
     says something else than :func:`show` showed: a masked value left alone stays what it was.
-    A corrected column becomes text; a corrected record is broken at its source no more.
+    A corrected column becomes text; a corrected record is broken at its source no more. A message
+    that could not be read comes back whole.
     """
+    if message.original is not None:
+        return message.original
     raw = message.frame.drop(REASONS)
     if corrections is None:
         return raw

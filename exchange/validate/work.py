@@ -36,7 +36,7 @@ def require_columns(resource: Resource, frame: pl.DataFrame) -> None:
         for field in resource.fields
         if field.name not in columns and (field.required or field.name in resource.key)
     ]
-    if missing and not frame.is_empty() and only_deletes(frame):
+    if missing and only_deletes(frame):
         missing = [field for field in missing if field.name in resource.key]
     if missing and frame.width > 0:
         raise _missing(resource, missing, set(frame.columns) - set(columns.values()) - RESERVED)

@@ -18,19 +18,22 @@ import xlsxwriter
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from exchange.connect import ExchangeError, Misconfigured, Rejected
+from exchange.connect import ExchangeError, Misconfigured, Rejected, Text
 from exchange.connect.conformance import CHECKS, Case
 from exchange.connectors.files import child, files
 from exchange.connectors.files.encoding import encoding_of
 from exchange.connectors.files.folder import MAX_FILES
+from exchange.connectors.files.refusal import MAX_REFUSALS
 from exchange.connectors.files.text import TextFormat, TextPosition, read_text
-from tests.support.folder import Folder, records
+from tests.support.folder import Folder, end, pull_all, records
+from tests.support.workbooks import minimal_xlsx
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from exchange.connect import Pulled
+    from exchange.connect import Cursor, Pulled
 
+COLUMNS = ("code", "name", "_row", "_defect")
 SHARED = Path(__file__).parents[3] / "shared" / "data"
 
 
@@ -151,9 +154,128 @@ def test_a_bad_file_does_not_hold_up_the_others(folder: Folder) -> None:
     stream = folder.source().pull()
     assert records(next(stream).frame) == [("1", "甲")]
     with pytest.raises(Rejected, match="xlsx is damaged"):
-        next(stream)
+        end(stream)
     with pytest.raises(Rejected, match="web page"):
         folder.pull(glob="c.*")
+
+
+def children() -> set[str]:
+    return set(Path(f"/proc/{os.getpid()}/task/{os.getpid()}/children").read_text().split())
+
+
+def test_a_refused_file_is_not_read_again_until_it_changes(folder: Folder) -> None:
+    """It is named by each pull; the process that reads workbooks is not even started for it."""
+    damaged = b"PK\x03\x04 damaged"
+    path = folder.put("a.xlsx", damaged)
+    folder.put("b.csv", "code,name\n1,甲\n")
+    others = children()
+    stream = folder.source().pull()
+    assert records(next(stream).frame) == [("1", "甲")]
+    assert children() - others, "a process reads it"
+    pulls, first = pull_all(stream)
+    cursor = pulls[-1].cursor
+    assert cursor is not None
+    assert pulls[-1].complete
+    assert json.loads(json.dumps(cursor)) == cursor
+    folder.put("c.csv", "code,name\n2,乙\n")
+    stream = folder.source().pull(cursor)
+    assert records(next(stream).frame) == [("2", "乙")]
+    assert children() == others, "nobody reads it"
+    pulls, again = pull_all(stream)
+    assert str(again) == str(first)
+    cursor = pulls[-1].cursor
+    os.utime(path, (1, 1))
+    assert str(pull_all(folder.source().pull(cursor))[1]) == str(first), "the same content"
+    for changed in (
+        pull_all(folder.source(read_memory=1024).pull(cursor)),
+        pull_all(folder.source().pull(folder.source().retry(cursor))),
+    ):
+        assert str(changed[1]) == str(first), "it is read again, and is no better"
+    folder.put("a.xlsx", minimal_xlsx([("code", "name"), ("3", "丙")]))
+    pulls = folder.pull(cursor)
+    assert [records(p.frame) for p in pulls if p.frame.height] == [[("3", "丙")]]
+    assert "refused" not in (pulls[-1].cursor or {})
+    path.unlink()
+    assert folder.pull(cursor) == [], "a file that is gone is refused no more"
+
+
+def test_only_so_many_refused_files_are_remembered(folder: Folder) -> None:
+    for number in range(MAX_REFUSALS + 3):
+        folder.put(f"{number:03}.csv", "no header")
+    pulls, error = pull_all(folder.source(columns=["code"]).pull())
+    cursor = pulls[-1].cursor or {}
+    assert len(cursor["refused"]) == MAX_REFUSALS
+    assert f"{MAX_REFUSALS + 3} files were not read" in str(error)
+    _, again = pull_all(folder.source(columns=["code"]).pull(cursor))
+    assert f"{MAX_REFUSALS + 3} files were not read" in str(again)
+
+
+def test_a_header_that_was_refused_is_shown_again_without_its_records(folder: Folder) -> None:
+    folder.put("a.csv", "code,name\n1,甲\n")
+    refusal = Misconfigured(Text("否", "not this one"), hint=Text("否", "no"))
+
+    def pull(cursor: Cursor | None, *, refuse: bool) -> tuple[list[Pulled], ExchangeError | None]:
+        pulls: list[Pulled] = []
+        stream = folder.source().pull(cursor)
+        try:
+            pulled = next(stream, None)
+            while pulled is not None:
+                pulls.append(pulled)
+                rows = refuse and bool(pulled.frame.width)
+                pulled = stream.throw(refusal) if rows else next(stream, None)
+        except ExchangeError as error:
+            return pulls, error
+        return pulls, None
+
+    first, error = pull(None, refuse=True)
+    assert [p.frame.height for p in first] == [1, 0]
+    assert "not this one" in str(error)
+    second, error = pull(first[-1].cursor, refuse=True)
+    assert [(p.frame.columns, p.frame.height) for p in second] == [([*COLUMNS], 0), ([], 0)]
+    assert "not this one" in str(error)
+    third, error = pull(second[-1].cursor, refuse=False)
+    assert [p.frame.height for p in third] == [0, 1]
+    assert error is None
+
+
+def test_all_sheets_have_a_header_before_the_first_record_comes(folder: Folder) -> None:
+    good = [("code", "name"), *((str(n), "甲") for n in range(50))]
+    folder.put("a.xlsx", minimal_xlsx({"一": good, "二": [("项目", "金额"), ("x", "y")]}))
+    pulls, error = pull_all(folder.source(sheets="all", batch_rows=10).pull())
+    assert [p.frame.height for p in pulls] == [0]
+    assert "a.xlsx/二" in str(error)
+    folder.put("a.xlsx", minimal_xlsx({"一": good, "二": [("code", "x"), ("7", "y")]}))
+    pulls = folder.pull(sheets="all", batch_rows=100)
+    assert [(p.locator, p.frame.height) for p in pulls] == [
+        *(("a.xlsx/一", 0), ("a.xlsx/二", 0), ("a.xlsx/一", 50), ("a.xlsx/二", 1))
+    ]
+    resumed = folder.pull(pulls[0].cursor, sheets="all", batch_rows=100)
+    assert sum(p.frame.height for p in resumed) == 51
+
+
+def test_a_link_that_leads_outside_holds_up_no_other_file(folder: Folder, tmp_path: Path) -> None:
+    inner = Folder(tmp_path / "in")
+    secret = folder.put("secret.csv", "code,name\n3,丙\n")
+    inner.put("b.csv", "code,name\n1,甲\n")
+    (inner.path / "a.csv").symlink_to(secret)
+    pulls, error = pull_all(inner.source().pull())
+    assert [records(p.frame) for p in pulls if p.frame.width] == [[("1", "甲")]]
+    assert "a.csv points outside the folder" in str(error)
+
+
+@pytest.mark.parametrize(
+    "head", [b"", b"PK\x03\x04", b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1", b"<html>"]
+)
+def test_a_file_without_end_is_refused(folder: Folder, head: bytes) -> None:
+    """A terabyte of nothing: neither its content nor its digest is read to the end."""
+    with (folder.path / "a.csv").open("wb") as stream:
+        stream.write(head)
+        stream.truncate(1 << 40)
+    folder.put("b.csv", "code,name\n1,甲\n")
+    pulls, error = pull_all(folder.source().pull())
+    assert [records(p.frame) for p in pulls if p.frame.width] == [[("1", "甲")]]
+    assert "a.csv" in str(error)
+    assert "a.csv" in str(pull_all(folder.source().pull(pulls[-1].cursor))[1])
 
 
 def test_the_cursor_stays_bounded(folder: Folder) -> None:

@@ -19,7 +19,7 @@ import xlsxwriter
 from exchange.connect import Denied, Misconfigured, Rejected, Transient
 from exchange.connectors.files.book import SheetFormat
 from exchange.connectors.files.process import ReaderProcess
-from tests.support.folder import Folder, records
+from tests.support.folder import Folder, end, records
 
 MANY = 4_000
 """Rows of one frame each: far more than a socket holds, so that the process waits with the rest."""
@@ -167,7 +167,7 @@ def test_a_file_that_takes_all_memory_is_refused(folder: Folder) -> None:
     stream = folder.source(read_memory=64).pull()
     assert records(next(stream).frame) == [("1", "甲")]
     with pytest.raises(Rejected, match=r"a.xlsx.*64 MiB"):
-        next(stream)
+        end(stream)
 
 
 def test_a_file_that_takes_too_long_is_refused(folder: Folder) -> None:
@@ -215,7 +215,7 @@ def test_each_refused_file_is_named(folder: Folder) -> None:
     stream = folder.source(columns=["code"]).pull()
     assert records(next(stream).frame) == [("1", "甲")]
     with pytest.raises(Rejected) as refused:
-        next(stream)
+        end(stream)
     for name in ("a.xlsx", "c.xls", "d.csv"):
         assert name in refused.value.what.en
         assert name in refused.value.what.zh
@@ -235,7 +235,7 @@ def test_a_file_without_rights_is_named(folder: Folder) -> None:
     stream = folder.source().pull()
     assert records(next(stream).frame) == [("2", "乙")]
     with pytest.raises(Denied, match=r"a.csv may not be read"):
-        next(stream)
+        end(stream)
 
 
 def test_xml_with_entities_is_refused(folder: Folder) -> None:

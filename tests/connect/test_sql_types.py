@@ -152,10 +152,15 @@ SQLITE = [
     *typed("INTEGER", "integer", "-9223372036854775808", "9223372036854775807", "'five'"),
     *typed("INTEGER", "text(20)", "42"),
     *typed("INT UNSIGNED", "integer", "7"),
+    *typed("TINYINT", "integer", "-128"),
+    *typed("MEDIUMINT", "text(20)", "8388607"),
+    *typed("INT8", "integer", "'0042'"),
     *typed("BIGINT", "integer", "1.5"),
     *typed("BOOLEAN", "boolean", "1", "0", "2"),
     *typed("REAL", "double", "0.1", "1e-300", "5", "'half'"),
     *typed("DOUBLE", "double", "123456789.125"),
+    *typed("DOUBLE PRECISION", "double", "-2.5"),
+    *typed("FLOAT", "double", "16777217", "1.5e10"),
     *typed("DECIMAL(9,2)", "decimal(9,2)", "12.5", "-0.1", "'x'"),
     *typed("NUMERIC", "text(40)", "'1.10'", "'abc'"),
     *typed("NUMERIC", "integer", "7"),
@@ -165,6 +170,9 @@ SQLITE = [
     *typed("TEXT", "decimal(9,2)", "'1.50'", "'1.505'"),
     *typed("VARCHAR(20)", "text(20)", "'ab'"),
     *typed("CHAR(6)", "text(20)", "'ab'"),
+    *typed("NCHAR(6)", "text(20)", "'张三'"),
+    *typed("NVARCHAR(20)", "text(20)", "'𠀀'", "'NULL'"),
+    *typed("VARYING CHARACTER(9)", "text(20)", "'ab '"),
     *typed("CLOB", "text(20)", "'甲乙'"),
     *typed("BLOB", "text(20)", "x'00ff'", "x'd5c5'", shown="'\\x' || lower(hex({}))"),
     *typed("BLOB", "text(20)", "'text'"),
@@ -334,11 +342,11 @@ def test_what_the_database_shows_is_what_is_sealed(
         f"sql: {engine}: {len(values)} values of {kinds} types, {compared} comparisons, "
         f"0 silent differences, {refused} refused with a reason"
     )
-    assert len(values) >= 40
+    assert len(values) >= 60
 
 
 def test_there_are_enough_values() -> None:
-    for values in (POSTGRES, MARIADB):
+    for values in (POSTGRES, MARIADB, SQLITE):
         assert len(values) >= 60
     assert len({(v.type, v.literal) for v in (*POSTGRES, *MARIADB, *SQLITE)}) >= 170
 

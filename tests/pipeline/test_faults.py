@@ -20,9 +20,10 @@ import psycopg
 import pytest
 
 from exchange.errors import Denied, Integrity, Misconfigured, Rejected, Transient
-from exchange.log import CURSORS, Message, quarantine_topic, raw_topic, sealed_topic
+from exchange.log import CURSORS, quarantine_topic, raw_topic, sealed_topic
 from exchange.log.frames import decode_frame
 from exchange.node.node import Node
+from exchange.pipeline.failure import PullFailure, failure_key
 from exchange.pipeline.messages import pull_key
 from exchange.pipeline.partition import PartitionState
 from exchange.pipeline.pull import PullStage
@@ -418,24 +419,6 @@ def test_many_large_records_that_compress_well_do_not_fill_the_memory(tmp_path: 
     assert audit(place).refused == 200
 
 
-def test_a_message_that_cannot_be_read_stops_its_resource_only(place: Place) -> None:
-    with place.node() as node, node.context.log.transaction("intruder") as tx:
-        node.context.ensure("cases")
-        headers = dict.fromkeys(("source", "pull", "locator", "at"), "x")
-        headers |= {"at": "2026-11-23T01:02:03Z", "rows": "1", "index": "0", "since": "0"}
-        tx.append(Message(raw_topic("cases"), b"not a frame", headers=headers))
-    with place.receiver():
-        for _ in range(2):
-            result = run(place)
-            assert isinstance(result.errors[Where("seal", "cases")], Integrity)
-            assert set(result.errors) == {Where("seal", "cases")}
-    with place.node() as node:
-        assert node.log.bounds(sealed_topic("cases"), 0)[1] == 0
-        assert node.log.bounds(raw_topic("cases"), 0)[1] > 1, "what was pulled is kept"
-        states = {row.state for row in node.store.deliveries.find(resource="firms")}
-        assert states == {"receipted"}
-
-
 # --- limits and uniqueness ----------------------------------------------------------------------
 
 
@@ -558,31 +541,91 @@ def test_a_column_that_is_gone_is_told_and_its_data_waits(place: Place) -> None:
 
 
 def test_a_file_with_other_headers_holds_up_nobody(tmp_path: Path) -> None:
-    """It is refused by name with every pull and stays; the files after it are sealed."""
+    """It is refused by name with every pull and stays; the files after it are sealed.
+
+    So is one with nothing but other headers. A pull is done all the same: what the next one
+    brings of a key is no repeat.
+    """
     bad = "编号,名字\n1,甲\n"
     options = "folder: drops, settle: 0"
     place = Place.make(tmp_path / "node", catalog("cases"), source("files", "cases", options))
     rows = records(10, dirty=False)
     write_csv(place.folder / "drops" / "b_good.csv", rows[:5])
     (place.folder / "drops" / "a_bad.csv").write_text(bad, encoding="utf-8")
+    (place.folder / "drops" / "e_bare.csv").write_text("编号,名字,x\n", encoding="utf-8")
     place.sources["cases"] = rows
     with place.receiver():
         for more in (5, 10):
             result = run(place)
             assert set(result.errors) == {Where("pull", "cases")}
             assert type(result.errors[Where("pull", "cases")]) is Misconfigured
-            assert "a_bad.csv: the source lacks required columns" in str(
-                result.errors[Where("pull", "cases")]
-            )
+            for name in ("a_bad.csv", "e_bare.csv"):
+                assert f"{name}: the source lacks required columns" in str(
+                    result.errors[Where("pull", "cases")]
+                )
             assert sum(row.rows for row in stored(place, "cases")) == more
             assert (place.folder / "drops" / "a_bad.csv").read_text(encoding="utf-8") == bad
             write_csv(place.folder / "drops" / "c_good.csv", rows[5:])
         with place.node() as node:
-            assert "a_bad.csv" not in str(node.log.latest(CURSORS, "pull/cases"))
+            state = node.context.pull_state("cases")
+            assert state is not None
+            assert state.done
+            assert state.cursor is not None
+            assert set(state.cursor["files"]) == {"b_good.csv", "c_good.csv"}
+            assert set(state.cursor["refused"]) == {"a_bad.csv", "e_bare.csv"}
             lacking = {e.headers["locator"] for e in entries(node.log, raw_topic("cases"))}
         assert lacking == {"b_good.csv", "c_good.csv"}
         (place.folder / "drops" / "a_bad.csv").unlink()
+        (place.folder / "drops" / "e_bare.csv").unlink()
         assert run(place).errors == {}
+    audit(place)
+
+
+def test_a_pull_that_leaves_a_file_out_is_done(tmp_path: Path) -> None:
+    """What a later file brings of a key is its newer version, not a repeat within one pull."""
+    options = "folder: drops, settle: 0"
+    place = Place.make(tmp_path / "node", catalog("cases"), source("files", "cases", options))
+    rows = records(5, dirty=False)
+    (place.folder / "drops").mkdir()
+    (place.folder / "drops" / "a_bad.xlsx").write_bytes(b"PK\x03\x04 damaged")
+    newer = [replace(row, id=f"{row.id}-2", name="改") for row in rows]
+    with place.receiver():
+        for name, some in (("b", rows), ("c", newer)):
+            write_csv(place.folder / "drops" / f"{name}.csv", some)
+            done = run(place)
+            assert "a_bad.xlsx" in str(done.errors[Where("pull", "cases")])
+            assert (done.accepted, done.quarantined) == (5, 0)
+        with place.node() as node:
+            assert {pull.state for pull in node.store.pulls.find(source="cases")} == {"done"}
+            failure = PullFailure.of(node.log.latest(CURSORS, failure_key("cases")))
+            assert failure.kind == "Rejected"
+        (place.folder / "drops" / "a_bad.xlsx").unlink()
+        assert run(place).errors == {}
+        with place.node() as node:
+            failure = PullFailure.of(node.log.latest(CURSORS, failure_key("cases")))
+            assert failure == PullFailure()
+    place.sources["cases"] = rows + newer
+    audit(place)
+
+
+def test_a_file_whose_header_the_catalog_refused_is_read_when_the_catalog_changes(
+    tmp_path: Path,
+) -> None:
+    options = "folder: drops, settle: 0"
+    place = Place.make(tmp_path / "node", catalog("cases"), source("files", "cases", options))
+    rows = records(5, dirty=False)
+    write_csv(place.folder / "drops" / "a.csv", rows)
+    text = (place.folder / "drops" / "a.csv").read_text("utf-8").replace("id,no,", "id,number,", 1)
+    (place.folder / "drops" / "a.csv").write_text(text, "utf-8")
+    with place.receiver():
+        for _ in range(2):
+            assert set(run(place).errors) == {Where("pull", "cases")}
+        path = place.folder / "catalog.yaml"
+        changed = path.read_text("utf-8")
+        changed = changed.replace("    key: [no]", "    key: [no]\n    columns: {number: no}", 1)
+        path.write_text(changed, "utf-8")
+        assert run(place).errors == {}
+    place.sources["cases"] = rows
     audit(place)
 
 

@@ -15,11 +15,14 @@ from pathlib import Path
 
 import pytest
 
+from exchange.pipeline.dismissal import Selection, dismiss
+from exchange.pipeline.replay import replay
 from tests.pipeline.place import (
     LISTED,
     Counts,
     Failpoints,
     Place,
+    Striker,
     audit,
     catalog,
     finish,
@@ -132,6 +135,54 @@ def test_the_province_is_killed_at_every_failpoint(
     stages = Failpoints(json.loads((dry.folder / "province-failpoints.json").read_text()))
     assert {name.partition(":")[0] for name in stages.names} == PROVINCE_FAILPOINTS
     tell(summary("province", stages, strike))
+
+
+@pytest.fixture(scope="module")
+def refused(template: Place, tmp_path_factory: pytest.TempPathFactory) -> Place:
+    """Run the node once: two records of its first resource wait in quarantine."""
+    place = copy(template, tmp_path_factory.mktemp("refused") / "node")
+    with place.receiver():
+        assert finish(start(run_once, place.folder)) == 0
+    return place
+
+
+def decide(folder: Path, what: str, stage: str = "") -> None:
+    """Dismiss or replay what waits of a resource, to be killed at a failpoint."""
+    with Place(folder).node(failpoint=Striker(stage, 1)) as node:
+        if what == "replay":
+            replay(node.context, node.store, node.context.resource("cases"), by="test")
+        else:
+            chosen = Selection(rule="type")
+            dismiss(node.context, node.store, "cases", chosen, by="test", reason="a trial")
+
+
+@pytest.mark.parametrize(
+    ("stage", "counts", "told"),
+    [
+        ("replay:before", (4, 2, 0, 0), 0),
+        ("replay:after", (4, 2, 0, 0), 0),
+        ("dismiss:before", (2, 0, 2, 0), 1),
+        ("dismiss:audited", (2, 0, 2, 0), 2),
+        ("dismiss:after", (2, 0, 2, 0), 1),
+    ],
+)
+def test_a_decision_that_is_killed_is_made_once(
+    refused: Place, tmp_path: Path, stage: str, counts: tuple[int, ...], told: int
+) -> None:
+    """Made again it is done; the audit trail has it before it is done, never after."""
+    place = copy(refused, tmp_path / "node")
+    what = stage.partition(":")[0]
+    assert finish(start(decide, place.folder, what, stage)) == -signal.SIGKILL
+    assert finish(start(decide, place.folder, what)) == 0
+    with place.receiver():
+        settle(place)
+    with place.node() as node:
+        # Refused, replayed, dismissed, settled: what was replayed came back once.
+        assert node.store.quarantine.counts()["cases"] == counts
+        entries = [row for row in node.store.audit.find() if row.action == "quarantine.dismiss"]
+        assert len(entries) == told
+        rows = sum(row.rows for row in node.store.deliveries.find(resource="cases"))
+        assert rows == 48, "nothing is sealed twice"
 
 
 def end(process: object) -> None:

@@ -263,6 +263,33 @@ def test_a_key_that_is_corrected_into_another_partition(tmp_path: Path) -> None:
     assert rows == [(sealed, "r10"), (free, "r11"), (sealed, "r13")]
 
 
+def test_records_refused_before_there_were_more_partitions_settle(tmp_path: Path) -> None:
+    """They wait in one partition; what settles them is sealed in another."""
+    place = make(tmp_path / "node", {"cases": []})
+    world = World(place)
+    keys = [key for key in map(str, range(20)) if crc32(key.encode()) % 2 == 1][:2]
+    for key in keys:
+        world.insert(key, good=False)
+    world.work(*ALL)
+    assert len(world.waiting_versions()) == 2
+    world.close()
+    path = place.folder / "exchange.yaml"
+    path.write_text(path.read_text(encoding="utf-8") + "\nlog: {partitions: {cases: 2}}\n")
+    world.open()
+    world.insert(keys[0], good=True)
+    world.work(*ALL)
+    assert [key for key, _ in world.waiting_versions().values()] == [keys[1]]
+    # What is refused from now on waits where its key belongs.
+    world.insert(keys[0], good=False)
+    world.work(*ALL)
+    assert len(world.waiting_versions()) == 2
+    for key in keys:
+        world.insert(key, good=True)
+    world.work(*ALL)
+    assert world.waiting_versions() == {}
+    world.close()
+
+
 def test_a_store_made_again_settles_the_same(world: World) -> None:
     for good in (False, True, False):
         world.insert("a", good=good)

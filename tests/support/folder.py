@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -10,7 +10,7 @@ from typing import Any
 import polars as pl
 import xlsxwriter
 
-from exchange.connect import Cursor, Pulled, Source
+from exchange.connect import Cursor, ExchangeError, Pulled, Source
 from exchange.connectors.files import files
 
 
@@ -61,3 +61,19 @@ class Folder:
 
 def records(frame: pl.DataFrame) -> list[tuple[Any, ...]]:
     return frame.drop("_row", "_defect").rows()
+
+
+def end(stream: Iterable[Pulled]) -> None:
+    """Read a pull to its end: no more records come."""
+    for pulled in stream:
+        assert pulled.frame.is_empty()
+
+
+def pull_all(stream: Iterable[Pulled]) -> tuple[list[Pulled], ExchangeError | None]:
+    """Return what a pull brings, and the error that ends it."""
+    pulls: list[Pulled] = []
+    try:
+        pulls.extend(stream)
+    except ExchangeError as error:
+        return pulls, error
+    return pulls, None

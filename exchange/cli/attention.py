@@ -1,0 +1,111 @@
+"""What goes on only when a person acts, and the command for it: for status and doctor."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from exchange.cascade.delivery import State
+from exchange.log import CURSORS
+from exchange.text import Text
+
+if TYPE_CHECKING:
+    from exchange.node.node import Node
+    from exchange.run.status import ResourceStatus
+    from exchange.store.node.pulls import PullRow
+
+_MESSAGES = 10_000
+"""Quarantine messages of a resource that are looked through."""
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    """One thing that waits for a person."""
+
+    subject: str
+    """A source, a resource, or one of its partitions."""
+    what: Text
+    do: str
+    """The command that shows it, or ends it."""
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the item for JSON."""
+        return {"subject": self.subject, "what": self.what._asdict(), "do": self.do}
+
+
+def last_pulls(node: Node) -> dict[str, PullRow]:
+    """Return the newest pull of each source."""
+    sources = node.settings.sources
+    pulls = {name: node.store.pulls.find(source=name, limit=1) for name in sources}
+    return {name: newest[0] for name, newest in pulls.items() if newest}
+
+
+def items(
+    node: Node, statuses: Sequence[ResourceStatus], pulls: Mapping[str, PullRow]
+) -> Iterator[Item]:
+    """Name what waits for a person: resources first, then sources."""
+    for status in statuses:
+        yield from of_resource(node, status)
+    for name in node.settings.sources:
+        failure = failure_of(node, name)
+        if failure is not None:
+            yield Item(name, failure, f"exchange connector check {name}")
+        elif (pull := pulls.get(name)) is not None and pull.error:
+            yield Item(name, Text(pull.error, pull.error), f"exchange connector check {name}")
+    for name in node.settings.sources:
+        if columns := _absent(node, name):
+            yield Item(
+                name,
+                Text(
+                    f"来源缺少目录登记的列：{columns}",
+                    f"the source lacks columns that the catalog names: {columns}",
+                ),
+                f"exchange connector check {name}",
+            )
+
+
+def of_resource(node: Node, status: ResourceStatus) -> Iterator[Item]:
+    """Name what waits of a resource."""
+    name = status.resource
+    for partition, why in status.halted.items():
+        yield Item(f"{name}/{partition}", why, f"exchange release {name}")
+    if wrong := status.deliveries.get(State.HALTED, 0):
+        text = Text(f"{wrong} 个批次的回执不成立", f"wrong receipt of {wrong} batches")
+        yield Item(name, text, f"exchange cascade retry {name}")
+    if refused := status.deliveries.get(State.REFUSED, 0):
+        text = Text(f"省级退回 {refused} 个批次", f"{refused} batches refused by the province")
+        yield Item(name, text, f"exchange cascade list {name} --state refused")
+    if status.quarantine and (unreadable := _unreadable(node, name)):
+        text = Text(
+            f"{unreadable} 条消息不能读作记录，已隔离",
+            f"{unreadable} messages cannot be read as records: they are in quarantine",
+        )
+        yield Item(name, text, f"exchange quarantine list {name}")
+
+
+def failure_of(node: Node, name: str) -> Text | None:
+    """Return why the last pull of a source failed and what to do; None: it went well."""
+    from exchange.pipeline.failure import PullFailure, failure_key
+
+    failure = PullFailure.of(node.log.latest(CURSORS, failure_key(name)))
+    if not failure.kind:
+        return None
+    what, hint = failure.what, failure.hint
+    return Text(f"{what.zh}（{hint.zh}）", f"{what.en} ({hint.en})")
+
+
+def _unreadable(node: Node, resource: str) -> int:
+    """Count the messages in quarantine that cannot be read as records."""
+    from exchange.validate.refused_records import UNREADABLE
+
+    rows = node.store.quarantine.find(resource=resource, waiting=True, limit=_MESSAGES)
+    return sum(any(name.partition(":")[0] == UNREADABLE for name in row.reasons) for row in rows)
+
+
+def _absent(node: Node, name: str) -> str:
+    """Return the columns that the last pull of a source did not have."""
+    from exchange.pipeline.messages import PullState, pull_key
+
+    state = PullState.of(node.log.latest(CURSORS, pull_key(name)))
+    return "" if state is None else ", ".join(state.absent)
