@@ -74,10 +74,12 @@ def defects(pulls: list[Pulled]) -> dict[Any, str]:
     }
 
 
-ENGINES = ("postgres", "psycopg", "mariadb", "sqlite")
+SERVERS = [
+    pytest.param(kind, marks=pytest.mark.server) for kind in ("postgres", "psycopg", "mariadb")
+]
 
 
-@pytest.fixture(params=ENGINES)
+@pytest.fixture(params=[*SERVERS, "sqlite"])
 def engine(request: pytest.FixtureRequest, tmp_path: Path) -> Engine:
     kind: str = request.param
     if kind == "sqlite":
