@@ -5,7 +5,7 @@ BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
 
 SEEDS  ?= 20
-RUN    := -n auto --maxprocesses 4 --durations=25 --durations-min=1
+RUN    := -n 4 --durations=25 --durations-min=1
 
 .PHONY: demo check test soak lint bench kafka chaos fuzz format lock release clean
 

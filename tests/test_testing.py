@@ -8,7 +8,7 @@ from random import Random
 import pytest
 
 from tests.support.pages import DOCS, ROOT, rows, section
-from tests.support.selection import FIRST, HEAVY, KAFKA, folder_of, scope_of, shuffled
+from tests.support.selection import FIRST, HEAVY, KAFKA, MORTAL, folder_of, scope_of, shuffled
 from tests.support.soak import AMOUNTS, Amount, bits
 
 
@@ -38,11 +38,11 @@ def test_the_heavy_folders_are_there() -> None:
 
 
 def test_what_is_run_together_is_there() -> None:
-    assert all((ROOT / file).is_file() for file in KAFKA)
+    assert all((ROOT / file).is_file() for file in KAFKA | MORTAL)
     scopes = {scope_of(str(path.relative_to(ROOT))) for path in ROOT.glob("tests/**/test_*.py")}
     assert scopes >= set(FIRST)
     assert scope_of("tests/log/test_kafka_group.py::test_a") == scope_of(
-        "tests/chaos/test_chaos.py"
+        "tests/publish/test_command.py"
     )
 
 

@@ -30,6 +30,7 @@ from exchange.evidence.checkpoint import Head, cosign, sign
 from tests.evidence.samples import ORIGIN, digest, entries, mth, open_log, party, trust
 from tests.evidence.writer import BEGIN, END, START
 from tests.receipt.seals import NOW
+from tests.support.soak import STEPS
 
 ROOT = Path(__file__).parents[2]
 CHANGING = (
@@ -174,6 +175,7 @@ def check_after(run: Run, folder: Path) -> None:
     assert counts.facts["beyond"] == 0
 
 
+@pytest.mark.soak
 def test_every_step_of_an_append_survives_a_kill_and_an_io_error(
     stage: Stage, tmp_path: Path, tell: Callable[[str], None]
 ) -> None:
@@ -187,6 +189,8 @@ def test_every_step_of_an_append_survives_a_kill_and_an_io_error(
     assert {"openat", "write", "fsync", "rename", "mkdir", "unlink", "flock"} <= kinds
     errors = cycle(("EIO", "ENOSPC"))
     faults = [(call, fault) for call in calls for fault in ("signal=KILL", f"error={next(errors)}")]
+    # Killed at one call, failing at the next: in the long run both at each.
+    faults = [pair for number, pair in enumerate(faults) if STEPS.now == 1 or number % 4 in {0, 3}]
 
     for number, (call, fault) in enumerate(faults):
         folder = tmp_path / str(number)

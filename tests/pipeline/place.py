@@ -255,12 +255,17 @@ class Failpoints:
 
     names: list[str]
 
-    def strikes(self) -> list[tuple[str, int]]:
-        """Choose where to kill: the first, the middle and the last time at each failpoint."""
+    def strikes(self, each: int) -> list[tuple[str, int]]:
+        """Choose where to kill: ``each`` of the first, the middle and the last time at a failpoint.
+
+        One failpoint begins with the first time, the next with the middle, the next with the last.
+        """
         return [
             (name, number)
-            for name, count in Counter(self.names).items()
-            for number in sorted({1, (count + 1) // 2, count})
+            for turn, (name, count) in enumerate(Counter(self.names).items())
+            for number in sorted(
+                {(1, (count + 1) // 2, count)[(turn + step) % 3] for step in range(each)}
+            )
         ]
 
 

@@ -36,6 +36,7 @@ from tests.pipeline.place import (
     write_table,
 )
 from tests.support.servers import free_port
+from tests.support.soak import KILLS
 
 SOURCES = (
     # Incremental: several frames; the second pull finds nothing new.
@@ -89,6 +90,7 @@ def copy(template: Place, folder: Path) -> Place:
     return Place(folder, template.sources, template.whole)
 
 
+@pytest.mark.soak
 def test_the_node_is_killed_at_every_failpoint(
     template: Place, tmp_path: Path, tell: Callable[[str], None]
 ) -> None:
@@ -110,6 +112,7 @@ def test_the_node_is_killed_at_every_failpoint(
     tell(summary("node", stages, strike))
 
 
+@pytest.mark.soak
 def test_the_province_is_killed_at_every_failpoint(
     template: Place, tmp_path: Path, tell: Callable[[str], None]
 ) -> None:
@@ -192,7 +195,7 @@ def end(process: object) -> None:
 
 def summary(who: str, stages: Failpoints, strike: Callable[[str, int], Counts]) -> str:
     started = time.monotonic()
-    strikes = stages.strikes()
+    strikes = stages.strikes(KILLS.now)
     with ThreadPoolExecutor(2) as pool:
         counts = list(pool.map(lambda item: strike(*item), strikes))
     rows, sealed, refused, batches, receipts = (

@@ -27,6 +27,7 @@ from exchange.pipeline.replay import Replayed, replay
 from exchange.validate.refused_records import RefusedRecords
 from tests.pipeline.place import Place, Record, entries
 from tests.support.nodes import add, make
+from tests.support.soak import HISTORIES
 
 FAILPOINTS = (
     *("pull:after", "seal:before", "seal:after", "replay:before", "replay:after"),
@@ -373,11 +374,12 @@ class Versions(RuleBasedStateMachine):
         self.the_newest_is_sealed_last()
 
 
+@pytest.mark.soak
 def test_the_newest_version_of_a_key_always_wins(world: World, tell: Callable[[str], None]) -> None:
     counter: Counter[str] = Counter()
     machine = type("Driven", (Versions,), {"world": world, "seen": counter})
     limits = settings(
-        max_examples=9,
+        max_examples=HISTORIES.now,
         stateful_step_count=15,
         deadline=None,
         derandomize=True,  # the counts below must not depend on chance

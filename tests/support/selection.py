@@ -9,8 +9,10 @@ from typing import Final
 
 import pytest
 
+from tests.support.soak import PLANTED
+
 HEAVY: Final = frozenset({"chaos", "cli", "devtools", "log", "pipeline", "publish", "receiver"})
-"""Folders whose tests start processes that share the machine's cores."""
+"""Folders whose tests start processes: `make check` leaves them out."""
 BROKERS: Final = frozenset(
     {"kafka_broker", "empty_broker", "mortal_broker", "three_brokers", "guarded"}
 )
@@ -25,25 +27,33 @@ def folder_of(path: str) -> str:
     return Path(path).parts[1]
 
 
-KAFKA: Final = frozenset({"tests/devtools/test_broker.py", "tests/cli/test_cluster.py"})
-"""Files that use brokers, beside the folders chaos and publish and all named ``test_kafka…``."""
+KAFKA: Final = frozenset({"tests/pipeline/test_retention.py", "tests/cli/test_cluster.py"})
+"""Files that share brokers, beside the folder publish and all named ``test_kafka…``."""
+MORTAL: Final = frozenset(
+    {
+        "tests/devtools/test_broker.py",
+        "tests/log/test_kafka_failover.py",
+        "tests/log/test_kafka_faults.py",
+    }
+)
+"""Files that share the brokers which tests kill."""
 FIRST: Final = (
-    *("kafka", "pipeline", "cli", "devtools", "receiver", "log"),
-    *("tests/test_readme.py", "tests/test_real_input.py"),
+    *("kafka", "tests/pipeline/test_kill.py", "mortal", "tests/chaos/test_chaos.py"),
+    *("tests/pipeline/test_faults.py", "tests/devtools/test_bench.py"),
+    *("tests/pipeline/test_settlement.py", "tests/evidence/test_faults.py"),
+    *("tests/test_readme.py", "tests/test_real_input.py", "tests/seal/test_tamper.py"),
 )
 """What is begun first, for it takes longest: the rest fills the other processes' time."""
 
 
 def scope_of(node: str) -> str:
-    """Return what a test is run with, in one process: all that use brokers, a folder, or a file.
-
-    Brokers are started once in a run, so their tests stay together.
-    """
+    """Return what a test is run with, in one process: all that share brokers, or its file."""
     file, _, _ = node.partition("::")
-    folder = folder_of(file)
-    if folder in {"chaos", "publish"} or file in KAFKA or "kafka" in Path(file).name:
+    if file in MORTAL:
+        return "mortal"
+    if folder_of(file) == "publish" or file in KAFKA or "kafka" in Path(file).name:
         return "kafka"
-    return folder if folder in HEAVY else file
+    return file
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -60,7 +70,9 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
-    """Do not even import the heavy folders where none of their tests would be run."""
+    """Do not even import what would not be run: heavy folders, what `make soak` runs alone."""
+    if collection_path == _TESTS / "chaos" / "test_planted.py" and not PLANTED.now:
+        return True
     heavy = collection_path.name in HEAVY and collection_path.parent == _TESTS
     return True if heavy and config.getoption("markexpr") == "not server" else None
 

@@ -35,6 +35,10 @@ TABLES_OF_ANYTHING: Final = Amount("random tables of any type, for validation", 
 INPUTS: Final = Amount("spoilt inputs for each parser, times the table of the parsers", 1, 50)
 WORKBOOKS: Final = Amount("times 60 generated workbooks of each writer, and texts", 1, 17)
 CUTS: Final = Amount("of the percents at which a workbook is cut, one in", 10, 1)
+KILLS: Final = Amount("kills at each failpoint of node and province", 1, 3)
+STEPS: Final = Amount("of the system calls of an append, one in", 2, 1)
+HISTORIES: Final = Amount("histories of sources, quarantine and replays", 7, 40)
+PLANTED: Final = Amount("planted bugs that chaos must notice", 0, 1)
 
 AMOUNTS: Final = (
     BITS_OF_A_BATCH,
@@ -47,6 +51,10 @@ AMOUNTS: Final = (
     INPUTS,
     WORKBOOKS,
     CUTS,
+    KILLS,
+    STEPS,
+    HISTORIES,
+    PLANTED,
 )
 
 
