@@ -41,6 +41,7 @@ _NEEDS: Mapping[str, Mapping[str, frozenset[str]]] = {
         RECEIPTS: frozenset({"READ"}),
         EVIDENCE: frozenset({"READ", "WRITE"}),
         "exchange.sealed.": frozenset({"READ"}),
+        "exchange.quarantine.": frozenset({"READ"}),
     },
 }
 """What each stage does with topics, by how their names begin; the ACLs are in docs/kafka.md."""

@@ -281,6 +281,7 @@ class Node:
             resources=self.topics.resources(),
             ask=self.upstream.witness,
             witnesses=self.trust(upstream.trust) if upstream is not None else None,
+            trail=lambda: self.store.audit.ends(),  # noqa: PLW0108 - opened when asked
         )
 
     @property

@@ -1,6 +1,10 @@
-"""The stage that writes the evidence log (存证日志): every statement and every receipt goes in.
+"""The stage that writes the evidence log (存证日志): what must not change afterwards goes in.
 
-    EvidenceStage  sealed, receipts ──► exchange.evidence ──► folder ──► checkpoint ──► witness
+    EvidenceStage  sealed, receipts ──────────┬──► exchange.evidence ──► folder ──► witness
+                   quarantine, pulls, trail ──┘
+
+Every statement and every receipt is an entry; messages of quarantine, states of pulls and lines
+of the audit trail have one for what a step has read of them: a digest and counts.
 
 A topic holds the entries in their order, and the folder of the evidence log is a projection of
 it: a folder that was lost is made again, to the byte, and each machine may have one. The folder
@@ -10,20 +14,53 @@ backup) go back to the topic. One process writes a folder; the others leave it a
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
-from contextlib import ExitStack
+import json
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 from exchange.cascade.witness import Cosignature, WitnessedSize
 from exchange.errors import Integrity
 from exchange.evidence.checkpoint import SignedNote, Signers
-from exchange.evidence.entry import EvidenceEntry, well_formed
+from exchange.evidence.entry import (
+    AnyEntry,
+    EvidenceEntry,
+    MessagesEntry,
+    PullEntry,
+    TrailEntry,
+    bytes_digest,
+    messages_digest,
+    well_formed,
+)
 from exchange.evidence.log import EvidenceLog
-from exchange.log import EVIDENCE, RECEIPTS, Entry, Fenced, Message, sealed_topic
+from exchange.log import (
+    CURSORS,
+    EVIDENCE,
+    RECEIPTS,
+    Entry,
+    Fenced,
+    Message,
+    quarantine_topic,
+    sealed_topic,
+)
 from exchange.pipeline.context import CHUNK_BYTES, PipelineContext
-from exchange.pipeline.messages import EVIDENCE_KEY, EvidenceState, ReceiptEntry, SealedEntry
+from exchange.pipeline.messages import (
+    EVIDENCE_KEY,
+    IDENTITY_KEY,
+    EvidenceState,
+    PullState,
+    ReceiptEntry,
+    SealedEntry,
+    identity_message,
+    identity_of,
+    leaf_digest,
+    leaf_key,
+    leaf_message,
+    pull_key,
+)
 from exchange.pipeline.stage import Reading
 from exchange.seal.batch.build import open_statement
 from exchange.seal.crypto.suites import SM2_SM3
@@ -32,8 +69,12 @@ from exchange.seal.pki.trust import Trust
 from exchange.text import Text
 
 GROUP = "evidence"
+LEAVES_GROUP = "evidence.leaves"
+"""Reads what is not sealed: a group of its own, as an upgraded node begins with what is kept."""
 _ENTRIES = 64
 
+TrailEnds = Callable[[], tuple[str, int, str] | None]
+"""Returns the audit trail's first digest, and number and digest of its newest line."""
 Ask = Callable[[SignedNote, int, Sequence[bytes], Sequence[bytes]], Cosignature | WitnessedSize]
 """Asks the witness: the note, what it saw last, the proof from there, the certificates."""
 
@@ -49,6 +90,7 @@ class EvidenceStage:
     ask: Ask | None = None
     """None: nobody outside signs along."""
     witnesses: Trust | None = None
+    trail: TrailEnds = lambda: None
 
     @classmethod
     def open(cls, context: PipelineContext, folder: Path, origin: str, **options: object) -> Self:
@@ -62,37 +104,85 @@ class EvidenceStage:
             undo.callback(self.log.close)
             for resource in self.resources:
                 self.context.ensure(resource)
-            topics = [*map(sealed_topic, self.resources), RECEIPTS]
-            self._reading = Reading(self.context.log, GROUP, topics)
-            undo.callback(self._reading.close)
+            self.identity = log_identity(self.context)
+            log, resources = self.context.log, self.resources
+            sealed = Reading(log, GROUP, [*map(sealed_topic, resources), RECEIPTS])
+            undo.callback(sealed.close)
+            others = [*map(quarantine_topic, resources), CURSORS]
+            leaves = Reading(log, LEAVES_GROUP, others, complete=False)
+            undo.callback(leaves.close)
+            self._readings = (sealed, leaves)
             self._next, self._size = self._followed()
             self._follow()
             self._give_back()
             undo.pop_all()
 
     def close(self) -> None:
-        """Leave the group and give the evidence log free."""
-        self._reading.close()
+        """Leave the groups and give the evidence log free."""
+        for reading in self._readings:
+            reading.close()
         self.log.close()
 
     def step(self) -> int | None:
         """Append what the next messages hold; how many entries, None when there are none."""
-        messages = self._reading.poll(_ENTRIES, CHUNK_BYTES)
-        if not messages:
-            return self._follow() or None  # what other writers have added
-        return self._reading.attempt(lambda: self._take(messages)) or 0
+        for reading in self._readings:
+            if messages := reading.poll(_ENTRIES, CHUNK_BYTES):
+                return reading.attempt(partial(self._take, reading, messages)) or 0
+        return self._follow() or self._note_trail() or None  # other writers may have added some
 
-    def _take(self, messages: Sequence[Entry]) -> int:
+    def _take(self, reading: Reading, messages: Sequence[Entry]) -> int:
         last = messages[-1]
         self.context.failpoint("evidence:before")
-        with self._reading.transaction(f"evidence/{last.topic}/{last.partition}", last) as tx:
-            if entries := [entry for entry in map(entry_of, messages) if entry is not None]:
+        with reading.transaction(f"evidence/{last.topic}/{last.partition}", last) as tx:
+            # No state without an entry: it is a message that the next step would read.
+            if entries := list(self._entries(messages)):
                 tx.append(_message(entry.to_bytes() for entry in entries))
-            tx.append(self._state().to_message())
+                for entry in entries:
+                    if isinstance(entry, PullEntry):
+                        tx.append(leaf_message(entry.source, entry.digest))
+                tx.append(self._state().to_message())
         self.context.failpoint("evidence:ordered")
         count = self._follow()
         self.context.failpoint("evidence:after")
         return count
+
+    def _entries(self, messages: Sequence[Entry]) -> Iterator[AnyEntry]:
+        """Yield what messages of one partition are in the evidence log."""
+        topic = messages[0].topic
+        if topic == CURSORS:
+            yield from self._pulls(messages)
+        elif topic.startswith(quarantine_topic("")):
+            yield messages_entry(messages, self.identity)
+        else:
+            yield from (entry for entry in map(entry_of, messages) if entry is not None)
+
+    def _pulls(self, messages: Iterable[Entry]) -> Iterator[PullEntry]:
+        """Yield the entries of the newest states of pulls; the topic keeps no others.
+
+        A pull that brought nothing and left the cursor where it was has none.
+        """
+        newest = {message.key: message for message in messages}
+        for key, message in newest.items():
+            if not key.startswith(pull_key("")):
+                continue
+            with suppress(ValueError):  # no source of ours has such a name
+                entry = pull_entry(message, self.identity)
+                known = leaf_digest(self.context.latest(leaf_key(entry.source)))
+                if entry.rows or entry.digest != known:
+                    yield entry
+
+    def _note_trail(self) -> int:
+        """Append the newest line of the audit trail; how many entries were new to the folder."""
+        ends = self.trail()
+        if ends is None:
+            return 0
+        first, number, digest = ends
+        entry = TrailEntry(trail=first, number=number, digest=digest).to_bytes()
+        if self.log.find(entry) is not None:
+            return 0
+        with self.context.log.transaction("evidence/audit") as tx:
+            tx.append(_message([entry]))
+        return self._follow()
 
     def _follow(self) -> int:
         """Append to the folder what the topic has; how many entries were new to the folder.
@@ -232,8 +322,51 @@ def _another_history(log: EvidenceLog, place: int) -> Integrity:
     )
 
 
+def log_identity(context: PipelineContext) -> str:
+    """Return the name of the node's log; it is drawn when the log has none yet."""
+    while not (identity := identity_of(context.latest(IDENTITY_KEY))):
+        with suppress(Fenced), context.log.transaction("evidence/identity") as tx:
+            if context.latest(IDENTITY_KEY) is None:
+                tx.append(identity_message(context.entropy(16).hex()))
+    return identity
+
+
+def messages_entry(messages: Sequence[Entry], identity: str) -> MessagesEntry:
+    """Return the entry of successive messages of one partition."""
+    return MessagesEntry(
+        log=identity,
+        topic=messages[0].topic,
+        lane=messages[0].partition,
+        first=messages[0].offset,
+        next=messages[-1].offset + 1,
+        count=len(messages),
+        digest=messages_digest((m.offset, m.key, m.headers, m.value) for m in messages),
+    )
+
+
+def pull_entry(message: Entry, identity: str) -> PullEntry:
+    """Return the entry of a state of a pull; raises ValueError for one that is none of ours."""
+    state = PullState.of(message)
+    if state is None:
+        raise ValueError("an empty state")
+    return PullEntry(
+        log=identity,
+        source=message.key.removeprefix(pull_key("")),
+        pull=state.pull,
+        rows=state.rows,
+        done=int(state.done),
+        offset=message.offset,
+        digest=cursor_digest(state.cursor),
+    )
+
+
+def cursor_digest(cursor: Mapping[str, Any] | None) -> str:
+    """Return the digest of a cursor: of its JSON in ASCII, keys sorted, no blanks."""
+    return bytes_digest(json.dumps(cursor, sort_keys=True, separators=(",", ":")).encode())
+
+
 def entry_of(message: Entry) -> EvidenceEntry | None:
-    """Return what a message of the log is in the evidence log; None for what does not belong."""
+    """Return the entry of a sealed batch or a receipt; None for what does not belong."""
     if message.topic != RECEIPTS:
         sealed = SealedEntry.of(message)
         return None if sealed is None else EvidenceEntry.of_statement(open_statement(sealed.data))

@@ -423,6 +423,35 @@ def replayed_rows(entry: Entry | None) -> frozenset[int]:
 EVIDENCE_KEY: Final = "evidence"
 
 
+def leaf_key(source: str) -> str:
+    """Name the state of what the evidence log has last of a source's pulls."""
+    return f"leaf/{source}"
+
+
+def leaf_message(source: str, digest: str) -> Message:
+    """Note the digest of the cursor of a source's newest leaf."""
+    return state_message(leaf_key(source), {"digest": digest})
+
+
+def leaf_digest(entry: Entry | None) -> str:
+    """Return that digest; empty where the source has no leaf."""
+    return str(state_of(entry).get("digest", ""))
+
+
+IDENTITY_KEY: Final = "identity"
+"""Key of the state that tells this log from every other."""
+
+
+def identity_message(identity: str) -> Message:
+    """Name the log: 32 hex digits, drawn once."""
+    return state_message(IDENTITY_KEY, {"log": identity})
+
+
+def identity_of(entry: Entry | None) -> str:
+    """Return the name of the log; empty before it has one."""
+    return str(state_of(entry).get("log", ""))
+
+
 @dataclass(frozen=True, slots=True)
 class EvidenceState:
     """Up to where topic and folder of the evidence log are known to agree."""

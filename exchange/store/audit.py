@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Annotated
@@ -102,18 +102,31 @@ class AuditTrail:
         with self._lender.read() as connection:
             return _head(connection)
 
+    def ends(self) -> tuple[str, int, str] | None:
+        """Return the first digest, and number and digest of the newest entry; None for no entry."""
+        first = select(AUDIT.c.digest).order_by(AUDIT.c.number).limit(1)
+        with self._lender.read() as connection:
+            number, digest = _head(connection)
+            return (connection.execute(first).scalar_one(), number, digest) if number else None
+
+    def walk(self) -> Iterator[tuple[AuditRow, bool]]:
+        """Yield every entry, oldest first, and whether it continues the chain as it should."""
+        after, previous = 0, ""
+        while page := self.find(after=after):
+            for row in page:
+                expected = (after + 1, previous, _digest(row, row.digest.partition(":")[0]))
+                yield row, (row.number, row.previous, row.digest) == expected
+                after, previous = row.number, row.digest
+
     def check(self) -> tuple[int, str]:
         """Walk the whole chain and return its head; raises Integrity naming the first break."""
-        number, previous = 0, ""
-        while page := self.find(after=number):
-            for row in page:
-                number += 1
-                name = row.digest.partition(":")[0]
-                sound = (row.number, row.previous) == (number, previous)
-                if not sound or row.digest != _digest(row, name):
-                    raise _broken(number)
-                previous = row.digest
-        return number, previous
+        number, digest = 0, ""
+        for row, sound in self.walk():
+            number += 1
+            if not sound:
+                raise _broken(number)
+            digest = row.digest
+        return number, digest
 
 
 def _head(connection: Connection) -> tuple[int, str]:

@@ -32,7 +32,7 @@ from exchange.receipt import check as check_receipt
 from exchange.seal.batch.build import open_batch
 from exchange.seal.batch.verify import verify_batch
 from exchange.store.database import open_store
-from tests.pipeline.place import Place, Record, ids, now
+from tests.pipeline.place import Place, Record, ids, leaves, now
 
 _READ_SECONDS = 60.0
 _LOOK_SECONDS = 0.2
@@ -132,7 +132,7 @@ def audit(
             values |= {f"{resource}/{number}": value for number, value in result.batches.items()}
         findings.batches, findings.receipts = len(values), receipts.total()
         findings.compare("receipt of", Counter(values.keys()), receipts)
-        _evidence(node, bootstrap, values, findings)
+        _evidence(place, node, bootstrap, values, findings)
         _province(place, values, findings)
     return findings
 
@@ -245,7 +245,11 @@ def _store(node: Node, resource: str, found: TopicContents, findings: Findings) 
 
 
 def _evidence(
-    node: Node, bootstrap: Sequence[str], batches: Mapping[str, bytes], findings: Findings
+    place: Place,
+    node: Node,
+    bootstrap: Sequence[str],
+    batches: Mapping[str, bytes],
+    findings: Findings,
 ) -> None:
     """Compare with the evidence log: every statement and receipt once, in topic and folder."""
     expected: Counter[str] = Counter()
@@ -259,7 +263,12 @@ def _evidence(
     ordered = [
         line for item in read(bootstrap, EVIDENCE) for line in item.value.decode().split("\n")
     ]
-    findings.compare("evidence:", expected, Counter(ordered))
+    sealed = [line for line in ordered if '"version"' not in line]
+    findings.compare("evidence:", expected, Counter(sealed))
+    try:
+        leaves(node, map(json.loads, dict.fromkeys(set(ordered) - set(sealed))), place.sources)
+    except AssertionError as error:
+        findings.unverifiable.append(f"evidence: leaves: {error}")
     folder = node.settings.resolve(node.settings.evidence.folder)
     log = LogReader.at(folder)
     items = [log.entry(index).decode() for index in range(log.size)]

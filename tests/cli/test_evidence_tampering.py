@@ -35,7 +35,8 @@ def entry_of(batch_no: str) -> EvidenceEntry:
 def test_a_run_leaves_a_witnessed_log(run: Run) -> None:
     result = run("evidence", "checkpoint", "--to", "now.note", "--json")
     assert result.code == 0
-    assert (result.json["size"], result.json["entries"]) == (2, 2), "a statement and its receipt"
+    sizes = result.json["size"], result.json["entries"]
+    assert sizes == (4, 4), "statement, receipt, quarantine, pull"
     assert result.json["witnesses"] == ["province"]
     assert run("evidence", "audit", "--known", "now.note").code == 0
     audit = run("evidence", "audit", "--json").json
@@ -64,11 +65,11 @@ def test_a_package_of_one_record_verifies(batch: str, run: Run) -> None:
 
 
 def test_growth_is_proved(batch: str, run: Run) -> None:  # noqa: ARG001 (it must have run)
-    old, new = LogReader.at(FOLDER).kept(2), LogReader.at(FOLDER).size
+    old, new = LogReader.at(FOLDER).kept(4), LogReader.at(FOLDER).size
     assert old is not None
     lines = run("evidence", "prove", "--from", "1", "--json").json["proof"]
-    assert len(lines) == 1
-    assert run("evidence", "prove", "--from", "3").code == 1
+    assert len(lines) == 2
+    assert run("evidence", "prove", "--from", "5").code == 1
     assert run("evidence", "prove", "--from", "1", "--to", str(new)).out.split() == lines
 
 
@@ -83,7 +84,7 @@ def test_a_log_is_made_again_and_may_have_a_new_name(run: Run) -> None:
     path = Path("exchange.yaml")
     path.write_text(path.read_text(encoding="utf-8") + "\nevidence: {origin: second}\n")
     assert run("run", "--once", "--only", "evidence").code == 0
-    assert (LogReader.at(FOLDER).origin, LogReader.at(FOLDER).size) == ("second", 2)
+    assert (LogReader.at(FOLDER).origin, LogReader.at(FOLDER).size) == ("second", 4)
     assert run("evidence", "audit").code == 0
 
 

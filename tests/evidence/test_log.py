@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import errno
+import hashlib
 import subprocess
 import sys
 from pathlib import Path
@@ -10,7 +11,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from exchange.errors import Integrity, Misconfigured, Transient
-from exchange.evidence.entry import EvidenceEntry
+from exchange.evidence.entry import (
+    EvidenceEntry,
+    MessagesEntry,
+    PullEntry,
+    TrailEntry,
+    messages_digest,
+    read_entry,
+    well_formed,
+)
 from exchange.evidence.log import EvidenceLog
 from tests.evidence.samples import ORIGIN, digest, entries, entry, mth, open_log
 
@@ -210,6 +219,64 @@ def test_entries_are_of_one_form() -> None:
         EvidenceEntry(
             type="receipt", resource="a b", lane=0, batch_no="0" * 13, digest="sm3:" + "0" * 64
         )
+
+
+MESSAGES = MessagesEntry(
+    log="0" * 32,
+    topic="exchange.quarantine.permits",
+    lane=0,
+    first=0,
+    next=2,
+    count=2,
+    digest="sm3:" + "a" * 64,
+)
+PULL = PullEntry(
+    log="f" * 32,
+    source="permits",
+    pull="20261123T010203-00ff00ff.2",
+    rows=300,
+    done=1,
+    offset=7,
+    digest="sm3:" + "b" * 64,
+)
+TRAIL = TrailEntry(trail="sm3:" + "c" * 64, number=12, digest="sha256:" + "d" * 64)
+
+
+@pytest.mark.parametrize("leaf", [MESSAGES, PULL, TRAIL], ids=lambda leaf: leaf.TYPE)
+def test_entries_of_version_2_are_of_one_form_each(leaf: MessagesEntry | PullEntry) -> None:
+    data = leaf.to_bytes()
+    assert well_formed(data)
+    assert read_entry(data) == leaf
+    assert type(leaf).from_bytes(data) == leaf
+    for wrong in (
+        data + b"\n",
+        data[:-1],
+        data.replace(b'"version":2', b'"version":3'),
+        data.replace(b'"digest":"s', b'"digest": "s'),
+        data.replace(leaf.TYPE.encode() + b'","v', b'receipt","v'),
+        data.replace(b'digest":"', b'digest":"X'),
+        data.replace(b":12,", b":012,").replace(b":7,", b":07,").replace(b":0,", b":00,"),
+    ):
+        assert wrong != data
+        assert not well_formed(wrong)
+        with pytest.raises(ValueError, match="not an entry"):
+            read_entry(wrong)
+
+
+def test_the_digest_of_messages_is_as_documented() -> None:
+    def h(data: bytes) -> bytes:
+        return hashlib.new("sm3", data).digest()
+
+    heads = [
+        b'{"headers":{"a":"1","b":"\\u540d"},"key":"","offset":4}',
+        b'{"headers":{},"key":"k","offset":9}',
+    ]
+    expected = h(
+        b"".join(h(head) + h(value) for head, value in zip(heads, (b"v", b""), strict=True))
+    )
+    messages = [(4, "", {"b": "名", "a": "1"}, b"v"), (9, "k", {}, b"")]
+    assert messages_digest(messages) == f"sm3:{expected.hex()}"
+    assert messages_digest(messages[:1]) != messages_digest(messages)
 
 
 def test_entries_that_no_tile_can_hold_are_refused(tmp_path: Path) -> None:

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import json
+import re
 import shutil
 from contextlib import ExitStack, closing
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from exchange.errors import ExchangeError, Integrity
 from exchange.evidence.entry import EvidenceEntry
 from exchange.evidence.log import EvidenceLog, LogReader
-from exchange.log import EVIDENCE, Message
-from exchange.pipeline.evidence import EvidenceStage
+from exchange.log import CURSORS, EVIDENCE, Message
+from exchange.pipeline.evidence import EvidenceStage, log_identity
 from exchange.run.outcome import Where
 from exchange.run.runner import STAGES, Runner
 from tests.pipeline.place import EAGER, Place, audit, records
@@ -156,3 +159,48 @@ def test_what_a_stranger_puts_into_the_topic_stops_nothing(place: Place) -> None
         assert run(place) == {}
         assert state(place) == before
         audit(place)
+
+
+def kept(place: Place, kind: str) -> list[dict[str, Any]]:
+    log = LogReader.at(place.folder / FOLDER)
+    entries = [json.loads(log.entry(index)) for index in range(log.size)]
+    return [entry for entry in entries if entry["type"] == kind]
+
+
+def test_what_is_not_sealed_has_leaves(place: Place) -> None:
+    """Refused records, states of pulls and the audit trail: digests, and nothing of a record."""
+    with place.receiver():
+        assert run(place) == {}
+        assert [leaf["rows"] for leaf in kept(place, "pull")] == [ROWS, ROWS]
+        assert kept(place, "messages")
+        assert kept(place, "audit") == []
+        with place.node() as node:
+            lines = [node.store.audit.append("wang", "test", name, "名称") for name in "ab"]
+        assert run(place) == {}
+        assert [(leaf["number"], leaf["trail"]) for leaf in kept(place, "audit")] == [
+            (2, lines[0].digest)
+        ]
+        audit(place)
+    log = LogReader.at(place.folder / FOLDER)
+    whole = b"".join(log.entry(index) for index in range(log.size))
+    assert b"r7" not in whole, "the id of a refused record"
+    assert b"wang" not in whole, "who did it"
+
+
+def test_a_state_of_a_stranger_has_no_leaf(place: Place) -> None:
+    with place.receiver():
+        assert run(place) == {}
+        before = state(place)
+        with place.node() as node, node.log.transaction("stranger") as tx:
+            tx.append(Message(CURSORS, b"{}", "pull/UPPER"))
+            tx.append(Message(CURSORS, b"{}", "other"))
+        assert run(place, "evidence") == {}
+        assert state(place) == before
+        audit(place)
+
+
+def test_the_log_has_one_identity(place: Place) -> None:
+    with place.node() as one, place.node() as other:
+        first = log_identity(one.context)
+        assert re.fullmatch("[0-9a-f]{32}", first)
+        assert log_identity(other.context) == first
