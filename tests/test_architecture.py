@@ -10,6 +10,10 @@ from pathlib import Path
 
 import pytest
 
+from exchange.node.node import Node
+from exchange.settings import load
+from tests.pipeline.place import catalog, records, write_csv, write_table
+
 ROOT = Path(__file__).parents[1]
 HEAVY = ("polars", "pyarrow", "sqlalchemy", "requests", "fastapi", "uvicorn", "numpy")
 NODE_ONLY = ("polars", "pyarrow", "sqlalchemy", "alembic", "requests", "fastapi", "uvicorn")
@@ -50,6 +54,43 @@ print(json.dumps(sorted(name.partition(".")[0] for name in sys.modules)), file=s
 def test_help_and_version_load_nothing_heavy(command: list[str]) -> None:
     loaded = set(json.loads(python(LOADED, json.dumps(command))))
     assert loaded.isdisjoint(HEAVY)
+
+
+LIGHT = {
+    ("status",): (*HEAVY, "alembic", "cryptography", "asyncio"),
+    ("connector", "preview", "lines"): ("sqlalchemy", "alembic", "requests", "cryptography"),
+    ("connector", "preview", "rows"): ("pyarrow", "alembic", "requests", "cryptography"),
+}
+"""What a command that people wait for must not load, on one machine."""
+SETTINGS = """\
+node: {code: "232700", name: 大兴安岭地区}
+catalog: catalog.yaml
+sources:
+  lines: {resource: cases, connector: files, with: {folder: drops, settle: 0}}
+  rows: {resource: cases, connector: sql, with: {url: "sqlite:///cases.db", table: cases}}
+"""
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A node with a log, a store and two sources."""
+    folder = tmp_path_factory.mktemp("light")
+    (folder / "exchange.yaml").write_text(SETTINGS, encoding="utf-8")
+    (folder / "catalog.yaml").write_text(catalog("cases"), encoding="utf-8")
+    write_csv(folder / "drops" / "cases.csv", records(8))
+    write_table(folder / "cases.db", records(8))
+    with Node(load(folder / "exchange.yaml")) as node:
+        assert node.log.topics()
+        assert node.store.deliveries.counts() == {}
+    return folder
+
+
+# 4 s: three interpreters, and the migrations of a store.
+@pytest.mark.parametrize("command", LIGHT, ids=" ".join)
+def test_what_people_wait_for_loads_nothing_heavy(command: tuple[str, ...], folder: Path) -> None:
+    arguments = [*command, "--config", str(folder / "exchange.yaml")]
+    loaded = set(json.loads(python(LOADED, json.dumps(arguments))))
+    assert loaded.isdisjoint(LIGHT[command])
 
 
 BLOCKED = """

@@ -13,10 +13,7 @@ from exchange.text import Text
 if TYPE_CHECKING:
     from exchange.node.node import Node
     from exchange.run.status import ResourceStatus
-    from exchange.store.node.pulls import PullRow
-
-_MESSAGES = 10_000
-"""Quarantine messages of a resource that are looked through."""
+    from exchange.store.glance import LastPull
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,15 +31,15 @@ class Item:
         return {"subject": self.subject, "what": self.what._asdict(), "do": self.do}
 
 
-def last_pulls(node: Node) -> dict[str, PullRow]:
+def last_pulls(node: Node) -> dict[str, LastPull]:
     """Return the newest pull of each source."""
-    sources = node.settings.sources
-    pulls = {name: node.store.pulls.find(source=name, limit=1) for name in sources}
-    return {name: newest[0] for name, newest in pulls.items() if newest}
+    glance = node.glance()
+    pulls = {name: glance.last_pull(name) for name in node.settings.sources}
+    return {name: pull for name, pull in pulls.items() if pull is not None}
 
 
 def items(
-    node: Node, statuses: Sequence[ResourceStatus], pulls: Mapping[str, PullRow]
+    node: Node, statuses: Sequence[ResourceStatus], pulls: Mapping[str, LastPull]
 ) -> Iterator[Item]:
     """Name what waits for a person: resources first, then sources."""
     for status in statuses:
@@ -76,7 +73,7 @@ def of_resource(node: Node, status: ResourceStatus) -> Iterator[Item]:
     if refused := status.deliveries.get(State.REFUSED, 0):
         text = Text(f"省级退回 {refused} 个批次", f"{refused} batches refused by the province")
         yield Item(name, text, f"exchange cascade list {name} --state refused")
-    if status.quarantine and (unreadable := _unreadable(node, name)):
+    if status.quarantine and (unreadable := node.glance().unreadable(name)):
         text = Text(
             f"{unreadable} 条消息不能读作记录，已隔离",
             f"{unreadable} messages cannot be read as records: they are in quarantine",
@@ -93,14 +90,6 @@ def failure_of(node: Node, name: str) -> Text | None:
         return None
     what, hint = failure.what, failure.hint
     return Text(f"{what.zh}（{hint.zh}）", f"{what.en} ({hint.en})")
-
-
-def _unreadable(node: Node, resource: str) -> int:
-    """Count the messages in quarantine that cannot be read as records."""
-    from exchange.validate.refused_records import UNREADABLE
-
-    rows = node.store.quarantine.find(resource=resource, waiting=True, limit=_MESSAGES)
-    return sum(any(name.partition(":")[0] == UNREADABLE for name in row.reasons) for row in rows)
 
 
 def _absent(node: Node, name: str) -> str:

@@ -71,7 +71,8 @@ def release(context: typer.Context, resource: str) -> int:
 def migrate(context: typer.Context) -> int:
     """Bring the schema of the store up to date."""
     from exchange.node.node import utc_now
-    from exchange.store.database import HEAD, open_store
+    from exchange.store.database import open_store
+    from exchange.store.glance import HEAD
 
     call: Invocation = context.obj
     output, settings = call.output(), call.settings()

@@ -18,7 +18,7 @@ from exchange.text import Text
 
 if TYPE_CHECKING:
     from exchange.run.status import ResourceStatus
-    from exchange.store.node.pulls import PullRow
+    from exchange.store.glance import LastPull
 
 _GROUPS = ("seal", "cascade", "store", "evidence")
 
@@ -50,7 +50,7 @@ def status(context: typer.Context, *, as_json: Json = False) -> int:
     return 0
 
 
-def _row(status: ResourceStatus, pulls: Mapping[str, PullRow], now: datetime) -> dict[str, Any]:
+def _row(status: ResourceStatus, pulls: Mapping[str, LastPull], now: datetime) -> dict[str, Any]:
     halted = next(iter(status.halted.values()), None)
     if halted is None and status.deliveries.get(State.HALTED):
         halted = Text("回执不成立", "wrong receipt")

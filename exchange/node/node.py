@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from exchange.pipeline.seal import SealStage
     from exchange.seal.pki.trust import Trust
     from exchange.store.database import Store
+    from exchange.store.glance import Glance
 
 
 def utc_now() -> datetime:
@@ -147,6 +148,16 @@ class Node:
         store = open_store(self.settings.url(self.settings.store, self.environ), clock=self.clock)
         self._open.callback(store.close)
         return store
+
+    def glance(self) -> Glance:
+        """Return what a status asks of the store; a file is not opened as a store for that."""
+        from exchange.store.glance import FileGlance, StoreGlance
+
+        if "store" not in vars(self):
+            file = FileGlance.of(self.settings.url(self.settings.store, self.environ))
+            if file is not None:
+                return file
+        return StoreGlance(self.store)
 
     @cached_property
     def context(self) -> PipelineContext:

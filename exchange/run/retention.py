@@ -37,6 +37,8 @@ KINDS: Final[Mapping[TopicKind, Callable[[str], str]]] = {
     "sealed": sealed_topic,
     "quarantine": quarantine_topic,
 }
+LEAVES: Final = "evidence.leaves"
+"""The group that makes leaves of the evidence log of refused records."""
 _PAGE = 16
 """Messages read at once: each may have a megabyte."""
 _MAX_WAITING = 100_000
@@ -184,6 +186,8 @@ class _Plan:
         for group, name in readers(self.resource, self.partitions):
             if name == topic:
                 bound.lower(log.position(group, topic, partition), _BEHIND, group)
+        if kind == "quarantine":
+            bound.lower(log.position(LEAVES, topic, partition), _BEHIND, LEAVES)
         group, position = log.slowest(topic, partition)
         bound.lower(position, _BEHIND, group)
         if kind != "quarantine" and self.oldest is not None:
@@ -244,7 +248,7 @@ class _Plan:
             return 0, _MANY
         versions: dict[int, int] = {}
         for message in waiting(node.context, node.store, rows):
-            if message.foreign or message.frame.is_empty():  # the former never goes back
+            if message.frame.is_empty():
                 continue
             version = message.frame[VERSION].fill_null(0).min()
             assert isinstance(version, int)  # noqa: S101 - a message that waits has records

@@ -112,27 +112,25 @@ class StatusReader:
         node = self._node
         log = node.log
         partitions = {topic.name: topic.partitions for topic in log.topics()}
+        glance = node.glance()
         deliveries: dict[str, dict[State, int]] = {}
-        for (name, state), count in node.store.deliveries.counts().items():
+        for (name, state), count in glance.deliveries().items():
             deliveries.setdefault(name, {})[State(state)] = count
-        quarantine = node.store.quarantine.counts()
-        statuses = []
-        for resource in node.topics.resources():
-            count, *decided = quarantine.get(resource, (0, 0, 0, 0))
-            statuses.append(
-                ResourceStatus(
-                    resource,
-                    tuple(
-                        self._lag(log, group, topic, partition)
-                        for group, topic in readers(resource, partitions)
-                        for partition in range(partitions.get(topic, 0))
-                    ),
-                    deliveries.get(resource, {}),
-                    count - sum(decided),
-                    self._halted(resource, partitions.get(raw_topic(resource), 0)),
-                )
+        waiting = glance.waiting()
+        return [
+            ResourceStatus(
+                resource,
+                tuple(
+                    self._lag(log, group, topic, partition)
+                    for group, topic in readers(resource, partitions)
+                    for partition in range(partitions.get(topic, 0))
+                ),
+                deliveries.get(resource, {}),
+                waiting.get(resource, 0),
+                self._halted(resource, partitions.get(raw_topic(resource), 0)),
             )
-        return statuses
+            for resource in node.topics.resources()
+        ]
 
     def _lag(self, log: Log, group: str, topic: str, partition: int) -> Lag:
         first, end = log.bounds(topic, partition)

@@ -11,6 +11,7 @@ from sqlalchemy import create_engine, event, inspect, make_url, text
 
 from exchange.errors import Misconfigured
 from exchange.store.audit import AuditTrail
+from exchange.store.glance import HEAD
 from exchange.store.node.deliveries import Deliveries
 from exchange.store.node.pulls import Pulls
 from exchange.store.node.quarantine import Quarantine
@@ -27,8 +28,6 @@ if TYPE_CHECKING:
 
     from sqlalchemy import URL, Connection, Engine
 
-HEAD = "0006"
-"""The newest revision in ``migrations/versions``."""
 PATIENCE_SECONDS = 10
 STATEMENT_SECONDS = 60
 

@@ -37,6 +37,12 @@ def map_errors(where: str) -> Iterator[None]:
         raise _away(where, "all connections are in use") from error
 
 
+def sqlite_error(where: str, error: sqlite3.Error) -> Exception:
+    """Return ours for an error of SQLite; the error itself where it is a bug of ours."""
+    maker = SQLITE_VERDICTS.get(getattr(error, "sqlite_errorcode", 0) & 0xFF)
+    return error if maker is None else maker(where, _detail(error))
+
+
 def _first(error: exc.StatementError) -> exc.StatementError:
     """Find what happened first: a roll-back that fails afterwards only hides it.
 

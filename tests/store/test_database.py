@@ -23,7 +23,8 @@ from sqlalchemy.dialects.postgresql import base as postgresql
 from sqlalchemy.dialects.sqlite import base as sqlite
 
 from exchange.errors import Denied, ExchangeError, Integrity, Misconfigured, Transient
-from exchange.store.database import HEAD, Transactions, open_store
+from exchange.store.database import Transactions, open_store
+from exchange.store.glance import HEAD
 from exchange.store.node.pulls import NoteRow
 from exchange.store.sql import metadata
 from exchange.store.sql_errors import SQLITE_VERDICTS, SQLSTATE_VERDICTS, map_errors
