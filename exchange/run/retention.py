@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, Final, Literal
 
 from exchange.errors import Rejected
 from exchange.log import Entry, quarantine_topic, raw_topic, sealed_topic
+from exchange.pipeline.evidence import LEAVES_GROUP
 from exchange.pipeline.messages import NotesEntry, SealedEntry, put_back_key, put_back_offset
 from exchange.run.status import readers
 from exchange.text import Text
@@ -37,8 +38,6 @@ KINDS: Final[Mapping[TopicKind, Callable[[str], str]]] = {
     "sealed": sealed_topic,
     "quarantine": quarantine_topic,
 }
-LEAVES: Final = "evidence.leaves"
-"""The group that makes leaves of the evidence log of refused records."""
 _PAGE = 16
 """Messages read at once: each may have a megabyte."""
 _MAX_WAITING = 100_000
@@ -187,7 +186,7 @@ class _Plan:
             if name == topic:
                 bound.lower(log.position(group, topic, partition), _BEHIND, group)
         if kind == "quarantine":
-            bound.lower(log.position(LEAVES, topic, partition), _BEHIND, LEAVES)
+            bound.lower(log.position(LEAVES_GROUP, topic, partition), _BEHIND, LEAVES_GROUP)
         group, position = log.slowest(topic, partition)
         bound.lower(position, _BEHIND, group)
         if kind != "quarantine" and self.oldest is not None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 from contextlib import closing
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from exchange.store.glance import FileGlance, StoreGlance
 from exchange.store.node.deliveries import DeliveryRow
 from exchange.store.node.pulls import PullRow
 from exchange.store.node.quarantine import QuarantineRow
+from exchange.validate.refused_records import UNREADABLE
 
 NOW = datetime(2026, 11, 23, tzinfo=UTC)
 
@@ -51,6 +53,12 @@ def test_a_file_tells_what_its_store_tells(tmp_path: Path) -> None:
         assert file.deliveries() == open_glance.deliveries()
         assert file.deliveries() == {("cases", "pending"): 1, ("cases", "receipted"): 2}
         assert file.waiting() == open_glance.waiting() == {"cases": 8, "x": 5}
+        strange = replace(quarantine("x", 1), reasons={UNREADABLE: 1})
+        field = replace(quarantine("x", 2), reasons={f"{UNREADABLE}:no": 5, "required:no": 1})
+        other = replace(quarantine("x", 3), reasons={f"no.{UNREADABLE}": 5})
+        store.quarantine.add([strange, field, other])
+        for resource, count in (("x", 2), ("cases", 0), ("y", 0)):
+            assert file.unreadable(resource) == open_glance.unreadable(resource) == count
         for source in ("a", "b"):
             assert file.last_pull(source) == open_glance.last_pull(source)
         last = file.last_pull("a")
