@@ -193,7 +193,7 @@ def test_a_file_that_takes_too_long_is_refused(folder: Folder) -> None:
     stream = folder.source(read_seconds=1, batch_rows=100_000).pull()
     frames: list[pl.DataFrame] = []
     with pytest.raises(Rejected, match=r"a.xlsx.*takes longer"):
-        frames.extend(pulled.frame for pulled in stream)
+        frames.extend(pulled.frame for pulled in stream if pulled.frame.width)
     assert [("1", "甲")] in [records(frame) for frame in frames], "the other file goes on"
 
 
