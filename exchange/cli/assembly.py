@@ -32,6 +32,7 @@ _MODULES = {
     "verify": "assembly",
     "prove": "assembly",
     "convert": "convert",
+    "find": "find",
     "receiver": "receiver",
     "bench": "bench",
     "version": "assembly",

@@ -147,29 +147,40 @@ def _by_key(batch: Batch, key: Mapping[str, str]) -> int:
     if not key or not key.keys() <= known:
         wanted = ", ".join(sorted(key.keys() - known)) or "a key"
         raise _no_record(wanted, f"the fields are {', '.join(sorted(known))}"[:400])
-    found = _matches(batch, key)
+    matches = rows_with(batch, key)
     named = ", ".join(f"{name}={value}" for name, value in key.items())[:400]
-    if not found:
+    if not matches:
         raise _no_record(named, "no record of the batch has these values")
-    if len(found) > 1:
-        rows = ", ".join(str(index + 1) for index in found[:20])
+    if len(matches) > 1:
+        rows = ", ".join(str(index + 1) for index in matches[:20])
         raise _no_record(named, f"several records have these values: rows {rows}")
-    return found[0]
+    return matches[0]
 
 
-def _matches(batch: Batch, key: Mapping[str, str]) -> list[int]:
-    """Compare the fields' bytes with those of the wanted values."""
-    found = list(range(batch.rows))
+def rows_with(batch: Batch, key: Mapping[str, str]) -> list[int]:
+    """Return the indices (from 0) of the records whose fields have the values of ``key``.
+
+    A batch without one of these fields has none. Raises Rejected for a value that its field
+    cannot have, Integrity for a broken batch.
+    """
+    wanted = {
+        column.name: _written(column, key[column.name])
+        for column in batch.schema.columns
+        if column.name in key
+    }
+    # Bytes that stand nowhere in the batch are in no field: most batches end here.
+    if len(wanted) < len(key) or any(data not in batch.records for data in wanted.values()):
+        return []
+    matches = list(range(batch.rows))
     before = batch.offsets[:-1]
     try:
         for cells in walk(batch.records, batch.offsets, batch.schema):
-            if cells.column.name in key:
-                wanted = _written(cells.column, key[cells.column.name])
-                found = [i for i in found if batch.records[before[i] : cells.end[i]] == wanted]
+            if (data := wanted.get(cells.column.name)) is not None:
+                matches = [i for i in matches if batch.records[before[i] : cells.end[i]] == data]
             before = cells.end
     except ValueError as error:
         raise _broken(str(error)) from error
-    return found
+    return matches
 
 
 def _written(column: Column, text: str) -> bytes:
