@@ -126,7 +126,7 @@ def test_the_version_is_answered_twice(run: Run) -> None:
     ("package", "line", "extra"),
     [
         ("pydantic", "status", "base"),
-        ("sqlalchemy", "status", "node"),
+        ("sqlalchemy", "cascade list", "node"),
         ("polars", "connector preview companies", "node"),
         ("fastapi", "receiver serve --config province/exchange.yaml", "receiver"),
         ("kafka", "status --config kafka.yaml", "kafka"),
