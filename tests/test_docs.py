@@ -37,12 +37,12 @@ PAGES = sorted([*ROOT.glob("*.md"), *DOCS.rglob("*.md"), *ROOT.glob("examples/**
 def models(
     model: type[BaseModel], name: str = "Top level"
 ) -> Iterator[tuple[str, type[BaseModel]]]:
-    """Walk the sections of the settings file; a seal within the receiver is the seal again."""
+    """Walk the sections of the settings file; seal and delegations of the receiver come again."""
     yield name, model
     for key, field in model.model_fields.items():
         for kind in _within(field.annotation):
             under = key if name == "Top level" else f"{name}.{key}"
-            if under != "receiver.seal":
+            if under not in {"receiver.seal", "receiver.clients.delegations"}:
                 yield from models(kind, under)
 
 

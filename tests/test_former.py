@@ -89,9 +89,13 @@ def test_a_node_that_was_killed_goes_on(tmp_path: Path, tell: Callable[[str], No
     with tarfile.open(FORMER / "node-with-test-keys.tar.xz") as archive:
         archive.extractall(tmp_path, filter="data")
     folder = tmp_path / "node"
-    # One section has another name now; everything else in both settings is as it was.
+    # One section has another name now, and callers say what they may do; else both settings are
+    # as they were.
     province = folder / "province" / "exchange.yaml"
-    province.write_text(province.read_text(encoding="utf-8").replace("gateway:", "receiver:", 1))
+    text = province.read_text(encoding="utf-8").replace("gateway:", "receiver:", 1)
+    scope = ", ".join(f"{key}: any" for key in ("departments", "resources", "seals", "roots"))
+    assert text.count("{rid:") == 1
+    province.write_text(text.replace("{rid:", f"{{{scope}, origins: any, rid:"), encoding="utf-8")
     sources = {name: rows(folder / f"{name}.db") for name in ("cases", "firms")}
     place = Place(folder, sources, frozenset({"firms"}))
 

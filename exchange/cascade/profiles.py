@@ -33,6 +33,8 @@ ACCEPTED = "200"
 _BUSY = frozenset({408, 425, 429})
 """Client errors that time heals: too slow, too early, too often."""
 _NOT_OURS = frozenset({401, 403})
+GAP = 424
+"""The province has not received the batch before this one: it waits for that, or for a person."""
 _NO_SUCH_PATH = frozenset({404, 405})
 _PATH = re.compile(r"[A-Za-z0-9_-]+(/[A-Za-z0-9_-]+)*")
 _MAX_MESSAGE = 300
@@ -56,6 +58,8 @@ class Target:
     endpoint: str
     credentials: Credentials
     path: str = "batch"
+    sign_body: bool = False
+    """Sign bodies too, where the province asks for it."""
 
     def __post_init__(self) -> None:
         """Refuse a path that would leave the endpoint."""
@@ -84,7 +88,7 @@ class National:
         return Request(
             url=f"{target.endpoint.rstrip('/')}/sysapi/{target.path}",
             headers={
-                **signed_headers(target.credentials, now),
+                **signed_headers(target.credentials, now, batch.data if target.sign_body else None),
                 "content-type": CONTENT_TYPE,
                 BATCH_HEADER: batch.batch_no,
                 RESOURCE_HEADER: batch.resource,
@@ -112,7 +116,8 @@ class National:
         if status >= 500 or status in _BUSY:  # noqa: PLR2004 (RFC 9110 §15.6)
             return Failed(code, reason, retry_after(answer.headers.get("retry-after"), now))
         # 404 without an envelope is a wrong address or a proxy's word, not the platform's.
-        if status < 400 or status in _NOT_OURS or (status in _NO_SUCH_PATH and not envelope.code):  # noqa: PLR2004 (redirects, RFC 9110 §15.4)
+        blocked = status in _NOT_OURS or status == GAP
+        if status < 400 or blocked or (status in _NO_SUCH_PATH and not envelope.code):  # noqa: PLR2004 (redirects, RFC 9110 §15.4)
             return Blocked(code, reason)
         return Refused(code, reason)
 

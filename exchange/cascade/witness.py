@@ -9,6 +9,9 @@ Pure but for ``post``. The request, canonical JSON, posted to the province's wit
 province saw last. The answer's ``data`` holds ``cosignature`` (the line) and ``certificates``;
 an answer 409 holds the ``size`` that the province has seen, where that is another; 422 with
 ``history`` says that the log does not continue what it has seen.
+
+``GET …?origin=NAME`` asks what was seen of a log: ``data`` holds ``checkpoint``, its four lines,
+or null.
 """
 
 from __future__ import annotations
@@ -19,10 +22,18 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
+from urllib.parse import quote
 
 from exchange.cascade.profiles import Target
 from exchange.cascade.signing import signed_headers
-from exchange.errors import Denied, Integrity, Misconfigured, Rejected, Transient
+from exchange.errors import (
+    Denied,
+    ExchangeError,
+    Integrity,
+    Misconfigured,
+    Rejected,
+    Transient,
+)
 from exchange.http.message import Request, Response
 from exchange.text import Text
 
@@ -78,7 +89,7 @@ def ask(
         Request(
             url=f"{target.endpoint.rstrip('/')}/sysapi/{target.path}",
             headers={
-                **signed_headers(target.credentials, now()),
+                **signed_headers(target.credentials, now(), body if target.sign_body else None),
                 "content-type": "application/json",
             },
             body=body,
@@ -87,25 +98,59 @@ def ask(
     return _outcome(answer)
 
 
+def ask_seen(
+    origin: str,
+    *,
+    target: Target,
+    get: Callable[[Request], Response],
+    now: Callable[[], datetime],
+) -> bytes | None:
+    """Ask what the province has seen of a log last: a checkpoint's text; None: nothing.
+
+    Raises as :func:`ask` does.
+    """
+    url = f"{target.endpoint.rstrip('/')}/sysapi/{target.path}?origin={quote(origin, safe='')}"
+    answer = get(Request(url, signed_headers(target.credentials, now())))
+    _, data = _envelope(answer)
+    match answer.status, data:
+        case 200, {"checkpoint": str(text)}:
+            return text.encode()
+        case 200, {"checkpoint": None}:
+            return None
+    raise _trouble(answer)
+
+
 def _outcome(answer: Response) -> Cosignature | WitnessedSize:
-    message = ""
-    data: dict[str, Any] = {}
+    _, data = _envelope(answer)
     try:
-        envelope = json.loads(answer.body)
-        message, data = str(envelope["message"])[:300], dict(envelope["data"])
         if answer.status == 200:  # noqa: PLR2004 (RFC 9110 §15.3.1)
             chain = tuple(b64decode(text, validate=True) for text in data["certificates"])
             return Cosignature(data["cosignature"].encode(), chain)
         if answer.status == 409 and isinstance(data.get("size"), int):  # noqa: PLR2004
             return WitnessedSize(data["size"])
-    except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
+    except (ValueError, TypeError, KeyError, AttributeError):
         pass
+    raise _trouble(answer)
+
+
+def _envelope(answer: Response) -> tuple[str, dict[str, Any]]:
+    """Return message and data of an answer; empty where it has no envelope."""
+    try:
+        envelope = json.loads(answer.body)
+        return str(envelope["message"])[:300], dict(envelope["data"])
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
+        return "", {}
+
+
+def _trouble(answer: Response) -> ExchangeError:
+    """Say why there is no cosignature."""
+    message, data = _envelope(answer)
     what = Text(
         f"上级平台未见证存证日志：{answer.status} {message}",
         f"the province did not witness the evidence log: {answer.status} {message}",
     )
     if answer.status == 422 and "history" in data:  # noqa: PLR2004
-        raise Integrity(
+        return Integrity(
             what,
             hint=Text(
                 "本节点的存证日志与上级见过的不一致：请恢复 evidence 目录的备份并与上级核对；"
@@ -116,9 +161,9 @@ def _outcome(answer: Response) -> Cosignature | WitnessedSize:
             ),
         )
     if answer.status in {401, 403}:
-        raise Denied(what, hint=Text("请检查 upstream 的 rid、sid、secret", "check upstream"))
+        return Denied(what, hint=Text("请检查 upstream 的 rid、sid、secret", "check upstream"))
     if answer.status in {404, 405}:
-        raise Misconfigured(
+        return Misconfigured(
             what,
             hint=Text(
                 "上级没有见证服务时，请将 upstream.witness 留空",
@@ -126,8 +171,8 @@ def _outcome(answer: Response) -> Cosignature | WitnessedSize:
             ),
         )
     if 400 <= answer.status < 500 and answer.status not in _BUSY:  # noqa: PLR2004
-        raise Rejected(what, hint=Text("请与省级平台核对", "settle it with the province"))
-    raise Transient(what, hint=Text("稍后自动重试", "it is asked again by itself"))
+        return Rejected(what, hint=Text("请与省级平台核对", "settle it with the province"))
+    return Transient(what, hint=Text("稍后自动重试", "it is asked again by itself"))
 
 
 def _base64(values: Sequence[bytes]) -> list[str]:

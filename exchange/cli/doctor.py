@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-import socket
 import sqlite3
 import ssl
 import stat
@@ -11,14 +10,13 @@ import sys
 from collections.abc import Iterator
 from datetime import datetime, timedelta
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING
-from urllib.parse import urlsplit
 
 import typer
 
 from exchange.cli.attention import failure_of, of_resource
 from exchange.cli.diagnostics import Diagnostic, Grade, probe
+from exchange.cli.doctor_outside import ask_witness, examine_evidence, reach_tsa, reach_upstream
 from exchange.cli.invocation import Invocation
 from exchange.cli.options import Json, alone, bilingual
 from exchange.errors import (
@@ -36,7 +34,7 @@ if TYPE_CHECKING:
     from exchange.connect import Source
     from exchange.log import Log
     from exchange.node.node import Node
-    from exchange.settings import SealSettings, Settings, Timeouts, TsaSettings
+    from exchange.settings import SealSettings, Settings
 
 SOURCE_SECONDS = 10.0
 EXPIRES_SOON = timedelta(days=60)
@@ -106,10 +104,12 @@ def _examine(call: Invocation) -> Iterator[Diagnostic]:
         for name in settings.sources:
             yield probe(f"source {name}", partial(_source, node, name))
         yield from _resources(node)
-        yield probe("upstream", partial(_upstream, node))
+        yield probe("upstream", partial(reach_upstream, node))
         if settings.tsa is not None:
-            yield probe("tsa", partial(_tsa, settings, settings.tsa))
-        yield probe("evidence", partial(_evidence, node))
+            yield probe("tsa", partial(reach_tsa, settings, settings.tsa))
+        yield probe("evidence", partial(examine_evidence, node))
+        if settings.upstream is not None and settings.upstream.witness:
+            yield probe("witness", partial(ask_witness, node))
 
 
 def _python() -> Text:
@@ -369,72 +369,3 @@ def source_concerns(source: Source, resource: Resource, seconds: float) -> list[
             )
         )
     return concerns
-
-
-def _upstream(node: Node) -> Text | Diagnostic:
-    """Open a connection, and with https a session; nothing is sent."""
-    upstream = node.settings.upstream
-    if upstream is None:
-        text = Text("没有配置上级平台", "no upstream is configured")
-        return Diagnostic("upstream", Grade.WARN, text, Text("填写 upstream", "fill in upstream:"))
-    node.upstream.sender()
-    ca = node.settings.resolve(upstream.ca) if upstream.ca else None
-    return _answers(upstream.endpoint, upstream.timeouts, ca, "upstream.ca")
-
-
-def _tsa(settings: Settings, tsa: TsaSettings) -> Text:
-    """Open a connection; no stamp is asked for."""
-    ca = settings.resolve(tsa.ca) if tsa.ca else None
-    return _answers(tsa.url, tsa.timeouts, ca, "tsa.ca")
-
-
-def _answers(url: str, timeouts: Timeouts, ca: Path | None, setting: str) -> Text:
-    """Open a connection, and with https a session; raises Misconfigured, Transient."""
-    address = urlsplit(url)
-    host, secure = address.hostname or "", address.scheme == "https"
-    port = address.port or (443 if secure else 80)
-    try:
-        with socket.create_connection((host, port), timeout=timeouts.connect) as plain:
-            if secure:
-                context = ssl.create_default_context(cafile=str(ca) if ca else None)
-                with context.wrap_socket(plain, server_hostname=host):
-                    pass
-    except ssl.SSLCertVerificationError as error:
-        raise Misconfigured(
-            Text(
-                f"{host}:{port} 的证书不可信：{error.verify_message}",
-                f"the certificate of {host}:{port}: {error.verify_message}",
-            ),
-            hint=Text(f"在 {setting} 中登记其签发机构", f"name its authority in {setting}"),
-        ) from error
-    except OSError as error:
-        why = error.strerror or str(error)
-        raise Transient(
-            Text(f"连不上 {host}:{port}：{why}", f"cannot reach {host}:{port}: {why}"),
-            hint=Text("请检查地址、网络和防火墙", "check the address, the network and firewalls"),
-        ) from error
-    return Text(f"{host}:{port} 可以连接", f"{host}:{port} answers")
-
-
-def _evidence(node: Node) -> Text | Diagnostic:
-    """Tell how long the evidence log is, and how much of it the province has signed along."""
-    from exchange.evidence.log import LogReader
-
-    folder = node.settings.resolve(node.settings.evidence.folder)
-    if not folder.exists():
-        return Text("存证日志尚未建立", "the evidence log has not begun")
-    log = LogReader.at(folder)
-    note = log.witnessed()
-    witnessed_size = 0 if note is None else note.checkpoint.head.size
-    text = Text(
-        f"{log.origin}：{log.size} 条，已见证 {witnessed_size} 条",
-        f"{log.origin}: {log.size} entries, {witnessed_size} of them witnessed",
-    )
-    upstream = node.settings.upstream
-    if witnessed_size or not log.size or upstream is None or upstream.witness is None:
-        return text
-    hint = Text(
-        "没有见证，删改就只有自己知道：核对上级的见证服务",
-        "what nobody outside has seen can be cut quietly: see to the province's witness",
-    )
-    return Diagnostic("evidence", Grade.WARN, text, hint)

@@ -25,6 +25,7 @@ from exchange.text import Text
 
 if TYPE_CHECKING:
     from exchange.evidence.files import Circumstances, FileVerdict, Verifier
+    from exchange.seal.pki.trust import Delegation
 
 MAX_FILE = 8 * 1024 * 1024
 """Bytes of the largest file of evidence; a larger one is refused before it is read."""
@@ -92,6 +93,19 @@ def parsers(lang: str) -> dict[str, argparse.ArgumentParser]:
         help=t("撤销状态未知即不通过", "fail where nobody says whether a certificate is revoked"),
     )
     verify.add_argument(
+        "--require-owner",
+        action="store_true",
+        help=t("证书没有写明印章归属即不通过", "fail where no certificate says whose the seal is"),
+    )
+    verify.add_argument(
+        "--delegated",
+        action="append",
+        type=_delegation,
+        default=[],
+        metavar=t("印章=部门代码", "SEAL=DEPARTMENT"),
+        help=t("受托代章，可多个", "this seal may seal for that department, repeatable"),
+    )
+    verify.add_argument(
         "--batch", type=Path, metavar=file, help=t("回执对应的批次", "what a receipt is about")
     )
     verify.add_argument(
@@ -142,6 +156,15 @@ def parsers(lang: str) -> dict[str, argparse.ArgumentParser]:
 def _moment(text: str) -> datetime:
     at = datetime.fromisoformat(text)
     return at if at.tzinfo else at.replace(tzinfo=UTC)
+
+
+def _delegation(text: str) -> Delegation:
+    from exchange.seal.pki.trust import Delegation
+
+    seal, equals, department = text.partition("=")
+    if not (seal and equals and department):
+        raise ValueError(text)
+    return Delegation(seal, department, datetime.max.replace(tzinfo=UTC), "--delegated")
 
 
 def run(call: Invocation, arguments: Sequence[str]) -> int:
@@ -259,7 +282,14 @@ def _circumstances(call: Invocation, options: argparse.Namespace) -> Circumstanc
     stampers = _certificates(options.tsa_trust) if options.tsa_trust else None
 
     def trust(anchors: tuple[bytes, ...]) -> Trust:
-        return Trust(anchors, crls, stampers, options.require_revocation)
+        return Trust(
+            anchors,
+            crls,
+            stampers,
+            options.require_revocation,
+            options.delegated,
+            options.require_owner,
+        )
 
     return Circumstances(
         trust=trust(own_certificates),
@@ -414,12 +444,28 @@ def _conclusion(output: Output, verdict: FileVerdict) -> str:
     if values:
         values.insert(1, output.t(f"{verification.rows:,} 条", f"{verification.rows:,} records"))
         text += "; " + ", ".join(values)
+    text += _owner(output, verdict)
     if verdict.record is not None:
         text += "".join(f"\n    {name} = {value}" for name, value in verdict.record.items())
     if verdict.veiled:
         text += "\n    "
         text += output.t("（值已隐去；--reveal 显示）", "(values are hidden: --reveal shows them)")
     return text
+
+
+def _owner(output: Output, verdict: FileVerdict) -> str:
+    """Say who signed, whose seal it is, and for which department."""
+    facts = verdict.verification.facts
+    if "signer" not in facts:
+        return ""
+    unnamed = output.t("证书未写明", "the certificate does not say")
+    rows = (
+        (output.t("签章者", "signer"), facts["signer"]),
+        (output.t("印章", "seal"), f"{facts['seal_name']} ({facts['seal_number']})"),
+        (output.t("印章归属", "owner"), facts["seal_owner"] or unnamed),
+        (output.t("部门", "department"), facts["department"]),
+    )
+    return "".join(f"\n    {name}  {value}" for name, value in rows)
 
 
 # --- prove --------------------------------------------------------------------------------------

@@ -8,11 +8,11 @@ from dataclasses import dataclass, field
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """A POST, ready to send."""
+    """A POST or, with an empty body, a GET; ready to send."""
 
     url: str
     headers: Mapping[str, str]
-    body: bytes = field(repr=False)
+    body: bytes = field(default=b"", repr=False)
 
 
 @dataclass(frozen=True, slots=True)

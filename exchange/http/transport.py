@@ -110,13 +110,21 @@ class Transport:
         Raises Transient when there was no whole answer, Misconfigured when the address, the
         certificate or a file named in the settings is at fault.
         """
+        return self._send("POST", request)
+
+    def get(self, request: Request) -> Response:
+        """Ask for something, without a body; else as :meth:`post`."""
+        return self._send("GET", request)
+
+    def _send(self, method: str, request: Request) -> Response:
         if _origin(urlsplit(request.url), insecure_http=True) != self._origin:
             raise _foreign(request.url)
         self._deadline.start()
         try:
-            with self._session.post(
+            with self._session.request(
+                method,
                 request.url,
-                data=request.body,
+                data=request.body or None,
                 headers=dict(request.headers),
                 timeout=(self._timeouts.connect, self._timeouts.read),
                 allow_redirects=False,

@@ -82,7 +82,14 @@ receiver:
   folder: received
   store: sqlite:///received.db
   sid: {sid}
-  clients: [{{rid: {rid}, secret: "file:../secrets/province.txt"}}]
+  clients:
+    - rid: {rid}
+      secret: "file:../secrets/province.txt"
+      departments: [{departments}]
+      resources: any
+      seals: any
+      roots: any
+      origins: ["exchange/{area}"]
   seal: {{folder: seal, password: "file:password.txt"}}
   trust: [../seals/root.pem]
 """
@@ -132,7 +139,13 @@ def new_node(
     rid, sid = f"rid-{new_catalog.area.code}", f"s_{new_catalog.area.code}000000_1"
     write_file(
         folder / "province" / "exchange.yaml",
-        _PROVINCE.format(port=port, sid=sid, rid=rid).encode(),
+        _PROVINCE.format(
+            port=port,
+            sid=sid,
+            rid=rid,
+            departments=", ".join(unit.code for unit in new_catalog.departments.values()),
+            area=new_catalog.area.code,
+        ).encode(),
     )
     seals = "\n".join(
         f'  {name}: {{folder: seals/{name}, password: "file:password.txt"}}' for name in names
@@ -168,6 +181,7 @@ def _department_seals(
             f"{catalog.area.code}{number:08d}",
             now=now,
             entropy=entropy,
+            unit=department.code,
         )
     write_authority(folder / "seals" / AUTHORITY, root, password_of(entropy))
     write_file(folder / "seals" / "root.pem", to_pem("CERTIFICATE", root.certificate))
@@ -182,9 +196,17 @@ def _seal(
     *,
     now: datetime,
     entropy: Callable[[int], bytes],
+    unit: str = "",
 ) -> None:
     signer, eseal = make_unit_seal(
-        root, name, es_id, now=now, entropy=entropy, years=SEAL_YEARS, picture=draw_picture()
+        root,
+        name,
+        es_id,
+        now=now,
+        entropy=entropy,
+        years=SEAL_YEARS,
+        picture=draw_picture(),
+        unit=unit,
     )
     write_seal_folder(
         folder,

@@ -157,6 +157,7 @@ class SealAdministration:
             years=years,
             version=version,
             suite=suite(suite_id),
+            unit=self._unit(name),
         )
         write_seal_folder(
             place,
@@ -261,6 +262,11 @@ class SealAdministration:
             environ=self.node.environ,
         )
 
+    def _unit(self, name: str) -> str:
+        """Return the code of the department that a seal is named after; empty: of none."""
+        known = self.node.catalog.departments
+        return known[name].code if name in known else ""
+
     def _next_key(self, place: Path, settings: SealSettings, row: SealRow, years: int) -> None:
         node = self.node
         base = node.settings.resolve(settings.folder)
@@ -290,6 +296,7 @@ class SealAdministration:
             version=before.details.version,
             suite=before.suite,
             also=(before.signer.certificate,),
+            unit=read_certificate(before.signer.certificate).unit or self._unit(row.name),
         )
         shutil.rmtree(place, ignore_errors=True)  # of a rotation that was killed: not noted yet
         write_seal_folder(

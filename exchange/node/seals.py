@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from datetime import datetime
@@ -13,17 +13,21 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from exchange.errors import Misconfigured
+from exchange.seal.batch.owner import find_delegation
 from exchange.seal.eseal.folder import Key, key_at, open_sealer, read_certificates, read_keys
 from exchange.seal.eseal.lifecycle import SealState, admit
 from exchange.seal.eseal.signature import Sealer
 from exchange.seal.pki.signers import GuardedSigner
+from exchange.seal.pki.trust import Delegation
+from exchange.seal.pki.x509 import read_certificate
 from exchange.text import Text
 
 if TYPE_CHECKING:
-    from exchange.catalog.model import Resource
+    from exchange.catalog.model import Department, Resource
     from exchange.seal.pki.stamping import Stamping
     from exchange.seal.pki.trust import Trust
     from exchange.settings import SealSettings, Settings
+    from exchange.settings.sections import DelegationSettings
 
 _LOGGER = logging.getLogger(__name__)
 
@@ -50,9 +54,12 @@ class NodeSeals:
     def of(self, resource: Resource) -> Sealer:
         """Return the seal of the resource's department, or the node's ``default`` one.
 
-        Its key is the one of this moment. It asks the register before every signature.
+        Its key is the one of this moment. It asks the register before every signature. Raises
+        Misconfigured for a seal that belongs to somebody else, unless a delegation says it may.
         """
-        return self.by_name(self._name(resource.department.id))
+        sealer = self.by_name(self._name(resource.department.id))
+        self._require_owner(sealer, resource.department)
+        return sealer
 
     def by_name(self, name: str) -> Sealer:
         """Return a seal by the name that the settings have for it."""
@@ -75,6 +82,31 @@ class NodeSeals:
             self.stamping.ready()
         self._admit(self._name(resource.department.id), sealer.details.info.es_id)
         return sealer
+
+    def _require_owner(self, sealer: Sealer, department: Department) -> None:
+        """Refuse a seal that is not the department's: by the certificate, else by its name."""
+        info, unit = sealer.details.info, read_certificate(sealer.signer.certificate).unit
+        if unit == department.code or (not unit and info.name == department.name):
+            return
+        known = delegations(self.settings.delegations)
+        if find_delegation(known, info.es_id, department.code, self.clock()) is not None:
+            return
+        owner = unit or f"“{info.name}”"
+        raise Misconfigured(
+            Text(
+                f"印章 {info.es_id} 属于 {owner}，不是部门 {department.name}（{department.code}）",
+                f"seal {info.es_id} belongs to {owner}, not to {department.name} "
+                f"({department.code})",
+            ),
+            hint=Text(
+                "为该部门配置自己的印章；确属委托代章的，登记 delegations: "
+                f'[{{seal: "{info.es_id}", department: {department.code}, until: 截止日, '
+                "reason: 依据}]",
+                "give the department its own seal; where it is sealed by delegation, name it: "
+                f'delegations: [{{seal: "{info.es_id}", department: {department.code}, '
+                "until: LAST-DAY, reason: TEXT}]",
+            ),
+        )
 
     def of_evidence(self) -> Sealer:
         """Return the seal whose key signs the checkpoints of the evidence log."""
@@ -162,6 +194,14 @@ class NodeSeals:
     def _admit(self, name: str, es_id: str) -> None:
         state = self.state(es_id)
         admit(SealState(state) if state is not None else None, name)
+
+
+def delegations(sections: Iterable[DelegationSettings]) -> tuple[Delegation, ...]:
+    """Take delegations from the settings."""
+    return tuple(
+        Delegation(section.seal, section.department, section.ends, section.reason)
+        for section in sections
+    )
 
 
 def trust(settings: Settings, paths: tuple[Path, ...]) -> Trust:

@@ -10,15 +10,15 @@ from datetime import datetime
 from functools import cached_property
 from typing import TYPE_CHECKING
 
-from exchange.errors import Misconfigured
+from exchange.errors import Integrity, Misconfigured
 from exchange.text import Text
 
 if TYPE_CHECKING:
     from exchange.cascade.delivery import Outcome
     from exchange.cascade.profiles import OutgoingBatch, Target
     from exchange.cascade.witness import Cosignature, WitnessedSize
-    from exchange.evidence.checkpoint import SignedNote
-    from exchange.http.message import Request, Response
+    from exchange.evidence.checkpoint import Checkpoint, SignedNote
+    from exchange.http.transport import Transport
     from exchange.pipeline.evidence import Ask
     from exchange.settings import Settings
     from exchange.settings.sections import UpstreamSettings
@@ -48,8 +48,8 @@ class Upstream:
         """Make what sends a batch to the province once; for use by one thread."""
         from exchange.cascade.profiles import attempt, profile
 
-        target, post = self._service(self.section.path)
-        rules = profile(self.section.profile)
+        target, transport = self._service(self.section.path)
+        rules, post = profile(self.section.profile), transport.post
         return lambda batch: attempt(batch, target, profile=rules, post=post, now=self.clock)
 
     @property
@@ -63,23 +63,47 @@ class Upstream:
     ) -> Cosignature | WitnessedSize:
         from exchange.cascade.witness import ask
 
-        target, post = self._witness_service
+        target, transport = self._witness_service
         return ask(
             note.to_bytes(),
             old=old,
             proof=proof,
             certificates=certificates,
             target=target,
-            post=post,
+            post=transport.post,
             now=self.clock,
         )
 
+    def seen_by_witness(self, origin: str) -> Checkpoint | None:
+        """Ask the witness what it has seen of a log last; None: nothing.
+
+        Raises as :func:`exchange.cascade.witness.ask`, Integrity for what is no checkpoint.
+        """
+        from exchange.cascade.witness import ask_seen
+        from exchange.evidence.checkpoint import Checkpoint
+
+        target, transport = self._service(self.section.witness or "")
+        text = ask_seen(origin, target=target, get=transport.get, now=self.clock)
+        try:
+            checkpoint = None if text is None else Checkpoint.from_bytes(text)
+        except ValueError:
+            checkpoint = None
+        if text is not None and (checkpoint is None or checkpoint.head.origin != origin):
+            raise Integrity(
+                Text(
+                    f"上级所见不是 {origin} 的检查点",
+                    f"what the province has seen is no checkpoint of {origin}",
+                ),
+                hint=Text("请与省级平台核对", "settle it with the province"),
+            )
+        return checkpoint
+
     @cached_property
-    def _witness_service(self) -> tuple[Target, Callable[[Request], Response]]:
+    def _witness_service(self) -> tuple[Target, Transport]:
         """The way to the witness; for use by one thread."""
         return self._service(self.section.witness or "")
 
-    def _service(self, path: str) -> tuple[Target, Callable[[Request], Response]]:
+    def _service(self, path: str) -> tuple[Target, Transport]:
         """Open the way to one service of the province."""
         from exchange.cascade.profiles import Target
         from exchange.cascade.signing import Credentials
@@ -95,5 +119,6 @@ class Upstream:
         )
         self.resources.callback(transport.close)
         secret = self.settings.secret(section.secret, self.environ)
-        target = Target(section.endpoint, Credentials(section.rid, section.sid, secret), path)
-        return target, transport.post
+        credentials = Credentials(section.rid, section.sid, secret)
+        target = Target(section.endpoint, credentials, path, section.sign_body)
+        return target, transport

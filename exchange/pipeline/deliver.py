@@ -59,6 +59,8 @@ class _UnderWay:
     sealed: SealedEntry
     put_back: bool
     tries: int = 0
+    waits: bool = False
+    """It was sent and waits: a batch before it that a person put back goes first."""
 
 
 @dataclass
@@ -124,6 +126,7 @@ class DeliverStage:
         way = self._under_way[partition]
         try:
             delivery = self._deliver(partition, way)
+            way.waits = delivery.state is State.WAITING
             if delivery.settled:
                 self._settle(delivery, partition, way)
                 del self._under_way[partition]
@@ -152,12 +155,17 @@ class DeliverStage:
         for partition in self._under_way.keys() - mine:  # another worker has the partition now
             self._drop(partition)
         now = self.context.clock()
-        for partition in mine - self._under_way.keys():
+        for partition in sorted(mine):
             # Now and then for a batch that was put back, …
+            current = self._under_way.get(partition)
+            if current is not None and (current.put_back or not current.waits):
+                continue
             looked = self._looked.get(partition)
             if looked is None or abs(now - looked) >= _LOOK_EVERY:
                 self._looked[partition] = now
                 if (way := self._put_back(partition)) is not None:
+                    if current is not None:
+                        self._drop(partition)
                     self._under_way[partition] = way
         while len(self._under_way) < len(mine):  # … else for the next one.
             busy = {(self._topic, partition) for partition in self._under_way}

@@ -70,11 +70,15 @@ class PartitionState:
     """Why it waits for a person."""
     waived: str = ""
     """A pull that a person let go on over the limits."""
+    sealed_at: str = ""
+    """When the last statement was sealed, as in it; never goes back, whatever the clock does."""
 
     def to_message(self, resource: str, partition: int) -> Message:
         """Make the message."""
         halted = None if self.halted is None else self.halted._asdict()
         state = asdict(self) | {"version": STATE_VERSION, "halted": halted}
+        if not self.sealed_at:  # as it was written before there was one
+            del state["sealed_at"]
         return state_message(partition_key(resource, partition), state)
 
     @classmethod

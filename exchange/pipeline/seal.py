@@ -29,6 +29,7 @@ from exchange.pipeline.versions import refused_versions
 from exchange.seal.batch.avro import parse_schema
 from exchange.seal.batch.build import BatchFacts, Packed, build, pack
 from exchange.seal.batch.columns import Encoded, encode
+from exchange.seal.batch.statement import moment
 from exchange.seal.eseal.signature import Sealer
 from exchange.text import BEIJING, Text
 from exchange.validate.claimed_keys import ClaimedKeys
@@ -247,6 +248,7 @@ class SealStage:
         if not state.has_number(today):
             state = take_numbers(context, resource.name, partition, state, today)
         rows = packed.records.rows
+        sealed_at = now if not state.sealed_at else max(now, moment(state.sealed_at))
         state = replace(state.next_number(), accepted=state.accepted + rows)
         facts = BatchFacts(
             department=resource.department.code,
@@ -258,14 +260,16 @@ class SealStage:
             lane=partition,
             previous=state.statement,
             pulled_at=origin.at,
-            sealed_at=now,
+            sealed_at=sealed_at,
             source=origin.source,
             pull=origin.pull,
             accepted=state.accepted,
             rejected=state.rejected,
         )
         batch = build(packed, facts, sealer=step.sealer, seed=context.entropy(16))
-        step.work.state = replace(state, statement=batch.digest)
+        step.work.state = replace(
+            state, statement=batch.digest, sealed_at=batch.statement.sealed_at
+        )
         sealed = SealedEntry(
             state.batch_no,
             rows,

@@ -9,8 +9,9 @@ from pathlib import Path
 
 from exchange.cascade.signing import Family
 from exchange.errors import Misconfigured
+from exchange.receiver.callers import Caller
+from exchange.receiver.connections import ConnectionLimits
 from exchange.seal.batch.container import MAX_FILE
-from exchange.seal.pki.trust import Trust
 from exchange.text import Text
 
 
@@ -28,12 +29,10 @@ class ReceiverOptions:
 
     folder: Path
     """Where the received files are kept."""
-    clients: Mapping[str, str] = field(repr=False)
-    """Secret by rid (请求者身份标识) of everybody who may call."""
+    callers: Mapping[str, Caller] = field(repr=False)
+    """Everybody who may call, by rid (请求者身份标识)."""
     sid: str
     """服务标识 of the batch interface; any other is denied."""
-    trust: Trust = field(repr=False)
-    """Trust in the prefectures' seals and evidence logs."""
     province: str
     """Code or name that goes into receipts."""
     store: str = field(repr=False)
@@ -50,25 +49,32 @@ class ReceiverOptions:
     family: Family = "gjzwfwpt"
     window: timedelta = timedelta(minutes=10)
     """How far a caller's clock may be from ours."""
+    ahead: timedelta = timedelta(minutes=1)
+    """How far ahead of our clock a batch may have been sealed; a later one is too early (425)."""
     max_body: int = MAX_FILE
     """Bytes of the largest body that is read."""
     body_seconds: float = 120.0
     """A body that takes longer to arrive is given up."""
     workers: int = 1
     """Batches verified at the same time: one per core."""
-    connections: int = 64
-    """Connections at the same time; more are answered 503."""
+    requests: int = 64
+    """Requests of known callers at the same time; more are answered 503."""
+    requests_per_caller: int = 16
+    """Requests of one caller at the same time; more are answered 429."""
+    limits: ConnectionLimits = field(default_factory=ConnectionLimits)
+    """Limits of connections, whoever makes them."""
 
     def __post_init__(self) -> None:
         """Refuse settings under which nobody could deliver."""
-        if not (self.clients and self.trust.anchors and all(self.clients.values())):
+        callers = self.callers.values()
+        if not callers or not all(each.secret and each.trust.anchors for each in callers):
             raise Misconfigured(
                 Text(
-                    "接收端没有可用的调用方或信任根",
-                    "the receiver has no callers or no trust roots",
+                    "接收端没有调用方，或有调用方没有密钥或信任根",
+                    "the receiver has no callers, or one without a secret or without roots",
                 ),
                 hint=Text(
-                    "请在 receiver.clients 与 receiver.trust 中登记",
-                    "name them in receiver.clients and receiver.trust",
+                    "请在 receiver.clients（rid、secret、roots）与 receiver.trust 中登记",
+                    "name them in receiver.clients (rid, secret, roots) and receiver.trust",
                 ),
             )

@@ -6,22 +6,24 @@ very receipt are durable, and whoever sends the batch again gets the row's recei
 
 from __future__ import annotations
 
+import json
 import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from pathlib import Path
 
 from exchange.durable import PART, write_file
 from exchange.errors import ExchangeError, Misconfigured, Rejected
 from exchange.evidence.checkpoint import Checkpoint
 from exchange.receipt import Receipt, issue
+from exchange.receiver.callers import Caller
+from exchange.receiver.chain import advance, early, gap
 from exchange.seal.batch.statement import Statement, instant
 from exchange.seal.batch.verify import verify_batch
 from exchange.seal.eseal.signature import Sealer
-from exchange.seal.pki.trust import Trust
 from exchange.store.database import Store
-from exchange.store.receiver.batches import ReceivedBatchRow
+from exchange.store.receiver.batches import ANYBODY, ChainRow, ReceivedBatchRow
 
 _LOGGER = logging.getLogger(__name__)
 _MAX_NAMED = 10
@@ -52,7 +54,8 @@ class Reception:
 
     folder: Path
     province: str
-    trust: Trust = field(repr=False)
+    ahead: timedelta
+    """How far ahead of our clock a batch may have been sealed."""
     store: Store
     sealer: Sealer
     clock: Callable[[], datetime]
@@ -60,14 +63,14 @@ class Reception:
     failpoint: Callable[[str], None] = lambda _name: None
     """Called before and after each step that lasts, with its name; a kill test strikes there."""
 
-    def take(self, data: bytes, *, rid: str, claimed: Mapping[str, str]) -> Reply:
+    def take(self, data: bytes, *, caller: Caller, claimed: Mapping[str, str]) -> Reply:
         """Take one batch in; never raises for what the caller sent.
 
         ``claimed`` are values that the request gave beside the file (``batch_no``,
         ``resource``, ``department``), which have to be those of the statement.
         """
         try:
-            return self._take(data, rid, claimed)
+            return self._take(data, caller, claimed)
         except (OSError, ExchangeError) as error:
             if isinstance(error, Rejected) and not isinstance(error, Misconfigured):
                 return Reply(422, error.what.zh)
@@ -75,8 +78,8 @@ class Reception:
             _LOGGER.error("cannot keep a batch: %s", error)  # noqa: TRY400 (one line will do)
             return BUSY
 
-    def _take(self, data: bytes, rid: str, claimed: Mapping[str, str]) -> Reply:
-        verification = verify_batch(data, trust=self.trust)
+    def _take(self, data: bytes, caller: Caller, claimed: Mapping[str, str]) -> Reply:
+        rid, verification = caller.rid, verify_batch(data, trust=caller.trust)
         statement = verification.statement
         if not verification.ok or statement is None:
             names = [check.name for check in verification.failed][:_MAX_NAMED]
@@ -85,9 +88,46 @@ class Reception:
         for name, value in claimed.items():
             if value != getattr(statement, name):
                 return Reply(400, f"请求头中的 {name} 与批次声明不一致")
-        kept = self.store.received_batches.get(
-            statement.department, statement.resource, statement.batch_no
-        ) or self._keep(data, statement, rid)
+        refusal = caller.scope.refusal(statement, str(verification.facts["seal_number"]))
+        if refusal is not None:
+            subject = f"{statement.department}/{statement.resource}/{statement.batch_no}"
+            self.store.audit.append(rid, "receiver.denied", subject, refusal.what.en)
+            return Reply(403, refusal.what.zh, {"scope": refusal.part})
+        return self._place(data, statement, rid)
+
+    def _place(self, data: bytes, statement: Statement, rid: str) -> Reply:
+        """Answer a batch that is in order by itself: by its number and its place in the chain."""
+        batches = self.store.received_batches
+        subject = statement.department, statement.resource
+        same = batches.numbered(*subject, statement.batch_no)
+        for row in same:  # whoever sent it: the same bytes get the same receipt
+            if row.statement == statement.digest:
+                return self._answer(row, statement, rid)
+        early_by = early(statement, self.clock(), self.ahead)
+        if early_by:
+            return Reply(
+                425,
+                f"封签时间 {statement.sealed_at} 在未来，请校准系统时间",
+                {"sealed_at": statement.sealed_at},
+                retry_after=early_by,
+            )
+        admission = batches.admission(statement.digest)
+        own = [row for row in same if row.sender in {rid, ANYBODY}]
+        if own and admission is None:
+            return self._answer(own[-1], statement, rid)
+        before = batches.chain(*subject, statement.lane, rid)
+        wrong = None if admission is not None else gap(before, statement)
+        if wrong is not None:
+            place = "/".join((*subject, statement.batch_no))
+            self.store.audit.append(rid, "receiver.gap", place, json.dumps(wrong.data))
+            return Reply(424, wrong.message, {**wrong.data, "statement": statement.digest})
+        version = 1 + max((row.version for row in same if row.sender == rid), default=0)
+        after = advance(before, statement, rid)
+        kept = self._keep(data, statement, rid, version, (before, after))
+        if admission is not None:
+            place = "/".join((*subject, statement.batch_no))
+            detail = f"version {version}, {statement.digest}: {admission.reason}"
+            self.store.audit.append(rid, "receiver.admitted", place, detail)
         return self._answer(kept, statement, rid)
 
     def _log(self, rid: str) -> str:
@@ -97,7 +137,14 @@ class Reception:
             return f"{head.origin} {head.size} {head.root.hex()}"
         return ""
 
-    def _keep(self, data: bytes, statement: Statement, rid: str) -> ReceivedBatchRow:
+    def _keep(
+        self,
+        data: bytes,
+        statement: Statement,
+        rid: str,
+        version: int,
+        chain: tuple[ChainRow | None, ChainRow],
+    ) -> ReceivedBatchRow:
         """Make the file durable, then the row; return the row that counts.
 
         When one number comes twice at once, the row of whoever was first is returned.
@@ -127,9 +174,11 @@ class Reception:
             log=self._log(rid),
         )
         row = ReceivedBatchRow(
-            sender=statement.department,
+            department=statement.department,
             resource=statement.resource,
             batch_no=statement.batch_no,
+            sender=rid,
+            version=version,
             statement=digest,
             rows=statement.rows,
             path=str(path.relative_to(self.folder)),
@@ -138,7 +187,7 @@ class Reception:
             received_at=now,
         )
         self.failpoint("row:before")
-        kept = self.store.received_batches.add(row)
+        kept = self.store.received_batches.add(row, *chain)
         self.failpoint("row:after")
         return kept
 
@@ -154,5 +203,5 @@ class Reception:
         return Reply(
             409,
             f"批次号 {statement.batch_no} 已用于另一份内容，不予接收",
-            {"statement": kept.statement},
+            {"statement": statement.digest, "kept": kept.statement},
         )

@@ -9,6 +9,7 @@ import socket
 import threading
 from collections.abc import Callable, Generator, Iterator
 from datetime import datetime
+from functools import partial
 from typing import Any
 
 import uvicorn
@@ -16,14 +17,19 @@ import uvicorn
 from exchange.durable import remove_parts
 from exchange.errors import Misconfigured, Transient
 from exchange.receiver.app import create_app
+from exchange.receiver.connections import (
+    MAX_HEAD,
+    ConnectionLimits,
+    Connections,
+    LimitedConnection,
+)
 from exchange.receiver.memory import keep_freed_memory
 from exchange.receiver.options import ReceiverOptions, Tls
 from exchange.seal.eseal.signature import Sealer
 from exchange.store.database import open_store
 from exchange.text import Text
 
-_KEEP_ALIVE_SECONDS = 75
-"""Longer than the pauses between a node's batches, so that it seldom has to connect anew."""
+_LIMITS = ConnectionLimits()
 _GRACE_SECONDS = 30
 _STOPPING = (signal.SIGINT, signal.SIGTERM)
 
@@ -45,7 +51,7 @@ def run_receiver(
             app,
             host=settings.host,
             port=settings.port,
-            connections=settings.connections,
+            limits=settings.limits,
             announce=announce,
             tls=settings.tls,
         )
@@ -56,9 +62,9 @@ def serve(
     *,
     host: str,
     port: int,
-    connections: int,
     announce: Callable[[str], None],
     tls: Tls | None = None,
+    limits: ConnectionLimits = _LIMITS,
 ) -> None:
     """Serve until SIGINT or SIGTERM, then finish what is under way.
 
@@ -66,18 +72,22 @@ def serve(
     Transient when the port is taken, Misconfigured for an unusable certificate.
     """
     with _listen(host, port) as listener:
-        server = _server(app, connections, tls)
+        server = _server(app, limits, tls)
         announce(json.dumps({"url": _url(host, listener, tls)}))
         server.run(sockets=[listener])
 
 
 @contextlib.contextmanager
 def background(
-    app: Any, *, host: str = "127.0.0.1", connections: int = 64, tls: Tls | None = None
+    app: Any,
+    *,
+    host: str = "127.0.0.1",
+    tls: Tls | None = None,
+    limits: ConnectionLimits = _LIMITS,
 ) -> Iterator[str]:
     """Serve from a thread of this process for as long as the block lasts; yields the address."""
     with _listen(host, 0) as listener:
-        server = _server(app, connections, tls)
+        server = _server(app, limits, tls)
         thread = threading.Thread(target=server.run, args=([listener],), name="receiver")
         thread.start()
         while not server.started and thread.is_alive():
@@ -123,19 +133,20 @@ def _listen(host: str, port: int) -> socket.socket:
     return listener
 
 
-def _server(app: Any, connections: int, tls: Tls | None) -> uvicorn.Server:
+def _server(app: Any, limits: ConnectionLimits, tls: Tls | None) -> uvicorn.Server:
     config = uvicorn.Config(
         app,
         loop="asyncio",
-        http="h11",
+        # uvicorn says a class, and calls it like this.
+        http=partial(LimitedConnection, connections=Connections(limits)),  # type: ignore[arg-type]
+        h11_max_incomplete_event_size=MAX_HEAD,
         ws="none",
         lifespan="off",
         log_config=None,
         access_log=False,
         proxy_headers=False,
         server_header=False,
-        limit_concurrency=connections,
-        timeout_keep_alive=_KEEP_ALIVE_SECONDS,
+        timeout_keep_alive=int(limits.idle_seconds) + 1,
         timeout_graceful_shutdown=_GRACE_SECONDS,
         ssl_certfile=tls.certificate if tls else None,
         ssl_keyfile=tls.key if tls else None,

@@ -15,7 +15,7 @@ from datetime import datetime, timedelta
 
 from exchange.cascade.delivery import Delivery, Policy, State
 from exchange.cascade.delivery import Outcome as Answer
-from exchange.cascade.profiles import OutgoingBatch
+from exchange.cascade.profiles import GAP, OutgoingBatch
 from exchange.errors import Denied, ExchangeError, Integrity, Misconfigured, Rejected, Transient
 from exchange.node.node import Node
 from exchange.pipeline.deliver import DeliverStage
@@ -222,7 +222,7 @@ class DeliveryLoop:
             return False
         tries = self._work.stages[delivery.resource].tries
         far = delivery.due is not None and delivery.due - self.node.clock() > _PATIENCE
-        our_fault = delivery.code in {"settings", "401", "403"}
+        our_fault = delivery.code in {"settings", "401", "403", str(GAP)}
         return far or (our_fault and tries > 0) or tries >= self.attempts
 
 
@@ -282,6 +282,16 @@ def _unanswered(delivery: Delivery) -> ExchangeError:
     if delivery.code in {"401", "403"}:
         hint = Text("请检查 upstream 的 rid、sid、secret", "check rid, sid and secret of upstream")
         return Denied(what, hint=hint)
+    if delivery.code == str(GAP):
+        return Integrity(
+            what,
+            hint=Text(
+                "先重发缺少的批次：exchange cascade retry；确实没有的，请省级平台"
+                "用 exchange receiver admit 接受",
+                "send the batch that is missing: `exchange cascade retry`; where there is none, the"
+                " province lets this one in: `exchange receiver admit`",
+            ),
+        )
     if delivery.code == "settings":
         return Misconfigured(what, hint=Text("请检查 upstream 配置", "check the upstream settings"))
     hint = Text(

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, time, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
@@ -29,6 +29,7 @@ from pydantic_core import PydanticCustomError
 from exchange.secrets import REFERENCES, read_secret
 from exchange.settings.cron import next_time
 from exchange.settings.timeouts import Timeouts
+from exchange.text import BEIJING
 
 _DURATION = re.compile(r"(\d{1,9})\s*(s|m|h|d)")
 _LONGEST_PAUSE = timedelta(days=3660)
@@ -130,6 +131,23 @@ class SealSettings(_Frozen):
     password: Reference | None = None
 
 
+class DelegationSettings(_Frozen):
+    """A seal may seal for a department that does not own it (委托代章), up to and with a day.
+
+    ``seal`` is the number of the seal (印章标识), ``department`` the code of the department.
+    """
+
+    seal: Annotated[str, Field(min_length=1, max_length=128)]
+    department: Annotated[str, Field(pattern=r"^[0-9A-Z]{18}$")]
+    until: date
+    reason: Annotated[str, Field(min_length=1, max_length=200)]
+
+    @property
+    def ends(self) -> datetime:
+        """When it ends: with its last day, by Beijing time."""
+        return datetime.combine(self.until, time(), BEIJING) + timedelta(days=1)
+
+
 class UpstreamSettings(_Outgoing):
     """The province's interface (上级平台) and whom we trust for its receipts."""
 
@@ -147,13 +165,30 @@ class UpstreamSettings(_Outgoing):
     trust: tuple[Path, ...]
     backlog: Annotated[int, Field(ge=1)] = 10_000
     witness: str | None = "witness"
+    sign_body: bool = False
+
+
+AnyOr = Literal["any"]
+"""Everything, where else a list says what."""
 
 
 class ReceiverClient(_Frozen):
-    """One caller of the receiver: its identity (rid) and where its secret is kept."""
+    """One caller of the receiver: its identity (rid), its secret, and what it may do.
 
-    rid: str
+    What is not named is refused: ``departments`` (codes), ``resources`` and ``seals`` (numbers)
+    of the batches it may deliver, ``roots`` (PEM) under which their seals may stand, ``origins``
+    of the evidence logs it may show. ``any`` allows everything; of ``roots`` the receiver's.
+    """
+
+    rid: Annotated[str, Field(min_length=1, max_length=128)]
     secret: Reference
+    departments: AnyOr | tuple[Annotated[str, Field(pattern=r"^[0-9A-Z]{18}$")], ...] = ()
+    resources: AnyOr | tuple[Identifier, ...] = ()
+    seals: AnyOr | tuple[str, ...] = ()
+    roots: AnyOr | tuple[Path, ...] = ()
+    origins: AnyOr | tuple[str, ...] = ()
+    delegations: tuple[DelegationSettings, ...] = ()
+    sign_body: bool = False
 
 
 class ReceiverSettings(_Frozen):
@@ -169,6 +204,9 @@ class ReceiverSettings(_Frozen):
     seal: SealSettings
     trust: tuple[Path, ...]
     clock_skew: Duration = timedelta(minutes=10)
+    sealed_ahead: Annotated[Duration, Field(ge=timedelta(), le=timedelta(minutes=10))] = timedelta(
+        minutes=1
+    )
     province: str = "23"
     witness: str = "witness"
     witness_name: Annotated[str, Field(pattern=r"^[!-*,-~]{1,128}$")] = "province"
@@ -305,6 +343,7 @@ class Settings(_Frozen):
     sources: Mapping[Identifier, SourceSettings] = Field(default_factory=dict)
     seals: Mapping[str, SealSettings] = Field(default_factory=dict)
     tsa: TsaSettings | None = None
+    delegations: tuple[DelegationSettings, ...] = ()
     trust: tuple[Path, ...] = ()
     upstream: UpstreamSettings | None = None
     evidence: EvidenceSettings = EvidenceSettings()

@@ -44,9 +44,9 @@ class Store:
         self.receipts = Receipts(transactions)
         self.quarantine = Quarantine(transactions, clock)
         self.pulls = Pulls(transactions)
-        self.received_batches = ReceivedBatches(transactions)
         self.witnessed_checkpoints = WitnessedCheckpoints(transactions)
         self.audit = AuditTrail(transactions, clock, audit_hash)
+        self.received_batches = ReceivedBatches(transactions, clock, self.audit)
         self.seals = SealRegister(transactions, clock, self.audit)
 
     def __repr__(self) -> str:

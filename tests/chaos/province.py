@@ -42,7 +42,7 @@ def main(folder: Path, port: int) -> None:
         app = create_app(settings, store=store, sealer=sealer, clock=now, entropy=os.urandom)
         faulty = _FaultOfFile(app, sealer, sealer, clock=now)
         faulty.file = folder / FILE
-        serve(faulty, host="127.0.0.1", port=port, connections=64, announce=lambda _: None)
+        serve(faulty, host="127.0.0.1", port=port, announce=lambda _: None)
 
 
 if __name__ == "__main__":

@@ -23,6 +23,7 @@ from exchange.node.node import Node
 from exchange.node.scaffold import new_node
 from exchange.receiver.app import create_app
 from exchange.receiver.serve import background
+from exchange.seal.pki.trust import Trust
 from exchange.settings import load
 from exchange.store.database import open_store
 from tests.pipeline.place import Place
@@ -175,11 +176,16 @@ def open_node() -> Node:
 
 
 @contextlib.contextmanager
-def serving(folder: Path, **changes: Any) -> Iterator[None]:
+def serving(folder: Path, *, trust: Trust | None = None, **changes: Any) -> Iterator[None]:
     """Run the province of the node on loopback, and point the node at it."""
     settings = load(folder / "province" / "exchange.yaml")
     assert settings.receiver is not None
     result = dataclasses.replace(receiver_options(settings, os.environ), **changes)
+    if trust is not None:
+        callers = {
+            rid: dataclasses.replace(caller, trust=trust) for rid, caller in result.callers.items()
+        }
+        result = dataclasses.replace(result, callers=callers)
     with (
         contextlib.closing(open_store(result.store, clock=lambda: datetime.now(UTC))) as store,
         Node(settings) as province,

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import shutil
 import subprocess
 import sys
 from datetime import UTC, datetime, timedelta
@@ -9,6 +10,7 @@ import pytest
 
 from exchange.cli.diagnostics import Grade
 from exchange.cli.doctor import SPACE_FAIL, SPACE_WARN, judge_space, judge_validity
+from exchange.evidence.log import EvidenceLog, LogReader
 from exchange.pipeline.messages import state_message
 from tests.cli.conftest import Run, aim, grades, open_node
 
@@ -98,9 +100,26 @@ def test_the_evidence_log_and_whether_anybody_outside_has_seen_it(
     delivered: Path,
     run: Run,
 ) -> None:
-    assert "2 entries, 2 of them witnessed" in run("doctor").out
+    assert "4 entries, 4 of them witnessed" in run("doctor").out
     (delivered / "data" / "evidence" / "witnessed").unlink()
     assert grades(run("doctor", "--json"))["evidence"] == "warn"
+
+
+def test_the_witness_is_asked_what_it_saw_of_the_log(delivered: Path, run: Run) -> None:
+    assert "it has seen 4 entries" in run("doctor").out
+    evidence = delivered / "data" / "evidence"
+    origin = LogReader.at(evidence).origin
+    entries = [LogReader.at(evidence).entry(number) for number in range(4)]
+    for kept, words in (([], "here are 0"), (entries[:1], "here are 1"), (entries[::-1], "rewr")):
+        shutil.rmtree(evidence)
+        if kept:
+            evidence.mkdir()
+            with EvidenceLog.open(evidence, origin=origin) as log:
+                log.append(kept)
+        done = run("doctor")
+        assert done.code == 6
+        assert words in done.out
+        evidence.mkdir(exist_ok=True)
 
 
 def test_an_authority_for_stamps_that_is_away(folder: Path, run: Run) -> None:

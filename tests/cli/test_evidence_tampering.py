@@ -9,7 +9,7 @@ import pytest
 
 from exchange.evidence.entry import EvidenceEntry
 from exchange.evidence.log import EvidenceLog, LogReader
-from tests.cli.conftest import Run, company, write_companies
+from tests.cli.conftest import Run, company, serving, write_companies
 
 FOLDER = Path("data/evidence")
 
@@ -73,8 +73,7 @@ def test_growth_is_proved(batch: str, run: Run) -> None:  # noqa: ARG001 (it mus
     assert run("evidence", "prove", "--from", "1", "--to", str(new)).out.split() == lines
 
 
-@pytest.mark.usefixtures("delivered")
-def test_a_log_is_made_again_and_may_have_a_new_name(run: Run) -> None:
+def test_a_log_is_made_again_and_may_have_a_new_name(delivered: Path, run: Run) -> None:
     root = LogReader.at(FOLDER).root
     shutil.rmtree(FOLDER)
     assert run("run", "--once", "--only", "evidence").code == 0
@@ -83,8 +82,13 @@ def test_a_log_is_made_again_and_may_have_a_new_name(run: Run) -> None:
     shutil.rmtree(FOLDER)
     path = Path("exchange.yaml")
     path.write_text(path.read_text(encoding="utf-8") + "\nevidence: {origin: second}\n")
-    assert run("run", "--once", "--only", "evidence").code == 0
+    assert run("run", "--once", "--only", "evidence").code == 5, "the province names its logs"
     assert (LogReader.at(FOLDER).origin, LogReader.at(FOLDER).size) == ("second", 4)
+    allowed = delivered / "province" / "exchange.yaml"
+    text = allowed.read_text(encoding="utf-8")
+    allowed.write_text(text.replace("origins: [", "origins: [second, "), encoding="utf-8")
+    with serving(delivered):
+        assert run("run", "--once", "--only", "evidence").code == 0
     assert run("evidence", "audit").code == 0
 
 

@@ -1,4 +1,4 @@
-"""`exchange receiver list` and `show`: what the province received and answered."""
+"""`exchange receiver list`, `show` and `admit`: what the province received and answered."""
 
 from __future__ import annotations
 
@@ -17,7 +17,11 @@ def test_a_batch_is_listed_and_shown_with_its_receipt(delivered: Path, run: Run)
     (batch,) = run("receiver", "list", *PROVINCE, "--json").json["batches"]
     address = f"{DEPARTMENT}/companies/{sent['batch_no']}"
     assert batch["address"] == address
-    assert (batch["sender"], batch["resource"], batch["rows"]) == (DEPARTMENT, "companies", 5)
+    assert (batch["sender"], batch["department"], batch["version"]) == ("rid-232700", DEPARTMENT, 1)
+    assert (batch["resource"], batch["rows"]) == ("companies", 5)
+    for option, value in (("--sender", "rid-232700"), ("--department", DEPARTMENT)):
+        assert address in run("receiver", "list", option, value, *PROVINCE).out
+        assert address not in run("receiver", "list", option, "x", *PROVINCE).out
     assert batch["receipt_no"] == sent["receipt_no"]
     assert (delivered / "province" / "received" / batch["file"]).is_file()
     result = run("receiver", "list", "companies", *PROVINCE)
@@ -30,6 +34,15 @@ def test_a_batch_is_listed_and_shown_with_its_receipt(delivered: Path, run: Run)
     text = run("receiver", "show", address, *PROVINCE)
     assert sent["receipt_no"] in text.out
     assert batch["file"] in text.out
+
+
+@pytest.mark.usefixtures("folder")
+def test_a_person_admits_a_statement(run: Run) -> None:
+    done = run("receiver", "admit", "a" * 64, "--reason", "双方核对", *PROVINCE, "--json")
+    assert (done.code, done.json["statement"]) == (0, "a" * 64)
+    assert "cascade retry" in done.err
+    for statement, reason in (("a" * 63, "x"), ("A" * 64, "x"), ("a" * 64, " ")):
+        assert run("receiver", "admit", statement, "--reason", reason, *PROVINCE).code == 1
 
 
 @pytest.mark.usefixtures("folder")

@@ -356,7 +356,7 @@ def run_province(folder: Path, port: int, stage: str = "", number: int = 0) -> N
         app = create_app(
             settings, store=store, sealer=sealer, clock=now, entropy=os.urandom, failpoint=strike
         )
-        serve(app, host="127.0.0.1", port=port, connections=16, announce=lambda _: None)
+        serve(app, host="127.0.0.1", port=port, announce=lambda _: None)
     (folder / "province-failpoints.json").write_text(json.dumps(strike.names))
 
 

@@ -22,15 +22,22 @@ class Party:
     sealer: Sealer
 
 
-def make_party(name: str, suite: Suite = SM2_SM3, now: datetime = NOW) -> Party:
+def make_party(
+    name: str,
+    suite: Suite = SM2_SM3,
+    now: datetime = NOW,
+    *,
+    unit: str = "",
+    es_id: str = "2327000000001",
+) -> Party:
     root = make_authority(f"{name} root", suite, now=now, entropy=os.urandom)
-    signer = issue(root, f"{name} signer", now=now, entropy=os.urandom)
+    signer = issue(root, f"{name} signer", now=now, entropy=os.urandom, unit=unit)
     maker = issue(root, f"{name} maker", now=now, entropy=os.urandom)
     eseal = make_seal(
         maker,
         (signer.certificate,),
         name=name,
-        es_id="2327000000001",
+        es_id=es_id,
         created=now - timedelta(hours=1),
         valid_until=now + timedelta(days=365),
     )

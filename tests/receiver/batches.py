@@ -57,12 +57,24 @@ def make_batch(
     resource: str = "permits",
     prefix: str = "许可",
     sealed_at: datetime = NOW,
+    partition: int | None = None,
+    previous: str = "",
+    department: str = FACTS.department,
 ) -> SealedBatch:
+    """Seal some rows; each number is the first of a partition of its own unless one is given."""
     frame = pl.DataFrame(
         {"cd_operation": ["I"] * rows, "permit_no": [f"{prefix}{i}" for i in range(rows)]}
     )
     (packed,) = pack(encode(frame, SCHEMA))
-    facts = replace(FACTS, resource=resource, batch_no=f"20261123{number:05}", sealed_at=sealed_at)
+    facts = replace(
+        FACTS,
+        department=department,
+        resource=resource,
+        batch_no=f"20261123{number:05}",
+        lane=number if partition is None else partition,
+        previous=previous,
+        sealed_at=sealed_at,
+    )
     return build(packed, facts, sealer=sealer, seed=bytes(16))
 
 

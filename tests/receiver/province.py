@@ -6,7 +6,7 @@ import contextlib
 import os
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ from exchange.cascade.profiles import OutgoingBatch, Target, attempt, profile
 from exchange.cascade.signing import Credentials
 from exchange.http.transport import Transport
 from exchange.receiver.app import create_app
+from exchange.receiver.callers import Caller, Scope
 from exchange.receiver.options import ReceiverOptions
 from exchange.receiver.serve import background
 from exchange.seal.pki.trust import Trust
@@ -67,12 +68,21 @@ class Province:
         return sorted(path for path in self.settings.folder.rglob("*") if path.is_file())
 
 
-def make_settings(folder: Path, store: str, **changes: Any) -> ReceiverOptions:
+ANY = Scope(departments="any", resources="any", seals="any", origins="any")
+TRUST = Trust((PREFECTURE.root,))
+
+
+def make_caller(rid: str, trust: Trust = TRUST, *, secret: str = SECRET, **scope: Any) -> Caller:
+    return Caller(rid=rid, secret=secret, trust=trust, scope=replace(ANY, **scope))
+
+
+def make_settings(
+    folder: Path, store: str, *, trust: Trust = TRUST, **changes: Any
+) -> ReceiverOptions:
     values: dict[str, Any] = {
         "folder": folder / "received",
-        "clients": {CREDENTIALS.rid: SECRET},
+        "callers": {CREDENTIALS.rid: make_caller(CREDENTIALS.rid, trust)},
         "sid": CREDENTIALS.sid,
-        "trust": Trust((PREFECTURE.root,)),
         "province": "23",
         "store": store,
         "port": 0,

@@ -29,6 +29,7 @@ from tests.receiver.province import (
     PROVINCE,
     SECRET,
     Province,
+    make_caller,
     make_settings,
     node,
 )
@@ -55,8 +56,10 @@ def test_a_batch_is_kept_and_receipted(province: Province) -> None:
     assert verification.rows == 3
     (kept,) = province.files
     assert kept.read_bytes() == BATCH.data
-    row = province.store.received_batches.get("11232700MB0A12345X", "permits", "2026112300001")
-    assert row is not None
+    (row,) = province.store.received_batches.numbered(
+        "11232700MB0A12345X", "permits", "2026112300001"
+    )
+    assert (row.sender, row.version) == ("rid-dxal", 1)
     assert (row.receipt, row.statement, row.rows) == (outcome.receipt, BATCH.digest, 3)
     assert province.settings.folder / row.path == kept
 
@@ -317,9 +320,9 @@ def test_settings_hide_their_secrets_and_refuse_nonsense(tmp_path: Path) -> None
     assert SECRET not in repr(settings)
     assert "password" not in repr(settings)
     changes: list[dict[str, Any]] = [
-        {"clients": {}},
+        {"callers": {}},
         {"trust": Trust(())},
-        {"clients": {"rid": ""}},
+        {"callers": {"rid": make_caller("rid", secret="")}},
     ]
     for change in changes:
         with pytest.raises(Misconfigured):

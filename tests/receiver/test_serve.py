@@ -127,7 +127,6 @@ def test_a_taken_port_says_so(province: Province) -> None:
             province.app,
             host="127.0.0.1",
             port=server.getsockname()[1],
-            connections=1,
             announce=pytest.fail,
         )
 
@@ -157,17 +156,6 @@ def test_with_tls(province: Province, tmp_path: Path) -> None:
                 now=lambda: NOW,
             )
     assert isinstance(outcome, Answered)
-
-
-def test_too_many_connections_are_told_to_come_back(province: Province) -> None:
-    with background(province.app, connections=2) as endpoint:
-        address = ("127.0.0.1", int(endpoint.rpartition(":")[2]))
-        caller = Node(endpoint)
-        with socket.create_connection(address), socket.create_connection(address):
-            time.sleep(0.2)
-            assert isinstance(caller.attempt(outgoing(make_batch(PREFECTURE.sealer))), Failed)
-        time.sleep(0.2)
-        assert isinstance(caller.attempt(outgoing(make_batch(PREFECTURE.sealer))), Answered)
 
 
 def test_an_accepted_connection_does_not_wait_for_acknowledgements() -> None:

@@ -13,7 +13,7 @@ from exchange.errors import Integrity, Rejected, Transient
 from exchange.store.node.deliveries import DeliveryRow
 from exchange.store.node.pulls import NoteRow, PullRow
 from exchange.store.node.quarantine import QuarantineRow
-from exchange.store.receiver.batches import ReceivedBatchRow
+from exchange.store.receiver.batches import ChainRow, ReceivedBatchRow
 from exchange.store.sql import Stale
 from tests.support.stored import START
 
@@ -296,9 +296,11 @@ def test_every_note_of_a_place_is_kept(store: Store) -> None:
 
 def arrival(number: int, **changes: object) -> ReceivedBatchRow:
     row = ReceivedBatchRow(
-        sender="node1",
+        department="d",
         resource="a",
         batch_no=f"20261123{number:05}",
+        sender="node1",
+        version=1,
         statement="sm3:00",
         rows=10,
         path="a/1.avro",
@@ -310,17 +312,48 @@ def arrival(number: int, **changes: object) -> ReceivedBatchRow:
 
 
 def test_a_repeat_gets_what_was_kept(store: Store) -> None:
-    assert store.received_batches.get("node1", "a", "2026112300001") is None
-    assert store.received_batches.add(arrival(1)) == arrival(1)
-    assert store.received_batches.add(arrival(1, receipt_no="R9", receipt=b"new")) == arrival(1)
-    assert store.received_batches.get("node1", "a", "2026112300001") == arrival(1)
+    batches = store.received_batches
+    assert batches.numbered("d", "a", "2026112300001") == []
+    assert batches.add(arrival(1)) == arrival(1)
+    assert batches.add(arrival(1, receipt_no="R9", receipt=b"new")) == arrival(1)
     other = arrival(1, sender="node2", receipt_no="R2")
-    assert store.received_batches.add(other) == other
+    assert batches.add(other) == other, "nobody else's number is in the way"
+    again = arrival(1, version=2, receipt_no="R3")
+    assert batches.add(again) == again
+    assert batches.numbered("d", "a", "2026112300001") == [arrival(1), again, other]
     with pytest.raises(Integrity):
-        store.received_batches.add(arrival(3, receipt_no="R2"))
-    assert store.received_batches.find(sender="node2") == [other]
-    assert store.received_batches.find(resource="none") == []
-    assert store.received_batches.counts() == (2, 20)
+        batches.add(arrival(3, receipt_no="R2"))
+    assert batches.find(sender="node2") == [other]
+    assert batches.find(resource="none") == batches.find(department="e") == []
+    assert batches.counts() == (3, 30)
+
+
+def test_a_chain_moves_once_and_with_its_batch(store: Store) -> None:
+    batches = store.received_batches
+    first = ChainRow("d", "a", 0, "node1", "s1", "2026112300001", "t1", "s0")
+    second = replace(first, statement="s2", batch_no="2026112300002", missing="")
+    batches.add(arrival(1), None, first)
+    assert batches.chain("d", "a", 0, "node1") == first
+    with pytest.raises(Stale):
+        batches.add(arrival(2), None, second)
+    assert batches.numbered("d", "a", "2026112300002") == []
+    batches.add(arrival(2), first, second)
+    assert batches.chain("d", "a", 0, "node1") == second
+    with pytest.raises(Stale):
+        batches.add(arrival(3), first, replace(second, statement="s3"))
+    batches.add(arrival(3), second, replace(second, statement="s3"))
+    assert batches.add(arrival(3), first, second) == arrival(3), "a repeat moves nothing"
+    assert batches.chain("d", "a", 0, "node2") is None
+
+
+def test_what_a_person_admits_is_audited(store: Store) -> None:
+    assert store.received_batches.admission("s") is None
+    store.received_batches.admit("s", "双方核对", "李")
+    found = store.received_batches.admission("s")
+    assert found is not None
+    assert (found.reason, found.actor) == ("双方核对", "李")
+    (line,) = store.audit.find()
+    assert (line.actor, line.action, line.subject) == ("李", "receiver.admit", "s")
 
 
 def test_requests_at_once_get_one_receipt(opener: Opener) -> None:

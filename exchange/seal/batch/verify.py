@@ -24,6 +24,7 @@ from exchange.seal.batch.container import (
     decompress,
     unpack_lengths,
 )
+from exchange.seal.batch.owner import SealOwner
 from exchange.seal.batch.prove import Proof
 from exchange.seal.batch.reading import count
 from exchange.seal.batch.rows import read_record
@@ -115,7 +116,8 @@ def verify_batch(
             chain=container.chain,
             trust=trust,
         )
-    return BatchVerification(steps.all(), container.rows, _facts(statement), statement)
+    facts = _facts(statement) | steps.owner(container.seal, statement, trust)
+    return BatchVerification(steps.all(), container.rows, facts, statement)
 
 
 def verify_proof(
@@ -150,7 +152,8 @@ def verify_proof(
             chain=proof.chain,
             trust=trust,
         )
-    facts = {**_facts(statement), "index": proof.index, "record": record}
+    owner = steps.owner(proof.seal, statement, trust)
+    facts = {**_facts(statement), **owner, "index": proof.index, "record": record}
     return Verification(steps.all(), rows=1, facts=facts)
 
 
@@ -179,6 +182,15 @@ class _Steps:
             return None
         self.note(name, ok=True)
         return value
+
+    def owner(self, seal: bytes, statement: Statement | None, trust: Trust) -> dict[str, object]:
+        """Check whose seal it is, last of all, and return what is to be shown of it."""
+        owner = SealOwner.of(seal)
+        if owner is None:
+            return {}
+        if self.signature is not None and statement is not None:
+            self.signature.append(owner.check(statement, trust))
+        return owner.facts()
 
     def all(self) -> tuple[Check, ...]:
         broken = next((n for n in self.table if n in self.checks and not self.checks[n].ok), "")

@@ -73,12 +73,14 @@ def make_unit_seal(
     suite: Suite | None = None,
     picture: bytes | None = None,
     also: tuple[bytes, ...] = (),
+    unit: str = "",
 ) -> tuple[Authority, bytes]:
     """Make a unit's key, certificate and seal; returns the signer and the SESeal.
 
     ``suite`` is the authority's unless given. ``also`` are certificates that the seal lists
     beside the new one: those of the keys before. ``picture`` is a PNG; without it a round
-    picture with the name is drawn. Raises Rejected for a name that does not fit.
+    picture with the name is drawn. ``unit`` is the unit's 统一社会信用代码, which its certificate
+    names. Raises Rejected for a name that does not fit.
     """
     if not name or len(name) > _MAX_NAME:
         raise Rejected(
@@ -91,7 +93,7 @@ def make_unit_seal(
             hint=Text("1 到 10 年", "1 to 10 years"),
         )
     maker = issue(root, "制章机构（测试）", now=now, entropy=entropy, years=years, suite=suite)
-    signer = issue(root, name, now=now, entropy=entropy, years=years, suite=suite)
+    signer = issue(root, name, now=now, entropy=entropy, years=years, suite=suite, unit=unit)
     drawn = (
         Picture(picture, _MILLIMETRES, _MILLIMETRES)
         if picture is not None

@@ -89,12 +89,13 @@ def issue(
     suite: Suite | None = None,
     purposes: frozenset[str] = frozenset(),
     crl_url: str = "",
+    unit: str = "",
 ) -> Authority:
     """Issue a certificate with a new key, of the authority's suite unless another is given.
 
     ``usage`` are key usage (密钥用途) names of RFC 5280 §4.2.1.3 in asn1crypto's spelling,
     ``purposes`` those of §4.2.1.12, written as critical (``STAMPING`` for a TSA); ``crl_url``
-    says where the authority's revocation lists are.
+    says where the authority's revocation lists are; ``unit`` is the holder's 统一社会信用代码.
     """
     suite = suite or authority.suite
     key = generate_key(suite)
@@ -104,7 +105,7 @@ def issue(
         authority.key,
         issuer=issuer.subject,
         issuer_spki=issuer.public_key.dump(),
-        subject=_name(name),
+        subject=_name(name, unit),
         spki=key.public_der(),
         usage=usage,
         ca=ca,
@@ -266,8 +267,9 @@ def _chunk(kind: bytes, data: bytes) -> bytes:
     return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
 
 
-def _name(name: str) -> x509.Name:
-    return x509.Name.build({"country_name": "CN", "common_name": name})
+def _name(name: str, unit: str = "") -> x509.Name:
+    parts = {"country_name": "CN", "common_name": name}
+    return x509.Name.build(parts | ({"organization_identifier": unit} if unit else {}))
 
 
 def _key_id(spki: bytes) -> bytes:

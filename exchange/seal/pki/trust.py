@@ -36,18 +36,34 @@ _LATER: Final = Text(
 
 
 @dataclass(frozen=True, slots=True)
+class Delegation:
+    """One unit's seal may seal for another department (委托代章), until then, for this reason."""
+
+    seal: str
+    """印章标识: the number of the seal."""
+    department: str
+    """统一社会信用代码 of the department that it may seal for."""
+    until: datetime
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
 class Trust:
     """What the reader brings along; all of it DER, none of it fetched.
 
     ``anchors`` are root certificates, ``tsa_anchors`` those of time-stamping authorities (None:
     the same), ``crls`` revocation lists. Where no list answers for a certificate, its
-    revocation is noted as unknown, and with ``require_revocation`` it fails.
+    revocation is noted as unknown, and with ``require_revocation`` it fails. ``delegations`` let
+    a seal seal for a department that does not own it; a seal whose owner nobody can tell is
+    noted, and with ``require_owner`` it fails.
     """
 
     anchors: Sequence[bytes]
     crls: Sequence[bytes] = ()
     tsa_anchors: Sequence[bytes] | None = None
     require_revocation: bool = False
+    delegations: Sequence[Delegation] = ()
+    require_owner: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,6 +8,7 @@ for bytes that are no certificate. Revocation is judged in :mod:`exchange.seal.p
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -29,6 +30,12 @@ _WHAT: Final = Text("证书", "certificate")
 _PROCESSED: Final = frozenset({"key_usage", "basic_constraints"})
 _PURPOSES: Final = "extended_key_usage"
 _STAMPING: Final = frozenset({"time_stamping"})
+_ORGANISATION_ID: Final = "2.5.4.97"
+_ORGANISATION_CODE: Final = "1.2.156.10260.4.1.3"
+"""GM/T 0015-2012, 企业组织机构代码."""
+_TEXTS: Final = frozenset({0x0C, 0x13, 0x16})
+"""UTF8String, PrintableString, IA5String."""
+_UNIT: Final = re.compile(r"(?:NTRCN-)?([0-9A-Z]{18})")
 _SIGNING: Final = frozenset({"digital_signature", "non_repudiation"})
 
 
@@ -43,6 +50,8 @@ class Certificate:
     title: str
     """The subject for people, such as ``Common Name: 市数据局``."""
     issuer_title: str
+    unit: str
+    """统一社会信用代码 of the unit that holds it, as the certificate says; empty: it says none."""
     not_before: datetime
     not_after: datetime
     public_key: bytes
@@ -111,6 +120,7 @@ def read_certificate(data: bytes) -> Certificate:
             issuer=tbs["issuer"].dump(),
             title=tbs["subject"].human_friendly,
             issuer_title=tbs["issuer"].human_friendly,
+            unit=_unit(outer),
             not_before=der.moment(tbs["validity"]["not_before"].chosen),
             not_after=der.moment(tbs["validity"]["not_after"].chosen),
             public_key=spki.dump(),
@@ -126,6 +136,26 @@ def read_certificate(data: bytes) -> Certificate:
             key_id=outer.key_identifier,
             crl_points=frozenset(_crl_points(outer.crl_distribution_points_value)),
         )
+
+
+def _unit(certificate: x509.Certificate) -> str:
+    """Find the unit's code: organizationIdentifier (ETSI EN 319 412-1), or GM/T 0015's extension.
+
+    Several different ones are none: nobody could say whose the seal is.
+    """
+    texts = [
+        pair["value"].native
+        for names in certificate.subject.chosen
+        for pair in names
+        if pair["type"].dotted == _ORGANISATION_ID
+    ]
+    for each in certificate["tbs_certificate"]["extensions"] or ():
+        if each["extn_id"].dotted == _ORGANISATION_CODE:
+            tag, length, *text = bytes(each["extn_value"])
+            if tag in _TEXTS and length == len(text):
+                texts.append(bytes(text).decode(errors="replace"))
+    codes = {match[1] for each in texts if (match := _UNIT.fullmatch(str(each)))}
+    return codes.pop() if len(codes) == 1 else ""
 
 
 def _crl_points(points: core.SequenceOf | None) -> Iterator[bytes]:

@@ -1,4 +1,8 @@
-"""What the receiver has seen of its callers' evidence logs, and has signed along: a row a log."""
+"""What the receiver has seen of evidence logs, and has signed along.
+
+A log is its origin, whoever shows it: one row a log, so that no caller can show another history
+under a second name. Beside it stands what each caller showed last, which its receipts name.
+"""
 
 from __future__ import annotations
 
@@ -7,58 +11,77 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Annotated
 
-from sqlalchemy import BigInteger, LargeBinary, bindparam, select, update
+from sqlalchemy import BigInteger, LargeBinary, bindparam, delete, select, update
 
 from exchange.store.columns import Moment, Name
 from exchange.store.sql import Lender, RowTable, Stored, stale
 
 
 @dataclass(frozen=True, slots=True)
+class WitnessedLogRow:
+    """The newest checkpoint of an evidence log that the receiver has signed along."""
+
+    origin: Annotated[str, Stored("log_origin", Name(160), key=True)]
+    signer: Annotated[str, Stored("signer_digest", Name(64), null=True)]
+    """SHA-256 (hex) of the SubjectPublicKeyInfo that signed it; empty: not noted then."""
+    size: Annotated[int, Stored("log_size", BigInteger)]
+    note: Annotated[bytes, Stored("note", LargeBinary)] = field(repr=False)
+    """The checkpoint's text."""
+    seen_at: Annotated[datetime, Stored("seen_at", Moment)]
+    sender: Annotated[str, Stored("sender_id", Name(128))]
+    """Who showed it."""
+
+
+@dataclass(frozen=True, slots=True)
 class WitnessedCheckpointRow:
-    """The newest checkpoint of a caller's evidence log that the receiver has signed along."""
+    """The checkpoint of a log that a caller showed last."""
 
     sender: Annotated[str, Stored("sender_id", Name(128), key=True)]
     origin: Annotated[str, Stored("log_origin", Name(160), key=True)]
     size: Annotated[int, Stored("log_size", BigInteger)]
     note: Annotated[bytes, Stored("note", LargeBinary)] = field(repr=False)
-    """The checkpoint's text."""
     seen_at: Annotated[datetime, Stored("seen_at", Moment)]
 
 
+LOGS = RowTable("witnessed_logs", WitnessedLogRow)
 WITNESSED = RowTable("witnessed", WitnessedCheckpointRow)
 _MOVE = (
-    update(WITNESSED.table)
-    .where(WITNESSED.has_key)
-    .where(WITNESSED.c.size == bindparam("read_size", type_=WITNESSED.c.size.type))
+    update(LOGS.table)
+    .where(LOGS.has_key)
+    .where(LOGS.c.size == bindparam("read_size", type_=LOGS.c.size.type))
 )
+_FORGET = delete(WITNESSED.table).where(WITNESSED.has_key)
 
 
 class WitnessedCheckpoints:
-    """The newest checkpoint of each log of each caller."""
+    """The newest checkpoint of each log, and what each caller showed last."""
 
     def __init__(self, lender: Lender) -> None:
         """Work on the lender's database."""
         self._lender = lender
 
-    def get(self, sender: str, origin: str) -> WitnessedCheckpointRow | None:
-        """Find what was seen of a log last."""
+    def get(self, origin: str) -> WitnessedLogRow | None:
+        """Find what was seen of a log last, whoever showed it."""
         with self._lender.read() as connection:
-            return WITNESSED.get(connection, sender, origin)
+            return LOGS.get(connection, origin)
 
     def of(self, sender: str) -> Sequence[WitnessedCheckpointRow]:
-        """Find what was seen of a caller's logs, the newest first."""
+        """Find what a caller showed, the newest first."""
         query = select(*WITNESSED.columns).where(WITNESSED.c.sender == sender)
         with self._lender.read() as connection:
             return WITNESSED.read(connection, query.order_by(WITNESSED.c.seen_at.desc()))
 
-    def move(self, before: WitnessedCheckpointRow | None, row: WitnessedCheckpointRow) -> None:
+    def move(self, before: WitnessedLogRow | None, row: WitnessedLogRow) -> None:
         """Put ``row`` in the place of ``before``; raises Stale when another request was faster."""
+        shown = WitnessedCheckpointRow(row.sender, row.origin, row.size, row.note, row.seen_at)
         with self._lender.write() as connection:
             if before is None:
-                late = bool(WITNESSED.insert_missing(connection, [row]))
+                late = bool(LOGS.insert_missing(connection, [row]))
             else:
-                place = WITNESSED.at(row.sender, row.origin) | {"read_size": before.size}
-                change = WITNESSED.values(row, ("size", "note", "seen_at"))
+                place = LOGS.at(row.origin) | {"read_size": before.size}
+                change = LOGS.values(row, ("signer", "size", "note", "seen_at", "sender"))
                 late = connection.execute(_MOVE, place | change).rowcount != 1
             if late:
-                raise stale(f"log {row.origin} of {row.sender}")
+                raise stale(f"log {row.origin}")
+            connection.execute(_FORGET, WITNESSED.at(row.sender, row.origin))
+            WITNESSED.insert_missing(connection, [shown])
