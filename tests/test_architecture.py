@@ -59,7 +59,7 @@ def test_help_and_version_load_nothing_heavy(command: list[str]) -> None:
 LIGHT = {
     ("status",): (*HEAVY, "alembic", "cryptography", "asyncio"),
     ("connector", "preview", "lines"): ("sqlalchemy", "alembic", "requests", "cryptography"),
-    ("connector", "preview", "rows"): ("pyarrow", "alembic", "requests", "cryptography"),
+    ("connector", "preview", "rows"): ("pyarrow", "numpy", "alembic", "requests", "cryptography"),
 }
 """What a command that people wait for must not load, on one machine."""
 SETTINGS = """\

@@ -8,21 +8,25 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date, datetime, time, timedelta
 from decimal import Decimal
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
-import numpy as np
 import polars as pl
 
 from exchange.connect import Cursor
 from exchange.connectors.sql.reader import Position
 from exchange.connectors.sql.values import Damaged
 
-Hashes = np.ndarray[Any, np.dtype[np.uint64]]
+if TYPE_CHECKING:
+    import numpy as np
+
+Hashes: TypeAlias = "np.ndarray[Any, np.dtype[np.uint64]]"
 DEFECT = "_defect"
 
 
 def nothing() -> Hashes:
     """Return no hashes."""
+    import numpy as np  # here and below: a pull of everything does without, and starts sooner
+
     return np.empty(0, dtype=np.uint64)
 
 
@@ -105,6 +109,8 @@ def _pack(hashes: Hashes) -> str:
 
 
 def _unpack(text: str) -> Hashes:
+    import numpy as np
+
     return np.frombuffer(base64.b64decode(text), dtype="<u8").astype(np.uint64)
 
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
-import numpy as np
 import polars as pl
 
 from exchange.connect import Cursor, Misconfigured, Note, Pulled, Text
@@ -94,6 +93,8 @@ class Incremental:
 
     def _again(self) -> Iterator[Pulled]:
         """Read the stretch up to the last position again: it may hold late and changed rows."""
+        import numpy as np
+
         state = self.state
         if state.at is None:
             return
@@ -111,6 +112,8 @@ class Incremental:
 
     def _new(self) -> Iterator[Pulled]:
         """Read what is behind the last position."""
+        import numpy as np
+
         state, before = self.state, None
         want = Want(self.order, Rows.TIMELY, state.since, after=state.at)
         for chunk in self.reader.read(want, self.names):
@@ -135,6 +138,8 @@ class Incremental:
 
     def _odd(self, notes: list[Note]) -> Iterator[Pulled]:
         """Read rows whose cursor value has no place in the order; each comes once."""
+        import numpy as np
+
         known, found, ahead = self.state.odd, nothing(), 0
         for chunk in self.reader.read(Want(self.order, Rows.ODD), self.names):
             self._frame = frame = chunk.frame
@@ -154,6 +159,8 @@ class Incremental:
         self, frame: pl.DataFrame, hashes: Hashes, known: Hashes, *, odd: bool
     ) -> Iterator[Pulled]:
         """Yield the rows that are not known, and remember them."""
+        import numpy as np
+
         new = ~np.isin(hashes, known)
         if not new.any():
             return

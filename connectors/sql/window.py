@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-import numpy as np
 import polars as pl
 
 from exchange.connectors.sql.cursor import Hashes, nothing, row_hashes
@@ -47,6 +46,8 @@ class Window:
     @property
     def hashes(self) -> Hashes:
         """The hashes of its rows."""
+        import numpy as np
+
         found = [piece.hashes for piece in self._pieces]
         return np.concatenate(found) if found else nothing()
 
@@ -112,6 +113,8 @@ def _suffix(values: pl.Series, least: Any, *, equal: bool) -> int:
 
     A value that could not be read stays: it has its place in the database's order.
     """
+    import numpy as np
+
     if least is None:
         return 0
     beyond = (values != least) if equal else (values < least)

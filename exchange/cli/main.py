@@ -141,4 +141,6 @@ def run() -> NoReturn:
         if hasattr(stream, "reconfigure"):
             # A GBK or ASCII terminal must not turn Chinese output into a crash.
             stream.reconfigure(errors="replace")
+    # Looking through all that is installed for plugins of pydantic takes longer than a status.
+    os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")
     sys.exit(main(sys.argv[1:], os.environ))
