@@ -113,11 +113,11 @@ def read_book(book: Book, how: SheetFormat, start: Start, place: str) -> Iterato
     the hint), Rejected when all sheets are empty.
     """
     chosen, notes = _choose(book, how, place)
-    tables: list[_Table] = []
+    tables: list[SheetTable] = []
     for sheet in chosen:
         first = tables[0] if tables else None
         try:
-            tables.append(_Table.open(sheet, how, f"{place}/{sheet.name}", first))
+            tables.append(SheetTable.open(sheet, how, f"{place}/{sheet.name}", first))
         except Misconfigured as error:
             raise _with_sheets(error, book) from error
     if len(tables) > 1 and start == Start():
@@ -134,7 +134,7 @@ def read_book(book: Book, how: SheetFormat, start: Start, place: str) -> Iterato
 
 
 @dataclass(slots=True)
-class _Table:
+class SheetTable:
     """A sheet whose header is found: its columns begin at column ``left``."""
 
     sheet: Sheet
@@ -144,7 +144,9 @@ class _Table:
     left: int
 
     @classmethod
-    def open(cls, sheet: Sheet, how: SheetFormat, where: str, first: _Table | None) -> _Table:
+    def open(
+        cls, sheet: Sheet, how: SheetFormat, where: str, first: SheetTable | None
+    ) -> SheetTable:
         """Look at the first rows; a further sheet without header takes the first one's."""
         head = list(islice(_consecutive(sheet.rows()), HEAD_ROWS))
         if first is not None and how.further == "continue":
@@ -225,7 +227,7 @@ def _differ(first: Sequence[str], here: Sequence[str]) -> bool:
     return 2 * len(set(first) & set(here)) < len(first)
 
 
-def _other_columns(first: _Table, titles: Sequence[str], where: str) -> Misconfigured:
+def _other_columns(first: SheetTable, titles: Sequence[str], where: str) -> Misconfigured:
     """Return the error for a further sheet: another table, or records without a header."""
     there, here = ", ".join(first.layout.names), ", ".join(titles)
     return Misconfigured(

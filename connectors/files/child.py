@@ -26,6 +26,7 @@ from exchange.connectors.files.book import (
     read_book,
 )
 from exchange.connectors.files.channel import receive, send
+from exchange.connectors.files.outline import outlines
 from exchange.errors import Misconfigured, Rejected
 from exchange.text import Text
 
@@ -70,6 +71,10 @@ def _answer(
         how = dict(message["how"])
         for key in ("columns", "sheets"):
             how[key] = tuple(how[key]) if isinstance(how[key], list) else how[key]
+        if message["want"] == "outline":
+            for outline in outlines(open_book(stream), SheetFormat(**how), place):
+                send(channel, outline)
+            return {"end": True}
         for part in read_sheets(stream, SheetFormat(**how), Start(*message["start"]), place):
             send(channel, part._asdict())
     except MemoryError:

@@ -39,6 +39,7 @@ from exchange.connect import (
     connector,
 )
 from exchange.connectors.files.book import MAX_WORKBOOK_BYTES, SheetFormat
+from exchange.connectors.files.describe import Describer, is_book
 from exchange.connectors.files.encoding import ENCODINGS, Wide, wide_encoding
 from exchange.connectors.files.folder import (
     Bounded,
@@ -61,10 +62,6 @@ from exchange.connectors.files.refusal import (
 from exchange.connectors.files.taken import Taken
 from exchange.connectors.files.text import BLOCK_BYTES, TextFormat, TextPosition, read_text
 
-_SPREADSHEET = (
-    b"PK\x03\x04", b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1", b"\x09\x08", b"\x09\x04", b"\x09\x02",
-)  # fmt: skip
-_MARKUP = (b"<", b"mime-version:")
 _HEAD = 4_096
 _MAX_DIGEST_BYTES = 1 << 30
 """Size up to which a refused file is known by its content, too."""
@@ -219,6 +216,30 @@ def _still_refused(file: _File, failed: list[ExchangeError]) -> Generator[Pulled
     return False
 
 
+@files.discover
+def discover(
+    *,
+    folder: Path,
+    glob: str,
+    encoding: str,
+    delimiter: str,
+    sheet: str | int | None,
+    sheets: Any,
+    header: int | None,
+    columns: tuple[str, ...],
+    read_memory: int,
+    read_seconds: int,
+    now: Callable[..., Any],
+    base: Path,
+) -> list[dict[str, Any]]:
+    """List files and sheets: how they are read, columns and rows; the first rows without header."""
+    root = root_of(base / folder)
+    text = TextFormat(ENCODINGS.get(encoding, ""), delimiter, header, columns, "note")
+    workbook = SheetFormat(sheet, sheets, header, columns)
+    with ReaderProcess(memory=read_memory, seconds=read_seconds) as reader:
+        return Describer(root, text, workbook, reader, now).entries(listing(root, glob))
+
+
 def _apart(file: _File, failed: list[ExchangeError]) -> Iterator[Pulled]:
     """Pull one file; what goes wrong with it is kept for the end.
 
@@ -318,10 +339,7 @@ class _File:
                     yield Pulled(pl.DataFrame(), cursor, self.name)
                     return
             stream.seek(0)
-            top = stream.read(64)
-            stream.seek(0)
-            markup = top.removeprefix(b"\xef\xbb\xbf").lstrip().lower()
-            if top.startswith(_SPREADSHEET) or markup.startswith(_MARKUP):
+            if is_book(stream):
                 yield from self._sheet(stream, (at.get("sheet", 0), at.get("row", 0)))
             else:
                 yield from self._text(stream, TextPosition(*at.get("position", ())))

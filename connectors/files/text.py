@@ -44,7 +44,7 @@ MAX_RECORD_LINES = 1_000
 _MAX_ORIGINAL = 2_000
 _WRONG_COUNT = r"^\d+ cells where the header has \d+: "
 _DELIMITERS = (",", "\t", ";", "|")
-_SWAP = bytes.maketrans(b"\r\n", b"\n\r")
+SWAPPED = bytes.maketrans(b"\r\n", b"\n\r")
 
 
 class TextPosition(NamedTuple):
@@ -92,7 +92,7 @@ def read_text(
     head = stream.read(BLOCK_BYTES)
     if b"\n" not in head and b"\r" in head:
         for part in _read(
-            _Swapped(stream), head.translate(_SWAP), how, start, place, _swapped(seen)
+            _Swapped(stream), head.translate(SWAPPED), how, start, place, _swapped(seen)
         ):
             yield part._replace(frame=_swapped_back(part.frame))
     else:
@@ -107,7 +107,7 @@ def _read(  # noqa: PLR0917 - the same as read_text, and the head
     place: str,
     seen: Callable[[bytes], None],
 ) -> Iterator[Part]:
-    encoding = how.encoding or start.encoding or _encoding_of(head, place)
+    encoding = how.encoding or start.encoding or known_encoding(head, place)
     delimiter, layout = _head(head, how, encoding or "utf-8", place)
     stream.seek(0)
     notes: tuple[Remark, ...] = ()
@@ -137,7 +137,7 @@ def _read(  # noqa: PLR0917 - the same as read_text, and the head
         block, rest = rest + data[:cut], data[cut:]
         if block:
             if not at.encoding:
-                at = at._replace(encoding=how.encoding or _encoding_of(block, place))
+                at = at._replace(encoding=how.encoding or known_encoding(block, place))
             lines = decode(block, at.encoding or "utf-8")
             whole = last or len(block) > MAX_LINE_BYTES
             frame, found, used, carried = parser.parse(lines, at.lines + 1, last=whole)
@@ -161,14 +161,14 @@ class _Swapped:
         self._stream = stream
 
     def read(self, size: int) -> bytes:
-        return self._stream.read(size).translate(_SWAP)
+        return self._stream.read(size).translate(SWAPPED)
 
     def seek(self, offset: int) -> int:
         return self._stream.seek(offset)
 
 
 def _swapped(seen: Callable[[bytes], None]) -> Callable[[bytes], None]:
-    return lambda data: seen(data.translate(_SWAP))
+    return lambda data: seen(data.translate(SWAPPED))
 
 
 def _swapped_back(frame: pl.DataFrame) -> pl.DataFrame:
@@ -176,7 +176,8 @@ def _swapped_back(frame: pl.DataFrame) -> pl.DataFrame:
     return frame.with_columns(pl.col(pl.String).str.replace_many(["\r", "\n"], ["\n", "\r"]))
 
 
-def _encoding_of(data: bytes, place: str) -> str:
+def known_encoding(data: bytes, place: str) -> str:
+    """Tell the encoding, empty for plain ASCII; raises Rejected for one that is not read."""
     encoding = encoding_of(data, is_utf8)
     if encoding == "gb18030" and may_be_big5(data):
         raise Rejected(
@@ -206,8 +207,10 @@ def _show(stream: BinaryIO | _Swapped, size: int, seen: Callable[[bytes], None])
         size -= len(data)
 
 
-def _head(head: bytes, how: TextFormat, encoding: str, place: str) -> tuple[str, Layout]:
-    """Find delimiter and header in the first lines."""
+def top_rows(
+    head: bytes, how: TextFormat, encoding: str
+) -> tuple[str, list[tuple[int, list[str]]], list[int]]:
+    """Return the delimiter, the first rows, and which of their lines are in another encoding."""
     ends = line_ends(head)[: HEAD_ROWS * 2]
     top = head[: int(ends[-1]) + 1] if len(ends) and len(ends) == HEAD_ROWS * 2 else head
     decoded = decode(top.removeprefix(BOM), encoding)
@@ -222,7 +225,12 @@ def _head(head: bytes, how: TextFormat, encoding: str, place: str) -> tuple[str,
                 break
     except csv.Error:
         pass
-    mixed = [line + 1 for line in decoded.damaged if line < HEAD_ROWS]
+    return delimiter, rows, [line + 1 for line in decoded.damaged if line < HEAD_ROWS]
+
+
+def _head(head: bytes, how: TextFormat, encoding: str, place: str) -> tuple[str, Layout]:
+    """Find delimiter and header in the first lines."""
+    delimiter, rows, mixed = top_rows(head, how, encoding)
     try:
         layout = find_layout(rows, how.columns, how.header, place)
     except Misconfigured as error:

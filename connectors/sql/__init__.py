@@ -127,13 +127,18 @@ def check(
 
 
 @sql.discover
-def discover(url: Secret, connect_seconds: int, base: Path) -> list[dict[str, Any]]:
-    """List the tables with their columns, types and keys."""
-    from exchange.connectors.sql.universal import tables
+def discover(
+    url: Secret, table: str | None, query: str | None, connect_seconds: int, base: Path
+) -> list[dict[str, Any]]:
+    """List the tables with their columns, types, comments and keys; or the one of the settings."""
+    from exchange.connectors.sql.discovery import tables
 
-    address = url.reveal()
-    checked_scheme(address)
-    return tables(Address(address, None, None, base, 1, connect_seconds, connect_seconds))
+    where = Address(url.reveal(), table, query, base, 1, connect_seconds, connect_seconds)
+    if query is not None:
+        with _reader(where) as reader:
+            return [{"name": "query", "columns": [{"name": name} for name in reader.columns]}]
+    checked_scheme(where.url)
+    return tables(where)
 
 
 @sql.columns

@@ -9,7 +9,6 @@ by their first values.
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import Any
@@ -20,6 +19,7 @@ from sqlalchemy.sql.expression import ColumnElement, FromClause
 from exchange.connect import Misconfigured, Text, slices
 from exchange.connectors.sql import engines, postgres
 from exchange.connectors.sql.address import near
+from exchange.connectors.sql.discovery import names, parts, quiet
 from exchange.connectors.sql.reader import (
     MAX_FRAME_BYTES,
     Address,
@@ -31,29 +31,12 @@ from exchange.connectors.sql.reader import (
 from exchange.connectors.sql.spelling import Mysql, Postgres, Spelling, Sqlite, bind
 from exchange.connectors.sql.values import frame
 
-_MAX_TABLES = 500
-
 
 @contextmanager
 def reader(where: Address) -> Iterator[UniversalReader]:
     """Open one read-only transaction; drop the connection whatever happens."""
     with engines.connection(where) as connection, ExitStack() as stack:
         yield UniversalReader(connection, where, stack)
-
-
-def tables(where: Address) -> list[dict[str, Any]]:
-    """List tables with columns, types and primary key; at most 500."""
-    with engines.connection(where) as connection, _quiet():
-        inspector = sa.inspect(connection)
-        return [_described(inspector, name) for name in _names(inspector)]
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Pass over SQLAlchemy's warnings of types that it does not know: we do not need them."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", sa.exc.SAWarning)
-        yield
 
 
 class UniversalReader:
@@ -65,12 +48,12 @@ class UniversalReader:
         self._stack = stack
         self.key: tuple[str, ...] = ()
         self.clock = engines.begin(connection, where)
-        with _quiet():
+        with quiet():
             inspector = None if where.table is None else self._inspected(where.table)
             self._from, self._spelling = self._open()
             self.columns = tuple(self._spelling.columns)
             if inspector is not None and where.table is not None:
-                schema, name = _parts(where.table)
+                schema, name = parts(where.table)
                 declared = inspector.get_columns(name, schema) if self._spelling.defined else ()
                 for column in declared:
                     self._spelling.define(
@@ -152,12 +135,12 @@ class UniversalReader:
         return parts
 
     def _inspected(self, table: str) -> sa.Inspector:
-        schema, name = _parts(table)
+        schema, name = parts(table)
         inspector = sa.inspect(self._connection)
         if not (inspector.has_table(name, schema) or name in inspector.get_view_names(schema)):
             raise Misconfigured(
                 Text(f"数据库里没有表 {table}", f"the database has no table {table}"),
-                hint=near(table, _names(inspector)),
+                hint=near(table, names(inspector)),
             )
         return inspector
 
@@ -170,7 +153,7 @@ class UniversalReader:
         if where.table is None:
             place = text.columns().alias("q")
         else:
-            schema, name = _parts(where.table)
+            schema, name = parts(where.table)
             place = sa.table(name, schema=schema).alias("q")
         probe = sa.select(star).select_from(place).where(sa.literal_column("1 = 0"))
         result = self._connection.execute(probe)
@@ -230,21 +213,3 @@ def _abandon(result: sa.CursorResult[Any]) -> None:
     """Close a result, without reading what is left of it."""
     engines.forget_unread(result.cursor)
     result.close()
-
-
-def _parts(table: str) -> tuple[str | None, str]:
-    schema, dot, name = table.rpartition(".")
-    return (schema if dot else None), name
-
-
-def _names(inspector: sa.Inspector) -> list[str]:
-    return [*inspector.get_table_names(), *inspector.get_view_names()][:_MAX_TABLES]
-
-
-def _described(inspector: sa.Inspector, name: str) -> dict[str, Any]:
-    columns = [
-        {"name": c["name"], "type": str(c["type"]), "nullable": bool(c.get("nullable", True))}
-        for c in inspector.get_columns(name)
-    ]
-    key = inspector.get_pk_constraint(name)["constrained_columns"]
-    return {"name": name, "columns": columns, "key": list(key)}

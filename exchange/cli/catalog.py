@@ -1,4 +1,4 @@
-"""Commands on the catalog: check, plan, apply, explain."""
+"""Commands on the catalog: check, plan, apply, explain, draft."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from exchange.cli.catalog_draft import HELP, draft
 from exchange.cli.invocation import Invocation, actor
 from exchange.cli.options import Json, bilingual, group
 from exchange.cli.output import Output
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 NAME = "catalog.yaml"
 
 app = group("catalog", "政务数据目录", "the catalog")
+app.command(help=HELP)(draft)
 
 
 @app.command(help=bilingual("检查目录文件", "check the catalog files"))

@@ -1,4 +1,4 @@
-"""Commands on connectors and sources: list, check, preview."""
+"""Commands on connectors and sources: list, check, discover, preview."""
 
 from __future__ import annotations
 
@@ -6,10 +6,12 @@ from typing import Annotated
 
 import typer
 
+from exchange.cli.connector_discover import HELP, discover
 from exchange.cli.invocation import Invocation
 from exchange.cli.options import Json, bilingual, group
 
 app = group("connector", "连接器与数据源", "connectors and sources")
+app.command(help=HELP)(discover)
 
 
 @app.command("list", help=bilingual("列出连接器及其配置项", "list connectors and their settings"))

@@ -10,7 +10,7 @@ from exchange.connect.error_map import database_error
 from exchange.connect.registry import find, installed
 from exchange.connect.secrets import Resolver, Secret
 from exchange.connect.slicing import slices
-from exchange.connect.surface import Connector, Cursor, Note, Pulled, Source, connector
+from exchange.connect.surface import Connector, Cursor, Look, Note, Pulled, Source, connector
 from exchange.errors import Denied, ExchangeError, Misconfigured, Rejected, Transient
 from exchange.text import Text, suggest
 
@@ -19,6 +19,7 @@ __all__ = [
     "Cursor",
     "Denied",
     "ExchangeError",
+    "Look",
     "Misconfigured",
     "Note",
     "Pulled",

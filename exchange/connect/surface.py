@@ -67,6 +67,15 @@ class Pulled:
     complete: bool = False
 
 
+@dataclass(frozen=True, slots=True)
+class Look:
+    """The first rows of a source (None: there are none), their place, and what is no record."""
+
+    frame: pl.DataFrame | None
+    locator: str
+    notes: tuple[Note, ...]
+
+
 Function = Callable[..., Iterable["pl.DataFrame | Pulled"]]
 
 
@@ -282,6 +291,35 @@ class Source:
             return cursor
         answer: Cursor = self._within(timeout, lambda: self._call(hook, cursor=cursor))
         _check_cursor(self.connector.name, answer)
+        return answer
+
+    def look(self, rows: int, *, timeout: float = CHECK_SECONDS) -> Look:
+        """Return the first rows of a full pull: of its first place, in one form."""
+
+        def first() -> Look:
+            import polars as pl
+
+            frames: list[pl.DataFrame] = []
+            notes: list[Note] = []
+            locator, height = "", 0
+            stream = self.pull()
+            try:
+                for pulled in islice(stream, _LOOK):
+                    place = (pulled.locator, pulled.frame.schema)
+                    if height and pulled.frame.width and place != (locator, frames[0].schema):
+                        break
+                    notes += pulled.notes
+                    if pulled.frame.height or (pulled.frame.width and not frames):
+                        frames = [*frames, pulled.frame] if height else [pulled.frame]
+                        locator, height = pulled.locator, height + pulled.frame.height
+                    if height >= rows:
+                        break
+            finally:
+                stream.close()
+            frame = pl.concat(frames).head(rows) if frames else None
+            return Look(frame, locator, tuple(notes))
+
+        answer: Look = self._within(timeout, first)
         return answer
 
     def preview(self, rows: int = 10, *, timeout: float = CHECK_SECONDS) -> pl.DataFrame | None:

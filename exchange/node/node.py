@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
-from types import TracebackType
+from types import MappingProxyType, TracebackType
 from typing import TYPE_CHECKING, Self
 
 from exchange.errors import Misconfigured
@@ -217,8 +217,8 @@ class Node:
             hint=Text(f"已配置：{names}", f"configured: {names}"),
         )
 
-    def source(self, name: str) -> Source:
-        """Open a source; nothing is connected yet."""
+    def source(self, name: str, options: Mapping[str, object] = MappingProxyType({})) -> Source:
+        """Open a source; nothing is connected yet. ``options`` stand in for its settings."""
         from exchange.connect import find
 
         settings = self.source_settings(name)
@@ -226,7 +226,7 @@ class Node:
         if kind not in self._connectors:  # looking through what is installed costs 10 ms
             self._connectors[kind] = find(kind, base=self.settings.folder)
         return self._connectors[kind].open(
-            settings.options,
+            {**settings.options, **options},
             lambda reference: self.settings.secret(reference, self.environ),
             now=self.clock,
             base=self.settings.folder,

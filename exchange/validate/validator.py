@@ -157,6 +157,10 @@ class Validator:
             claimed=claimed,
         )
 
+    def failing(self, frame: pl.DataFrame, *, today: date) -> Flags:
+        """Tell which rows break a check, uniqueness apart; gives no reasons."""
+        return self._find(Work(self.resource, frame.rechunk(), self._zone, today))
+
     def remember(self, accepted: pl.DataFrame, claimed: ClaimedKeys) -> ClaimedKeys:
         """Feed the keys of accepted rows again, to rebuild what a pull has seen."""
         inserts = (accepted[OPERATION].cast(pl.String) == INSERT).to_numpy()
