@@ -14,12 +14,6 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Literal
 
-from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
-from cryptography.hazmat.primitives.padding import PKCS7
-
-from exchange.errors import Denied
-from exchange.text import Text
-
 Family = Literal["gjzwfwpt", "gjgxjhpt"]
 """Prefix of the four headers: 国家政务服务平台 or 国家数据共享交换平台."""
 
@@ -27,7 +21,6 @@ BODY_SIGN_HEADER = "exchange-body-sign"
 """Base64(HMAC-SHA256(secret, sign LF hex SHA-256 of the body)): ours, where both sides have it."""
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_BLOCK_BITS = 128
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,31 +98,3 @@ class Claim:
         if not (self.rtime.isascii() and self.rtime.isdigit() and len(self.rtime) <= 15):  # noqa: PLR2004 (a millisecond count of this era has 13 digits)
             return False
         return abs(int(self.rtime) - int(rtime(now))) <= window / timedelta(milliseconds=1)
-
-
-def unwrap_secret(appkey: str, wrapped: str) -> str:
-    """Open the session secret of a two-step gateway (older, still deployed).
-
-    The reference client is Java: AES-128-ECB with PKCS#5 padding, the key drawn from
-    ``SecureRandom("SHA1PRNG")`` seeded with the appkey, which comes to
-    ``sha1(sha1(appkey))[:16]``. The weak parts are theirs; we only speak the protocol.
-    Raises Denied when the secret does not open with this appkey.
-    """
-    seed = hashlib.sha1(appkey.encode(), usedforsecurity=False).digest()
-    key = hashlib.sha1(seed, usedforsecurity=False).digest()[:16]
-    decryptor = Cipher(algorithms.AES(key), modes.ECB()).decryptor()  # noqa: S305 (theirs)
-    unpadder = PKCS7(_BLOCK_BITS).unpadder()
-    try:
-        padded = decryptor.update(base64.b64decode(wrapped, validate=True)) + decryptor.finalize()
-        return (unpadder.update(padded) + unpadder.finalize()).decode()
-    except ValueError as error:
-        raise Denied(
-            Text(
-                "省级平台下发的会话密钥无法用本地 appkey 解开",
-                "the session secret of the province does not open with our appkey",
-            ),
-            hint=Text(
-                "请核对 appkey 是否与省级平台登记的一致",
-                "compare the appkey with the one registered at the province",
-            ),
-        ) from error

@@ -7,7 +7,7 @@ import json
 import signal
 import socket
 import threading
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator
 from datetime import datetime
 from functools import partial
 from typing import Any
@@ -75,28 +75,6 @@ def serve(
         server = _server(app, limits, tls)
         announce(json.dumps({"url": _url(host, listener, tls)}))
         server.run(sockets=[listener])
-
-
-@contextlib.contextmanager
-def background(
-    app: Any,
-    *,
-    host: str = "127.0.0.1",
-    tls: Tls | None = None,
-    limits: ConnectionLimits = _LIMITS,
-) -> Iterator[str]:
-    """Serve from a thread of this process for as long as the block lasts; yields the address."""
-    with _listen(host, 0) as listener:
-        server = _server(app, limits, tls)
-        thread = threading.Thread(target=server.run, args=([listener],), name="receiver")
-        thread.start()
-        while not server.started and thread.is_alive():
-            thread.join(0.005)
-        try:
-            yield _url(host, listener, tls)
-        finally:
-            server.should_exit = True
-            thread.join()
 
 
 class _ReceiverServer(uvicorn.Server):

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import contextlib
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -14,9 +13,7 @@ from exchange.cascade.signing import (
     rtime,
     sign,
     signed_headers,
-    unwrap_secret,
 )
-from exchange.errors import Denied
 
 NOW = datetime(2023, 11, 14, 22, 13, 20, tzinfo=UTC)
 VECTOR = "lSXFnaVS+CNcrVzGJU3em4zKe6cLvL4YBU7OKEqa1Wg="
@@ -39,23 +36,6 @@ def test_both_header_families(family: Family) -> None:
         f"{family}_rtime": "1700000000000",
         f"{family}_sign": VECTOR,
     }
-
-
-def test_session_secret_vector() -> None:
-    assert unwrap_secret("appkey", "71LQuck64oXMyYr0I0Nciw==") == "secret-x"
-
-
-@given(st.text(max_size=40), st.text(max_size=60))
-def test_session_secret_never_crashes(appkey: str, wrapped: str) -> None:
-    appkey = appkey.encode(errors="replace").decode()
-    with contextlib.suppress(Denied):
-        unwrap_secret(appkey, wrapped)
-
-
-def test_session_secret_of_another_key_is_denied() -> None:
-    with pytest.raises(Denied) as caught:
-        unwrap_secret("another", "71LQuck64oXMyYr0I0Nciw==")
-    assert caught.value.__cause__ is not None
 
 
 def test_the_secret_does_not_show() -> None:

@@ -22,11 +22,11 @@ from exchange.cli.receiver import receiver_options
 from exchange.node.node import Node
 from exchange.node.scaffold import new_node
 from exchange.receiver.app import create_app
-from exchange.receiver.serve import background
 from exchange.seal.pki.trust import Trust
 from exchange.settings import load
 from exchange.store.database import open_store
 from tests.pipeline.place import Place
+from tests.support.receivers import background
 
 CATALOG = """\
 version: "1"

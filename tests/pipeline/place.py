@@ -45,7 +45,7 @@ from exchange.node.scaffold import new_node
 from exchange.receipt import SentBatch
 from exchange.receipt import check as check_receipt
 from exchange.receiver.app import create_app
-from exchange.receiver.serve import background, serve
+from exchange.receiver.serve import serve
 from exchange.run.runner import STAGES, Runner
 from exchange.seal.batch.build import open_batch
 from exchange.seal.batch.verify import verify_batch
@@ -53,6 +53,7 @@ from exchange.seal.eseal.signature import Sealer
 from exchange.seal.pki.trust import Trust
 from exchange.settings import Settings, load
 from exchange.store.database import open_store
+from tests.support.receivers import background
 
 EAGER = Policy(
     base=timedelta(milliseconds=20),

@@ -25,8 +25,8 @@ from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 
-from exchange.receiver.serve import background
 from tests.publish.avro import differences
+from tests.support.receivers import background
 
 VARIABLE = "EXCHANGE_TEST_REGISTRY"
 TYPE = "application/vnd.schemaregistry.v1+json"

@@ -20,11 +20,11 @@ from exchange.http.transport import Transport
 from exchange.receiver.app import create_app
 from exchange.receiver.callers import Caller, Scope
 from exchange.receiver.options import ReceiverOptions
-from exchange.receiver.serve import background
 from exchange.seal.pki.trust import Trust
 from exchange.settings import Timeouts
 from exchange.store.database import Store, open_store
 from tests.receipt.seals import NOW, Party, make_party
+from tests.support.receivers import background
 from tests.support.stored import make_store
 
 PREFECTURE = make_party("prefecture")

@@ -21,11 +21,11 @@ from exchange.cascade.profiles import OutgoingBatch, Target, attempt, profile
 from exchange.cascade.signing import BODY_SIGN_HEADER, signed_headers
 from exchange.http.transport import Transport
 from exchange.receiver.connections import ConnectionLimits
-from exchange.receiver.serve import background
 from tests.receipt.seals import NOW
 from tests.receiver.batches import make_batch, outgoing
 from tests.receiver.province import CREDENTIALS, PREFECTURE, Node, make_caller
 from tests.receiver.province import province as open_province
+from tests.support.receivers import background
 
 HOSTILE = int(os.environ.get("EXCHANGE_SOAK", "0")) * 117 + 3
 """Seconds of the attack: 120 in soak."""

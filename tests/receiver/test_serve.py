@@ -22,7 +22,7 @@ from exchange.errors import Misconfigured, Transient
 from exchange.http.transport import Transport
 from exchange.receipt import SentBatch, check
 from exchange.receiver.options import Tls
-from exchange.receiver.serve import _listen, background, serve
+from exchange.receiver.serve import _listen, serve
 from exchange.seal.crypto.der import to_pem
 from exchange.seal.crypto.suites import SM2_SM3
 from exchange.seal.eseal.folder import write_seal_folder
@@ -31,6 +31,7 @@ from exchange.seal.pki.trust import Trust
 from tests.receipt.seals import NOW, Party, make_party
 from tests.receiver.batches import make_batch, outgoing
 from tests.receiver.province import CREDENTIALS, PREFECTURE, Node, Province
+from tests.support.receivers import background
 
 ROOT = Path(__file__).parents[2]
 TODAY = datetime.now(UTC)

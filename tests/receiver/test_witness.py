@@ -22,13 +22,13 @@ from exchange.evidence.entry import EvidenceEntry
 from exchange.evidence.log import EvidenceLog
 from exchange.http.transport import Transport
 from exchange.node.witness_check import contradiction
-from exchange.receiver.serve import background
 from exchange.seal.pki.trust import Trust
 from exchange.store.audit import AuditRow
 from exchange.store.migrations.versions import r0007_witnessed_logs
 from tests.receipt.seals import NOW, Party, make_party
 from tests.receiver.province import CREDENTIALS, PREFECTURE, SECRET, Province, make_caller
 from tests.receiver.province import province as open_province
+from tests.support.receivers import background
 
 ORIGIN = "data.dxal.example/evidence"
 OTHER = Credentials("rid-county", CREDENTIALS.sid, SECRET)

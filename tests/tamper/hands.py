@@ -22,7 +22,6 @@ from exchange.evidence.audit import audit
 from exchange.evidence.checkpoint import SignedNote
 from exchange.evidence.files import Circumstances, FileVerdict, Verifier
 from exchange.http.transport import Transport
-from exchange.receiver.serve import background
 from exchange.seal.eseal.lifecycle import SealState, admit
 from exchange.seal.pki.signers import GuardedSigner
 from exchange.seal.pki.trust import Trust
@@ -30,6 +29,7 @@ from tests.receipt.seals import Party
 from tests.receiver.province import CREDENTIALS
 from tests.receiver.province import province as open_province
 from tests.seal.samples import NOW
+from tests.support.receivers import background
 from tests.tamper.world import LATER, World, signers
 
 
