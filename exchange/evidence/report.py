@@ -21,7 +21,8 @@ from typing import Final, TypeVar
 from exchange.errors import ExchangeError
 from exchange.evidence.files import KINDS, FileVerdict, Mark
 from exchange.seal.checks import Check
-from exchange.seal.eseal.structures import Picture, Seal, read_seal, read_signature
+from exchange.seal.eseal.drawing import MAX_NAME, draw_round
+from exchange.seal.eseal.structures import Picture, Seal, SealInfo, read_seal, read_signature
 from exchange.seal.pki.timestamp import read_token
 from exchange.seal.pki.trust import Trust
 from exchange.seal.pki.x509 import Certificate, read_certificate
@@ -322,16 +323,17 @@ def _mark(mark: Mark, *, ok: bool) -> Html:
         rows.append((Text("时间戳", "time stamp"), stamped))
     shown = [
         tag("h3", _both(mark.role)),
-        tag("div", _figure(seal.info.picture if seal else None, ok=ok), _facts(rows), css="mark"),
+        tag("div", _figure(seal.info if seal else None, ok=ok), _facts(rows), css="mark"),
         _certificates(mark, opened),
     ]
     return tag("div", *shown)
 
 
-def _figure(picture: Picture | None, *, ok: bool) -> Html:
+def _figure(info: SealInfo | None, *, ok: bool) -> Html:
     """Embed a seal's picture; with words across it where the file does not verify."""
     caption = Text("印章图像", "picture of the seal")
-    source = picture_source(picture) if picture else None
+    picture = info.picture if info else None
+    source = picture_source(picture, info.name) if picture and info else None
     if picture is None or source is None:
         kind = f" ({picture.type}, {len(picture.data):,} B)" if picture else ""
         caption = Text(f"没有可显示的印章图像{kind}", f"no picture that can be shown{kind}")
@@ -355,13 +357,16 @@ _SIGNATURES: Final[tuple[tuple[bytes, str], ...]] = (
 )
 
 
-def picture_source(picture: Picture) -> str | None:
+def picture_source(picture: Picture, name: str) -> str | None:
     """Return a ``data:`` address for a picture that is what a browser may show, else None.
 
     What it is is seen from its bytes, never from the type that the seal names; drawings that
-    can hold a program (SVG, OFD) are none of these.
+    can hold a program (SVG, OFD) are none of these. The one SVG that is shown is what this
+    project draws for a seal of that ``name``, to the byte.
     """
     data = picture.data
+    if data.startswith(b"<svg") and len(name) <= MAX_NAME and data == draw_round(name):
+        return f"data:image/svg+xml;base64,{b64encode(data).decode()}"
     kind = next((kind for start, kind in _SIGNATURES if data.startswith(start)), None)
     if kind is None or len(data) > MAX_PICTURE:
         return None

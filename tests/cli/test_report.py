@@ -18,6 +18,7 @@ from exchange.evidence.report import MAX_PICTURE, certificate, picture_source
 from exchange.seal.batch.statement import Statement
 from exchange.seal.checks import Check, Verification
 from exchange.seal.crypto.suites import SM2_SM3
+from exchange.seal.eseal.drawing import draw_round
 from exchange.seal.eseal.structures import Picture, read_signature
 from exchange.seal.eseal.test_authority import draw_picture, issue, make_seal
 from exchange.seal.pki.trust import Trust
@@ -210,8 +211,18 @@ def test_what_cannot_be_read_is_left_out() -> None:
     assert "测试根" in result
 
 
-def picture(data: bytes, kind: str = "PNG") -> str | None:
-    return picture_source(Picture(data, 40, 40, kind))
+def picture(data: bytes, kind: str = "PNG", name: str = "") -> str | None:
+    return picture_source(Picture(data, 40, 40, kind), name)
+
+
+def test_the_seal_that_we_draw_is_shown_and_no_other_drawing() -> None:
+    name = "大兴安岭地区<行署>"
+    drawn = draw_round(name)
+    assert picture(drawn, "SVG", name) == (
+        f"data:image/svg+xml;base64,{base64.b64encode(drawn).decode()}"
+    )
+    assert picture(drawn, "SVG", "大兴安岭地区") is None
+    assert picture(drawn.replace(b"<polygon", b"<script/><polygon"), "SVG", name) is None
 
 
 def test_pictures_that_are_shown() -> None:

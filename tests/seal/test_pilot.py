@@ -12,7 +12,8 @@ import pytest
 
 from exchange.errors import Misconfigured, Rejected
 from exchange.seal.crypto.suites import SUITES
-from exchange.seal.eseal.pilot import draw_round, make_unit_seal
+from exchange.seal.eseal.drawing import draw_round
+from exchange.seal.eseal.pilot import make_unit_seal
 from exchange.seal.eseal.structures import read_seal
 from tests.seal.parties import NOW, entropy, parties
 

@@ -10,14 +10,13 @@ from __future__ import annotations
 import base64
 from collections.abc import Mapping
 from datetime import datetime, timedelta
-from html import escape
-from math import radians
 from pathlib import Path
 from typing import Final
 
 from exchange.errors import Misconfigured, Rejected
 from exchange.seal.crypto.der import to_pem
 from exchange.seal.crypto.suites import Suite
+from exchange.seal.eseal.drawing import MAX_NAME, draw_round
 from exchange.seal.eseal.folder import CERTIFICATE, KEY, PASSWORD, read_certificates, write_folder
 from exchange.seal.eseal.structures import WRITTEN_VERSION, Picture
 from exchange.seal.eseal.test_authority import Authority, Entropy, issue, make_seal
@@ -29,8 +28,6 @@ AUTHORITY: Final = "authority"
 """Name of the authority's folder beside the seals."""
 SEAL_YEARS: Final = 5
 _MILLIMETRES: Final = 40
-_MAX_NAME: Final = 40
-_RED: Final = "#d11"
 
 
 def password_of(entropy: Entropy) -> str:
@@ -82,9 +79,9 @@ def make_unit_seal(
     picture with the name is drawn. ``unit`` is the unit's 统一社会信用代码, which its certificate
     names. Raises Rejected for a name that does not fit.
     """
-    if not name or len(name) > _MAX_NAME:
+    if not name or len(name) > MAX_NAME:
         raise Rejected(
-            Text(f"印章名称应为 1–{_MAX_NAME} 个字", f"a seal's name has 1-{_MAX_NAME} characters"),
+            Text(f"印章名称应为 1–{MAX_NAME} 个字", f"a seal's name has 1-{MAX_NAME} characters"),
             hint=Text("用 --name 给出法定名称", "give the legal name with --name"),
         )
     if not 1 <= years <= SEAL_YEARS * 2:
@@ -110,31 +107,3 @@ def make_unit_seal(
         version=version,
     )
     return signer, eseal
-
-
-def draw_round(name: str) -> bytes:
-    """Draw the round red seal (圆形印章): ring, five-pointed star, the name along the ring.
-
-    SVG of 40 mm: the reader's own fonts write the characters, so that no font is carried and
-    the picture stays below 8 KB for the longest name.
-    """
-    span = min(260.0, 22.0 * len(name))
-    step = span / max(len(name) - 1, 1)
-    # As large as neighbours allow where they are closest, at their feet.
-    turn = 0.95 * radians(step)
-    size = min(5.2, 17.4 * turn / (1 + 0.9 * turn))
-    feet = 2.6 + 0.9 * size
-    letters = "".join(
-        f'<text transform="rotate({(number * step - span / 2) if len(name) > 1 else 0:.2f}'
-        f' 20 20)" x="20" y="{feet:.2f}">{escape(character)}</text>'
-        for number, character in enumerate(name)
-    )
-    star = "20,13 21.571,17.837 26.657,17.837 22.543,20.826 24.114,25.663 20,22.674 "
-    star += "15.886,25.663 17.457,20.826 13.343,17.837 18.429,17.837"
-    return (
-        '<svg xmlns="http://www.w3.org/2000/svg" width="40mm" height="40mm" viewBox="0 0 40 40">'
-        f'<circle cx="20" cy="20" r="19.2" fill="none" stroke="{_RED}" stroke-width="1.2"/>'
-        f'<polygon points="{star}" fill="{_RED}"/>'
-        f'<g fill="{_RED}" font-family="FangSong,SimSun,serif" font-size="{size:.2f}"'
-        f' text-anchor="middle">{letters}</g></svg>'
-    ).encode()
