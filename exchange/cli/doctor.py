@@ -100,7 +100,7 @@ def _examine(call: Invocation) -> Iterator[Diagnostic]:
         yield probe("clock", partial(_clock, node))
         yield probe("store", partial(_store, node))
         yield probe("disk", partial(_disk, settings))
-        yield probe("rights", partial(_rights, settings))
+        yield probe("file modes", partial(_file_modes, settings))
         for name in settings.sources:
             yield probe(f"source {name}", partial(_source, node, name))
         yield from _resources(node)
@@ -275,7 +275,7 @@ def _disk(settings: Settings) -> Diagnostic:
     return judge_space(shutil.disk_usage(path).free)
 
 
-def _rights(settings: Settings) -> Text | Diagnostic:
+def _file_modes(settings: Settings) -> Text | Diagnostic:
     """Name what others may read or write of all that the node keeps."""
     kept = {settings.state, settings.evidence.folder, settings.log.path}
     places = {path for path in map(settings.resolve, kept) if path.exists()}
@@ -293,7 +293,7 @@ def _rights(settings: Settings) -> Text | Diagnostic:
         f"{len(open_paths)} files or folders are open to other users, such as {open_paths[0]}",
     )
     command = f"chmod -R o= {' '.join(map(str, tops))}"
-    return Diagnostic("rights", Grade.WARN, text, Text(f"请运行 {command}", f"run `{command}`"))
+    return Diagnostic("file modes", Grade.WARN, text, Text(f"请运行 {command}", f"run `{command}`"))
 
 
 def judge_space(free: int) -> Diagnostic:

@@ -22,7 +22,7 @@ def test_a_sound_node(run: Run) -> None:
     first = grades(run("doctor", "--json"))
     assert first.pop("catalog plan") == "warn"
     first.pop("disk")
-    first.pop("rights")  # of the machine that runs the tests
+    first.pop("file modes")  # of the machine that runs the tests
     assert set(first.values()) == {"ok"}
     assert {"python", "crypto", "settings", "seal data", "source companies", "upstream"} <= set(
         first
@@ -41,10 +41,10 @@ def test_what_others_may_read_is_named_with_the_command_that_ends_it(
     (folder / "data" / "log.db").touch()
     (folder / "data" / "log.db").chmod(0o644)
     checks = {check["name"]: check for check in run("doctor", "--json").json["checks"]}
-    assert checks["rights"]["grade"] == "warn"
-    command = checks["rights"]["hint"]["en"].removeprefix("run `").removesuffix("`")
+    assert checks["file modes"]["grade"] == "warn"
+    command = checks["file modes"]["hint"]["en"].removeprefix("run `").removesuffix("`")
     subprocess.run(command.split(), check=True)
-    assert grades(run("doctor", "--json"))["rights"] == "ok"
+    assert grades(run("doctor", "--json"))["file modes"] == "ok"
 
 
 def test_a_node_keeps_its_files_to_itself(tmp_path: Path) -> None:
