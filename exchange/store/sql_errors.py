@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from sqlalchemy import exc
 
 from exchange.errors import Denied, ExchangeError, Integrity, Misconfigured, Rejected, Transient
+from exchange.sqlite_codes import Cause, cause_of
 from exchange.text import Text
 
 if TYPE_CHECKING:
@@ -39,8 +40,13 @@ def map_errors(where: str) -> Iterator[None]:
 
 def sqlite_error(where: str, error: sqlite3.Error) -> Exception:
     """Return ours for an error of SQLite; the error itself where it is a bug of ours."""
-    maker = SQLITE_VERDICTS.get(getattr(error, "sqlite_errorcode", 0) & 0xFF)
+    maker = _sqlite_verdict(error)
     return error if maker is None else maker(where, _detail(error))
+
+
+def _sqlite_verdict(error: BaseException) -> ErrorMaker | None:
+    cause = cause_of(error)
+    return None if cause is None else SQLITE_VERDICTS[cause]
 
 
 def _first(error: exc.StatementError) -> exc.StatementError:
@@ -59,7 +65,7 @@ def _first(error: exc.StatementError) -> exc.StatementError:
 def _of_driver(error: exc.StatementError) -> ErrorMaker | None:
     cause = error.orig
     if isinstance(cause, sqlite3.Error):
-        return SQLITE_VERDICTS.get(getattr(cause, "sqlite_errorcode", 0) & 0xFF)
+        return _sqlite_verdict(cause)
     state = getattr(cause, "sqlstate", None)
     if state:
         return next((v for prefix, v in SQLSTATE_VERDICTS if state.startswith(prefix)), None)
@@ -138,31 +144,15 @@ def _damaged(where: str, detail: str) -> ExchangeError:
     )
 
 
-SQLITE_VERDICTS: Mapping[int, ErrorMaker] = {
-    sqlite3.SQLITE_BUSY: _away,
-    sqlite3.SQLITE_LOCKED: _away,
-    sqlite3.SQLITE_PROTOCOL: _away,
-    sqlite3.SQLITE_IOERR: _away,
-    sqlite3.SQLITE_NOMEM: _away,
-    sqlite3.SQLITE_NOLFS: _away,
-    sqlite3.SQLITE_ABORT: _away,
-    sqlite3.SQLITE_INTERRUPT: _away,
-    sqlite3.SQLITE_INTERNAL: _away,
-    sqlite3.SQLITE_FULL: _full,
-    sqlite3.SQLITE_READONLY: _denied,
-    sqlite3.SQLITE_PERM: _denied,
-    sqlite3.SQLITE_AUTH: _denied,
-    sqlite3.SQLITE_CANTOPEN: _denied,
-    sqlite3.SQLITE_CORRUPT: _damaged,
-    sqlite3.SQLITE_NOTADB: _damaged,
-    sqlite3.SQLITE_FORMAT: _damaged,
-    sqlite3.SQLITE_CONSTRAINT: _damaged,
-    sqlite3.SQLITE_MISMATCH: _damaged,
-    sqlite3.SQLITE_ERROR: _schema,
-    sqlite3.SQLITE_SCHEMA: _schema,
-    sqlite3.SQLITE_TOOBIG: _refused,
+SQLITE_VERDICTS: Mapping[Cause, ErrorMaker] = {
+    Cause.BUSY: _away,
+    Cause.FAILING: _away,
+    Cause.FULL: _full,
+    Cause.DENIED: _denied,
+    Cause.DAMAGED: _damaged,
+    Cause.SCHEMA: _schema,
+    Cause.TOO_LARGE: _refused,
 }
-"""By primary result code (sqlite.org/rescode.html)."""
 
 SQLSTATE_VERDICTS: tuple[tuple[str, ErrorMaker], ...] = (
     ("28", _denied),  # invalid authorization

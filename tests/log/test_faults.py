@@ -21,6 +21,8 @@ from exchange.errors import Denied, ExchangeError, Integrity, Misconfigured, Tra
 from exchange.log import Fenced, Message, Topic
 from exchange.log.embedded.log import EmbeddedLog
 from exchange.log.embedded.sqlite import OS_VERDICTS, VERDICTS, map_errors
+from exchange.sqlite_codes import CAUSES, Cause
+from exchange.store.sql_errors import SQLITE_VERDICTS
 from tests.log.contract import put, take, values
 
 if TYPE_CHECKING:
@@ -55,14 +57,15 @@ def test_every_code_of_sqlite_has_a_verdict() -> None:
         sqlite3.SQLITE_MISUSE,
         sqlite3.SQLITE_RANGE,
     }
-    assert set(range(1, 27)) - set(VERDICTS) == bugs_of_ours
+    assert set(range(1, 27)) - set(CAUSES) == bugs_of_ours
+    assert set(VERDICTS) == set(SQLITE_VERDICTS) == set(Cause) == set(CAUSES.values())
     names = {
         value
         for name, value in vars(sqlite3).items()
         if name.startswith("SQLITE_IOERR_") and isinstance(value, int)
     }
     assert names
-    assert {code & 0xFF for code in names} <= set(VERDICTS)
+    assert {code & 0xFF for code in names} <= set(CAUSES)
 
 
 def test_verdicts_keep_cause_and_hint(path: Path) -> None:

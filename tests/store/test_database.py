@@ -283,11 +283,6 @@ def test_a_read_only_folder_is_denied() -> None:
 # the error map
 
 
-def test_every_code_of_sqlite_has_a_verdict() -> None:
-    bugs_of_ours = {12, 16, sqlite3.SQLITE_MISUSE, sqlite3.SQLITE_RANGE}
-    assert set(range(1, 27)) - set(SQLITE_VERDICTS) == bugs_of_ours
-
-
 def test_every_verdict_has_words_and_a_hint() -> None:
     verdicts = {*SQLITE_VERDICTS.values(), *(verdict for _, verdict in SQLSTATE_VERDICTS)}
     for verdict in verdicts:

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 
 from exchange.durable import sync_folder
 from exchange.errors import Denied, ExchangeError, Integrity, Misconfigured, Rejected, Transient
+from exchange.sqlite_codes import Cause, cause_of
 from exchange.text import Text
 
 if TYPE_CHECKING:
@@ -37,11 +38,10 @@ def map_errors(path: Path) -> Iterator[None]:
     try:
         yield
     except sqlite3.Error as error:
-        # Without a code, or with one that is not listed, it is a bug of ours and stays visible.
-        verdict = VERDICTS.get(getattr(error, "sqlite_errorcode", 0) & 0xFF)
-        if verdict is None:
+        cause = cause_of(error)
+        if cause is None:
             raise
-        raise verdict(path, str(error)) from error
+        raise VERDICTS[cause](path, str(error)) from error
     except OSError as error:
         verdict = OS_VERDICTS.get(error.errno or 0, _failing)
         raise verdict(path, error.strerror or str(error)) from error
@@ -106,31 +106,15 @@ def damaged(path: Path, why: Text) -> Integrity:
     )
 
 
-VERDICTS: Mapping[int, Callable[[Path, str], ExchangeError]] = {
-    sqlite3.SQLITE_BUSY: _busy,
-    sqlite3.SQLITE_LOCKED: _busy,
-    sqlite3.SQLITE_PROTOCOL: _busy,
-    sqlite3.SQLITE_FULL: _full,
-    sqlite3.SQLITE_READONLY: _denied,
-    sqlite3.SQLITE_PERM: _denied,
-    sqlite3.SQLITE_AUTH: _denied,
-    sqlite3.SQLITE_CANTOPEN: _denied,
-    sqlite3.SQLITE_CORRUPT: _damaged,
-    sqlite3.SQLITE_NOTADB: _damaged,
-    sqlite3.SQLITE_FORMAT: _damaged,
-    sqlite3.SQLITE_CONSTRAINT: _damaged,
-    sqlite3.SQLITE_MISMATCH: _damaged,
-    sqlite3.SQLITE_SCHEMA: _damaged,
-    sqlite3.SQLITE_ERROR: _damaged,  # our SQL is fixed: it fails when a table is not as made
-    sqlite3.SQLITE_TOOBIG: _too_big,
-    sqlite3.SQLITE_IOERR: _failing,
-    sqlite3.SQLITE_NOMEM: _failing,
-    sqlite3.SQLITE_NOLFS: _failing,
-    sqlite3.SQLITE_ABORT: _failing,
-    sqlite3.SQLITE_INTERRUPT: _failing,
-    sqlite3.SQLITE_INTERNAL: _failing,
+VERDICTS: Mapping[Cause, Callable[[Path, str], ExchangeError]] = {
+    Cause.BUSY: _busy,
+    Cause.FULL: _full,
+    Cause.DENIED: _denied,
+    Cause.DAMAGED: _damaged,
+    Cause.SCHEMA: _damaged,  # our SQL is fixed: it fails when a table is not as made
+    Cause.TOO_LARGE: _too_big,
+    Cause.FAILING: _failing,
 }
-"""The verdict on each primary result code (sqlite.org/rescode.html)."""
 
 OS_VERDICTS: Mapping[int, Callable[[Path, str], ExchangeError]] = {
     errno.EACCES: _denied,
