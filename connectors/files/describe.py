@@ -34,6 +34,8 @@ _MARKUP = (b"<", b"mime-version:")
 _SNIFFED = 4_096
 _MAX_LINES = 256 * 1024 * 1024
 """Bytes of a text whose lines are counted."""
+_QUICK = 8 * 1024 * 1024
+"""Bytes of a file that is looked into where an answer is wanted at once."""
 
 
 def is_book(stream: BinaryIO) -> bool:
@@ -68,11 +70,25 @@ class Describer:
             out.append({"name": name, "kind": "skipped", "why": reason._asdict()})
         return out
 
-    def _file(self, path: Path, name: str) -> list[dict[str, Any]]:
+    def first_columns(self, found: Listing, sheet: str | int | None) -> tuple[str, ...] | None:
+        """Return the columns of the first table that a pull would read; None for a large file."""
+        if isinstance(sheet, int):
+            return None  # a number counts sheets without cells, too
+        for name, path in found.files.items():
+            entries = [entry for entry in self._file(path, name, large=False) if "columns" in entry]
+            wanted = [e for e in entries if sheet in (None, e["with"].get("sheet"))]
+            for entry in [e for e in wanted if e.get("visible", True)] or wanted:
+                return tuple(column["name"] for column in entry["columns"])
+            break
+        return None
+
+    def _file(self, path: Path, name: str, *, large: bool = True) -> list[dict[str, Any]]:
         chosen = {"glob": glob.escape(name)}
         base = {"name": name, "kind": "file", "with": chosen}
         try:
             with open_file(path, self.root, name) as stream:
+                if not large and path_size(stream) > _QUICK:
+                    return []
                 if is_book(stream):
                     return list(self._sheets(stream, name, chosen))
                 return [base | self._text(stream, name)]

@@ -181,6 +181,31 @@ def files(
         raise one_error(failed)
 
 
+@files.columns
+def columns_of(
+    *,
+    folder: Path,
+    glob: str,
+    encoding: str,
+    delimiter: str,
+    sheet: str | int | None,
+    sheets: Any,
+    header: int | None,
+    columns: tuple[str, ...],
+    read_memory: int,
+    read_seconds: int,
+    now: Callable[..., Any],
+    base: Path,
+) -> tuple[str, ...] | None:
+    """Return the columns of the first file that can be read; None where there is none yet."""
+    root = root_of(base / folder)
+    text = TextFormat(ENCODINGS.get(encoding, ""), delimiter, header, columns, "note")
+    workbook = SheetFormat(sheet, sheets, header, columns)
+    with ReaderProcess(memory=read_memory, seconds=read_seconds) as reader:
+        describer = Describer(root, text, workbook, reader, now)
+        return describer.first_columns(listing(root, glob), sheet)
+
+
 @files.retry
 def retry(cursor: Cursor) -> Cursor:
     """Forget which files were refused."""

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Annotated
-
 import typer
 
-from exchange.cli.connector_discover import HELP, discover
+from exchange.cli import connector_discover, connector_preview
 from exchange.cli.invocation import Invocation
 from exchange.cli.options import Json, bilingual, group
+from exchange.text import Text
 
 app = group("connector", "连接器与数据源", "connectors and sources")
-app.command(help=HELP)(discover)
+app.command(help=connector_discover.HELP)(connector_discover.discover)
+app.command(help=connector_preview.HELP)(connector_preview.preview)
 
 
 @app.command("list", help=bilingual("列出连接器及其配置项", "list connectors and their settings"))
@@ -54,8 +54,11 @@ def check(context: typer.Context, source: str, *, as_json: Json = False) -> int:
     with call.open_node() as node:
         connector = node.source(source)
         text = connector.check()
-        resource = node.catalog.resource(node.source_settings(source).resource)
-        concerns = source_concerns(connector, resource, CHECK_SECONDS)
+        resource = connector_preview.known_resource(node, source)
+        if resource is None:
+            concerns = [_not_in_catalog(source, node.source_settings(source).resource)]
+        else:
+            concerns = source_concerns(connector, resource, CHECK_SECONDS)
     output.answer(
         {
             "source": source,
@@ -70,45 +73,8 @@ def check(context: typer.Context, source: str, *, as_json: Json = False) -> int:
     return 0
 
 
-@app.command(help=bilingual("看数据源的前几条（脱敏）", "first rows of a source, masked"))
-def preview(
-    context: typer.Context,
-    source: str,
-    *,
-    rows: Annotated[int, typer.Option(min=1, max=1000)] = 5,
-    as_json: Json = False,
-) -> int:
-    """Show the first rows of a source, personal data masked."""
-    from exchange.cli.record_text import lines, masked
-    from exchange.validate.source_frame import RESERVED, source_columns
-
-    call: Invocation = context.obj
-    output = call.output(as_json=as_json)
-    with call.open_node() as node:
-        resource = node.catalog.resource(node.source_settings(source).resource)
-        frame = node.source(source).preview(rows)
-    if frame is None:
-        output.answer({"source": source, "resource": resource.name, "columns": [], "rows": []})
-        output.inform("目前没有数据", "nothing there now")
-        return 0
-    fields = {column: name for name, column in source_columns(resource, frame.columns).items()}
-    records = masked(frame, resource)
-    columns = [
-        {"column": name, "type": str(dtype), "field": fields.get(name)}
-        for name, dtype in frame.schema.items()
-    ]
-    titles = {column: resource.field(name).title for column, name in fields.items()}
-    unnamed = [name for name in frame.columns if name not in fields and name not in RESERVED]
-    texts = []
-    for number, record in enumerate(records, start=1):
-        values = {name: value for name, value in record.items() if name not in unnamed}
-        texts += [f"— {number}", *lines(values, titles)]
-    answer = {"source": source, "resource": resource.name, "columns": columns, "rows": records}
-    output.answer(answer, "\n".join(texts))
-    if unnamed:
-        names = ", ".join(unnamed)
-        output.inform(
-            f"目录没有登记这些列，不会采用，也不显示：{names}",
-            f"the catalog does not name these columns: left out, not shown: {names}",
-        )
-    return 0
+def _not_in_catalog(source: str, resource: str) -> Text:
+    return Text(
+        f"目录中没有资源 {resource}；起草：exchange catalog draft {source}",
+        f"the catalog has no resource {resource}; draft one: exchange catalog draft {source}",
+    )

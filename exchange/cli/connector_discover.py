@@ -119,12 +119,13 @@ def show_top(entry: Mapping[str, Any], output: Output) -> None:
     if not rows:
         return
     output.table(
-        output.t(
-            f"{entry['name']}：没有认出表头，用 header 写明它在第几行",
-            f"{entry['name']}: no header was found; say with header in which row it stands",
-        ),
+        str(entry["name"]),
         [output.t("行", "row"), *(str(n) for n in range(1, _width(rows) + 1))],
         ((number, *cells) for number, cells in masked_top(rows)),
+    )
+    output.inform(
+        f"{entry['name']}：没有认出表头，用 header 写明它在第几行（0 为没有）",
+        f"{entry['name']}: no header was found; say with header in which row it stands (0: none)",
     )
 
 
@@ -138,7 +139,8 @@ def masked_top(rows: Sequence[Sequence[Any]]) -> list[tuple[int, list[str]]]:
     def masked(cell: str) -> str:
         return mask("name" if re.fullmatch(PERSON, cell) else "free_text", cell)
 
-    return [(int(number), [masked(str(cell)) for cell in cells]) for number, cells in rows]
+    filled = [(number, cells) for number, cells in rows if any(cells)]
+    return [(int(number), [masked(str(cell)) for cell in cells]) for number, cells in filled]
 
 
 def _width(rows: Sequence[Sequence[Any]]) -> int:

@@ -355,10 +355,18 @@ def _resources(node: Node) -> Iterator[Diagnostic]:
 
 def source_concerns(source: Source, resource: Resource, seconds: float) -> list[Text]:
     """List what is wrong with a source that can be read: odd rows, columns it lacks."""
-    from exchange.validate.source_frame import absent_columns
+    from exchange.validate.source_frame import absent_columns, missing_columns
 
     concerns = list(source.concerns(timeout=seconds))
     columns = source.columns(timeout=seconds)
+    if columns is not None and (missing := missing_columns(resource, columns)):
+        names = ", ".join(missing)
+        concerns.append(
+            Text(
+                f"来源缺少目录登记的必填列，拉取会被拒绝：{names}",
+                f"columns of required fields that the source lacks, a pull is refused: {names}",
+            )
+        )
     if columns is not None and (absent := absent_columns(resource, columns)):
         names = ", ".join(absent)
         concerns.append(

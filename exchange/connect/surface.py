@@ -104,8 +104,13 @@ class Connector:
         self._hooks["discover"] = hook
         return hook
 
-    def columns(self, hook: Callable[..., tuple[str, ...]]) -> Callable[..., tuple[str, ...]]:
-        """Register (``@name.columns``) how to tell a pull's columns without reading rows."""
+    def columns(
+        self, hook: Callable[..., tuple[str, ...] | None]
+    ) -> Callable[..., tuple[str, ...] | None]:
+        """Register (``@name.columns``) how to tell a pull's columns without reading rows.
+
+        None: there is nothing yet that has columns.
+        """
         self._hooks["columns"] = hook
         return hook
 
@@ -233,6 +238,11 @@ class Source:
             return Text("可以读取，目前没有数据", "can be read, nothing there now")
         names = ", ".join(frame.columns)
         return Text(f"可以读取，列：{names}", f"can be read, columns: {names}")
+
+    @property
+    def discovers(self) -> bool:
+        """Whether the connector tells what it offers without pulling."""
+        return "discover" in self._hooks
 
     def discover(self, *, timeout: float = CHECK_SECONDS) -> list[dict[str, Any]]:
         """List what the source offers, JSON-able: name and columns (name, type) of each."""

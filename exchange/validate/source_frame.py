@@ -65,6 +65,17 @@ def absent_columns(resource: Resource, columns: Collection[str]) -> Mapping[str,
     }
 
 
+def missing_columns(resource: Resource, columns: Collection[str]) -> Mapping[str, str]:
+    """Return columns of required fields that the source lacks, each with its field."""
+    present = source_columns(resource, columns)
+    wanted = {name: column for column, name in resource.columns.items()}
+    return {
+        wanted.get(field.name, field.name): field.name
+        for field in resource.fields
+        if field.name not in present and (field.required or field.name in resource.key)
+    }
+
+
 def only_deletes(frame: pl.DataFrame) -> bool:
     """Tell whether all records are withdrawals, which need nothing but the key."""
     if OPERATION not in frame.columns or frame[OPERATION].dtype.base_type() not in {

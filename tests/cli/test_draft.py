@@ -12,7 +12,7 @@ import pytest
 import python_calamine as calamine
 import xlsxwriter
 
-from tests.cli.conftest import Run, uscc
+from tests.cli.conftest import Run, grades, uscc
 from tests.support.servers import Server
 
 
@@ -107,6 +107,42 @@ def test_a_sheet_is_drafted_masked(run: Run) -> None:
     assert "王小明" not in made.out
     nothing = run("catalog", "draft", "firms", "--file", "none.csv")
     assert nothing.code == 3
+
+
+@pytest.mark.usefixtures("drops")
+def test_a_preview_needs_no_catalog_entry(run: Run) -> None:
+    shown = run("connector", "preview", "firms", "--rows", "2")
+    assert shown.code == 0
+    assert "numbers.csv" in shown.err, "the file that cannot be read is named"
+    for fact in ("企业.csv", "encoding gb18030", "header in row 2", "[title 1]", "scan.pdf"):
+        assert fact in shown.err
+    assert "draft one" in shown.err
+    assert f"统一社会信用代码 uscc = {uscc(1)}" in shown.out
+    assert "— 3" not in shown.out
+    checked = run("connector", "check", "firms")
+    assert "has no resource firms" in checked.err
+
+
+def test_a_preview_without_header_shows_the_top_rows_masked(drops: Path, run: Run) -> None:
+    for name in ("企业.csv", "学校.xlsx"):
+        (drops / name).unlink()
+    shown = run("connector", "preview", "firms")
+    assert shown.code == 3
+    assert "138****5678" in shown.out
+    assert "say with header in which row it stands (0: none)" in shown.err
+
+
+def test_columns_are_compared_with_the_catalog(drops: Path, folder: Path, run: Run) -> None:
+    """A required column that a file lacks is told before a pull is refused for it."""
+    for name in ("学校.xlsx", "numbers.csv"):
+        (drops / name).unlink()
+    path = folder / "exchange.yaml"
+    text = path.read_text(encoding="utf-8")
+    path.write_text(text.replace("resource: firms", "resource: companies"), encoding="utf-8")
+    told = run("connector", "check", "firms").err
+    assert "required fields that the source lacks" in told
+    assert "uscc" in told
+    assert grades(run("doctor", "--json"))["source firms"] == "warn"
 
 
 def test_a_database_is_discovered(folder: Path, run: Run) -> None:
