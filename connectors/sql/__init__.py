@@ -20,7 +20,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Protocol
 
 from pydantic import Field
 
@@ -34,6 +34,19 @@ from exchange.connectors.sql.window import MAX_WINDOW_ROWS
 __all__ = ["MAX_WINDOW_ROWS", "check", "discover", "sql"]
 
 _SETTINGS = Text("请修改该数据源的配置", "edit the settings of this source")
+
+
+class _Settings(Protocol):
+    """The settings below, as all but the pull itself gets them."""
+
+    url: Secret
+    table: str | None
+    query: str | None
+    columns: tuple[str, ...]
+    key: tuple[str, ...]
+    cursor_column: str | None
+    batch_rows: int
+    connect_seconds: int
 
 
 @connector("sql")
@@ -93,7 +106,7 @@ def sql(
         url.reveal(), table, query, base, batch_rows, connect_seconds, statement_seconds
     )
     with _reader(where) as reader:
-        names, order = _plan(reader, where, columns, key, cursor_column)
+        names, order = _order_of(reader, where.locator, columns, key, cursor_column)
         if cursor_column is None:
             pulls = snapshot(reader, names, order, cursor)
         else:
@@ -104,21 +117,11 @@ def sql(
 
 
 @sql.check
-def check(
-    *,
-    url: Secret,
-    table: str | None,
-    query: str | None,
-    columns: tuple[str, ...],
-    key: tuple[str, ...],
-    cursor_column: str | None,
-    connect_seconds: int,
-    base: Path,
-) -> Text:
+def check(settings: _Settings, base: Path) -> Text:
     """Connect and compare the settings with the table, without reading rows."""
-    where = Address(url.reveal(), table, query, base, 1, connect_seconds, connect_seconds)
+    where = _address(settings, base)
     with _reader(where) as reader:
-        names, order = _plan(reader, where, columns, key, cursor_column)
+        names, order = _plan(reader, where, settings)
         shown, by = ", ".join(names), ", ".join(order) or "-"
         return Text(
             f"{where.locator} 可以读取；顺序：{by}；列：{shown}",
@@ -127,14 +130,12 @@ def check(
 
 
 @sql.discover
-def discover(
-    url: Secret, table: str | None, query: str | None, connect_seconds: int, base: Path
-) -> list[dict[str, Any]]:
+def discover(settings: _Settings, base: Path) -> list[dict[str, Any]]:
     """List the tables with their columns, types, comments and keys; or the one of the settings."""
     from exchange.connectors.sql.discovery import tables
 
-    where = Address(url.reveal(), table, query, base, 1, connect_seconds, connect_seconds)
-    if query is not None:
+    where = _address(settings, base)
+    if settings.query is not None:
         with _reader(where) as reader:
             return [{"name": "query", "columns": [{"name": name} for name in reader.columns]}]
     checked_scheme(where.url)
@@ -142,40 +143,22 @@ def discover(
 
 
 @sql.columns
-def columns_of(
-    *,
-    url: Secret,
-    table: str | None,
-    query: str | None,
-    columns: tuple[str, ...],
-    connect_seconds: int,
-    base: Path,
-) -> tuple[str, ...]:
+def columns_of(settings: _Settings, base: Path) -> tuple[str, ...]:
     """Return the columns that a pull reads."""
-    where = Address(url.reveal(), table, query, base, 1, connect_seconds, connect_seconds)
+    where = _address(settings, base)
     with _reader(where) as reader:
-        return columns or reader.columns
+        return settings.columns or reader.columns
 
 
 @sql.concerns
-def concerns(
-    *,
-    url: Secret,
-    table: str | None,
-    query: str | None,
-    columns: tuple[str, ...],
-    key: tuple[str, ...],
-    cursor_column: str | None,
-    batch_rows: int,
-    connect_seconds: int,
-    base: Path,
-) -> tuple[Text, ...]:
+def concerns(settings: _Settings, base: Path) -> tuple[Text, ...]:
     """Count the rows whose cursor value has no place in the order."""
+    cursor_column = settings.cursor_column
     if cursor_column is None:
         return ()
-    where = Address(url.reveal(), table, query, base, batch_rows, connect_seconds, connect_seconds)
+    where = _address(settings, base, settings.batch_rows)
     with _reader(where) as reader:
-        _, order = _plan(reader, where, columns, key, cursor_column)
+        _, order = _plan(reader, where, settings)
         ahead, impossible = odd_rows(reader, order)
     found = []
     if ahead:
@@ -198,20 +181,9 @@ def concerns(
 
 
 @sql.rewind
-def rewind(
-    *,
-    url: Secret,
-    table: str | None,
-    query: str | None,
-    columns: tuple[str, ...],
-    key: tuple[str, ...],
-    cursor_column: str | None,
-    connect_seconds: int,
-    base: Path,
-    cursor: Cursor | None,
-    to: str,
-) -> Cursor:
+def rewind(settings: _Settings, base: Path, cursor: Cursor | None, to: str) -> Cursor:
     """Make the cursor that starts from a value of the cursor column, inclusive."""
+    cursor_column = settings.cursor_column
     if cursor_column is None:
         raise Misconfigured(
             Text(
@@ -220,9 +192,9 @@ def rewind(
             ),
             hint=Text("写明 cursor_column 后才是增量读取", "with cursor_column it has one"),
         )
-    where = Address(url.reveal(), table, query, base, 1, connect_seconds, connect_seconds)
+    where = _address(settings, base)
     with _reader(where) as reader:
-        _, order = _plan(reader, where, columns, key, cursor_column)
+        _, order = _plan(reader, where, settings)
         return (
             CursorState.read(cursor, order)
             .since_value(reader.exact(cursor_column, to))
@@ -244,9 +216,24 @@ def _reader(where: Address) -> AbstractContextManager[TableReader]:
     return universal.reader(where)
 
 
+def _address(settings: _Settings, base: Path, rows: int = 1) -> Address:
+    """Return where to look before a pull: nobody waits for it longer than for a connection."""
+    seconds = settings.connect_seconds
+    return Address(
+        settings.url.reveal(), settings.table, settings.query, base, rows, seconds, seconds
+    )
+
+
 def _plan(
+    reader: TableReader, where: Address, settings: _Settings
+) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Return the columns to read and the order to read them in, checked against the table."""
+    return _order_of(reader, where.locator, settings.columns, settings.key, settings.cursor_column)
+
+
+def _order_of(
     reader: TableReader,
-    where: Address,
+    locator: str,
     columns: tuple[str, ...],
     key: tuple[str, ...],
     cursor_column: str | None,
@@ -254,8 +241,8 @@ def _plan(
     """Return the columns to read and the order to read them in, checked against the table."""
     names = columns or reader.columns
     key = key or reader.key
-    _known((*names, *key, *((cursor_column,) if cursor_column else ())), reader, where.locator)
-    order = _order(cursor_column, key, where.locator) if cursor_column else key
+    _known((*names, *key, *((cursor_column,) if cursor_column else ())), reader, locator)
+    order = _order(cursor_column, key, locator) if cursor_column else key
     missing = [name for name in order if name not in names]
     if missing:
         raise Misconfigured(

@@ -381,8 +381,12 @@ class Source:
         return value
 
     def _call(self, function: Callable[..., Any], **extra: Any) -> Any:
-        """Call a function of the author's with the settings and givens that it names."""
-        values = {**self._settings.__dict__, **self._values, **extra}
+        """Call a function of the author's with the settings and givens that it names.
+
+        ``settings`` stands for all settings at once, where none has that name.
+        """
+        whole = {"settings": self._settings}
+        values = {**whole, **self._settings.__dict__, **self._values, **extra}
         names = inspect.signature(function).parameters
         return function(**{name: values[name] for name in names})
 

@@ -269,6 +269,28 @@ def test_hooks_answer_for_the_connector() -> None:
     assert source.discover() == [{"name": "all"}]
 
 
+def test_a_function_may_take_all_settings_at_once() -> None:
+    @connector("whole")
+    def whole(*, path: str, rows: int = 3) -> Iterator[pl.DataFrame]:
+        yield pl.DataFrame({"n": [path] * rows})
+
+    @whole.check
+    def check(settings: Any, rows: int) -> Text:
+        return Text(settings.path, f"{settings.rows} {rows}")
+
+    assert whole.open({"path": "/here"}, no_secrets).check() == Text("/here", "3 3")
+
+    @connector("own")
+    def own(*, settings: str) -> Iterator[pl.DataFrame]:
+        yield pl.DataFrame({"n": [settings]})
+
+    @own.columns
+    def columns(settings: str) -> tuple[str, ...]:
+        return (settings,)
+
+    assert own.open({"settings": "x"}, no_secrets).columns() == ("x",)
+
+
 def test_closing_early_closes_the_generator() -> None:
     closed = []
 
