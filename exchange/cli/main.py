@@ -30,7 +30,6 @@ EXTRAS: Mapping[str, str] = {
     "lxml": "node",
     "polars": "node",
     "pyarrow": "node",
-    "python_calamine": "node",
     "requests": "node",
     "sqlalchemy": "node",
     "xlrd": "node",
