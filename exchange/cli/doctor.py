@@ -16,7 +16,7 @@ import typer
 
 from exchange.cli.attention import failure_of, of_resource
 from exchange.cli.diagnostics import Diagnostic, Grade, probe
-from exchange.cli.doctor_outside import ask_witness, examine_evidence, reach_tsa, reach_upstream
+from exchange.cli.doctor_outside import examine_evidence, examine_upstream, reach_tsa
 from exchange.cli.invocation import Invocation
 from exchange.cli.options import Json, alone, bilingual
 from exchange.errors import (
@@ -104,12 +104,10 @@ def _examine(call: Invocation) -> Iterator[Diagnostic]:
         for name in settings.sources:
             yield probe(f"source {name}", partial(_source, node, name))
         yield from _resources(node)
-        yield probe("upstream", partial(reach_upstream, node))
+        yield from examine_upstream(node)
         if settings.tsa is not None:
             yield probe("tsa", partial(reach_tsa, settings, settings.tsa))
         yield probe("evidence", partial(examine_evidence, node))
-        if settings.upstream is not None and settings.upstream.witness:
-            yield probe("witness", partial(ask_witness, node))
 
 
 def _python() -> Text:

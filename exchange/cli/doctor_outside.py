@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import socket
 import ssl
+from collections.abc import Iterator
+from datetime import timedelta
+from functools import partial
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
-from exchange.cli.diagnostics import Diagnostic, Grade
+from exchange.cli.diagnostics import NO_HINT, Diagnostic, Grade, probe
 from exchange.errors import Misconfigured, Transient
 from exchange.text import Text
 
@@ -16,6 +19,51 @@ if TYPE_CHECKING:
 
     from exchange.node.node import Node
     from exchange.settings import Settings, Timeouts, TsaSettings
+
+
+CLOCK_WARN, CLOCK_FAIL = timedelta(seconds=30), timedelta(minutes=10)
+"""Clocks so far apart make batches wait (425), or every request be refused (401)."""
+
+
+def examine_upstream(node: Node) -> Iterator[Diagnostic]:
+    """Look whether the province answers, at its clock, and at what its witness has seen."""
+    upstream = probe("upstream", partial(reach_upstream, node))
+    yield upstream
+    section = node.settings.upstream
+    if upstream.grade is Grade.FAIL or section is None:
+        return
+    yield probe("clocks", partial(compare_clocks, node))
+    if section.witness:
+        yield probe("witness", partial(ask_witness, node))
+
+
+def compare_clocks(node: Node) -> Text | Diagnostic:
+    """Compare the province's clock with ours."""
+    ahead = node.upstream.clock_ahead()
+    if ahead is None:
+        return Text("上级没有给出时间", "the province does not tell its time")
+    return judge_clocks(ahead)
+
+
+def judge_clocks(ahead: timedelta) -> Diagnostic:
+    """Judge how far the province's clock is ahead of ours."""
+    seconds = round(ahead.total_seconds())
+    text = Text(
+        f"上级时钟比本机快 {seconds} 秒", f"the province's clock is {seconds} s ahead of ours"
+    )
+    if seconds < 0:
+        text = Text(
+            f"上级时钟比本机慢 {-seconds} 秒", f"the province's clock is {-seconds} s behind ours"
+        )
+    hint = Text(
+        "用 NTP 校准本机时钟；相差过多时上级拒绝请求（401），或推迟接收未来的批次（425）",
+        "set this clock by NTP: too far apart the province denies requests (401), or puts off"
+        " batches of the future (425)",
+    )
+    if abs(ahead) >= CLOCK_FAIL:
+        return Diagnostic("clocks", Grade.FAIL, text, hint, Misconfigured.exit_code)
+    grade = Grade.WARN if abs(ahead) >= CLOCK_WARN else Grade.OK
+    return Diagnostic("clocks", grade, text, hint if grade is Grade.WARN else NO_HINT)
 
 
 def reach_upstream(node: Node) -> Text | Diagnostic:

@@ -276,8 +276,9 @@ def _circumstances(call: Invocation, options: argparse.Namespace) -> Circumstanc
     )
     if not province_certificates:
         province_certificates = own_certificates
+    delegations: tuple[Delegation, ...] = ()
     if not (options.trust or options.province):
-        own_certificates, province_certificates = _configured(call)
+        own_certificates, province_certificates, delegations = _configured(call)
     crls = tuple(der for path in options.crl for der in _ders(path))
     stampers = _certificates(options.tsa_trust) if options.tsa_trust else None
 
@@ -287,7 +288,7 @@ def _circumstances(call: Invocation, options: argparse.Namespace) -> Circumstanc
             crls,
             stampers,
             options.require_revocation,
-            options.delegated,
+            (*options.delegated, *delegations),
             options.require_owner,
         )
 
@@ -322,8 +323,10 @@ def _hashes(path: Path) -> tuple[bytes, ...]:
         raise _unreadable(path, "not Base64") from error
 
 
-def _configured(call: Invocation) -> tuple[tuple[bytes, ...], tuple[bytes, ...]]:
-    """Take the roots of the node found from here; none when there is no node.
+def _configured(
+    call: Invocation,
+) -> tuple[tuple[bytes, ...], tuple[bytes, ...], tuple[Delegation, ...]]:
+    """Take the roots and delegations of the node found from here; none when there is no node.
 
     A department's root says nothing about the province's receipts, nor the other way round.
     """
@@ -332,18 +335,20 @@ def _configured(call: Invocation) -> tuple[tuple[bytes, ...], tuple[bytes, ...]]
     try:
         settings = call.settings()
     except ModuleNotFoundError:
-        return (), ()  # the verifier alone is installed: no node can be here
+        return (), (), ()  # the verifier alone is installed: no node can be here
     except FileErrors:
         raise
     except ExchangeError:
-        return (), ()
+        return (), (), ()
     batches = settings.trust + (settings.receiver.trust if settings.receiver else ())
     upstream = settings.upstream.trust if settings.upstream else ()
 
     def roots(paths: tuple[Path, ...]) -> tuple[bytes, ...]:
         return _certificates([settings.resolve(path) for path in paths])
 
-    return roots(batches), roots(upstream)
+    from exchange.node.seals import delegations
+
+    return roots(batches), roots(upstream), delegations(settings.delegations)
 
 
 def read(path: Path) -> bytes:

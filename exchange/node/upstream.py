@@ -6,7 +6,8 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
+from email.utils import parsedate_to_datetime
 from functools import cached_property
 from typing import TYPE_CHECKING
 
@@ -97,6 +98,23 @@ class Upstream:
                 hint=Text("请与省级平台核对", "settle it with the province"),
             )
         return checkpoint
+
+    def clock_ahead(self) -> timedelta | None:
+        """Compare clocks: how far the province's is ahead of ours; None: it does not say.
+
+        By the ``Date`` of any answer (RFC 9110 §6.6.1), which has whole seconds.
+        """
+        from exchange.http.message import Request
+
+        target, transport = self._service(self.section.path)
+        began = self.clock()
+        answer = transport.get(Request(f"{target.endpoint.rstrip('/')}/healthz", {}))
+        ours = began + (self.clock() - began) / 2
+        try:
+            theirs = parsedate_to_datetime(answer.headers["date"])
+        except (KeyError, ValueError):
+            return None
+        return theirs.replace(tzinfo=theirs.tzinfo or UTC) - ours
 
     @cached_property
     def _witness_service(self) -> tuple[Target, Transport]:

@@ -10,6 +10,7 @@ import pytest
 
 from exchange.cli.diagnostics import Grade
 from exchange.cli.doctor import SPACE_FAIL, SPACE_WARN, judge_space, judge_validity
+from exchange.cli.doctor_outside import judge_clocks
 from exchange.evidence.log import EvidenceLog, LogReader
 from exchange.pipeline.messages import state_message
 from tests.cli.conftest import Run, aim, grades, open_node
@@ -168,3 +169,26 @@ def test_space() -> None:
     assert judge_space(SPACE_FAIL - 1).grade is Grade.FAIL
     assert judge_space(SPACE_WARN - 1).grade is Grade.WARN
     assert judge_space(SPACE_WARN).grade is Grade.OK
+
+
+@pytest.mark.parametrize("apart", [timedelta(minutes=30), timedelta(days=2)])
+def test_clocks_that_disagree_are_told(apart: timedelta) -> None:
+    assert judge_clocks(timedelta(seconds=-3)).grade is Grade.OK
+    assert judge_clocks(timedelta(seconds=31)).grade is Grade.WARN
+    for ahead, word in ((apart, "ahead"), (-apart, "behind")):
+        diagnostic = judge_clocks(ahead)
+        assert (diagnostic.grade, diagnostic.code) == (Grade.FAIL, 3)
+        assert f"{round(apart.total_seconds())} s {word}" in diagnostic.text.en
+
+
+@pytest.mark.usefixtures("province")
+def test_the_provinces_clock_is_read_from_its_answer() -> None:
+    with open_node() as node:
+        ahead = node.upstream.clock_ahead()
+        assert ahead is not None
+        assert abs(ahead) < timedelta(seconds=60)
+    with open_node() as node:
+        node.clock = lambda: datetime.now(UTC) + timedelta(days=2)
+        behind = node.upstream.clock_ahead()
+    assert behind is not None
+    assert abs(behind + timedelta(days=2)) < timedelta(seconds=60)

@@ -1,0 +1,136 @@
+"""Clocks that disagree at node and province, and chains with a gap. Takes 15 s."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from exchange.cascade.delivery import State
+from exchange.errors import Denied, Integrity, Transient
+from exchange.log import sealed_topic
+from exchange.pipeline.deliver import retry
+from exchange.run.outcome import RunOutcome
+from exchange.run.runner import Runner
+from exchange.seal.batch.build import open_statement
+from exchange.seal.batch.statement import moment
+from tests.pipeline.place import (
+    EAGER,
+    Place,
+    audit,
+    catalog,
+    entries,
+    records,
+    settle,
+    source,
+    write_table,
+)
+from tests.receiver.faults import Fault
+from tests.support.nodes import faulty
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Place:
+    options = 'url: "sqlite:///cases.db", table: cases, cursor_column: seq'
+    result = Place.make(tmp_path / "node", catalog("cases"), source("sql", "cases", options))
+    feed(result)
+    return result
+
+
+def feed(place: Place, count: int = 20) -> None:
+    rows = place.sources.setdefault("cases", [])
+    more = records(count, first=len(rows) + 1, dirty=False)
+    write_table(place.folder / "cases.db", more)
+    rows.extend(more)
+
+
+class Clock:
+    """The real time, and how far from it."""
+
+    def __init__(self, apart: timedelta = timedelta()) -> None:
+        self.apart = apart
+
+    def __call__(self) -> datetime:
+        return datetime.now(UTC) + self.apart
+
+
+def sealed_times(place: Place) -> list[datetime]:
+    with place.node() as node:
+        topic = sealed_topic("cases")
+        statements = [open_statement(entry.value) for entry in entries(node.log, topic)]
+    return [moment(statement.sealed_at) for statement in statements]
+
+
+def run(place: Place, clock: Clock) -> RunOutcome:
+    with place.node(clock=clock) as node:
+        return Runner(node, policy=EAGER).once()
+
+
+@pytest.mark.parametrize("apart", [timedelta(minutes=30), timedelta(days=2)])
+def test_a_node_whose_clock_was_ahead(place: Place, apart: timedelta) -> None:
+    province = Clock()
+    with place.receiver(clock=province):
+        denied = run(place, Clock(apart))
+        assert isinstance(denied.error(), Denied), "401: the request is of another time"
+        feed(place)
+        early = run(place, Clock())
+        assert isinstance(early.error(), Transient), "425: the batch is of the future"
+        assert (early.waiting, early.receipts) == (2, 0)
+        with place.node() as node:
+            assert [row.code for row in node.store.deliveries.find()].count("425") == 1
+        province.apart = apart + timedelta(minutes=1)  # that time has come
+        for _ in range(5):
+            outcome = run(place, province)
+            if outcome.waiting == 0:
+                break
+        assert outcome.error() is None
+    times = sealed_times(place)
+    assert times == sorted(times), "time never runs backwards in a chain"
+    audit(place)
+
+
+@pytest.mark.parametrize("apart", [timedelta(minutes=30), timedelta(days=2)])
+def test_a_node_whose_clock_was_set_back(place: Place, apart: timedelta) -> None:
+    with place.receiver():
+        assert run(place, Clock()).error() is None
+        feed(place)
+        denied = run(place, Clock(-apart))
+        assert isinstance(denied.error(), Denied)
+        times = sealed_times(place)
+        assert len(times) == 2
+        assert times == sorted(times)
+        settle(place)
+    audit(place)
+
+
+def test_a_gap_is_told_and_the_missing_batch_goes_first(place: Place) -> None:
+    with place.receiver():
+        assert run(place, Clock()).error() is None
+    feed(place)
+    with faulty(place, Fault.REFUSES):
+        assert run(place, Clock()).refused == 1
+    feed(place)
+    clock = Clock()
+    with place.receiver(), place.node(clock=clock) as node:
+        gap = Runner(node, policy=EAGER).once()
+        assert isinstance(gap.error(), Integrity)
+        assert "exchange cascade retry" in gap.error().hint.en  # type: ignore[union-attr]
+        stage = node.deliver_stage("cases", node.upstream.sender(), EAGER)
+        waiting = stage.step()
+        assert waiting is not None
+        assert (waiting.state, waiting.code) == (State.WAITING, "424")
+        (row,) = node.store.deliveries.find(states=[State.REFUSED])
+        retry(node.store, row, node.clock)
+        order = []
+        for _ in range(10):
+            clock.apart += timedelta(seconds=10)  # the stage looks again, and waits are over
+            if (delivery := stage.step()) is None:
+                break
+            if delivery.state is State.RECEIPTED:
+                order.append(delivery.batch_no)
+        stage.close()
+    assert order == [row.batch_no, waiting.batch_no]
+    with place.receiver():
+        settle(place)
+    audit(place)
