@@ -57,13 +57,9 @@ def list_deliveries(
             node.catalog.resource(resource)
         states = None if state is None else [state]
         rows = node.store.deliveries.find(resource=resource, states=states, limit=limit)
-    none = output.t("没有批次", "no batches")
-    output.answer({"deliveries": [_facts(row) for row in rows]}, None if rows else none)
-    if not rows:
-        return 0
-    output.table(
-        output.t("投递", "deliveries"),
-        [output.t(*pair) for pair in _HEADS],
+    output.page(
+        "deliveries",
+        [_facts(row) for row in rows],
         (
             (
                 row.resource,
@@ -76,20 +72,22 @@ def list_deliveries(
             )
             for row in rows
         ),
+        title=Text("投递", "deliveries"),
+        heads=_HEADS,
+        nothing=Text("没有批次", "no batches"),
+        limit=limit,
     )
-    if len(rows) == limit:
-        output.inform(f"只列出 {limit} 个，可加 --limit", f"the newest {limit}; see --limit")
     return 0
 
 
 _HEADS = (
-    ("资源", "resource"),
-    ("批次号", "batch"),
-    ("记录", "records"),
-    ("状态", "state"),
-    ("次数", "attempts"),
-    ("时间", "at"),
-    ("回执号或原因", "receipt or reason"),
+    Text("资源", "resource"),
+    Text("批次号", "batch"),
+    Text("记录", "records"),
+    Text("状态", "state"),
+    Text("次数", "attempts"),
+    Text("时间", "at"),
+    Text("回执号或原因", "receipt or reason"),
 )
 
 

@@ -64,6 +64,25 @@ class Output:
         wide = None if sys.stdout.isatty() else 140
         Console(file=sys.stdout, width=wide, highlight=False).print(table)
 
+    def page(
+        self,
+        name: str,
+        facts: Sequence[Mapping[str, Any]],
+        rows: Iterable[Sequence[object]],
+        *,
+        title: Text,
+        heads: Sequence[Text],
+        nothing: Text,
+        limit: int,
+    ) -> None:
+        """Write the newest ``limit`` of something: as JSON under ``name``, or as a table."""
+        self.answer({name: facts}, None if facts else self.text(nothing))
+        if not facts:
+            return
+        self.table(self.text(title), [self.text(head) for head in heads], rows)
+        if len(facts) == limit:
+            self.inform(f"只列出 {limit} 个，可加 --limit", f"the newest {limit}; see --limit")
+
     def inform(self, zh: str, en: str | None = None) -> None:
         """Write a message for the person to stderr; without ``en`` it is as it is."""
         sys.stderr.write((zh if en is None else self.t(zh, en)) + "\n")

@@ -85,35 +85,27 @@ def list_batches(
         rows = store.received_batches.find(
             department=department, resource=resource, sender=sender, limit=limit
         )
-    none = output.t("还没有收到批次", "no batches were received yet")
-    output.answer({"batches": [_facts(row) for row in rows]}, None if rows else none)
-    if not rows:
-        return 0
-    output.table(
-        output.t("收到的批次", "received batches"),
-        [output.t(*pair) for pair in _HEADS],
+    output.page(
+        "batches",
+        [_facts(row) for row in rows],
         (
-            (
-                _address(row),
-                row.sender if row.version == 1 else f"{row.sender} v{row.version}",
-                f"{row.rows:,}",
-                beijing(row.received_at),
-                row.receipt_no,
-            )
+            (_address(row), f"{row.rows:,}", beijing(row.received_at), row.receipt_no)
             for row in rows
         ),
+        title=Text("收到的批次", "received batches"),
+        heads=_HEADS,
+        nothing=Text("还没有收到批次", "no batches were received yet"),
+        limit=limit,
     )
-    if len(rows) == limit:
-        output.inform(f"只列出 {limit} 个，可加 --limit", f"the newest {limit}; see --limit")
     return 0
 
 
 _HEADS = (
-    ("编号", "address"),
-    ("报送方", "sender"),
-    ("记录", "records"),
-    ("接收时间", "received"),
-    ("回执号", "receipt"),
+    Text("编号", "address"),
+    Text("报送方", "sender"),
+    Text("记录", "records"),
+    Text("接收时间", "received"),
+    Text("回执号", "receipt"),
 )
 
 
