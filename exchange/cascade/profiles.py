@@ -12,14 +12,14 @@ import json
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
-from email.utils import parsedate_to_datetime
+from datetime import datetime
 from typing import NamedTuple, Protocol
 
 from exchange.cascade.delivery import Answered, Blocked, Failed, Outcome, Refused
 from exchange.cascade.signing import Credentials, signed_headers
 from exchange.errors import Misconfigured, Rejected, Transient
 from exchange.http.message import Request, Response
+from exchange.http.retry import retry_after
 from exchange.text import Text
 
 CONTENT_TYPE = "application/avro"
@@ -38,7 +38,6 @@ GAP = 424
 _NO_SUCH_PATH = frozenset({404, 405})
 _PATH = re.compile(r"[A-Za-z0-9_-]+(/[A-Za-z0-9_-]+)*")
 _MAX_MESSAGE = 300
-_MAX_SECONDS = 10**9
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,19 +151,6 @@ def attempt(
     except Rejected as error:
         return Blocked("settings", _two_languages(error.what))
     return profile.outcome(answer, now())
-
-
-def retry_after(value: str | None, now: datetime) -> timedelta | None:
-    """Read ``Retry-After`` (RFC 9110 §10.2.3), seconds or a date; None for anything else."""
-    if value is None:
-        return None
-    if value.isascii() and value.isdigit():
-        return timedelta(seconds=int(value[:10]) if len(value) <= 10 else _MAX_SECONDS)  # noqa: PLR2004 (digits that surely fit)
-    try:
-        moment = parsedate_to_datetime(value)
-    except ValueError:
-        return None
-    return moment.replace(tzinfo=moment.tzinfo or UTC) - now
 
 
 class _AnswerEnvelope(NamedTuple):

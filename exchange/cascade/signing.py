@@ -11,16 +11,27 @@ import hashlib
 import hmac
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Literal
+
+from exchange.http.signing import rtime, sign
+
+__all__ = [
+    "BODY_SIGN_HEADER",
+    "Claim",
+    "Credentials",
+    "Family",
+    "body_sign",
+    "rtime",
+    "sign",
+    "signed_headers",
+]
 
 Family = Literal["gjzwfwpt", "gjgxjhpt"]
 """Prefix of the four headers: 国家政务服务平台 or 国家数据共享交换平台."""
 
 BODY_SIGN_HEADER = "exchange-body-sign"
 """Base64(HMAC-SHA256(secret, sign LF hex SHA-256 of the body)): ours, where both sides have it."""
-
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,17 +44,6 @@ class Credentials:
     """服务标识: which interface is called."""
     secret: str = field(repr=False)
     family: Family = "gjzwfwpt"
-
-
-def sign(secret: str, *, sid: str, rid: str, rtime: str) -> str:
-    """Return the signature of one request; ``rtime`` is milliseconds since 1970 as text."""
-    digest = hmac.new(secret.encode(), f"{sid}{rid}{rtime}".encode(), hashlib.sha256).digest()
-    return base64.b64encode(digest).decode()
-
-
-def rtime(now: datetime) -> str:
-    """Return a moment as the platforms write it: milliseconds since 1970 UTC, as text."""
-    return str((now - _EPOCH) // timedelta(milliseconds=1))
 
 
 def body_sign(secret: str, signature: str, body: bytes) -> str:

@@ -7,11 +7,14 @@ leaves as Transient, Misconfigured, Denied or Rejected, without secrets in its t
 """
 
 from exchange.connect.error_map import database_error
+from exchange.connect.http_client import HttpClient, HttpLimits, judge
 from exchange.connect.registry import find, installed
 from exchange.connect.secrets import Resolver, Secret
 from exchange.connect.slicing import slices
 from exchange.connect.surface import Connector, Cursor, Look, Note, Pulled, Source, connector
 from exchange.errors import Denied, ExchangeError, Misconfigured, Rejected, Transient
+from exchange.http.message import Request, Response
+from exchange.http.signing import rtime, sign, unwrap_secret
 from exchange.text import Text, suggest
 
 __all__ = [
@@ -19,12 +22,16 @@ __all__ = [
     "Cursor",
     "Denied",
     "ExchangeError",
+    "HttpClient",
+    "HttpLimits",
     "Look",
     "Misconfigured",
     "Note",
     "Pulled",
     "Rejected",
+    "Request",
     "Resolver",
+    "Response",
     "Secret",
     "Source",
     "Text",
@@ -33,6 +40,10 @@ __all__ = [
     "database_error",
     "find",
     "installed",
+    "judge",
+    "rtime",
+    "sign",
     "slices",
     "suggest",
+    "unwrap_secret",
 ]

@@ -1,6 +1,6 @@
-"""Transport: the one module that opens a connection to the province (owner of ``requests``).
+"""Transport: the one module that opens a connection over HTTP (owner of ``requests``).
 
-``requests`` has a limit for each read but none for the whole call, so a province that sends
+``requests`` has a limit for each read but none for the whole call, so a server that sends
 a byte now and then holds its caller for ever. Here every socket call, of headers too, gets
 what is left of one total. Redirects, proxies, environment, cookies and compression are off;
 certificates are verified; the size of an answer is bounded.
@@ -14,11 +14,12 @@ import ipaddress
 import socket
 import ssl
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from functools import partial
 from http.cookiejar import DefaultCookiePolicy
 from pathlib import Path
 from typing import Any
-from urllib.parse import SplitResult, urlsplit
+from urllib.parse import urlsplit
 
 import requests
 from requests import exceptions
@@ -72,6 +73,40 @@ MAX_ANSWER = 1024 * 1024
 """Bytes of the body of an answer."""
 
 
+@dataclass(frozen=True, slots=True)
+class Advice:
+    """What a person does about each failure: it depends on whose endpoint it is."""
+
+    unsafe: Text
+    foreign: Text
+    connect: Text
+    interrupted: Text
+    oversized: Text
+    oversized_error: type[ExchangeError] = Transient
+
+
+UPSTREAM = Advice(
+    unsafe=Text(
+        "请使用 https 地址；确需明文时设置 upstream.insecure_http: true",
+        "use an https address, or set upstream.insecure_http: true if it has to be plain",
+    ),
+    foreign=Text("只向 upstream.endpoint 发送", "only upstream.endpoint is ever called"),
+    connect=Text(
+        "请检查上级平台地址、接入凭据、证书链(upstream.ca)和本机时间",
+        "check the address, the credentials, the certificates (upstream.ca) and the clock",
+    ),
+    interrupted=Text(
+        "会自动重试；长时间不恢复请检查政务外网线路",
+        "it is tried again by itself; if it lasts, check the line to the province",
+    ),
+    oversized=Text(
+        "请联系省级平台：批次接口的应答应只含回执",
+        "ask the province: the answer to a batch holds a receipt and no more",
+    ),
+)
+"""For the province's interface, and what is called beside it."""
+
+
 class Transport:
     """Connections to one endpoint; used by one thread at a time."""
 
@@ -84,6 +119,7 @@ class Transport:
         max_answer: int = MAX_ANSWER,
         ca: Path | None = None,
         insecure_http: bool = False,
+        advice: Advice = UPSTREAM,
     ) -> None:
         """Prepare, without connecting; raises Misconfigured for an unsafe endpoint.
 
@@ -92,7 +128,8 @@ class Transport:
         """
         self._timeouts = timeouts
         self._max_answer = max_answer
-        self._origin = _origin(urlsplit(endpoint), insecure_http=insecure_http)
+        self._advice = advice
+        self._origin = _origin(endpoint, advice, insecure_http=insecure_http)
         self._deadline = _Deadline(timeouts, monotonic)
         self._session = requests.Session()
         self._session.trust_env = False
@@ -117,8 +154,8 @@ class Transport:
         return self._send("GET", request)
 
     def _send(self, method: str, request: Request) -> Response:
-        if _origin(urlsplit(request.url), insecure_http=True) != self._origin:
-            raise _foreign(request.url)
+        if _origin(request.url, self._advice, insecure_http=True) != self._origin:
+            raise _foreign(request.url, self._advice)
         self._deadline.start()
         try:
             with self._session.request(
@@ -136,7 +173,7 @@ class Transport:
                     body=self._body(response),
                 )
         except (OSError, HTTPError, UnicodeError) as error:
-            raise translate(error, self._origin) from error
+            raise translate(error, self._origin, self._advice) from error
 
     def close(self) -> None:
         """Close the connections."""
@@ -147,11 +184,11 @@ class Transport:
         for piece in response.iter_content(16 * 1024):
             body += piece
             if len(body) > self._max_answer:
-                raise _oversized(self._max_answer)
+                raise _oversized(self._max_answer, self._advice)
         return bytes(body)
 
 
-def translate(error: BaseException, origin: str) -> ExchangeError:
+def translate(error: BaseException, origin: str, advice: Advice = UPSTREAM) -> ExchangeError:
     """Return our error for a foreign one; the caller raises it ``from`` the foreign one.
 
     Texts name the class of the error and the origin only: a foreign message may quote
@@ -163,17 +200,11 @@ def translate(error: BaseException, origin: str) -> ExchangeError:
     if verdict is Misconfigured:
         return Misconfigured(
             Text(f"无法安全连接 {origin}：{name}", f"cannot connect to {origin} safely: {name}"),
-            hint=Text(
-                "请检查上级平台地址、接入凭据、证书链(upstream.ca)和本机时间",
-                "check the address, the credentials, the certificates (upstream.ca) and the clock",
-            ),
+            hint=advice.connect,
         )
     return verdict(
         Text(f"与 {origin} 的通信中断：{name}", f"no answer from {origin}: {name}"),
-        hint=Text(
-            "会自动重试；长时间不恢复请检查政务外网线路",
-            "it is tried again by itself; if it lasts, check the line to the province",
-        ),
+        hint=advice.interrupted,
     )
 
 
@@ -184,15 +215,16 @@ def _certificate_error(error: BaseException | None) -> ssl.SSLCertVerificationEr
     return error
 
 
-def _origin(url: SplitResult, *, insecure_http: bool) -> str:
+def _origin(address: str, advice: Advice, *, insecure_http: bool) -> str:
     """Return ``scheme://host:port``; raises Misconfigured unless TLS or this machine."""
     try:
+        url = urlsplit(address)
         host, port = url.hostname or "", url.port
     except ValueError as error:
-        raise _unsafe(url.scheme) from error
+        raise _unsafe(address.partition(":")[0][:20], advice) from error
     safe = url.scheme == "https" or (url.scheme == "http" and (insecure_http or _is_loopback(host)))
     if not safe or not host or url.username is not None:
-        raise _unsafe(f"{url.scheme}://{host}")
+        raise _unsafe(f"{url.scheme}://{host}", advice)
     return f"{url.scheme}://{host}:{port or (443 if url.scheme == 'https' else 80)}"
 
 
@@ -203,33 +235,27 @@ def _is_loopback(host: str) -> bool:
         return host == "localhost"
 
 
-def _unsafe(origin: str) -> Misconfigured:
+def _unsafe(origin: str, advice: Advice) -> Misconfigured:
     return Misconfigured(
-        Text(f"上级平台地址 {origin} 不安全", f"the endpoint {origin} is not safe to use"),
-        hint=Text(
-            "请使用 https 地址；确需明文时设置 upstream.insecure_http: true",
-            "use an https address, or set upstream.insecure_http: true if it has to be plain",
-        ),
+        Text(f"地址 {origin} 不安全", f"the endpoint {origin} is not safe to use"),
+        hint=advice.unsafe,
     )
 
 
-def _foreign(url: str) -> Misconfigured:
+def _foreign(url: str, advice: Advice) -> Misconfigured:
     return Misconfigured(
         Text(
             f"拒绝向配置以外的地址发送：{urlsplit(url).netloc[:100]}",
             f"refused to send to an address that is not configured: {urlsplit(url).netloc[:100]}",
         ),
-        hint=Text("只向 upstream.endpoint 发送", "only upstream.endpoint is ever called"),
+        hint=advice.foreign,
     )
 
 
-def _oversized(limit: int) -> Transient:
-    return Transient(
+def _oversized(limit: int, advice: Advice) -> ExchangeError:
+    return advice.oversized_error(
         Text(f"应答超过 {limit} 字节", f"the answer is longer than {limit} bytes"),
-        hint=Text(
-            "请联系省级平台：批次接口的应答应只含回执",
-            "ask the province: the answer to a batch holds a receipt and no more",
-        ),
+        hint=advice.oversized,
     )
 
 

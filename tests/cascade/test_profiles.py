@@ -9,10 +9,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from exchange.cascade.delivery import Answered, Blocked, Failed, Outcome, Refused
-from exchange.cascade.profiles import PROFILES, OutgoingBatch, Target, attempt, profile, retry_after
+from exchange.cascade.profiles import PROFILES, OutgoingBatch, Target, attempt, profile
 from exchange.cascade.signing import Claim, Credentials
 from exchange.errors import Denied, Misconfigured, Transient
 from exchange.http.message import Request, Response
+from exchange.http.retry import retry_after
 from exchange.text import Text
 
 NOW = datetime(2026, 11, 23, 1, 2, 3, tzinfo=UTC)
