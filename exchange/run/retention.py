@@ -40,6 +40,8 @@ KINDS: Final[Mapping[TopicKind, Callable[[str], str]]] = {
 }
 _PAGE = 16
 """Messages read at once: each may have a megabyte."""
+_LINE = 20
+"""Partitions in one line of the audit trail, whose text has an end."""
 _MAX_WAITING = 100_000
 """Quarantine messages with waiting records that are looked at; with more, nothing is removed."""
 _YOUNG = Text("其余消息尚未到期", "the rest is younger")
@@ -114,12 +116,13 @@ def remove(node: Node, resource: str, removals: Iterable[Removal], *, by: str) -
     Raises Rejected when a group went back meanwhile. Safe to be repeated after a kill.
     """
     planned = [removal for removal in removals if removal.count]
-    if planned:
-        detail = [f"{r.topic}/{r.partition}: {r.first}-{r.before - 1}" for r in planned]
+    for start in range(0, len(planned), _LINE):
+        part = planned[start : start + _LINE]
+        detail = [f"{r.topic}/{r.partition}: {r.first}-{r.before - 1}" for r in part]
         text = json.dumps(detail, ensure_ascii=False)
         node.store.audit.append(by, "log.retain", resource, text)
-    for removal in planned:
-        node.log.retain(removal.topic, removal.partition, removal.before)
+        for removal in part:
+            node.log.retain(removal.topic, removal.partition, removal.before)
     return planned
 
 
