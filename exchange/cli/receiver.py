@@ -263,6 +263,7 @@ def receiver_options(
         ahead=section.sealed_ahead,
         host=section.host,
         port=section.port if port is None else port,
+        share_port=section.share_port,
         tls=tls,
     )
 

@@ -40,6 +40,8 @@ class ReceiverOptions:
     host: str = "127.0.0.1"
     port: int = 8470
     """0 takes a free one and announces it."""
+    share_port: bool = False
+    """Several receivers may listen on the port: the kernel shares connections out among them."""
     tls: Tls | None = None
     path: str = "batch"
     witness: str = "witness"

@@ -111,21 +111,20 @@ class Reception:
                 {"sealed_at": statement.sealed_at},
                 retry_after=early_by,
             )
-        admission = batches.admission(statement.digest)
         own = [row for row in same if row.sender in {rid, ANYBODY}]
+        before = batches.chain(*subject, statement.lane, rid)
+        wrong = gap(before, statement)
+        admission = batches.admission(statement.digest) if own or wrong is not None else None
         if own and admission is None:
             return self._answer(own[-1], statement, rid)
-        before = batches.chain(*subject, statement.lane, rid)
-        wrong = None if admission is not None else gap(before, statement)
-        if wrong is not None:
-            place = "/".join((*subject, statement.batch_no))
+        place = "/".join((*subject, statement.batch_no))
+        if wrong is not None and admission is None:
             self.store.audit.append(rid, "receiver.gap", place, json.dumps(wrong.data))
             return Reply(424, wrong.message, {**wrong.data, "statement": statement.digest})
         version = 1 + max((row.version for row in same if row.sender == rid), default=0)
         after = advance(before, statement, rid)
         kept = self._keep(data, statement, rid, version, (before, after))
         if admission is not None:
-            place = "/".join((*subject, statement.batch_no))
             detail = f"version {version}, {statement.digest}: {admission.reason}"
             self.store.audit.append(rid, "receiver.admitted", place, detail)
         return self._answer(kept, statement, rid)

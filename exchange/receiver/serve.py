@@ -54,6 +54,7 @@ def run_receiver(
             limits=settings.limits,
             announce=announce,
             tls=settings.tls,
+            share_port=settings.share_port,
         )
 
 
@@ -65,13 +66,14 @@ def serve(
     announce: Callable[[str], None],
     tls: Tls | None = None,
     limits: ConnectionLimits = _LIMITS,
+    share_port: bool = False,
 ) -> None:
     """Serve until SIGINT or SIGTERM, then finish what is under way.
 
     ``announce`` gets one JSON line with the address as soon as it can be called. Raises
     Transient when the port is taken, Misconfigured for an unusable certificate.
     """
-    with _listen(host, port) as listener:
+    with _listen(host, port, shared=share_port) as listener:
         server = _server(app, limits, tls)
         announce(json.dumps({"url": _url(host, listener, tls)}))
         server.run(sockets=[listener])
@@ -93,10 +95,10 @@ class _ReceiverServer(uvicorn.Server):
                 signal.signal(each, handler)
 
 
-def _listen(host: str, port: int) -> socket.socket:
+def _listen(host: str, port: int, *, shared: bool = False) -> socket.socket:
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
-        listener = socket.create_server((host, port), family=family, backlog=128)
+        listener = socket.create_server((host, port), family=family, backlog=128, reuse_port=shared)
     except OSError as error:
         raise Transient(
             Text(f"无法监听 {host}:{port}：{error.strerror}", f"cannot listen on {host}:{port}"),

@@ -196,6 +196,7 @@ class ReceiverSettings(_Frozen):
 
     host: str = "127.0.0.1"
     port: Annotated[int, Field(ge=0, le=65535)] = 8470
+    share_port: bool = False
     folder: Path
     store: str
     sid: str

@@ -19,6 +19,7 @@ def main(folder: Path, port: int = 0) -> None:
             folder,
             f"sqlite:///{folder / 'province.db'}",
             port=port,
+            share_port=True,
             trust=Trust(read_certificates(folder / "prefecture.pem")),
         ),
         sealer=open_sealer(folder / "seal", environ={}),

@@ -69,9 +69,9 @@ def root(tmp_path: Path) -> bytes:
 
 
 @contextlib.contextmanager
-def receiver(folder: Path) -> Iterator[tuple[subprocess.Popen[str], Node]]:
+def receiver(folder: Path, port: int = 0) -> Iterator[tuple[subprocess.Popen[str], Node]]:
     process = subprocess.Popen(
-        [sys.executable, "-m", "tests.receiver.standalone", str(folder)],
+        [sys.executable, "-m", "tests.receiver.standalone", str(folder), str(port)],
         cwd=ROOT,
         stdout=subprocess.PIPE,
         text=True,
@@ -120,6 +120,21 @@ def test_a_signal_stops_it_in_order(how: signal.Signals, tmp_path: Path, prefect
         assert isinstance(caller.attempt(outgoing(batch)), Answered)
         process.send_signal(how)
         assert process.wait(120) == 0
+
+
+@pytest.mark.usefixtures("root")
+def test_two_share_a_port_a_folder_and_a_store(tmp_path: Path, prefecture: Party) -> None:
+    batches = [make_batch(prefecture.sealer, n, sealed_at=TODAY) for n in range(1, 21)]
+    with receiver(tmp_path) as (first, caller):
+        port = int(caller.endpoint.rpartition(":")[2])
+        with receiver(tmp_path, port) as (_, other), ThreadPoolExecutor(4) as pool:
+            assert other.endpoint == caller.endpoint
+            answers = list(pool.map(caller.attempt, map(outgoing, batches)))
+            assert all(isinstance(answer, Answered) for answer in answers)
+            first.kill()
+            first.wait()
+            again = list(pool.map(caller.attempt, map(outgoing, batches)))
+    assert again == answers, "the other one serves on, with the same receipts"
 
 
 def test_a_taken_port_says_so(province: Province) -> None:
