@@ -26,6 +26,7 @@ _MODULES = {
     "migrate": "node",
     "quarantine": "quarantine",
     "cascade": "cascade",
+    "audit": "audit",
     "evidence": "evidence",
     "log": "log",
     "seal": "seal",

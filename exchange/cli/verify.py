@@ -53,9 +53,9 @@ def parsers(lang: str) -> dict[str, argparse.ArgumentParser]:
     file = t("文件", "FILE")
     verify = parser(
         "verify",
-        "离线验证封签批次、回执、证明、存证包、检查点、电子印章和签章；不联网，逐项列出检查。",
-        "Verify sealed batches, receipts, proofs, evidence packages, checkpoints, seals and "
-        "signatures: offline, check by check.",
+        "离线验证封签批次、回执、证明、存证包、检查点、审计报告、电子印章和签章；不联网，逐项列出检查。",
+        "Verify sealed batches, receipts, proofs, evidence packages, checkpoints, reports of "
+        "audits, seals and signatures: offline, check by check.",
     )
     verify.add_argument("files", nargs="+", type=Path, metavar=file)
     for option, help_text in (
@@ -450,6 +450,8 @@ def _conclusion(output: Output, verdict: FileVerdict) -> str:
         values.insert(1, output.t(f"{verification.rows:,} 条", f"{verification.rows:,} records"))
         text += "; " + ", ".join(values)
     text += _owner(output, verdict)
+    if verdict.kind == "audit":
+        text += f"; {facts['node']}, {facts['at']}: {facts['result']} {facts['failed']}".rstrip()
     if verdict.record is not None:
         text += "".join(f"\n    {name} = {value}" for name, value in verdict.record.items())
     if verdict.veiled:

@@ -19,6 +19,8 @@ from typing import Final, Literal, TypeVar
 
 from exchange import receipt as receipts
 from exchange.errors import ExchangeError, Rejected
+from exchange.evidence.audit_report import ENVELOPE as AUDIT
+from exchange.evidence.audit_report import verify_report
 from exchange.evidence.checkpoint import SignedNote, Signers, consistent
 from exchange.evidence.package import Package, unwrap, verify_package
 from exchange.seal.batch import jcs
@@ -37,7 +39,17 @@ from exchange.seal.pki.trust import Trust
 from exchange.text import Text
 
 FileKind = Literal[
-    "batch", "receipt", "proof", "package", "checkpoint", "seal", "signature", "together", "log"
+    "batch",
+    "receipt",
+    "proof",
+    "package",
+    "checkpoint",
+    "seal",
+    "signature",
+    "audit",
+    "together",
+    "log",
+    "node",
 ]
 T = TypeVar("T")
 
@@ -49,12 +61,15 @@ KINDS: Final[Mapping[FileKind, Text]] = {
     "checkpoint": Text("存证日志检查点", "checkpoint of an evidence log"),
     "seal": Text("电子印章", "electronic seal"),
     "signature": Text("电子签章", "electronic seal signature"),
+    "audit": Text("审计报告", "report of an audit"),
     "together": Text("各文件之间", "the files together"),
     "log": Text("存证日志", "evidence log"),
+    "node": Text("节点", "node"),
 }
-_NO_FILES: Final = frozenset({"together", "log"})
+_NO_FILES: Final = frozenset({"together", "log", "node"})
 _NEEDS_BATCH: Final = frozenset({"batch", "statement", "root", "counts", "time"})
 """Checks of a receipt that compare it with what was sent."""
+_AUDIT: Final = f'"format":"{AUDIT}"'.encode()
 _GZIP: Final = b"\x1f\x8b"
 _SIGNED_BY: Final = b"\n\n\xe2\x80\x94 "
 """What a signed note has behind its text: an empty line, and an em dash."""
@@ -144,6 +159,8 @@ def recognise(data: bytes) -> FileKind:
         kind = "batch"
     elif data.startswith(_GZIP):
         kind = "package"
+    elif data.lstrip()[:1] == b"{" and _AUDIT in data:
+        kind = "audit"  # first, for its text may name the others
     elif data.lstrip()[:1] == b"{" and receipts.ENVELOPE.encode() in data:
         kind = "receipt"
     elif data.lstrip()[:1] == b"{" and PROOF.encode() in data:
@@ -235,6 +252,8 @@ class Verifier:
                 return verify_package(data, trust=given.trust, province=given.province)
             case "checkpoint":
                 return self._checkpoint(parts.note)
+            case "audit":
+                return verify_report(data, trust=given.trust)
             case "seal":
                 return verify_seal(data, trust=given.trust, at=given.at, chain=given.chain)
         return self._signature(data)
@@ -405,9 +424,10 @@ class _Parts:
 
 _BY_DEPARTMENT: Final = Text("部门电子签章", "the department's seal")
 _BY_PROVINCE: Final = Text("省级电子签章", "the province's seal")
+_BY_NODE: Final = Text("节点电子签章", "the node's seal")
 
 
-def _parts(kind: FileKind, data: bytes) -> _Parts:
+def _parts(kind: FileKind, data: bytes) -> _Parts:  # noqa: PLR0911 - a line for each kind
     """Take a file apart for others to use; raises ValueError or one of our errors."""
     match kind:
         case "batch":
@@ -423,12 +443,14 @@ def _parts(kind: FileKind, data: bytes) -> _Parts:
             package = Package.from_bytes(unwrap(data))
             return replace(
                 own := _of_proof(package.proof),
-                marks=(*own.marks, _of_receipt(package.receipt)),
+                marks=(*own.marks, _of_envelope(package.receipt, _BY_PROVINCE)),
                 note=package.note,
                 certificates=package.certificates,
             )
         case "receipt":
-            return _Parts((_of_receipt(data),))
+            return _Parts((_of_envelope(data, _BY_PROVINCE),))
+        case "audit":
+            return _Parts((_of_envelope(data, _BY_NODE),))
         case "checkpoint":
             return _Parts(note=SignedNote.from_bytes(data))
     return _Parts((Mark(KINDS[kind], data),))
@@ -445,13 +467,11 @@ def _statement(data: bytes) -> Statement:
     return statement
 
 
-def _of_receipt(data: bytes) -> Mark:
+def _of_envelope(data: bytes, role: Text) -> Mark:
     match jcs.decode(data):
         case {"seal": str(seal), "chain": [*chain]}:
-            return Mark(
-                _BY_PROVINCE, b64decode(seal), tuple(b64decode(str(each)) for each in chain)
-            )
-    raise ValueError("not a receipt")
+            return Mark(role, b64decode(seal), tuple(b64decode(str(each)) for each in chain))
+    raise ValueError("not an envelope")
 
 
 def _read(read: Callable[[], T]) -> T | None:

@@ -42,7 +42,7 @@ def project(store: Store, resource: str, entries: Sequence[Entry]) -> int:
             origin = listed.origin
             notes += [NoteRow(origin.pull, origin.locator, **note) for note in listed.notes]
         else:
-            refused.append(_refused_row(resource, entry))
+            refused.append(refused_row(resource, entry))
             if _OVERTAKEN in refused[-1].reasons:
                 overtaken.append(entry)
     store.deliveries.add(deliveries)
@@ -105,7 +105,8 @@ def receipt_row(content: bytes) -> ReceiptRow:
     )
 
 
-def _refused_row(resource: str, entry: Entry) -> QuarantineRow:
+def refused_row(resource: str, entry: Entry) -> QuarantineRow:
+    """Make the row of a message of quarantine that nobody has decided about."""
     refused = RefusedEntry.of(entry)
     return QuarantineRow(
         topic=entry.topic,

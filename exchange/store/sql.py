@@ -14,7 +14,7 @@ from typing import (
     get_type_hints,
 )
 
-from sqlalchemy import Column, MetaData, Table, and_, bindparam, insert, select, tuple_
+from sqlalchemy import Column, MetaData, Table, and_, bindparam, insert, or_, select, tuple_
 from sqlalchemy.exc import IntegrityError
 
 from exchange.errors import Integrity, Transient
@@ -32,6 +32,8 @@ metadata = MetaData()
 """Every table of the store."""
 CHUNK = 200
 """Rows per statement with a list of keys, far below every database's limit of parameters."""
+PAGE = 1_000
+"""Rows of a page."""
 T = TypeVar("T")
 
 
@@ -130,6 +132,20 @@ class RowTable(Generic[T]):
         """Find the row of a key."""
         row = connection.execute(self._by_key, self.at(*key)).one_or_none()
         return None if row is None else self._row(**row._mapping)  # noqa: SLF001
+
+    def page(
+        self, connection: Connection, after: tuple[object, ...], *where: ColumnElement[bool]
+    ) -> list[T]:
+        """Read the next rows behind a key (``()``: from the first), in the order of the key."""
+        keys = [self.c[field] for field in self.key]
+        query = select(*self.columns).where(*where)
+        if after:
+            behind = (
+                and_(*(keys[k] == after[k] for k in range(n)), keys[n] > after[n])
+                for n in range(len(after))
+            )
+            query = query.where(or_(*behind))
+        return self.read(connection, query.order_by(*keys).limit(PAGE))
 
     def insert_missing(self, connection: Connection, rows: Sequence[T]) -> set[tuple[Any, ...]]:
         """Insert the rows whose key is not there yet; return the keys that were there.

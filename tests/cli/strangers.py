@@ -7,8 +7,12 @@ from base64 import b64decode, b64encode
 from dataclasses import dataclass
 from pathlib import Path
 
+from exchange.evidence.audit_report import issue_report
 from exchange.evidence.package import Package, unwrap
+from exchange.seal.checks import Check, Verification
 from exchange.seal.crypto.der import to_pem
+from exchange.text import Text
+from tests.receipt.seals import NOW, make_party
 
 VECTORS = Path(__file__).parents[1] / "vectors"
 FORMATS = {
@@ -28,14 +32,14 @@ class Stranger:
 
     @property
     def kinds(self) -> dict[str, Path]:
-        names = ("batch", "receipt", "proof", "package", "checkpoint", "seal", "signature")
+        names = ("batch", "receipt", "proof", "package", "checkpoint", "seal", "signature", "audit")
         return {name: self.folder / str(number) for number, name in enumerate(names)}
 
     @property
     def options(self) -> list[str]:
         """Everything that verifying all of them takes."""
         roots = [f"--trust={self.folder / name}" for name in ("sm2-sm3.root.pem", "node.root.pem")]
-        roots += [f"--trust={self.folder / 'maker.pem'}"]
+        roots += [f"--trust={self.folder / name}" for name in ("maker.pem", "auditor.pem")]
         return [
             *roots,
             f"--province={self.folder / 'province.root.pem'}",
@@ -59,6 +63,16 @@ def stranger(folder: Path) -> Stranger:
         "seal": FORMATS["seal v4"],
         "signature": FORMATS["signature v4"],
     }
+    auditor = make_party("auditor")
+    data["audit"] = issue_report(
+        Verification((Check("log.entries", ok=True, text=Text("", "")),)),
+        auditor.sealer,
+        node="232700",
+        origin="data.dxal.example/evidence",
+        program="1",
+        at=NOW,
+    )
+    (folder / "auditor.pem").write_bytes(to_pem("CERTIFICATE", auditor.root))
     for kind, path in result.kinds.items():
         path.write_bytes(data[kind])
     for root in ("batch/sm2-sm3.root.pem", "evidence/node.root.pem", "evidence/province.root.pem"):

@@ -116,8 +116,9 @@ def test_one_page_for_every_kind(files: Stranger, run: Run) -> None:
     for kind, title in kinds.KINDS.items():
         assert title.zh in answer, kind
         assert title.en in answer, kind
-    # batch, proof, package: the department's; package, receipt: the province's; seal, signature
-    assert len(answer.images) == 7
+    # batch, proof, package: the department's; package, receipt: the province's; seal, signature;
+    # audit: the node's
+    assert len(answer.images) == 8
     assert all(image.startswith("data:image/png;base64,") for image in answer.images)
     assert "✗" not in answer
     assert "@page { size: A4" in html

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Annotated
@@ -134,6 +134,17 @@ class Deliveries:
             query = query.where(DELIVERIES.c.state.in_(states))
         with self._lender.read() as connection:
             return DELIVERIES.read(connection, query.limit(limit))
+
+    def walk(self, resource: str) -> Iterator[DeliveryRow]:
+        """Yield all deliveries of a resource, oldest batch first; a page in memory at a time."""
+        after: tuple[object, ...] = ()
+        while page := self._page(after, resource):
+            yield from page
+            after = (page[-1].resource, page[-1].batch_no)
+
+    def _page(self, after: tuple[object, ...], resource: str) -> list[DeliveryRow]:
+        with self._lender.read() as connection:
+            return DELIVERIES.page(connection, after, DELIVERIES.c.resource == resource)
 
     def counts(self) -> Mapping[tuple[str, str], int]:
         """Count deliveries by resource and state."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Annotated, Literal
@@ -112,6 +112,18 @@ class Quarantine:
             query = query.where(c.rows > c.replayed + c.dismissed + c.settled)
         with self._lender.read() as connection:
             return QUARANTINE.read(connection, query.limit(limit))
+
+    def walk(self, topic: str, partition: int) -> Iterator[QuarantineRow]:
+        """Yield all messages of a partition in log order; a page in memory at a time."""
+        after: tuple[object, ...] = ()
+        while page := self._page(after, topic, partition):
+            yield from page
+            after = (topic, partition, page[-1].offset)
+
+    def _page(self, after: tuple[object, ...], topic: str, partition: int) -> list[QuarantineRow]:
+        c = QUARANTINE.c
+        with self._lender.read() as connection:
+            return QUARANTINE.page(connection, after, c.topic == topic, c.partition == partition)
 
     def counts(self) -> Mapping[str, tuple[int, int, int, int]]:
         """Count records by resource: refused, replayed, dismissed, settled."""

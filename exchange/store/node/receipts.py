@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Annotated
@@ -56,6 +56,17 @@ class Receipts:
             query = query.where(RECEIPTS.c.resource == resource)
         with self._lender.read() as connection:
             return RECEIPTS.read(connection, query.limit(limit))
+
+    def walk(self) -> Iterator[ReceiptRow]:
+        """Yield all receipts by resource and batch; a page in memory at a time."""
+        after: tuple[object, ...] = ()
+        while page := self._page(after):
+            yield from page
+            after = (page[-1].resource, page[-1].batch_no)
+
+    def _page(self, after: tuple[object, ...]) -> list[ReceiptRow]:
+        with self._lender.read() as connection:
+            return RECEIPTS.page(connection, after)
 
     def counts(self) -> Mapping[str, int]:
         """Count receipts by resource."""

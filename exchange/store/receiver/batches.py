@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import TYPE_CHECKING, Annotated, Final
@@ -155,6 +156,17 @@ class ReceivedBatches:
                 query = query.where(column == value)
         with self._lender.read() as connection:
             return RECEIVED.read(connection, query.limit(limit))
+
+    def walk(self) -> Iterator[ReceivedBatchRow]:
+        """Yield all batches in the order of their keys; a page in memory at a time."""
+        after: tuple[object, ...] = ()
+        while page := self._page(after):
+            yield from page
+            after = tuple(getattr(page[-1], name) for name in RECEIVED.key)
+
+    def _page(self, after: tuple[object, ...]) -> list[ReceivedBatchRow]:
+        with self._lender.read() as connection:
+            return RECEIVED.page(connection, after)
 
     def counts(self) -> tuple[int, int]:
         """Count batches and rows."""

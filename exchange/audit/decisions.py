@@ -1,0 +1,86 @@
+"""What people decided, and its ground: the audit trail and decisions about refused records."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from typing import TYPE_CHECKING
+
+from exchange.audit.findings import Findings
+from exchange.audit.given import Given, Trail
+from exchange.evidence.entry import TrailEntry
+from exchange.pipeline.messages import replayed_key, replayed_rows
+from exchange.pipeline.projection import SETTLED_BY
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from exchange.store.audit import AuditRow
+    from exchange.store.database import Store
+    from exchange.store.node.quarantine import QuarantineRow
+
+
+def read_trail(store: Store, leaves: Sequence[TrailEntry], findings: Findings) -> Trail:
+    """Check the chain of the audit trail, and that it is the one the evidence log knows."""
+    wanted: dict[int, set[str]] = {}
+    for leaf in leaves:
+        wanted.setdefault(leaf.number, set()).add(leaf.digest)
+    trails = {leaf.trail for leaf in leaves}
+    trail, first, last = Trail(), "", 0
+    for row, sound in store.audit.walk():
+        first, last = first or row.digest, row.number
+        if not sound:
+            findings.fault(
+                "trail.chain", f"line {row.number}", "continues the chain", "it does not"
+            )
+        for digest in wanted.get(row.number, ()):
+            findings.equal("evidence.trail", f"line {row.number}", digest, row.digest)
+        _take(trail, row)
+    for gone in trails - {first}:
+        findings.fault("evidence.trail", "its first line", gone, first or "no line")
+    if wanted and max(wanted) > last:
+        findings.fault("evidence.trail", "its length", f"{max(wanted)} lines", f"{last} lines")
+    return trail
+
+
+def _take(trail: Trail, row: AuditRow) -> None:
+    if row.action in {"source.rewind", "source.retry"}:
+        trail.rewinds[row.subject] += 1
+    elif row.action in {"quarantine.dismiss", "log.retain"}:
+        try:
+            detail = json.loads(row.detail)
+            if row.action == "log.retain":
+                for place, _, offsets in (str(item).partition(": ") for item in detail):
+                    trail.retained[place] = int(offsets.partition("-")[2]) + 1
+                return
+            key = (row.actor, row.subject, str(detail["reason"]))
+            trail.dismissed[key] += int(detail["rows"])
+        except (ValueError, KeyError, TypeError):
+            return  # the chain tells whether it was written so
+
+
+def check_decisions(given: Given, row: QuarantineRow) -> None:
+    """Check the decisions about the records of one message of quarantine."""
+    store, findings = given.store, given.findings
+    assert store is not None  # noqa: S101 - the row is from it
+    where = f"{row.topic}/{row.partition}/{row.offset}"
+    decided = store.quarantine.decisions(row.topic, row.partition, row.offset)
+    counts = Counter(decision.state for decision in decided.values())
+    for state in ("replayed", "dismissed", "settled"):
+        findings.equal("store.decisions", f"{where} {state}", counts[state], getattr(row, state))
+    key = replayed_key(row.resource, row.partition, row.offset)
+    replayed = replayed_rows(given.latest(key)) if counts["replayed"] else frozenset()
+    for number, decision in decided.items():
+        place = f"{where} record {number}"
+        if not 0 <= number < row.rows:
+            findings.fault("store.decisions", place, f"a record of {row.rows}", "no such record")
+        elif decision.state == "replayed" and number not in replayed:
+            findings.fault("store.decisions", place, "replayed in the log", "it is not")
+        elif decision.state == "settled" and decision.by != SETTLED_BY:
+            findings.fault("store.decisions", place, f"settled by {SETTLED_BY}", decision.by)
+        elif decision.state == "dismissed":
+            line = (decision.by, row.resource, decision.note)
+            if given.trail.dismissed[line] <= 0:
+                expected = "a line of the audit trail with person, reason and count"
+                findings.fault("store.decisions", place, expected, "none that is left")
+            given.trail.dismissed[line] -= 1

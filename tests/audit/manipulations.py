@@ -1,0 +1,814 @@
+"""The table of manipulations: what is done, which command tells it, and which check.
+
+``docs/threat-model.md`` has the same table. Each is done to a copy of one node, by somebody who
+has every key: seals hold and checksums are right unless the manipulation is about them.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import sqlite3
+from collections.abc import Callable
+from contextlib import closing
+from dataclasses import dataclass, replace
+from datetime import timedelta
+from pathlib import Path
+
+from exchange import receipt as receipts
+from exchange.catalog.canonical import catalog_digest
+from exchange.catalog.model import Catalog
+from exchange.catalog.plan import APPLIED
+from exchange.evidence.checkpoint import SignedNote
+from exchange.evidence.log import EvidenceLog, LogReader
+from exchange.log import quarantine_topic, raw_topic, sealed_topic
+from exchange.log.frames import decode_frame, encode_frame
+from exchange.node.node import Node
+from exchange.run.outcome import Where
+from exchange.run.runner import Runner
+from exchange.settings import load
+from exchange.store.node.deliveries import DeliveryRow
+from tests.audit.hands import LogFile, Row, resealed
+from tests.pipeline.place import EAGER, Place, records
+from tests.receipt.seals import make_party
+from tests.support.nodes import add
+
+RAW, SEALED, QUARANTINE = (kind("cases") for kind in (raw_topic, sealed_topic, quarantine_topic))
+RECEIPTS, EVIDENCE, CURSORS = "exchange.receipts", "exchange.evidence", "exchange.cursors"
+NODE, RECEIVER = "exchange audit", "exchange audit (receiver)"
+KNOWN = "exchange audit --known"
+
+
+@dataclass(frozen=True)
+class Copy:
+    """A copy of the prepared node."""
+
+    place: Place
+    older: Path
+    """The same node's ``data`` as it was earlier."""
+
+    @property
+    def folder(self) -> Path:
+        return self.place.folder
+
+    @property
+    def log(self) -> LogFile:
+        return LogFile(self.folder / "data" / "log.db")
+
+    @property
+    def evidence(self) -> Path:
+        return self.folder / "data" / "evidence"
+
+    def sql(self, statement: str, *values: object, store: str = "data/store.db") -> None:
+        with closing(sqlite3.connect(self.folder / store)) as database, database:
+            assert database.execute(statement, values).rowcount > 0
+
+    def node(self) -> Node:
+        return self.place.node()
+
+
+Manipulate = Callable[[Copy], None]
+
+
+@dataclass(frozen=True)
+class Manipulation:
+    """One row of the table."""
+
+    what: str
+    command: str
+    check: str
+    do: Manipulate
+
+
+TABLE: list[Manipulation] = []
+
+
+def manipulation(what: str, check: str, command: str = NODE) -> Callable[[Manipulate], Manipulate]:
+    def add_row(do: Manipulate) -> Manipulate:
+        TABLE.append(Manipulation(what, command, check, do))
+        return do
+
+    return add_row
+
+
+# --- batches ------------------------------------------------------------------------------
+
+
+def reseal(copy: Copy, row: Row, **changes: object) -> None:
+    """Seal a batch once more with the department's own key; headers and state follow."""
+    with copy.node() as node:
+        sealer = node.seals.of(node.catalog.resource("cases"))
+        batch = resealed(row.value, sealer, **changes)  # type: ignore[arg-type]
+    statement = batch.statement
+    headers = {"statement": batch.digest, "root": statement.root, "rows": str(statement.rows)}
+    number = statement.batch_no
+    copy.log.edit(SEALED, row, value=batch.data, key=number, headers=headers)
+    if row == copy.log.entries(SEALED)[-1] or row.offset == copy.log.entries(SEALED)[-1].offset:
+        state = copy.log.state("lane/cases/0")
+        value = json.loads(state.value) | {"statement": batch.digest, "number": int(number[8:])}
+        copy.log.edit(CURSORS, state, value=json.dumps(value).encode())
+
+
+def last(copy: Copy, topic: str) -> Row:
+    return copy.log.entries(topic)[-1]
+
+
+@manipulation("a batch is sealed once more without one of its records", "evidence.batches")
+def _(copy: Copy) -> None:
+    reseal(copy, last(copy, SEALED), without=1)
+
+
+@manipulation("a record is dropped from a batch, and its raw message too", "evidence.batches")
+def _(copy: Copy) -> None:
+    row = last(copy, SEALED)
+    raw = copy.log.entries(RAW)[-1]
+    frame = decode_frame(raw.value)[1:]
+    copy.log.edit(RAW, raw, value=encode_frame(frame), headers={"rows": str(frame.height)})
+    reseal(copy, row, without=1)
+
+
+@manipulation("a batch is sealed once more with an earlier time", "batches.time")
+def _(copy: Copy) -> None:
+    row = last(copy, SEALED)
+    with copy.node() as node:
+        earlier = node.clock() - timedelta(minutes=40)
+    reseal(copy, row, sealed_at=earlier)
+
+
+@manipulation("a batch takes the number of the one before it", "batches.numbers")
+def _(copy: Copy) -> None:
+    first, second = copy.log.entries(SEALED)[:2]
+    reseal(copy, second, batch_no=first.key)
+
+
+@manipulation("a batch no longer names the one before it", "batches.chain")
+def _(copy: Copy) -> None:
+    reseal(copy, last(copy, SEALED), previous="")
+
+
+@manipulation("a batch states fewer refused records than there are", "batches.counts")
+def _(copy: Copy) -> None:
+    reseal(copy, copy.log.entries(SEALED)[1], rejected=0)
+
+
+@manipulation("a batch is sealed by somebody else", "batches.seal")
+def _(copy: Copy) -> None:
+    row = last(copy, SEALED)
+    batch = resealed(row.value, make_party("stranger", now=copy.place.node().clock()).sealer)
+    headers = {"statement": batch.digest, "root": batch.statement.root}
+    copy.log.edit(SEALED, row, value=batch.data, headers=headers)
+
+
+@manipulation("a record's bytes in a batch are changed", "batches.seal")
+def _(copy: Copy) -> None:
+    row = last(copy, SEALED)
+    data = bytearray(row.value)
+    data[-40] ^= 1
+    copy.log.edit(SEALED, row, value=bytes(data))
+
+
+@manipulation("a batch is said to come from another pull", "batches.place")
+def _(copy: Copy) -> None:
+    copy.log.edit(SEALED, last(copy, SEALED), headers={"pull": "20261123T000000-00000000"})
+
+
+@manipulation("a batch is said to come from another raw message", "pulls.sealed")
+def _(copy: Copy) -> None:
+    copy.log.edit(SEALED, last(copy, SEALED), headers={"raw": "0/0"})
+
+
+@manipulation("a batch in the middle is removed", "log.entries")
+def _(copy: Copy) -> None:
+    copy.log.drop(SEALED, 1)
+
+
+@manipulation("the last batch is removed as if it had never been", "evidence.batches")
+def _(copy: Copy) -> None:
+    copy.log.cut(SEALED, last(copy, SEALED).offset)
+
+
+@manipulation("the first batches are removed as by a retention that nobody ordered", "log.entries")
+def _(copy: Copy) -> None:
+    copy.log.drop(SEALED, 0)
+    copy.log.run("UPDATE shard SET first = 1 WHERE topic = ?", SEALED)
+
+
+@manipulation("the state of a partition goes back to an earlier batch", "partitions.state")
+def _(copy: Copy) -> None:
+    state, first = copy.log.state("lane/cases/0"), copy.log.entries(SEALED)[0]
+    value = json.loads(state.value) | {"statement": first.headers["statement"]}
+    copy.log.edit(CURSORS, state, value=json.dumps(value).encode())
+
+
+# --- raw messages -------------------------------------------------------------------------
+
+
+def shorten(copy: Copy, row: Row, rows: int) -> int:
+    """Leave so many rows of a raw message; return how many have gone."""
+    frame = decode_frame(row.value)
+    data = encode_frame(frame[:rows])
+    copy.log.edit(RAW, row, value=data, headers={"rows": str(rows)})
+    return frame.height - rows
+
+
+def pull(copy: Copy, *stages: str) -> None:
+    """Bring more rows into the log; nothing of them is sealed."""
+    add(copy.place, "cases", records(50, first=1_001))
+    with copy.node() as node:
+        work(node, "pull", *stages)
+
+
+def work(node: Node, *stages: str) -> None:
+    """Let stages work; the province is away, so nobody witnesses anything."""
+    errors = Runner(node, policy=EAGER, stages=stages).once().errors
+    assert errors.keys() <= {Where("evidence", "witness")}
+
+
+@manipulation("a row is removed from a raw message after it was sealed", "pulls.sealed")
+def _(copy: Copy) -> None:
+    shorten(copy, copy.log.entries(RAW)[0], 99)
+
+
+@manipulation("a raw message has fewer rows than it states", "raw.rows")
+def _(copy: Copy) -> None:
+    row = copy.log.entries(RAW)[0]
+    copy.log.edit(RAW, row, value=encode_frame(decode_frame(row.value)[1:]))
+
+
+@manipulation("a row is removed from a raw message before it is sealed", "pulls.rows")
+def _(copy: Copy) -> None:
+    pull(copy)
+    shorten(copy, last(copy, RAW), 49)
+
+
+@manipulation("a raw message is emptied before it is sealed", "pulls.rows")
+def _(copy: Copy) -> None:
+    pull(copy)
+    shorten(copy, last(copy, RAW), 0)
+
+
+@manipulation("a raw message is removed before it is sealed", "pulls.rows")
+def _(copy: Copy) -> None:
+    pull(copy)
+    copy.log.cut(RAW, last(copy, RAW).offset)
+
+
+@manipulation("a raw message is emptied, and the state of its pull follows", "evidence.pulls")
+def _(copy: Copy) -> None:
+    pull(copy, "evidence")
+    gone = shorten(copy, last(copy, RAW), 0)
+    state = copy.log.state("pull/cases")
+    value = json.loads(state.value)
+    value["rows"] -= gone
+    copy.log.edit(CURSORS, state, value=json.dumps(value).encode())
+
+
+@manipulation("a raw message is skipped before it is sealed", "pulls.sealed")
+def _(copy: Copy) -> None:
+    pull(copy)
+    copy.log.run(
+        "UPDATE position SET next = next + 1 WHERE member = 'seal' AND shard ="
+        " (SELECT id FROM shard WHERE topic = ?)",
+        RAW,
+    )
+
+
+# --- cursors ------------------------------------------------------------------------------
+
+
+def move(copy: Copy) -> bytes:
+    state = json.loads(copy.log.state("pull/cases").value)
+    state["cursor"]["at"]["seq"] += 50
+    return json.dumps(state).encode()
+
+
+@manipulation("the cursor of a source is moved", "evidence.pulls")
+def _(copy: Copy) -> None:
+    copy.log.edit(CURSORS, copy.log.state("pull/cases"), value=move(copy))
+
+
+@manipulation(
+    "the cursor is moved as by a command, without its line in the trail", "evidence.pulls"
+)
+def _(copy: Copy) -> None:
+    pull(copy, "evidence")
+    with copy.node() as node:
+        state = node.context.pull_state("cases")
+        assert state is not None
+        with node.log.transaction("pull/cases") as tx:
+            tx.append(state.rewind({"moved": 1}).to_message("cases"))
+        work(node, "evidence")
+
+
+@manipulation("the state of a source is removed", "evidence.pulls")
+def _(copy: Copy) -> None:
+    copy.log.drop(CURSORS, copy.log.state("pull/cases").offset)
+    copy.log.run("DELETE FROM newest WHERE key = 'pull/cases'")
+
+
+# --- quarantine ---------------------------------------------------------------------------
+
+
+@manipulation("a message of quarantine is removed", "log.entries")
+def _(copy: Copy) -> None:
+    copy.log.drop(QUARANTINE, 0)
+
+
+@manipulation(
+    "the last message of quarantine is removed as if it had never been", "evidence.quarantine"
+)
+def _(copy: Copy) -> None:
+    copy.log.cut(QUARANTINE, last(copy, QUARANTINE).offset)
+
+
+@manipulation("a refused record is removed from its message", "evidence.quarantine")
+def _(copy: Copy) -> None:
+    row = copy.log.entries(QUARANTINE)[0]
+    frame = decode_frame(row.value)[1:]
+    headers = {"rows": str(frame.height)}
+    copy.log.edit(QUARANTINE, row, value=encode_frame(frame), headers=headers)
+
+
+@manipulation("a refused record is removed, and raw message and statement follow", "batches.counts")
+def _(copy: Copy) -> None:
+    row = copy.log.entries(QUARANTINE)[0]
+    frame = decode_frame(row.value)[1:]
+    headers = {"rows": str(frame.height)}
+    copy.log.edit(QUARANTINE, row, value=encode_frame(frame), headers=headers)
+    offset = int(row.headers["raw"].partition("/")[2])
+    raw = copy.log.entries(RAW)[offset]
+    shorten(copy, raw, int(raw.headers["rows"]) - 1)
+
+
+@manipulation("the value of a refused record is changed", "evidence.quarantine")
+def _(copy: Copy) -> None:
+    row = copy.log.entries(QUARANTINE)[0]
+    frame = decode_frame(row.value)
+    changed = frame.with_columns(name=frame["name"] + "改")
+    copy.log.edit(QUARANTINE, row, value=encode_frame(changed))
+
+
+@manipulation("the reasons of a refusal are changed", "evidence.quarantine")
+def _(copy: Copy) -> None:
+    row = copy.log.entries(QUARANTINE)[0]
+    copy.log.edit(QUARANTINE, row, headers={"reasons": "{}"})
+
+
+@manipulation("a message of quarantine states more rows than it has", "quarantine.rows")
+def _(copy: Copy) -> None:
+    copy.log.edit(QUARANTINE, copy.log.entries(QUARANTINE)[0], headers={"rows": "1000"})
+
+
+@manipulation("a row of the quarantine index is removed", "store.quarantine")
+def _(copy: Copy) -> None:
+    copy.sql("DELETE FROM quarantine WHERE log_topic = ? AND log_offset = 1", QUARANTINE)
+
+
+@manipulation("a row of the quarantine index counts fewer records", "store.quarantine")
+def _(copy: Copy) -> None:
+    copy.sql("UPDATE quarantine SET row_count = 0 WHERE log_topic = ?", QUARANTINE)
+
+
+@manipulation("refused records are set dismissed", "store.decisions")
+def _(copy: Copy) -> None:
+    copy.sql("UPDATE quarantine SET dismissed = row_count WHERE dismissed = 0")
+
+
+def decide(copy: Copy, state: str, by: str) -> None:
+    with copy.node() as node:
+        row = next(row for row in node.store.quarantine.find(waiting=True) if not row.dismissed)
+        place = (row.topic, row.partition, row.offset)
+        decided = node.store.quarantine.decide(*place, [0], state=state, by=by, note="x")  # type: ignore[arg-type]
+        assert decided == [0]
+
+
+@manipulation("a refused record is dismissed without a line in the trail", "store.decisions")
+def _(copy: Copy) -> None:
+    decide(copy, "dismissed", "wang")
+
+
+@manipulation("a refused record is set replayed, and was not", "store.decisions")
+def _(copy: Copy) -> None:
+    decide(copy, "replayed", "wang")
+
+
+@manipulation("a refused record is set settled by a person", "store.decisions")
+def _(copy: Copy) -> None:
+    decide(copy, "settled", "wang")
+
+
+# --- receipts and deliveries --------------------------------------------------------------
+
+
+@manipulation("a receipt is removed from the log", "log.entries")
+def _(copy: Copy) -> None:
+    copy.log.drop(RECEIPTS, 1)
+
+
+@manipulation("the last receipt is removed as if it had never been", "evidence.batches")
+def _(copy: Copy) -> None:
+    copy.log.cut(RECEIPTS, last(copy, RECEIPTS).offset)
+
+
+def forged(copy: Copy, row: Row) -> bytes:
+    """Make a receipt for the same batch under a seal of one's own."""
+    sealer = make_party("forger", now=copy.place.node().clock()).sealer
+    receipt = replace(receipts.read(row.value), suite=sealer.suite.id)
+    return receipts.issue(receipt, sealer, copy.place.node().clock())
+
+
+@manipulation("a receipt is replaced by one that nobody trusts", "receipts.seal")
+def _(copy: Copy) -> None:
+    row = last(copy, RECEIPTS)
+    copy.log.edit(RECEIPTS, row, value=forged(copy, row))
+
+
+@manipulation("a receipt is replaced by that of another batch", "receipts.seal")
+def _(copy: Copy) -> None:
+    first, second = copy.log.entries(RECEIPTS)[:2]
+    copy.log.edit(RECEIPTS, second, value=first.value)
+
+
+@manipulation("a batch gets a second receipt", "receipts.once")
+def _(copy: Copy) -> None:
+    copy.log.append(RECEIPTS, last(copy, RECEIPTS))
+
+
+@manipulation("a receipt is removed from the store", "store.receipts")
+def _(copy: Copy) -> None:
+    copy.sql("DELETE FROM receipts WHERE resource_name = 'firms'")
+
+
+@manipulation("a receipt is replaced in the store", "store.receipts")
+def _(copy: Copy) -> None:
+    content = forged(copy, last(copy, RECEIPTS))
+    copy.sql("UPDATE receipts SET content = ? WHERE resource_name = 'firms'", content)
+
+
+def make_up(copy: Copy) -> None:
+    with copy.node() as node:
+        row = node.store.deliveries.find(resource="cases")[0]
+        batch = {"batch_no": f"{row.batch_no[:8]}00099", "offset": 99, "state": "receipted"}
+        new: DeliveryRow = replace(row, **batch)  # type: ignore[arg-type]
+        node.store.deliveries.add([new])
+
+
+@manipulation("a batch with a receipt is invented in the store", "store.deliveries")
+def _(copy: Copy) -> None:
+    make_up(copy)
+
+
+@manipulation("a receipt for an invented batch is put into the store", "store.receipts")
+def _(copy: Copy) -> None:
+    copy.sql(
+        "UPDATE receipts SET batch_no = '2026010100001' WHERE resource_name = 'firms'"
+        " AND batch_no = (SELECT max(batch_no) FROM receipts WHERE resource_name = 'firms')"
+    )
+
+
+@manipulation("a batch without its receipt in the log is set receipted", "store.deliveries")
+def _(copy: Copy) -> None:
+    copy.log.cut(RECEIPTS, 0)
+
+
+@manipulation("a batch with a receipt is set refused", "store.deliveries")
+def _(copy: Copy) -> None:
+    copy.sql("UPDATE deliveries SET delivery_state = 'refused' WHERE resource_name = 'firms'")
+
+
+@manipulation("a delivery is removed from the store", "store.deliveries")
+def _(copy: Copy) -> None:
+    copy.sql("DELETE FROM deliveries WHERE resource_name = 'firms'")
+
+
+@manipulation("the store shows fewer rows of a pull", "store.pulls")
+def _(copy: Copy) -> None:
+    copy.sql("UPDATE pulls SET rows_pulled = rows_pulled - 1")
+
+
+# --- audit trail --------------------------------------------------------------------------
+
+
+@manipulation("a line of the audit trail is edited", "trail.chain")
+def _(copy: Copy) -> None:
+    copy.sql("UPDATE audit_trail SET actor_name = 'li' WHERE entry_no = 1")
+
+
+def rewrite_trail(copy: Copy, keep: int) -> None:
+    """Write the trail anew, with a chain that holds."""
+    with copy.node() as node:
+        rows = node.store.audit.find()
+    copy.sql("DELETE FROM audit_trail")
+    with copy.node() as node:
+        for row in rows[:keep]:
+            node.store.audit.append("li", row.action, row.subject, row.detail)
+
+
+@manipulation("the audit trail is edited and its chain made anew", "evidence.trail")
+def _(copy: Copy) -> None:
+    rewrite_trail(copy, keep=99)
+
+
+@manipulation("the last line of the audit trail is removed", "evidence.trail")
+def _(copy: Copy) -> None:
+    copy.sql("DELETE FROM audit_trail WHERE entry_no = (SELECT max(entry_no) FROM audit_trail)")
+
+
+@manipulation("the audit trail is emptied", "evidence.trail")
+def _(copy: Copy) -> None:
+    copy.sql("DELETE FROM audit_trail")
+
+
+# --- catalog and schemas ------------------------------------------------------------------
+
+
+@manipulation("a released schema is edited", "schemas.released")
+def _(copy: Copy) -> None:
+    path = copy.folder / "schemas" / "cases-v1.avsc"
+    path.write_text(path.read_text().replace('"no"', '"number"'))
+
+
+@manipulation("a released schema is removed", "batches.schema")
+def _(copy: Copy) -> None:
+    (copy.folder / "schemas" / "cases-v1.avsc").unlink()
+
+
+@manipulation("the applied catalog is edited", "catalog.applied")
+def _(copy: Copy) -> None:
+    path = copy.folder / "data" / APPLIED
+    path.write_text(path.read_text().replace("测试资源", "其他资源"))
+
+
+@manipulation("the applied catalog is edited and its digest made anew", "catalog.applied")
+def _(copy: Copy) -> None:
+    path = copy.folder / "data" / APPLIED
+    text = path.read_text().replace("测试资源", "其他资源")
+    changed = Catalog.model_validate_json(text)
+    changed = changed.model_copy(update={"digest": catalog_digest(changed)})
+    path.write_text(changed.model_dump_json(indent=1))
+
+
+@manipulation("the applied catalog is removed", "catalog.applied")
+def _(copy: Copy) -> None:
+    (copy.folder / "data" / APPLIED).unlink()
+
+
+# --- evidence log -------------------------------------------------------------------------
+
+
+@manipulation("an entry of the evidence log is changed", "evidence.log.tiles")
+def _(copy: Copy) -> None:
+    bundles = [path for path in (copy.evidence / "tile/entries").rglob("*") if path.is_file()]
+    bundle = max(bundles, key=lambda path: int(path.name))
+    data = bundle.read_bytes()
+    at = data.index(b"sm3:") + 4
+    digit = b"1" if data[at : at + 1] == b"0" else b"0"
+    bundle.write_bytes(data[:at] + digit + data[at + 1 :])
+
+
+def rewrite_evidence(copy: Copy, *, topic: bool) -> None:
+    """Cut the last entries, make folder and checkpoint anew with the node's key."""
+    reader = LogReader.at(copy.evidence)
+    entries = [reader.entry(index) for index in range(reader.size - 2)]
+    origin = reader.origin
+    shutil.rmtree(copy.evidence)
+    with EvidenceLog.open(copy.evidence, origin=origin) as log, copy.node() as node:
+        log.append(entries)
+        log.checkpoint(node.seals.of_evidence(), node.clock())
+    if topic:
+        copy.log.cut(EVIDENCE, 1)
+        copy.log.edit(EVIDENCE, copy.log.entries(EVIDENCE)[0], value=b"\n".join(entries))
+
+
+@manipulation("the evidence log is cut and signed anew", "evidence.log.known", KNOWN)
+def _(copy: Copy) -> None:
+    rewrite_evidence(copy, topic=True)
+
+
+@manipulation("the evidence log is cut together with its topic", "evidence.quarantine")
+def _(copy: Copy) -> None:
+    rewrite_evidence(copy, topic=True)
+
+
+@manipulation("the topic of the evidence log has another order", "evidence.batches")
+def _(copy: Copy) -> None:
+    row = copy.log.entries(EVIDENCE)[0]
+    lines = row.value.split(b"\n")
+    other = copy.log.entries(EVIDENCE)[1]
+    copy.log.edit(EVIDENCE, row, value=other.value)
+    copy.log.edit(EVIDENCE, other, value=b"\n".join(lines))
+
+
+@manipulation("the folder of the evidence log is removed", "evidence.log.head")
+def _(copy: Copy) -> None:
+    shutil.rmtree(copy.evidence)
+    copy.evidence.mkdir()
+
+
+@manipulation("a witness's line is taken from the newest checkpoint", "evidence.log.witnessed")
+def _(copy: Copy) -> None:
+    path = copy.evidence / "witnessed"
+    note = SignedNote.from_bytes(path.read_bytes())
+    path.write_bytes(replace(note, witnesses=()).to_bytes())
+
+
+# --- lost and older parts -----------------------------------------------------------------
+
+
+@manipulation("the log is lost", "log.file")
+def _(copy: Copy) -> None:
+    copy.log.path.unlink()
+
+
+@manipulation("the log is replaced by an empty one", "evidence.identity")
+def _(copy: Copy) -> None:
+    copy.log.path.unlink()
+    with copy.node() as node:
+        assert node.log.topics()
+
+
+@manipulation("the log is an older one", "evidence.batches")
+def _(copy: Copy) -> None:
+    shutil.copy(copy.older / "log.db", copy.log.path)
+
+
+@manipulation("the write-ahead log is removed", "evidence.batches")
+def _(copy: Copy) -> None:
+    add(copy.place, "cases", records(50, first=1_001))
+    data = copy.folder / "data"
+    with copy.node() as node:
+        work(node, "pull", "seal", "evidence")
+        saved = {path.name: path.read_bytes() for path in data.glob("log.db*")}
+    assert len(saved["log.db-wal"]) > 0
+    for path in data.glob("log.db*"):
+        path.unlink()
+    copy.log.path.write_bytes(saved["log.db"])
+
+
+@manipulation("the write-ahead log is cut", "evidence.batches")
+def _(copy: Copy) -> None:
+    add(copy.place, "cases", records(50, first=1_001))
+    data = copy.folder / "data"
+    with copy.node() as node:
+        work(node, "pull", "seal", "evidence")
+        saved = {path.name: path.read_bytes() for path in data.glob("log.db*")}
+    for path in data.glob("log.db*"):
+        path.unlink()
+    copy.log.path.write_bytes(saved["log.db"])
+    whole = saved["log.db-wal"]
+    (data / "log.db-wal").write_bytes(whole[: len(whole) // 2])
+
+
+@manipulation("the store is lost", "store.deliveries")
+def _(copy: Copy) -> None:
+    for path in (copy.folder / "data").glob("store.db*"):
+        path.unlink()
+
+
+@manipulation("the store is an older one", "store.deliveries")
+def _(copy: Copy) -> None:
+    shutil.copy(copy.older / "store.db", copy.folder / "data" / "store.db")
+
+
+@manipulation("the receiver's database is lost", "received.files", RECEIVER)
+def _(copy: Copy) -> None:
+    (copy.folder / "province" / "received.db").unlink()
+
+
+@manipulation("files that the receiver took are lost", "received.rows", RECEIVER)
+def _(copy: Copy) -> None:
+    shutil.rmtree(copy.folder / "province" / "received")
+    (copy.folder / "province" / "received").mkdir()
+
+
+@manipulation("a file that the receiver took is changed", "received.rows", RECEIVER)
+def _(copy: Copy) -> None:
+    path = next((copy.folder / "province" / "received").rglob("*.avro"))
+    data = bytearray(path.read_bytes())
+    data[-40] ^= 1
+    path.write_bytes(data)
+
+
+@manipulation("a row of the receiver is removed", "received.files", RECEIVER)
+def _(copy: Copy) -> None:
+    copy.sql(
+        "DELETE FROM received_batches WHERE resource_name = 'firms'", store="province/received.db"
+    )
+
+
+@manipulation("a receipt of the receiver is changed", "received.rows", RECEIVER)
+def _(copy: Copy) -> None:
+    settings = load(copy.folder / "province" / "exchange.yaml")
+    assert settings.receiver is not None
+    with Node(settings) as receiver:
+        sealer = receiver.seals.open(settings.receiver.seal)
+    row = last(copy, RECEIPTS)
+    receipt = replace(receipts.read(row.value), rows_sent=1, rows_accepted=1)
+    content = receipts.issue(receipt, sealer, receiver.clock())
+    copy.sql("UPDATE received_batches SET receipt = ?", content, store="province/received.db")
+
+
+# --- one byte -----------------------------------------------------------------------------
+
+
+def flipped(topic: str, *, part: str) -> Manipulate:
+    """Flip a bit in the first entry of a topic."""
+
+    def do(copy: Copy) -> None:
+        row = copy.log.entries(topic)[-1]
+        if part == "value":
+            copy.log.flip(row.value[-24:])
+        elif part == "key":
+            copy.log.flip(row.key.encode(), at=1)
+        else:
+            text = json.dumps(row.headers, ensure_ascii=False).encode()
+            copy.log.flip(text[:40], at=3)
+
+    return do
+
+
+for _topic, _part in (
+    (RAW, "value"), (RAW, "headers"),
+    (SEALED, "value"), (SEALED, "headers"), (SEALED, "key"),
+    (QUARANTINE, "value"), (QUARANTINE, "headers"),
+    (RECEIPTS, "value"), (RECEIPTS, "headers"), (RECEIPTS, "key"),
+    (EVIDENCE, "value"), (CURSORS, "value"), (CURSORS, "key"),
+):  # fmt: skip
+    _name = _topic.removeprefix("exchange.").removesuffix(".cases")
+    manipulation(f"a bit in the {_part} of an entry of `{_name}` flips", "log.entries")(
+        flipped(_topic, part=_part)
+    )
+
+
+@manipulation("a bit in the time of an entry flips", "log.entries")
+def _(copy: Copy) -> None:
+    copy.log.run("UPDATE entry SET time = time + 1 WHERE id = (SELECT min(id) FROM entry)")
+
+
+@manipulation("a bit in the checksum of an entry flips", "log.entries")
+def _(copy: Copy) -> None:
+    copy.log.run("UPDATE entry SET crc = crc + 1 WHERE id = (SELECT max(id) FROM entry)")
+
+
+@manipulation("a bit in the address of an entry flips", "log.entries")
+def _(copy: Copy) -> None:
+    copy.log.run("UPDATE entry SET id = id + 1000 WHERE id = (SELECT max(id) FROM entry)")
+
+
+@manipulation("a bit in the end of a partition flips", "log.file")
+def _(copy: Copy) -> None:
+    copy.log.run("UPDATE shard SET next = next - 1 WHERE topic = ?", RAW)
+
+
+@manipulation("a bit in the beginning of a partition flips", "log.file")
+def _(copy: Copy) -> None:
+    copy.log.run("UPDATE shard SET first = 1 WHERE topic = ?", RECEIPTS)
+
+
+@manipulation("a bit in the position of sealing flips", "log.positions")
+def _(copy: Copy) -> None:
+    copy.log.run(
+        "UPDATE position SET next = next - 1 WHERE member = 'seal' AND shard ="
+        " (SELECT id FROM shard WHERE topic = ?)",
+        RAW,
+    )
+
+
+@manipulation("a bit in the position of delivery flips", "log.positions")
+def _(copy: Copy) -> None:
+    copy.log.run(
+        "UPDATE position SET next = next - 1 WHERE member = 'cascade' AND shard ="
+        " (SELECT id FROM shard WHERE topic = ?)",
+        SEALED,
+    )
+
+
+@manipulation("a bit in a position flips to beyond the end", "log.file")
+def _(copy: Copy) -> None:
+    copy.log.run("UPDATE position SET next = next + 4096 WHERE member = 'evidence'")
+
+
+@manipulation("a bit in the address of a newest state flips", "log.file")
+def _(copy: Copy) -> None:
+    copy.log.run("UPDATE newest SET id = id + 1 WHERE key = 'pull/cases'")
+
+
+@manipulation("a bit in the name of a topic flips", "log.entries")
+def _(copy: Copy) -> None:
+    copy.log.run("UPDATE shard SET topic = 'exchange.sealed.caseS' WHERE topic = ?", SEALED)
+
+
+@manipulation("a bit in the head of a page flips", "log.file")
+def _(copy: Copy) -> None:
+    data = bytearray(copy.log.path.read_bytes())
+    size = int.from_bytes(data[16:18])
+    assert data[size] in {2, 5, 10, 13}, "the kinds of pages of a tree"
+    data[size] ^= 1
+    copy.log.path.write_bytes(data)
+
+
+@manipulation("a bit in the head of the file flips", "log.file")
+def _(copy: Copy) -> None:
+    data = bytearray(copy.log.path.read_bytes())
+    data[3] ^= 1
+    copy.log.path.write_bytes(data)
