@@ -1,6 +1,7 @@
 """Connections with limits: silent, trickling and idle ones end, and never keep a caller out.
 
 A connection is *waiting* until the head of a request is complete, and again between requests.
+So is one whose peer does not take its answers.
 Waiting has a time limit. When there are too many connections, of all or of one address, the one
 that has waited longest gives way: strangers before callers that have shown who they are.
 """
@@ -121,6 +122,19 @@ class LimitedConnection(H11Protocol):
         self._connections.wait(self)
         super().on_response_complete()
 
+    def pause_writing(self) -> None:
+        """Wait for a peer that does not take its answers."""
+        super().pause_writing()
+        self.waiting = True
+        self._arm(self._connections.limits.head_seconds)
+
+    def resume_writing(self) -> None:
+        """Go on; between two requests its time runs on."""
+        super().resume_writing()
+        if self.cycle is not None and not self.cycle.response_complete:
+            self.waiting = False
+            self._disarm()
+
     def abort(self) -> None:
         """End the connection at once."""
         self._disarm()
@@ -128,8 +142,11 @@ class LimitedConnection(H11Protocol):
         self.transport.abort()
 
     async def _begin(self, scope: Any, receive: Any, send: Any) -> None:
-        self.waiting = self._idle = False
+        self.waiting = self.flow.write_paused
+        self._idle = False
         self._disarm()
+        if self.waiting:  # answers before this one were not taken yet
+            self._arm(self._connections.limits.head_seconds)
         scope[CONNECTION] = self
         await self._serve(scope, receive, send)
 

@@ -39,6 +39,12 @@ def connect(endpoint: str) -> socket.socket:
     return socket.create_connection((url.hostname, url.port), timeout=10)
 
 
+def head_of(line: str, *more: str) -> bytes:
+    """Make the head of a request of the known caller."""
+    signed = [f"{name}: {value}" for name, value in signed_headers(CREDENTIALS, NOW).items()]
+    return "\r\n".join([f"{line} HTTP/1.1", "host: x", *more, *signed, "", ""]).encode()
+
+
 def ended(connection: socket.socket) -> bool:
     """Whether the server has closed a connection that has nothing to be answered."""
     try:
@@ -132,9 +138,7 @@ def test_the_one_that_waited_longest_gives_way_and_known_callers_last(tmp_path: 
         contextlib.ExitStack() as stack,
     ):
         known = stack.enter_context(connect(endpoint))
-        lines = [f"{name}: {value}" for name, value in signed_headers(CREDENTIALS, NOW).items()]
-        head = "\r\n".join(["GET /sysapi/openapi HTTP/1.1", "host: x", *lines, "", ""])
-        known.sendall(head.encode())
+        known.sendall(head_of("GET /sysapi/openapi"))
         assert known.recv(1 << 16).startswith(b"HTTP/1.1 200")
         strangers = [stack.enter_context(connect(endpoint)) for _ in range(5)]
         assert all(each.recv(100) == b"" for each in strangers[:3])
@@ -161,6 +165,23 @@ def test_the_body_of_a_refused_request_is_not_swallowed(path: str, tmp_path: Pat
         assert sent < 64 << 20, "a MiB, and what lies in buffers of the system"
 
 
+def ask_without_end(connection: socket.socket) -> None:
+    """Ask for what is long and take no answer; blocks when all buffers are full."""
+    while True:
+        connection.sendall(head_of("GET /sysapi/openapi") * 100)
+
+
+def test_answers_that_nobody_takes_end_the_connection(tmp_path: Path) -> None:
+    with (
+        open_province(tmp_path) as province,
+        background(province.app, limits=LIMITS) as endpoint,
+        connect(endpoint) as connection,
+    ):
+        connection.settimeout(60)
+        with pytest.raises(ConnectionError):
+            ask_without_end(connection)
+
+
 def test_a_caller_that_asks_for_leave_first_sends_nothing(tmp_path: Path) -> None:
     with (
         open_province(tmp_path) as province,
@@ -178,9 +199,7 @@ def test_a_caller_that_asks_for_leave_first_sends_nothing(tmp_path: Path) -> Non
 def half_a_batch(endpoint: str) -> Iterator[None]:
     """Have a request of the known caller under way: its body does not end."""
     with connect(endpoint) as connection:
-        lines = [f"{name}: {value}" for name, value in signed_headers(CREDENTIALS, NOW).items()]
-        head = ["POST /sysapi/batch HTTP/1.1", "host: x", "content-length: 100", *lines, "", "x"]
-        connection.sendall("\r\n".join(head).encode())
+        connection.sendall(head_of("POST /sysapi/batch", "content-length: 100") + b"x")
         wait_until_busy(endpoint)
         yield
 
