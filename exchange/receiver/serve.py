@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import json
 import signal
@@ -79,8 +80,29 @@ def serve(
         server.run(sockets=[listener])
 
 
+class _Loop(asyncio.SelectorEventLoop):
+    """Gives a TLS handshake as long as the head of a request; else it may take a minute."""
+
+    def __init__(self, handshake_seconds: float) -> None:
+        super().__init__()
+        self._handshake_seconds = handshake_seconds
+
+    async def create_server(self, *args: Any, **options: Any) -> asyncio.Server:
+        if options.get("ssl") is not None:
+            options["ssl_handshake_timeout"] = self._handshake_seconds
+        return await super().create_server(*args, **options)
+
+
 class _ReceiverServer(uvicorn.Server):
     """Stops on a signal and returns: uvicorn would raise the signal again and end the process."""
+
+    def __init__(self, config: uvicorn.Config, limits: ConnectionLimits) -> None:
+        super().__init__(config)
+        self._limits = limits
+
+    def run(self, sockets: list[socket.socket] | None = None) -> None:
+        with asyncio.Runner(loop_factory=partial(_Loop, self._limits.head_seconds)) as runner:
+            runner.run(self.serve(sockets=sockets))
 
     @contextlib.contextmanager
     def capture_signals(self) -> Generator[None, None, None]:
@@ -141,7 +163,7 @@ def _server(app: Any, limits: ConnectionLimits, tls: Tls | None) -> uvicorn.Serv
                 "check receiver.certificate and receiver.key",
             ),
         ) from error
-    return _ReceiverServer(config)
+    return _ReceiverServer(config, limits)
 
 
 def _url(host: str, listener: socket.socket, tls: Tls | None) -> str:

@@ -21,6 +21,7 @@ from exchange.cascade.profiles import Target, attempt, profile
 from exchange.errors import Misconfigured, Transient
 from exchange.http.transport import Transport
 from exchange.receipt import SentBatch, check
+from exchange.receiver.connections import ConnectionLimits
 from exchange.receiver.options import Tls
 from exchange.receiver.serve import _listen, serve
 from exchange.seal.crypto.der import to_pem
@@ -153,13 +154,17 @@ def test_a_certificate_that_is_not_there_says_so(province: Province, tmp_path: P
         pass
 
 
-def test_with_tls(province: Province, tmp_path: Path) -> None:
+def _tls(folder: Path) -> Tls:
     authority = trustme.CA()
-    authority.cert_pem.write_to_path(str(tmp_path / "ca.pem"))
+    authority.cert_pem.write_to_path(str(folder / "ca.pem"))
     result = authority.issue_cert("127.0.0.1")
-    result.private_key_pem.write_to_path(str(tmp_path / "key.pem"))
-    result.cert_chain_pems[0].write_to_path(str(tmp_path / "cert.pem"))
-    tls = Tls(tmp_path / "cert.pem", tmp_path / "key.pem")
+    result.private_key_pem.write_to_path(str(folder / "key.pem"))
+    result.cert_chain_pems[0].write_to_path(str(folder / "cert.pem"))
+    return Tls(folder / "cert.pem", folder / "key.pem")
+
+
+def test_with_tls(province: Province, tmp_path: Path) -> None:
+    tls = _tls(tmp_path)
     with background(province.app, tls=tls) as endpoint:
         assert endpoint.startswith("https://")
         transport = Transport(endpoint, monotonic=time.monotonic, ca=tmp_path / "ca.pem")
@@ -172,6 +177,14 @@ def test_with_tls(province: Province, tmp_path: Path) -> None:
                 now=lambda: NOW,
             )
     assert isinstance(outcome, Answered)
+
+
+def test_a_tls_handshake_that_does_not_come_is_given_up(province: Province, tmp_path: Path) -> None:
+    tls, limits = _tls(tmp_path), ConnectionLimits(head_seconds=0.5)
+    with background(province.app, tls=tls, limits=limits) as endpoint:
+        address = ("127.0.0.1", int(endpoint.rpartition(":")[2]))
+        with socket.create_connection(address, timeout=20) as silent:
+            assert silent.recv(100) == b""
 
 
 def test_an_accepted_connection_does_not_wait_for_acknowledgements() -> None:
