@@ -11,12 +11,13 @@ import threading
 from collections.abc import Callable, Generator
 from datetime import datetime
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import uvicorn
 
 from exchange.durable import remove_parts
-from exchange.errors import Misconfigured, Transient
+from exchange.errors import Integrity, Misconfigured, Transient
 from exchange.receiver.app import create_app
 from exchange.receiver.connections import (
     MAX_HEAD,
@@ -27,7 +28,7 @@ from exchange.receiver.connections import (
 from exchange.receiver.memory import keep_freed_memory
 from exchange.receiver.options import ReceiverOptions, Tls
 from exchange.seal.eseal.signature import Sealer
-from exchange.store.database import open_store
+from exchange.store.database import Store, open_store
 from exchange.text import Text
 
 _LIMITS = ConnectionLimits()
@@ -47,6 +48,7 @@ def run_receiver(
     keep_freed_memory()
     with contextlib.closing(open_store(settings.store, clock=clock, migrate=True)) as store:
         remove_parts(settings.folder)
+        check_database(store, settings.folder)
         app = create_app(settings, store=store, sealer=sealer, clock=clock, entropy=entropy)
         serve(
             app,
@@ -57,6 +59,26 @@ def run_receiver(
             tls=settings.tls,
             share_port=settings.share_port,
         )
+
+
+def check_database(store: Store, folder: Path) -> None:
+    """Raise Integrity where batches were received and the database knows none of them.
+
+    It was lost: whoever delivers such a batch once more would get a second, other receipt.
+    """
+    if store.received_batches.counts()[0] or next(folder.rglob("*.avro"), None) is None:
+        return
+    raise Integrity(
+        Text(
+            f"接收端的数据库丢失：{folder} 中有收到的批次，而数据库是空的",
+            f"the receiver's database was lost: there are batches in {folder}, and it has none",
+        ),
+        hint=Text(
+            "从备份恢复数据库；没有备份时移走这些文件再启动，重复投递的批次会得到新的回执，请通知各节点",
+            "restore the database from a backup; without one move the files away and start: a"
+            " batch that is delivered again gets a new receipt, which its node has to know",
+        ),
+    )
 
 
 def serve(

@@ -30,6 +30,7 @@ from exchange.pipeline.project import ProjectStage
 from exchange.pipeline.rebuild import catch_up
 from exchange.pipeline.seal import Sealed, SealStage
 from exchange.run.delivery_loop import ATTEMPTS, DeliveryLoop
+from exchange.run.lost_log import check_log
 from exchange.run.outcome import DeliveryReport, RunOutcome, Where
 from exchange.run.schedule import Schedule
 from exchange.store.node.pulls import PullRow
@@ -107,6 +108,7 @@ class Runner:
 
     @contextmanager
     def _open(self, stop: threading.Event | None) -> Iterator[_Run]:
+        check_log(self.node)
         with self._delivery(supervised=stop is not None) as delivery:
             run = _Run(self, RunOutcome(), delivery, stop)
             with closing(run):
