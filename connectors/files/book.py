@@ -199,14 +199,15 @@ class SheetTable:
         notes: list[Remark] = []
         outside: list[tuple[int, int, str]] = []
         for number, cells in chunk:
-            inner = _padded(cells, self.left + width)[self.left : self.left + width]
-            if len(cells) > self.left + width or self.left:
+            inner = cells
+            if self.left or len(cells) != width:
+                inner = _padded(cells, self.left + width)[self.left : self.left + width]
                 outside += _outside(number, cells, self.left, self.left + width)
-            if not any(cell not in (None, "") for cell in inner):
+            if not any(inner):  # no value is false but an empty text
                 continue
             if self.how.group_rows == "note" and is_group(inner):
                 notes.append(note(number, "group", _text(inner[0])))
-            elif self.how.footer == "note" and is_footer([_text(cell) for cell in inner]):
+            elif self.how.footer == "note" and is_footer([_first_text(inner)]):
                 text = " ".join(_text(cell) for cell in inner if cell not in (None, ""))
                 notes.append(note(number, "footer", text))
             else:
@@ -247,26 +248,42 @@ def _other_columns(first: SheetTable, titles: Sequence[str], where: str) -> Misc
 def _columns(
     names: Sequence[str], records: list[tuple[int, SheetRow]]
 ) -> tuple[list[list[str | None]], list[str | None]]:
+    """Print the records by columns; return them, and what is wrong with each record."""
     defects: list[str | None] = [None] * len(records)
-    made = []
-    for index, name in enumerate(names):
-        values = [cells[index] for _, cells in records]
-        timed = any(isinstance(value, datetime) for value in values)
-        texts: list[str | None] = []
-        for place, value in enumerate(values):
-            if type(value) is str and "\0" not in value:
-                texts.append(value or None)
-                continue
-            if type(value) is str:
-                value = Odd(value, "a NUL character")  # noqa: PLW2901 - told like the others
-            if isinstance(value, Odd) and value.defect:
-                told = f"{name}: {value.defect}"
-                defects[place] = "; ".join(filter(None, (defects[place], told)))
-            # A date among times is one at midnight.
-            midnight = timed and isinstance(value, date) and not isinstance(value, datetime)
-            texts.append(f"{_text(value)} 00:00:00" if midnight else _text(value) or None)
-        made.append(texts)
-    return made, defects
+    columns = [list(values) for values in zip(*(cells for _, cells in records), strict=True)]
+    printed = [
+        _column(name, values, defects)
+        for name, values in zip(names, columns or [[] for _ in names], strict=True)
+    ]
+    return printed, defects
+
+
+def _column(name: str, values: list[Value | None], defects: list[str | None]) -> list[str | None]:
+    """Print a column, by kinds of values where there is but one."""
+    kinds = set(map(type, values)) - {type(None)}
+    if kinds <= {str} and "\0" not in "".join(filter(None, values)):  # type: ignore[arg-type]
+        return [value or None for value in values]  # type: ignore[misc]
+    if kinds <= {date}:
+        return [_text(value) or None for value in values]
+    texts: list[str | None] = []
+    for place, value in enumerate(values):
+        if type(value) is str and "\0" not in value:
+            texts.append(value or None)
+            continue
+        if type(value) is str:
+            value = Odd(value, "a NUL character")  # noqa: PLW2901 - told like the others
+        if isinstance(value, Odd) and value.defect:
+            defect = f"{name}: {value.defect}"
+            defects[place] = "; ".join(filter(None, (defects[place], defect)))
+        # A date among times is one at midnight.
+        midnight = datetime in kinds and type(value) is date
+        texts.append(f"{_text(value)} 00:00:00" if midnight else _text(value) or None)
+    return texts
+
+
+def _first_text(cells: SheetRow) -> str:
+    """Return the text of the first cell that is filled."""
+    return next((text for cell in cells if cell and (text := _text(cell)).strip()), "")
 
 
 def _text(cell: Value | None) -> str:

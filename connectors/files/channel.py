@@ -18,7 +18,8 @@ _LENGTH = struct.Struct(">Q")
 
 def send(channel: socket.socket, message: dict[str, Any], descriptor: int | None = None) -> None:
     """Send one message, and with it an open file; raises OSError when nobody listens."""
-    body = json.dumps(message, separators=(",", ":")).encode()
+    text = json.dumps(message, separators=(",", ":"), ensure_ascii=False)
+    body = text.encode("utf-8", "surrogatepass")
     head = _LENGTH.pack(len(body))
     if descriptor is None:
         channel.sendall(head)

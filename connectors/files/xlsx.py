@@ -12,15 +12,18 @@ import re
 import zipfile
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import IO, Any
+from typing import IO
 
 from exchange.connectors.files.book import Book, Range, Sheet, SheetRow, SheetRows
 from exchange.connectors.files.formats import EXACT_DIGITS, Format, Odd, Value, built_in
+from exchange.connectors.files.sheet_xml import read_rows, read_strings
 from exchange.connectors.files.xml import attribute, document, elements, local
 from exchange.errors import Rejected
 from exchange.text import Text
 
 MAX_COLUMNS = 16_384
+_MAX_SHOWN = 16_384
+"""Numbers remembered with what their format shows."""
 _DIGITS = "0123456789"
 _MAX_PART = 64 * 1024 * 1024
 """Bytes of a part that is parsed as a whole: workbook, relations."""
@@ -66,11 +69,7 @@ def read_xlsx(archive: zipfile.ZipFile) -> Book:
 def _sheet(parts: Parts, cells: _Cells, name: str, target: str, visible: bool) -> Sheet:  # noqa: FBT001
     def rows() -> SheetRows:
         with parts.open(target) as stream:
-            last = 0
-            for element in elements(stream, "row"):
-                number = element.get("r")
-                last = int(number) if number else last + 1
-                yield last, cells.row(element, last)
+            yield from read_rows(stream, cells.take)
 
     def merges() -> Sequence[Range]:
         if not parts.mentions(target, b"mergeCell"):
@@ -94,39 +93,47 @@ class _Cells:
     stale: bool
     _columns: dict[str, int] = field(default_factory=dict)
     _shapes: dict[str | None, Format] = field(default_factory=dict)
+    _shown: dict[tuple[str | None, str | None], Value] = field(default_factory=dict)
+    """By style and number: dates repeat."""
 
-    def row(self, element: Any, number: int) -> SheetRow:
-        """Return the cells of a row element from column A."""
-        out: SheetRow = []
-        space = element.tag[:-3]
-        stored = f"{space}v"
-        columns = self._columns
-        for cell in element.iterchildren(f"{space}c"):
-            reference = cell.get("r")
-            if reference:
-                column = columns.get(reference.rstrip(_DIGITS), -1)
-                if column < 0:
-                    column = self._column(reference)
-            else:
-                column = len(out)
-            # Nearly all cells have a value and nothing else.
-            child = cell[0] if len(cell) == 1 else None
-            if child is not None and child.tag == stored:
-                value = self._stored(cell.get("t"), child.text or "", cell.get("s"))
-            else:
-                value = self._value(cell)
-            if value is None:
-                continue
-            if type(value) is Odd:
-                at = reference or f"row {number}"
-                value = Odd(value.text, f"{value.defect} (cell {at})")
-            if column > len(out):
-                out.extend([None] * (column - len(out)))
-            if column == len(out):
-                out.append(value)
-            else:
-                out[column] = value
-        return out
+    def take(  # noqa: PLR0917 - what the file says of a cell
+        self,
+        row: SheetRow,
+        number: int,
+        reference: str | None,
+        style: str | None,
+        kind: str | None,
+        text: str | None,
+        formula: bool,  # noqa: FBT001 - as above
+        inline: str | None,
+    ) -> None:
+        """Append a cell to those of its row, which count from column A; empty ones are left out."""
+        if reference:
+            column = self._columns.get(reference.rstrip(_DIGITS), -1)
+            if column < 0:
+                column = self._column(reference)
+        else:
+            column = len(row)
+        # Most cells are shared strings, or numbers that were met before.
+        if formula or inline is not None:
+            value = self._rare(style, kind, text, inline)
+        elif kind == "s" and text is not None:
+            value = self._shared(text)
+        else:
+            value = self._shown.get((style, text)) if kind is None else None
+            if value is None and text is not None:
+                value = self._stored(kind, text, style)
+        if value is None:
+            return
+        if type(value) is Odd:
+            value = Odd(value.text, f"{value.defect} (cell {reference or f'row {number}'})")
+        gap = column - len(row)
+        if gap < 0:
+            row[column] = value
+            return
+        if gap:
+            row.extend([None] * gap)
+        row.append(value)
 
     def _column(self, reference: str) -> int:
         text = reference.rstrip(_DIGITS)
@@ -137,24 +144,17 @@ class _Cells:
         self._columns[text] = column
         return column
 
-    def _value(self, cell: Any) -> Value | None:
-        kind = cell.get("t")
-        text: str | None = None
-        formula = False
-        for child in cell:
-            tag = local(child)
-            if tag == "v":
-                text = child.text or ""
-            elif tag == "f":
-                formula = True
-            elif tag == "is" and kind == "inlineStr":
-                return rich_text(child) or None
-        if formula:
-            if text is None or (text == "" and kind != "str"):
-                return Odd("", UNCALCULATED)
-            if self.stale and kind != "e":
-                return Odd(text, STALE)
-        return None if text is None else self._stored(kind, text, cell.get("s"))
+    def _rare(
+        self, style: str | None, kind: str | None, text: str | None, inline: str | None
+    ) -> Value | None:
+        """Return an inline string, or the result of a formula."""
+        if inline is not None:
+            return unescaped(inline) or None
+        if text is None or (text == "" and kind != "str"):
+            return Odd("", UNCALCULATED)
+        if self.stale and kind != "e":
+            return Odd(text, STALE)
+        return self._stored(kind, text, style)
 
     def _stored(self, kind: str | None, text: str, style: str | None) -> Value | None:
         if kind == "s":
@@ -172,7 +172,8 @@ class _Cells:
 
     def _shared(self, text: str) -> str | None:
         try:
-            return self.texts[int(text)] or None
+            number = int(text)
+            return self.texts[number if number >= 0 else len(self.texts)] or None
         except (ValueError, IndexError) as error:
             raise damaged(f"shared string {text}") from error
 
@@ -189,7 +190,11 @@ class _Cells:
             number = float(text)
         except ValueError:
             return Odd(text, "a number that is none")
-        return shape.show(number, since_1904=self.since_1904)
+        value = shape.show(number, since_1904=self.since_1904)
+        if len(self._shown) >= _MAX_SHOWN:
+            self._shown.clear()
+        self._shown[style, text] = value
+        return value
 
 
 class Parts:
@@ -254,7 +259,7 @@ class Parts:
         if not name or not self.has(name):
             return []
         with self.open(name) as stream:
-            return [rich_text(element) for element in elements(stream, "si")]
+            return [unescaped(text) for text in read_strings(stream)]
 
 
 def _formats(parts: Parts, name: str) -> list[Format]:
@@ -275,20 +280,6 @@ def _formats(parts: Parts, name: str) -> list[Format]:
                     made[number] = Format(codes.get(number, built_in(number)))
                 out.append(made[number])
     return out or [Format(built_in(0))]
-
-
-def rich_text(element: Any) -> str:
-    """Return the text of a string item; readings of characters (rPh) do not belong to it."""
-    if len(element) == 1 and element[0].tag.endswith("}t"):
-        return unescaped(element[0].text or "")
-    pieces = []
-    for child in element:
-        name = local(child)
-        if name == "t":
-            pieces.append(child.text or "")
-        elif name == "r":
-            pieces += [part.text or "" for part in child if local(part) == "t"]
-    return unescaped("".join(pieces))
 
 
 def unescaped(text: str) -> str:

@@ -58,10 +58,15 @@ def document(data: bytes) -> Any:
 def refuse_doctype(element: Any) -> None:
     """Raise Rejected when the document has a DOCTYPE."""
     if element.getroottree().docinfo.doctype:
-        raise Rejected(
-            Text("XML 含有文档类型定义（DOCTYPE）", "the XML has a document type (DOCTYPE)"),
-            hint=Text("请用办公软件重新另存该文件", "save the file again in an office program"),
-        )
+        raise doctype_error()
+
+
+def doctype_error() -> Rejected:
+    """Return the error for a document with a DOCTYPE."""
+    return Rejected(
+        Text("XML 含有文档类型定义（DOCTYPE）", "the XML has a document type (DOCTYPE)"),
+        hint=Text("请用办公软件重新另存该文件", "save the file again in an office program"),
+    )
 
 
 def local(element: Any) -> str:

@@ -278,7 +278,7 @@ def test_several_sheets_are_read(folder: Folder) -> None:
     (pulled,) = folder.pull()
     assert [n.text for n in pulled.notes] == ["二", "三"]
     items = folder.pull(sheets=["一", 2])
-    assert [p.locator for p in items] == ["a.xlsx/一", "a.xlsx/二"]
+    assert [p.locator for p in items if p.frame.height] == ["a.xlsx/一", "a.xlsx/二"]
     assert pl.concat([p.frame for p in items])["序号"].to_list() == ["1", "2"]
     with pytest.raises(Misconfigured, match=r"三 has the columns.*further_sheets: continue"):
         folder.pull(sheets="all")
