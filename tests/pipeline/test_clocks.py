@@ -1,13 +1,17 @@
-"""Clocks that disagree at node and province, and chains with a gap. Takes 15 s."""
+"""Clocks that disagree, chains with a gap, numbers in use: each ends as documented. 15 s."""
 
 from __future__ import annotations
 
+import contextlib
+import os
+import shutil
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 
 from exchange.cascade.delivery import State
+from exchange.cli.receiver import receiver_options
 from exchange.errors import Denied, Integrity, Transient
 from exchange.log import sealed_topic
 from exchange.pipeline.deliver import retry
@@ -15,6 +19,7 @@ from exchange.run.outcome import RunOutcome
 from exchange.run.runner import Runner
 from exchange.seal.batch.build import open_statement
 from exchange.seal.batch.statement import moment
+from exchange.store.database import open_store
 from tests.pipeline.place import (
     EAGER,
     Place,
@@ -134,3 +139,27 @@ def test_a_gap_is_told_and_the_missing_batch_goes_first(place: Place) -> None:
     with place.receiver():
         settle(place)
     audit(place)
+
+
+def test_a_number_in_use_is_let_in_by_a_person(place: Place, tmp_path: Path) -> None:
+    """A node from an old backup seals other records under a number that is taken."""
+    shutil.copytree(place.folder, tmp_path / "old")
+    old = Place(tmp_path / "old", {"cases": list(place.sources["cases"])})
+    feed(old)
+    store = receiver_options(place.province, os.environ, port=0).store
+    with place.receiver() as endpoint:
+        assert run(place, Clock()).error() is None
+        old.call(endpoint)
+        assert run(old, Clock()).refused == 1
+        with old.node() as node:
+            (row,) = node.store.deliveries.find()
+            assert (row.state, row.code) == (State.REFUSED, "409")
+            with contextlib.closing(open_store(store, clock=Clock())) as province:
+                province.received_batches.admit(row.statement, "旧备份，双方核对", "王")
+            retry(node.store, row, node.clock)
+        assert run(old, Clock()).receipts == 1
+        feed(old)
+        assert run(old, Clock()).receipts == 1, "the chain goes on from it"
+    with contextlib.closing(open_store(store, clock=Clock())) as province:
+        versions = sorted(each.version for each in province.received_batches.find())
+    assert versions == [1, 1, 2]
