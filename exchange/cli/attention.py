@@ -70,6 +70,9 @@ def of_resource(node: Node, status: ResourceStatus) -> Iterator[Item]:
     if wrong := status.deliveries.get(State.HALTED, 0):
         text = Text(f"{wrong} 个批次的回执不成立", f"wrong receipt of {wrong} batches")
         yield Item(name, text, f"exchange cascade retry {name}")
+    if status.deliveries.get(State.WAITING) and (blocked := node.glance().blocked(name)):
+        text = Text(f"投递等待：{blocked}", f"a batch waits: {blocked}")
+        yield Item(name, text, f"exchange cascade list {name} --state waiting")
     if refused := status.deliveries.get(State.REFUSED, 0):
         text = Text(f"省级退回 {refused} 个批次", f"{refused} batches refused by the province")
         yield Item(name, text, f"exchange cascade list {name} --state refused")

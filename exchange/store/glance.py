@@ -41,6 +41,13 @@ _UNREADABLE = (
     " AND row_count > replayed + dismissed + settled"
     " AND reasons LIKE '%message.unreadable%'"
 )
+BLOCKED: Final = ("401", "403", "424", "settings")
+"""Codes of deliveries that wait for a person, here or at the province."""
+_BLOCKED = (
+    "SELECT trouble_code, trouble_text FROM deliveries WHERE resource_name = ?"
+    " AND delivery_state = 'waiting' AND trouble_code IN (?, ?, ?, ?)"
+    " ORDER BY batch_no LIMIT 1"
+)
 _PULL = (
     "SELECT resource_name, ended_at, trouble_text FROM pulls WHERE source_name = ?"
     " ORDER BY started_at DESC, pull_id DESC LIMIT 1"
@@ -62,6 +69,9 @@ class Glance(Protocol):
     def deliveries(self) -> Mapping[tuple[str, str], int]:
         """Count deliveries by resource and state."""
 
+    def blocked(self, resource: str) -> str:
+        """Return code and reason of the oldest batch that waits for a person; empty: none."""
+
     def waiting(self) -> Mapping[str, int]:
         """Count the records that wait in quarantine, by resource."""
 
@@ -81,6 +91,12 @@ class StoreGlance:
     def deliveries(self) -> Mapping[tuple[str, str], int]:
         """Count deliveries by resource and state."""
         return self.store.deliveries.counts()
+
+    def blocked(self, resource: str) -> str:
+        """Return code and reason of the oldest batch that waits for a person; empty: none."""
+        rows = self.store.deliveries.find(resource=resource, states=["waiting"], limit=_MESSAGES)
+        troubles = [(row.batch_no, row.code, row.reason) for row in rows if row.code in BLOCKED]
+        return " ".join(min(troubles)[1:]) if troubles else ""
 
     def waiting(self) -> Mapping[str, int]:
         """Count the records that wait in quarantine, by resource."""
@@ -120,6 +136,12 @@ class FileGlance:
     def deliveries(self) -> Mapping[tuple[str, str], int]:
         """Count deliveries by resource and state."""
         return {(resource, state): count for resource, state, count in self._rows(_DELIVERIES)}
+
+    def blocked(self, resource: str) -> str:
+        """Return code and reason of the oldest batch that waits for a person; empty: none."""
+        return " ".join(
+            f"{code} {text or ''}" for code, text in self._rows(_BLOCKED, resource, *BLOCKED)
+        )
 
     def waiting(self) -> Mapping[str, int]:
         """Count the records that wait in quarantine, by resource."""

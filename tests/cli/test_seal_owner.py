@@ -51,6 +51,9 @@ def test_a_seal_of_somebody_else_needs_a_delegation_everywhere(folder: Path, run
     with serving(folder):
         waits = run("run", "--once", "--only", "cascade", "--json")
         assert (waits.code, waits.json["waiting"]) == (5, 1), "403: another department"
+    (item,) = run("status", "--json").json["attention"]
+    assert item["do"] == "exchange cascade list companies --state waiting"
+    assert "403" in item["what"]["en"]
     change(province, f"departments: [{OWNER}]", f"departments: [{OTHER}]")
     with serving(folder), open_node() as node:
         node.clock = lambda: datetime.now(UTC) + timedelta(minutes=6)  # its wait is over

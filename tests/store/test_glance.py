@@ -59,6 +59,13 @@ def test_a_file_tells_what_its_store_tells(tmp_path: Path) -> None:
         store.quarantine.add([strange, field, other])
         for resource, count in (("x", 2), ("cases", 0), ("y", 0)):
             assert file.unreadable(resource) == open_glance.unreadable(resource) == count
+        row = replace(delivery(4, "waiting"), code="503", reason="busy")
+        store.deliveries.add([row])
+        assert file.blocked("cases") == open_glance.blocked("cases") == ""
+        for number, code in ((6, "401"), (5, "424")):
+            row = replace(delivery(number, "waiting"), code=code, reason="why")
+            store.deliveries.add([row])
+        assert file.blocked("cases") == open_glance.blocked("cases") == "424 why"
         for source in ("a", "b"):
             assert file.last_pull(source) == open_glance.last_pull(source)
         last = file.last_pull("a")
