@@ -18,7 +18,7 @@ from importlib import metadata
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
-LOCKS = ("verifier", "node", "receiver", "postgres", "mysql", "kafka", "metrics")
+LOCKS = ("verifier", "node", "receiver", "postgres", "mysql", "kafka", "metrics", "sftp")
 """The files of pinned requirements for production, one for each extra."""
 _PINNED = re.compile(r"^([a-z0-9-]+)==(\S+)", re.MULTILINE)
 

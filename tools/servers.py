@@ -18,6 +18,7 @@ PACKAGES = {
     "default-jre-headless": "java",  # Kafka; 17 up
     "maven": "mvn",
     "kcat": "kcat",
+    "openssh-server": "sshd",
     "softhsm2": "softhsm2-util",
     "strace": "strace",
 }
