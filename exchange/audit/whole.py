@@ -104,8 +104,9 @@ def audit(
 
 
 def _untouched(parts: NodeParts) -> bool:
-    """Tell whether there is nothing of a node yet: no part of it has been made."""
-    return parts.store is None and not parts.evidence.is_dir()
+    """Tell whether nothing was ever sealed here: neither store nor evidence log remembers it."""
+    known = parts.store is not None and parts.store.deliveries.counts()
+    return not known and not parts.evidence.is_dir()
 
 
 def _of_evidence(folder: Verification, *, begun: bool) -> Iterator[Check]:
