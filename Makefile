@@ -5,9 +5,10 @@ BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
 
 SEEDS  ?= 20
+FLOORS := seal:96 cascade:85 log:92
 RUN    := -n 4 --durations=25 --durations-min=1
 
-.PHONY: demo check test soak lint bench kafka chaos fuzz format lock release clean
+.PHONY: demo check test soak coverage lint bench kafka chaos fuzz format lock release clean
 
 demo: $(READY)          ## the main job on a temporary node: pull, validate, seal, cascade, receipt
 	$(BIN)/exchange demo
@@ -19,8 +20,15 @@ test: $(READY)          ## every test; starts its own PostgreSQL, MariaDB and Ka
 	$(PYTHON) tools/servers.py
 	$(BIN)/pytest $(RUN)
 
-soak: $(READY) chaos    ## what `make test` does a part of, whole: docs/testing.md (two hours)
+soak: $(READY) chaos coverage    ## what `make test` does a part of, whole: docs/testing.md (two hours)
 	EXCHANGE_SOAK=1 $(BIN)/pytest -m soak $(RUN)
+
+coverage: $(READY)      ## which lines of seal/, cascade/ and log/ their tests run; fails under a floor: docs/testing.md
+	$(PYTHON) tools/servers.py
+	$(BIN)/coverage run -m pytest tests/seal tests/cascade tests/receiver tests/log -p no:xdist
+	for floor in $(FLOORS); do \
+	  $(BIN)/coverage report --include="exchange/$${floor%:*}/*" --fail-under=$${floor#*:} || exit 1; \
+	done
 
 lint: $(READY)          ## ruff, formatting, mypy strict, direction of imports
 	$(BIN)/ruff check .
