@@ -7,7 +7,9 @@ be imported here. What is in no table is refused with the cause kept and its typ
 from __future__ import annotations
 
 import re
+import traceback
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from exchange.errors import Denied, ExchangeError, Misconfigured, Rejected, Transient
@@ -166,15 +168,38 @@ def translate(error: BaseException, connector: str, secrets: Sequence[Secret]) -
         if entry is not None:
             verdict, hint = entry
             break
+    place = place_of(error) if verdict is Rejected else ""
     name = f"{type(error).__module__}.{type(error).__qualname__}".removeprefix("builtins.")
     text = _hidden(str(error), secrets)[:_MAX_TEXT]
     return verdict(
         Text(
-            f"连接器 {connector} 出错：{name}：{text}",
-            f"{connector} raised {name}: {text}",
+            f"连接器 {connector} 出错：{name}：{text}" + (f"（{place}）" if place else ""),
+            f"{connector} raised {name}: {text}" + (f" ({place})" if place else ""),
         ),
         hint=hint,
     )
+
+
+def place_of(error: BaseException) -> str:
+    """Return file and line where the author's code raised, or called what raised; else empty.
+
+    The author's code is what the plugin surface calls first, and what lies in its folder.
+    """
+    if isinstance(error, SyntaxError) and error.filename:
+        return f"{Path(error.filename).name}:{error.lineno}"
+    frames = [
+        frame
+        for frame in traceback.extract_tb(error.__traceback__)
+        if not frame.filename.startswith("<") and Path(frame.filename).parent != _SURFACE
+    ]
+    if not frames:
+        return ""
+    folder = Path(frames[0].filename).parent
+    last = [frame for frame in frames if Path(frame.filename).parent == folder][-1]
+    return f"{Path(last.filename).name}:{last.lineno}"
+
+
+_SURFACE = Path(__file__).parent
 
 
 @contextmanager

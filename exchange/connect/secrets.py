@@ -60,6 +60,11 @@ class Secret:
             _validate, serialization=core_schema.to_string_ser_schema()
         )
 
+    @classmethod
+    def __get_pydantic_json_schema__(cls, _core: Any, _handler: Any) -> dict[str, Any]:
+        """Describe a secret for JSON Schema: a reference, or an address without a password."""
+        return {"type": "string", "pattern": "^(?:env|file):.+|://", "writeOnly": True}
+
 
 def _validate(value: object, info: core_schema.ValidationInfo) -> Secret:
     if isinstance(value, Secret):

@@ -93,6 +93,20 @@ def describe(model: type[BaseModel]) -> list[dict[str, Any]]:
     return out
 
 
+def json_schema(model: type[BaseModel], title: str, doc: str) -> dict[str, Any]:
+    """Return the settings as JSON Schema, the help in both languages as descriptions."""
+    schema = model.model_json_schema()
+    for item in describe(model):
+        described = schema["properties"][item["name"]]
+        described["description"] = " / ".join(filter(None, (item["zh"], item["en"])))
+    return {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        **schema,
+        "title": title,
+        "description": doc,
+    }
+
+
 def type_name(annotation: Any) -> str:
     """Spell a type as a person would write it in the documentation."""
     if get_origin(annotation) is Annotated:

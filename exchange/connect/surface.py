@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from exchange.connect.error_map import map_errors
-from exchange.connect.spec import describe, parse, secrets_of, settings_model
+from exchange.connect.spec import describe, json_schema, parse, secrets_of, settings_model
 from exchange.errors import ExchangeError, Misconfigured, Rejected, Transient
 from exchange.text import Text
 
@@ -143,6 +143,10 @@ class Connector:
             "resumable": self.resumable,
             "settings": describe(self.model),
         }
+
+    def schema(self) -> dict[str, Any]:
+        """Return the settings as JSON Schema, for editors and other programs."""
+        return json_schema(self.model, self.name, inspect.getdoc(self.function) or "")
 
     def open(
         self,

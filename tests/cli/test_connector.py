@@ -1,9 +1,12 @@
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
+from exchange.connect.conformance import CHECKS
 from tests.cli.conftest import Run, company, uscc, write_companies
 
 
@@ -55,3 +58,43 @@ def test_preview_of_an_empty_source(folder: Path, run: Run) -> None:
     assert result.code == 0
     write_companies(folder, [company(1, contact=None)])
     assert "contact" not in run("connector", "preview", "companies").out
+
+
+def test_a_new_connector_passes_its_own_tests_and_is_listed(folder: Path, run: Run) -> None:
+    made = run("connector", "new", "ledger", "--json")
+    assert made.code == 0
+    assert sorted(Path(path).name for path in made.json["files"]) == [
+        "data.csv",
+        "ledger.py",
+        "pyproject.toml",
+        "test_ledger.py",
+    ]
+    tested = subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "ledger"],
+        cwd=folder,
+        check=False,
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert tested.returncode == 0, tested.stdout
+    assert f"{len(CHECKS)} passed" in tested.stdout
+    assert "not tested" in tested.stdout, "what its case cannot try is told"
+    again = run("connector", "new", "ledger")
+    assert again.code == 3
+    assert run("connector", "new", "Ledger").code == 3
+    settings = folder / "exchange.yaml"
+    entry = "  mine:\n    resource: companies\n    connector: ledger/ledger.py:ledger\n"
+    text = settings.read_text(encoding="utf-8")
+    settings.write_text(
+        text.replace(
+            "\nsources:\n", f"\nsources:\n{entry}    with: {{path: ledger/data.csv}}\n", 1
+        ),
+        encoding="utf-8",
+    )
+    names = [item["name"] for item in run("connector", "list", "--json").json["connectors"]]
+    assert "ledger/ledger.py:ledger" in names
+    assert "a CSV file" in run("connector", "list", "ledger/ledger.py:ledger").out
+    schema = run("connector", "list", "sql", "--schema").json
+    assert schema["properties"]["url"]["writeOnly"] is True
+    assert run("connector", "check", "mine").code == 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import io
 import json
@@ -19,7 +20,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from exchange.connect import ExchangeError, Misconfigured, Rejected, Text
-from exchange.connect.conformance import CHECKS, Case
+from exchange.connect.conformance import CHECKS, Case, Changes
 from exchange.connectors.files import child, files
 from exchange.connectors.files.encoding import encoding_of
 from exchange.connectors.files.folder import MAX_FILES
@@ -29,7 +30,7 @@ from tests.support.folder import Folder, end, pull_all, records
 from tests.support.workbooks import minimal_xlsx
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from exchange.connect import Cursor, Pulled
 
@@ -43,6 +44,36 @@ def folder(tmp_path: Path) -> Folder:
 
 
 # --- what every connector must do -------------------------------------------------------------
+
+
+def _changes(folder: Folder, rows: list[tuple[str, str]], kind: str) -> Changes:
+    """A new file, a file with other content, a file that is gone, and a folder that is away."""
+
+    def late() -> list[tuple[str, ...]]:
+        folder.put("9.csv", "code,name\n99999,late\n")
+        return [("99999", "late")]
+
+    def update() -> list[tuple[str, ...]]:
+        changed = [("00000", "changed"), *rows[1:100]]
+        if kind == "xlsx":
+            folder.sheet("0.xlsx", [("code", "name"), *changed])
+        else:
+            text = io.StringIO()
+            csv.writer(text).writerows([("code", "name"), *changed])
+            folder.put("0.csv", text.getvalue())
+        return [("00000", "changed")]
+
+    def delete() -> list[tuple[str, ...]]:
+        (folder.path / ("0.xlsx" if kind == "xlsx" else "0.csv")).unlink()
+        return list(rows[:100])
+
+    @contextlib.contextmanager
+    def outage() -> Iterator[None]:
+        away = folder.path.rename(folder.path.with_name("away"))
+        yield
+        away.rename(folder.path)
+
+    return Changes(late=late, update=update, delete=delete, outage=outage)
 
 
 @pytest.mark.parametrize("check", CHECKS, ids=lambda check: check.__name__)
@@ -65,7 +96,7 @@ def test_files_conforms(kind: str, check: Callable[[Case], None], folder: Folder
             rows=rows,
             identity=("code", "name"),
             news_only=True,
-            open_count=lambda: len(list(Path("/proc/self/fd").iterdir())),
+            changes=_changes(folder, rows, kind),
             broken={
                 "folder": lambda: folder.source(folder="nowhere"),
                 "column": lambda: folder.source(columns=["nmae"]),

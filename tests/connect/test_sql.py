@@ -6,6 +6,8 @@ import json
 import sqlite3
 import subprocess
 import sys
+from contextlib import closing, contextmanager
+from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from itertools import count, islice
@@ -20,14 +22,15 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from exchange.connect import Denied, ExchangeError, Misconfigured, Transient
-from exchange.connect.conformance import CHECKS, Case
+from exchange.connect.conformance import CHECKS, Case, Changes
 from exchange.connectors import sql as module
 from exchange.connectors.sql import sql
 from tests.support.servers import Server, free_port
 from tests.support.servers import postgres as postgres_server
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
+    from contextlib import AbstractContextManager
 
     from exchange.connect import Pulled, Source
 
@@ -93,6 +96,37 @@ def connections(database: Database) -> Callable[[], int]:
     return held
 
 
+def changes_of(
+    run: Callable[[str], object],
+    table: str,
+    outage: Callable[[], AbstractContextManager[None]] | None = None,
+) -> Changes:
+    """Change a table of id, name and updated."""
+
+    def late() -> list[tuple[Any, ...]]:
+        run(f"INSERT INTO {table} SELECT 9999, 'late', max(updated) FROM {table}")
+        return [(9999, "late")]
+
+    def update() -> list[tuple[Any, ...]]:
+        run(f"UPDATE {table} SET name = 'changed', updated = '2024-01-01 12:00:00' WHERE id = 1")
+        return [(1, "changed")]
+
+    def delete() -> list[tuple[Any, ...]]:
+        run(f"DELETE FROM {table} WHERE id = 2")
+        return [(2, name) for name in ("张三2", "李四2", "王五2")]
+
+    return Changes(late=late, update=update, delete=delete, outage=outage)
+
+
+@contextmanager
+def cut_off(database: Database) -> Iterator[None]:
+    """End the connections that read at this moment."""
+    database.run(
+        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'exchange'"
+    )
+    yield
+
+
 @pytest.mark.parametrize("check", CHECKS, ids=lambda check: check.__name__)
 @pytest.mark.parametrize("mode", ["snapshot", "incremental", "overlap", "query", "universal"])
 def test_postgres_conforms(
@@ -129,10 +163,17 @@ def test_postgres_conforms(
                 "table": lambda: source(url, table="nowhere"),
                 "column": lambda: source(url, **{**options, "columns": ["nowhere"]}),
             },
+            changes=changes_of(database.run, people, outage=lambda: cut_off(database)),
         )
     )
 
 
+def execute(path: Path, statement: str) -> None:
+    with closing(sqlite3.connect(path)) as db, db:
+        db.execute(statement)
+
+
+@pytest.mark.filterwarnings("ignore:not tested")  # SQLite locks the file while it is read
 @pytest.mark.parametrize("check", CHECKS, ids=lambda check: check.__name__)
 @pytest.mark.parametrize("mode", ["snapshot", "incremental", "overlap", "no key"])
 def test_sqlite_conforms(mode: str, check: Callable[[Case], None], tmp_path: Path) -> None:
@@ -162,7 +203,9 @@ def test_sqlite_conforms(mode: str, check: Callable[[Case], None], tmp_path: Pat
             identity=("id", "name"),
             exactly_once=mode != "no key",
             news_only="cursor_column" in options,
-            open_count=lambda: len(list(Path("/proc/self/fd").iterdir())),
+            changes=replace(
+                changes_of(lambda statement: execute(path, statement), "people"), delete=None
+            ),
             broken={
                 "file": lambda: source("sqlite:///nowhere.db", tmp_path, table="people"),
                 "format": lambda: source("sqlite:///text.db", tmp_path, table="people"),
@@ -173,20 +216,28 @@ def test_sqlite_conforms(mode: str, check: Callable[[Case], None], tmp_path: Pat
     assert not (tmp_path / "nowhere.db").exists()
 
 
-@pytest.fixture(scope="module")
-def maria_people(mariadb: Server) -> str:
-    engine = sa.create_engine(mariadb.url, poolclass=sa.NullPool)
+@pytest.fixture
+def maria_people(mariadb: Server) -> Iterator[str]:
+    execute_maria(
+        mariadb.url,
+        "CREATE TABLE people (id BIGINT PRIMARY KEY, name VARCHAR(40), updated DATETIME)",
+    )
+    execute_maria(
+        mariadb.url,
+        "INSERT INTO people SELECT seq, CONCAT('王五', seq), "
+        f"'2024-01-01' + INTERVAL seq DIV 50 SECOND FROM seq_1_to_{ROWS}",
+    )
+    yield mariadb.url
+    execute_maria(mariadb.url, "DROP TABLE people")
+
+
+def execute_maria(url: str, statement: str) -> None:
+    engine = sa.create_engine(url, poolclass=sa.NullPool)
     with engine.begin() as db:
-        db.exec_driver_sql(
-            "CREATE TABLE people (id BIGINT PRIMARY KEY, name VARCHAR(40), updated DATETIME)"
-        )
-        db.exec_driver_sql(
-            "INSERT INTO people SELECT seq, CONCAT('王五', seq), "
-            f"'2024-01-01' + INTERVAL seq DIV 50 SECOND FROM seq_1_to_{ROWS}"
-        )
-    return mariadb.url
+        db.exec_driver_sql(statement)
 
 
+@pytest.mark.filterwarnings("ignore:not tested.*outage")  # PostgreSQL's test has one
 @pytest.mark.parametrize("check", CHECKS, ids=lambda check: check.__name__)
 @pytest.mark.parametrize("mode", ["snapshot", "incremental", "overlap"])
 def test_mariadb_conforms(mode: str, check: Callable[[Case], None], maria_people: str) -> None:
@@ -204,7 +255,7 @@ def test_mariadb_conforms(mode: str, check: Callable[[Case], None], maria_people
             rows=[(i, f"王五{i}") for i in range(1, ROWS + 1)],
             identity=("id", "name"),
             news_only=mode != "snapshot",
-            open_count=lambda: len(list(Path("/proc/self/fd").iterdir())),
+            changes=changes_of(lambda statement: execute_maria(maria_people, statement), "people"),
             secret="hunter2",
             broken={
                 "password": lambda: source(wrong, table="people"),

@@ -99,6 +99,7 @@ COUNTING = Case(
 )
 
 
+@pytest.mark.filterwarnings("ignore:not tested")  # numbers do not change
 @pytest.mark.parametrize("check", CHECKS, ids=lambda check: check.__name__)
 def test_a_connector_with_a_cursor_conforms(check: Callable[[Case], None]) -> None:
     check(COUNTING)
@@ -126,6 +127,7 @@ def shifting(*, cursor: Cursor | None) -> Iterator[Pulled]:
     yield Pulled(pl.DataFrame({"n": ["1"]}), {"next": 2})
 
 
+@pytest.mark.filterwarnings("ignore:not tested")
 @pytest.mark.parametrize("faulty", [forgetful, stuttering, shifting])
 def test_the_suite_finds_faulty_connectors(faulty: Any) -> None:
     case = Case(open=lambda: faulty.open({}, no_secrets), rows=COUNTING.rows, identity=("n",))
@@ -215,6 +217,41 @@ def test_the_border_names_classes_that_exist() -> None:
     for name in ERROR_MAP:
         module, _, kind = name.rpartition(".")
         assert isinstance(getattr(__import__(module, fromlist=[kind]), kind), type)
+
+
+def test_an_exception_of_the_author_is_told_with_file_and_line(tmp_path: Path) -> None:
+    (tmp_path / "late.py").write_text(
+        "import polars\n"
+        "from exchange.connect import connector\n\n"
+        '@connector("late")\n'
+        "def late(path: str):\n"
+        "    yield polars.DataFrame({'n': [1]})\n"
+        "    parse(path)\n\n"
+        "def parse(path):\n"
+        "    return int(path)\n"
+    )
+    (tmp_path / "early.py").write_text("value = 1\nvalue.missing\n")
+    (tmp_path / "spelling.py").write_text("x = 1\ndef (:\n")
+    source = find("late.py:late", base=tmp_path).open({"path": "x"}, no_secrets)
+    with pytest.raises(Rejected, match=r"ValueError.*\(late\.py:10\)"):
+        list(source.pull())
+    with pytest.raises(Rejected, match=r"AttributeError.*\(early\.py:2\)"):
+        find("early.py:x", base=tmp_path)
+    with pytest.raises(Rejected, match=r"SyntaxError.*spelling\.py:2"):
+        find("spelling.py:x", base=tmp_path)
+
+
+def test_one_declaration_gives_the_json_schema() -> None:
+    schema = counting.schema()
+    assert schema["properties"]["upto"]["type"] == "integer"
+    assert schema["properties"]["upto"]["description"] == "数到几 / count up to this"
+    assert schema["additionalProperties"] is False
+    (secret, _) = schema["properties"]["password"]["anyOf"]
+    assert secret["writeOnly"] is True
+    for name in installed():
+        assert set(find(name).schema()["properties"]) == {
+            setting["name"] for setting in find(name).spec()["settings"]
+        }
 
 
 def test_wrong_frames_and_cursors_are_refused() -> None:
