@@ -11,9 +11,10 @@ from pathlib import Path
 import pytest
 
 from exchange.cli.main import main
+from exchange.devtools.servers.kafka import Cluster
 from exchange.durable import write_file
 from exchange.evidence.audit_report import ENVELOPE
-from exchange.log import Message, raw_topic
+from exchange.log import RECEIPTS, Message, raw_topic
 from exchange.node.auditing import audit_node
 from exchange.pipeline.replay import replay
 from exchange.run.retention import plan_retention, remove
@@ -116,6 +117,31 @@ def test_a_node_that_runs_meanwhile_is_audited_as_it_was(place: Place) -> None:
             stop.set()
             worker.join()
     assert rounds == [[]] * 5
+
+
+# 20 s: a broker, and a node with several partitions on it.
+def test_a_node_on_a_cluster_passes_until_somebody_writes_there(
+    place: Place, empty_broker: Cluster
+) -> None:
+    path = place.folder / "exchange.yaml"
+    bootstrap = ", ".join(empty_broker.bootstrap)
+    path.write_text(
+        path.read_text("utf-8") + "\nlog:\n  driver: kafka\n  partitions: {default: 2}\n"
+        f"  kafka: {{bootstrap: [{bootstrap}], replication: 1, min_insync: 1}}\n",
+        "utf-8",
+    )
+    with place.receiver():
+        assert run(place).errors == {}
+        add(place, "cases", records(ROWS, first=ROWS + 1))
+        assert run(place).errors == {}
+    found = audited(place)
+    assert told(found) == []
+    assert found.facts["rows"] == 2 * 2 * ROWS
+    with place.node() as node:
+        (entry,) = node.log.read(RECEIPTS, 0, node.log.bounds(RECEIPTS, 0)[0], max_entries=1)
+        with node.log.transaction("cascade/forged") as tx:
+            tx.append(Message(RECEIPTS, entry.value, entry.key, entry.headers))
+    assert [check.name for check in audited(place).failed] == ["receipts.once"]
 
 
 def test_a_node_of_the_former_version_passes(tmp_path: Path) -> None:
