@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import select
 import socket
 import threading
@@ -26,9 +25,8 @@ from tests.receiver.batches import make_batch, outgoing
 from tests.receiver.province import CREDENTIALS, PREFECTURE, Node, make_caller
 from tests.receiver.province import province as open_province
 from tests.support.receivers import background
+from tests.support.soak import ATTACK
 
-HOSTILE = int(os.environ.get("EXCHANGE_SOAK", "0")) * 117 + 3
-"""Seconds of the attack: 120 in soak."""
 LIMITS = ConnectionLimits(head_seconds=0.5, idle_seconds=1.0, total=256, per_address=256)
 OPENING = (b"", b"POST /sysapi/batch HTTP/1.1\r\nhost: x\r\nx-a: ")
 """What a silent connection sends, and one that stops in the head or sends a byte now and then."""
@@ -65,7 +63,7 @@ class Attack:
 
     def __init__(self, endpoint: str) -> None:
         self.endpoint = endpoint
-        self.ends = time.monotonic() + HOSTILE
+        self.ends = time.monotonic() + ATTACK.now
         self.open: list[socket.socket | None] = [None] * 200
         self.begun = 0
         self.thread = threading.Thread(target=self._run)
@@ -96,6 +94,7 @@ class Attack:
             connection.close()
 
 
+@pytest.mark.soak
 def test_real_callers_are_served_while_200_connections_say_nothing(tmp_path: Path) -> None:
     waits = []
     with open_province(tmp_path) as province, background(province.app, limits=LIMITS) as endpoint:
