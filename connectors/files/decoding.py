@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    Numbers = np.ndarray[tuple[int], np.dtype[Any]]
 
 _WEIGHTS = np.zeros(256, dtype=np.int16)
 """Bytes that follow a first byte of UTF-8; -1 for one that follows, 100 for what is neither."""
@@ -58,27 +63,40 @@ def _is_doubtful(line: bytes) -> bool:
 
 
 def _utf8_lines(block: bytes) -> tuple[int, ...]:
-    """Return the lines (from 0) that are valid UTF-8 with Chinese in it.
+    """Return the lines (from 0) that are valid UTF-8 with Chinese in it."""
+    return tuple(
+        number
+        for number, line in _even_lines(block)
+        if not line.isascii()
+        and _decodes(line, "utf-8")
+        and any("\u3000" <= c <= "\uffef" for c in line.decode())
+    )
+
+
+def count_utf8(block: bytes) -> tuple[int, int]:
+    """Count the lines that are valid UTF-8 beyond ASCII, and all lines beyond ASCII."""
+    good = sum(not line.isascii() and _decodes(line, "utf-8") for _, line in _even_lines(block))
+    high = np.frombuffer(block, dtype=np.uint8) >= 0x80  # noqa: PLR2004 - beyond ASCII
+    return good, int(np.count_nonzero(_by_line(block, high)[1]))
+
+
+def _even_lines(block: bytes) -> Iterator[tuple[int, bytes]]:
+    """Yield number and bytes of the lines that may be UTF-8.
 
     In UTF-8 each first byte says how many bytes follow it: where these sums do not come out even,
     which is nearly everywhere in GB18030, the line need not be looked at.
     """
+    starts, sums = _by_line(block, _WEIGHTS[np.frombuffer(block, dtype=np.uint8)])
+    for number in np.flatnonzero(sums == 0).tolist():
+        end = int(starts[number + 1]) if number + 1 < len(starts) else len(block)
+        yield number, block[int(starts[number]) : end]
+
+
+def _by_line(block: bytes, weights: Numbers) -> tuple[Numbers, Numbers]:
+    """Return where the lines begin, and the sum of the weights of each."""
     starts = np.concatenate(([0], line_ends(block) + 1))
     starts = starts[starts < len(block)]
-    weights = _WEIGHTS[np.frombuffer(block, dtype=np.uint8)]
-    # A running sum, taken apart at the lines: it may overflow, its differences do not.
-    sums = np.cumsum(weights, dtype=np.int32)[np.append(starts[1:], len(block)) - 1]
-    found = []
-    for number in np.flatnonzero(np.diff(sums, prepend=np.int32(0)) == 0).tolist():
-        end = int(starts[number + 1]) if number + 1 < len(starts) else len(block)
-        line = block[int(starts[number]) : end]
-        if (
-            not line.isascii()
-            and _decodes(line, "utf-8")
-            and any("\u3000" <= c <= "\uffef" for c in line.decode())
-        ):
-            found.append(number)
-    return tuple(found)
+    return starts, np.add.reduceat(weights, starts, dtype=np.int32)
 
 
 def is_utf8(data: bytes) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import codecs
 import io
 import re
+from collections import Counter
 from collections.abc import Callable
 from typing import BinaryIO
 
@@ -24,10 +25,15 @@ _COMMON_GBK = re.compile(rb"[\xa1\xa3\xb0-\xf7][\xa1-\xfe]")
 _COMMON_BIG5 = re.compile(rb"[\xa1-\xa3][\x40-\x7e\xa1-\xfe]|[\xa4-\xf9][\x40-\x7e\xa1-\xfe]")
 
 
-def encoding_of(data: bytes, is_utf8: Callable[[bytes], bool] | None = None) -> str:
+def encoding_of(
+    data: bytes,
+    is_utf8: Callable[[bytes], bool] | None = None,
+    count: Callable[[bytes], tuple[int, int]] | None = None,
+) -> str:
     """Tell UTF-8 from GB18030 by the bytes; empty for plain ASCII, which may still be either.
 
-    One damaged line does not make a UTF-8 file a GB18030 one: most lines decide.
+    One damaged line does not make a UTF-8 file a GB18030 one: most lines decide. ``count`` counts
+    the lines that are UTF-8 beyond ASCII, and all beyond ASCII.
     """
     valid = is_utf8 or _decodes
     if data.startswith(BOM):
@@ -37,8 +43,13 @@ def encoding_of(data: bytes, is_utf8: Callable[[bytes], bool] | None = None) -> 
     cut = data.rfind(b"\n") + 1 or len(data)
     if valid(data[:cut]):
         return "utf-8"
-    lines = [line for line in data[:cut].split(b"\n") if not line.isascii()]
-    return "utf-8" if sum(map(valid, lines)) > _HALF * len(lines) else "gb18030"
+    good, lines = (count or _count)(data[:cut])
+    return "utf-8" if good > _HALF * lines else "gb18030"
+
+
+def _count(data: bytes) -> tuple[int, int]:
+    lines = [line for line in data.split(b"\n") if not line.isascii()]
+    return sum(map(_decodes, lines)), len(lines)
 
 
 def wide_encoding(head: bytes) -> str:
@@ -70,11 +81,9 @@ def may_be_big5(data: bytes) -> bool:
     In GBK text nearly all pairs of bytes are of GB 2312: its hanzi, full-width signs and
     punctuation. Big5 puts its commonest characters elsewhere: on kana, Greek letters, lines.
     """
-    pairs = _PAIR.findall(data[:_SAMPLE])
-    if len(pairs) < _MIN_PAIRS:
-        return False
-    foreign = [pair for pair in pairs if not _COMMON_GBK.match(pair)]
-    if len(foreign) < _MIN_PAIRS or len(foreign) <= _FOREIGN * len(pairs):
+    pairs = Counter(_PAIR.findall(data[:_SAMPLE]))
+    foreign = sum(count for pair, count in pairs.items() if not _COMMON_GBK.match(pair))
+    if foreign < _MIN_PAIRS or foreign <= _FOREIGN * pairs.total():
         return False
     return all(_COMMON_BIG5.match(pair) for pair in pairs) and _decodes_as(data[:_SAMPLE], "big5")
 

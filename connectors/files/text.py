@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, BinaryIO, NamedTuple
 
 import polars as pl
 
-from exchange.connectors.files.decoding import Lines, decode, is_utf8, line_ends
+from exchange.connectors.files.decoding import Lines, count_utf8, decode, is_utf8, line_ends
 from exchange.connectors.files.encoding import BOM, encoding_of, may_be_big5
 from exchange.connectors.files.layout import (
     DEFECT,
@@ -178,7 +178,7 @@ def _swapped_back(frame: pl.DataFrame) -> pl.DataFrame:
 
 def known_encoding(data: bytes, place: str) -> str:
     """Tell the encoding, empty for plain ASCII; raises Rejected for one that is not read."""
-    encoding = encoding_of(data, is_utf8)
+    encoding = encoding_of(data, is_utf8, count_utf8)
     if encoding == "gb18030" and may_be_big5(data):
         raise Rejected(
             Text(

@@ -22,6 +22,7 @@ from hypothesis import strategies as st
 from exchange.connect import ExchangeError, Misconfigured, Rejected, Text
 from exchange.connect.conformance import CHECKS, Case, Changes
 from exchange.connectors.files import child, files
+from exchange.connectors.files.decoding import count_utf8
 from exchange.connectors.files.encoding import encoding_of
 from exchange.connectors.files.folder import MAX_FILES
 from exchange.connectors.files.refusal import MAX_REFUSALS
@@ -307,6 +308,18 @@ def test_a_file_without_end_is_refused(folder: Folder, head: bytes) -> None:
     assert [records(p.frame) for p in pulls if p.frame.width] == [[("1", "甲")]]
     assert "a.csv" in str(error)
     assert "a.csv" in str(pull_all(folder.source().pull(pulls[-1].cursor))[1])
+
+
+LINES = [b"a,b", "张三,1".encode(), "张三,1".encode("gbk"), "é".encode(), b"\xff", b"", b"\r"]
+
+
+@given(st.lists(st.sampled_from(LINES) | st.binary(max_size=6), min_size=1))
+def test_lines_are_counted_by_columns_as_one_by_one(lines: list[bytes]) -> None:
+    data = b"\n".join(lines)
+    beyond = [line for line in data.split(b"\n") if not line.isascii()]
+    good = [line for line in beyond if line.decode(errors="ignore").encode() == line]
+    if data:
+        assert count_utf8(data) == (len(good), len(beyond))
 
 
 def test_the_cursor_stays_bounded(folder: Folder) -> None:
