@@ -216,6 +216,12 @@ def rest(
         yield from Pull(service, shape, increment, cursor, now).frames()
 
 
+@rest.columns
+def columns_of(columns: dict[str, str]) -> tuple[str, ...] | None:
+    """Return the columns that are named; None where the first record names them."""
+    return tuple(columns) or None
+
+
 @rest.rewind
 def rewind(cursor_column: str, to: str) -> Cursor:
     """Return the cursor from which everything comes again that is not before ``to``."""

@@ -6,13 +6,11 @@ is there, or it stood still between two looks. It is read from there, and the co
 
 from __future__ import annotations
 
-import fnmatch
-import re
 import tempfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator
 from datetime import datetime
-from pathlib import Path, PurePosixPath
+from glob import escape as escape_glob
+from pathlib import Path
 from typing import Annotated, Any
 
 import polars as pl
@@ -24,22 +22,19 @@ from exchange.connect import (
     Misconfigured,
     Note,
     Pulled,
-    Rejected,
     Secret,
     Text,
     connector,
 )
-from exchange.connectors.files.folder import MAX_FILES, SUFFIXES, stat_of
 from exchange.connectors.files.refusal import one_error
-from exchange.connectors.files.source import files
-from exchange.connectors.sftp.memory import Copy, Memory
-from exchange.connectors.sftp.session import HostKey, RemoteFile, SftpServer, SftpSession, session
+from exchange.connectors.sftp.copies import MIB, CopyReader, fetch, groups
+from exchange.connectors.sftp.listing import RemoteListing
+from exchange.connectors.sftp.memory import Memory
+from exchange.connectors.sftp.session import HostKey, SftpServer, session
 
-_OURS = ("folder", "glob", "settle")
-"""Settings of files that sftp sets itself."""
-_GROUP = 64
-"""Files copied at once."""
-_MIB = 1024 * 1024
+_SMALL = 16 * MIB
+_DESCRIBED = 8
+"""Files up to this size, and so many of them, are looked into when files are listed."""
 
 
 @connector("sftp")
@@ -114,9 +109,9 @@ def sftp(
         tempfile.TemporaryDirectory(prefix="exchange-sftp-") as place,
         session(server, folder) as opened,
     ):
-        reading = _Reading(Path(place), read, now, sleep)
+        reading = CopyReader(Path(place), read, now, sleep)
         found = opened.listing()
-        listing = _Listing.sort(found, glob, flag)
+        listing = RemoteListing.sort(found, glob, flag)
         memory.forget({file.name for file in listing.files})
         yield from _passed_over(listing, memory)
         fresh = [f for f in listing.ready if memory.is_new(f.name, f.size, f.time)]
@@ -124,8 +119,8 @@ def sftp(
             sleep(settle)
             again = set(opened.listing())
             fresh = [file for file in fresh if file in again]
-        for group in _groups(fresh, temp_mib * _MIB, failed):
-            copies = _fetch(opened, group, reading.folder, failed)
+        for group in groups(fresh, temp_mib * MIB, failed):
+            copies = fetch(opened, group, reading.folder, failed)
             yield from reading.pull(copies, memory, failed)
     if failed:
         yield Pulled(pl.DataFrame(), memory.cursor(), complete=True)
@@ -164,14 +159,61 @@ def check(
         read_seconds=read_seconds,
     )
     _check_flag(flag)
-    _Reading(Path(), read, now, sleep).check()
+    CopyReader(Path(), read, now, sleep).check()
     with session(server, folder) as opened:
-        listing = _Listing.sort(opened.listing(), glob, flag)
+        listing = RemoteListing.sort(opened.listing(), glob, flag)
     count, waiting = len(listing.files), len(listing.files) - len(listing.ready)
     return Text(
         f"{folder} 有 {count} 个可读文件，其中 {waiting} 个还没有标志文件",
         f"{folder} has {count} files to read; {waiting} of them wait for their flag",
     )
+
+
+@sftp.discover
+def discover(
+    *,
+    host: str,
+    port: int,
+    host_key: str,
+    user: str,
+    folder: str,
+    password: Secret | None,
+    key: Secret | None,
+    passphrase: Secret | None,
+    glob: str,
+    flag: str,
+    connect_seconds: float,
+    read_seconds: float,
+    read: dict[str, Any],
+    now: Callable[[], datetime],
+    sleep: Callable[[float], None],
+) -> list[dict[str, Any]]:
+    """List the files; the first small ones as files describes them."""
+    server = _server(
+        host=host,
+        port=port,
+        host_key=host_key,
+        user=user,
+        password=password,
+        key=key,
+        passphrase=passphrase,
+        connect_seconds=connect_seconds,
+        read_seconds=read_seconds,
+    )
+    with (
+        tempfile.TemporaryDirectory(prefix="exchange-sftp-") as place,
+        session(server, folder) as opened,
+    ):
+        listing = RemoteListing.sort(opened.listing(), glob, flag)
+        small = [file for file in listing.ready if file.size <= _SMALL][:_DESCRIBED]
+        copies = fetch(opened, small, Path(place), [])
+        entries = CopyReader(Path(place), read, now, sleep).describe()
+    rest = [file.name for file in listing.files if file.name not in copies]
+    entries += [
+        {"name": name, "kind": "file", "with": {"glob": escape_glob(name)}} for name in rest
+    ]
+    skipped = listing.passed.items()
+    return entries + [{"name": n, "kind": "skipped", "why": why._asdict()} for n, why in skipped]
 
 
 @sftp.retry
@@ -182,165 +224,12 @@ def retry(cursor: Cursor) -> Cursor:
     return memory.cursor()
 
 
-@dataclass(frozen=True, slots=True)
-class _Listing:
-    """Files of the server's folder."""
-
-    files: Sequence[RemoteFile]
-    """What the glob names and can be read."""
-    ready: Sequence[RemoteFile]
-    """Those whose upload is over."""
-    passed: Mapping[str, str]
-    """What is passed over, with the reason."""
-
-    @classmethod
-    def sort(cls, found: Sequence[RemoteFile], glob: str, flag: str) -> _Listing:
-        """Sort the entries; case does not count. Raises Misconfigured for too many files."""
-        pattern = re.compile(fnmatch.translate(glob), re.IGNORECASE)
-        times = {entry.name: entry.time for entry in found}
-        flags = {flag_of(flag, entry.name) for entry in found} if flag else set()
-        files: list[RemoteFile] = []
-        passed: dict[str, str] = {}
-        for entry in found:
-            if entry.name in flags or not pattern.match(entry.name):
-                continue
-            suffix = PurePosixPath(entry.name).suffix.lower()
-            if not entry.is_file:
-                passed[entry.name] = "不是普通文件（no regular file）"
-            elif suffix not in SUFFIXES:
-                passed[entry.name] = f"不读取 {suffix} 类型的文件（not a type that is read）"
-            else:
-                files.append(entry)
-        if len(files) > MAX_FILES:
-            raise Misconfigured(
-                Text(
-                    f"文件夹里有 {len(files)} 个文件，上限 {MAX_FILES}",
-                    f"the folder has {len(files)} files, the limit is {MAX_FILES}",
-                ),
-                hint=Text("请把已处理的文件移走", "move files away that were processed"),
-            )
-        # A flag that is older than its file belongs to the upload before.
-        ready = [
-            file
-            for file in files
-            if not flag or times.get(flag_of(flag, file.name), -1) >= file.time
-        ]
-        return cls(files, ready, passed)
-
-
-def flag_of(flag: str, name: str) -> str:
-    """Return the name of the flag file of a file."""
-    return flag.replace("{name}", name).replace("{stem}", PurePosixPath(name).stem)
-
-
-@dataclass(frozen=True, slots=True)
-class _Reading:
-    """Reads copies in a folder of our own."""
-
-    folder: Path
-    settings: Mapping[str, Any]
-    now: Callable[[], datetime]
-    sleep: Callable[[float], None]
-
-    def check(self) -> None:
-        """Raise Misconfigured for settings that files does not have."""
-        ours = [name for name in _OURS if name in self.settings]
-        if ours:
-            raise Misconfigured(
-                Text(f"read 里不能写 {', '.join(ours)}", f"read cannot set {', '.join(ours)}"),
-                hint=Text("它们是 sftp 自己的配置项", "they are settings of sftp itself"),
-            )
-        files.open({**self.settings, "folder": self.folder}, _no_secret)
-
-    def pull(
-        self, copies: Mapping[str, Copy], memory: Memory, failed: list[ExchangeError]
-    ) -> Iterator[Pulled]:
-        """Yield what the copies hold, then remove them."""
-        if not copies:
-            return
-        self.check()
-        source = files.open(
-            {**self.settings, "folder": self.folder, "settle": 0},
-            _no_secret,
-            now=self.now,
-            sleep=self.sleep,
-        )
-        stream = source.pull(memory.inner(copies))
-        refusal: ExchangeError | None = None
-        try:
-            while True:
-                pulled = next(stream) if refusal is None else stream.throw(refusal)
-                refusal = None
-                if pulled.complete:
-                    memory.take(pulled.cursor or {}, copies)
-                    continue
-                cursor = memory.take(pulled.cursor, copies) if pulled.cursor else None
-                try:
-                    yield replace(pulled, cursor=cursor)
-                except ExchangeError as error:
-                    refusal = error
-        except StopIteration:
-            pass
-        except ExchangeError as error:
-            failed.append(error)
-        finally:
-            stream.close()
-            for name in copies:
-                (self.folder / name).unlink(missing_ok=True)
-
-
-def _fetch(
-    opened: SftpSession, group: Sequence[RemoteFile], folder: Path, failed: list[ExchangeError]
-) -> dict[str, Copy]:
-    """Copy files; one that changes meanwhile is left for the next pull."""
-    copies: dict[str, Copy] = {}
-    for file in group:
-        target = folder / file.name
-        try:
-            opened.fetch(file, target)
-        except ExchangeError as error:
-            failed.append(error)
-            target.unlink(missing_ok=True)
-        except (PermissionError, FileNotFoundError) as error:
-            failed.append(
-                Rejected(
-                    Text(f"不能读取 {file.name}", f"{file.name} cannot be read"),
-                    hint=Text(
-                        "请给该用户读取权限", "give the user the right to read it, or remove it"
-                    ),
-                )
-            )
-            failed[-1].__cause__ = error
-            target.unlink(missing_ok=True)
-        else:
-            copies[file.name] = Copy(file.size, file.time, stat_of(target)[1])
-    return copies
-
-
-def _groups(
-    fresh: Sequence[RemoteFile], limit: int, failed: list[ExchangeError]
-) -> Iterator[list[RemoteFile]]:
-    """Yield files in groups that stay within the limit; a file beyond it is refused."""
-    group: list[RemoteFile] = []
-    size = 0
-    for file in fresh:
-        if file.size > limit:
-            failed.append(_too_large(file, limit))
-            continue
-        if group and (size + file.size > limit or len(group) == _GROUP):
-            yield group
-            group, size = [], 0
-        group.append(file)
-        size += file.size
-    if group:
-        yield group
-
-
-def _passed_over(listing: _Listing, memory: Memory) -> Iterator[Pulled]:
+def _passed_over(listing: RemoteListing, memory: Memory) -> Iterator[Pulled]:
     """Tell once which entries are not read, and why."""
     new = memory.note(sorted(listing.passed))
     if new:
-        notes = tuple(Note(0, "passed over", f"{name}：{listing.passed[name]}") for name in new)
+        texts = [f"{n}：{listing.passed[n].zh}（{listing.passed[n].en}）" for n in new]
+        notes = tuple(Note(0, "passed over", text) for text in texts)
         yield Pulled(pl.DataFrame(), memory.cursor(), "", notes)
 
 
@@ -380,19 +269,3 @@ def _check_flag(flag: str) -> None:
             Text("flag 是文件名，不是路径", "flag is a name, not a path"),
             hint=Text("标志文件与数据文件在同一文件夹", "flags lie in the folder of the files"),
         )
-
-
-def _too_large(file: RemoteFile, limit: int) -> Misconfigured:
-    size, most = file.size // _MIB, limit // _MIB
-    return Misconfigured(
-        Text(
-            f"{file.name} 有 {size} MiB，超过 temp_mib {most}",
-            f"{file.name} has {size} MiB, more than temp_mib {most}",
-        ),
-        hint=Text("请调大 temp_mib，或让对方拆分文件", "raise temp_mib, or have the file split"),
-    )
-
-
-def _no_secret(_reference: str) -> str:
-    """Return nothing: files has no secrets."""
-    return ""

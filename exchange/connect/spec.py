@@ -19,6 +19,7 @@ from exchange.text import Text, suggest
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
+_REFERENCE = "secret (env:NAME or file:path)"
 GIVEN = ("cursor", "now", "sleep", "base")
 """Parameters that are no settings: they are handed in by name when a connector asks for them."""
 
@@ -112,10 +113,11 @@ def type_name(annotation: Any) -> str:
     if get_origin(annotation) is Annotated:
         return type_name(get_args(annotation)[0])
     if annotation is Secret:
-        return "secret (env:NAME or file:path)"
+        return _REFERENCE
     if isinstance(annotation, type) and not get_args(annotation):
         return annotation.__name__
-    return str(annotation).replace("typing.", "").replace("pathlib.", "")
+    name = str(annotation).replace(f"{Secret.__module__}.{Secret.__qualname__}", _REFERENCE)
+    return name.replace("typing.", "").replace("pathlib.", "")
 
 
 def _plain(value: Any) -> Any:

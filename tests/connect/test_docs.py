@@ -8,8 +8,9 @@ from typing import Any
 
 import pytest
 
-from exchange.connect import find
+from exchange.connect import Denied, find
 from exchange.connect.conformance import CHECKS
+from tests.support.web_service import Answer, serving
 
 GUIDE = (Path(__file__).parents[2] / "docs" / "connectors.md").read_text()
 CODE = re.findall(r"```python\n(.*?)```", GUIDE, re.DOTALL)
@@ -41,6 +42,18 @@ def test_hooks_answer(namespace: dict[str, Any]) -> None:
     source = namespace["counter"].open({"upto": 5}, lambda _: "")
     assert source.check().en == "can count to 5"
     assert source.discover()[0]["name"] == "numbers"
+
+
+def test_the_client_asks_and_judges(namespace: dict[str, Any]) -> None:
+    answers = [Answer(b"", 503), Answer(b"town,degrees\nMohe,-30\n"), Answer(b"", 403)]
+    with serving(lambda _: answers.pop(0)) as service:
+        slept: list[float] = []
+        weather = namespace["weather"].open({"url": service.url}, lambda _: "", sleep=slept.append)
+        (pulled,) = weather.pull()
+        assert pulled.frame.rows() == [("Mohe", -30)]
+        assert slept == [1]
+        with pytest.raises(Denied):
+            list(weather.pull())
 
 
 def test_every_check_is_described() -> None:

@@ -28,7 +28,8 @@ from exchange.connect import (
     Transient,
 )
 from exchange.connect.conformance import CHECKS, Case
-from exchange.connectors.sftp import flag_of, sftp
+from exchange.connectors.sftp import sftp
+from exchange.connectors.sftp.listing import flag_of
 from exchange.connectors.sftp.memory import Copy, Memory
 from exchange.connectors.sftp.session import HostKey
 from tests.support.servers import nobody
@@ -167,6 +168,30 @@ def test_spreadsheets_and_options_are_those_of_files(folder: Folder, tmp_path: P
         folder.pull(read={"haeder": 1})
     with pytest.raises(Misconfigured, match="read cannot set settle"):
         folder.pull(read={"settle": 1})
+
+
+def test_files_are_listed_with_their_columns(folder: Folder, tmp_path: Path) -> None:
+    with xlsxwriter.Workbook(tmp_path / "a.xlsx") as book:
+        for name in ("甲", "乙"):
+            book.add_worksheet(name).write_row(0, 0, ("code", "name"))
+            book.get_worksheet_by_name(name).write_row(1, 0, ("1", "x"))
+    folder.put("a.xlsx", (tmp_path / "a.xlsx").read_bytes())
+    folder.put("b.csv", "code,name\n1,甲\n".encode("gbk"))
+    folder.put("c.pdf", "%PDF")
+    for number in range(9):
+        folder.put(f"more{number}.csv", "code,name\n1,x\n")
+    entries = folder.source().discover()
+    first, second, text = entries[:3]
+    assert [entry["with"] for entry in (first, second, text)] == [
+        {"glob": "a.xlsx", "read": {"sheet": "甲"}},
+        {"glob": "a.xlsx", "read": {"sheet": "乙"}},
+        {"glob": "b.csv"},
+    ]
+    assert [column["name"] for column in text["columns"]] == ["code", "name"]
+    assert sum("columns" not in e for e in entries if e["kind"] == "file") == 3
+    assert [e["name"] for e in entries if e["kind"] == "skipped"] == ["c.pdf"]
+    chosen = second["with"]
+    assert codes(folder.pull(**chosen)) == ["1"]
 
 
 def test_a_bad_file_does_not_hold_up_the_others(folder: Folder) -> None:
