@@ -120,7 +120,7 @@ class StringItems(_Handler[str]):
             self.items.append("".join(self._pieces))
 
 
-class RowCells(_Handler[tuple[int, list[Any]]]):
+class SheetRowParser(_Handler[tuple[int, list[Any]]]):
     """The rows of a sheet: number, and what ``make`` makes of each cell, see :func:`read_rows`.
 
     ``number`` is that of the row before the first one.
@@ -240,7 +240,7 @@ def read_rows(stream: IO[bytes], make: Callable[..., None]) -> Iterator[tuple[in
         try:
             text = next(chunks)
         except StopIteration as end:
-            yield from RowCells(make, number).parse(stream, end.value)
+            yield from SheetRowParser(make, number).parse(stream, end.value)
             return
         plain = "&" not in text
         for digits, cells in plain_rows(text):

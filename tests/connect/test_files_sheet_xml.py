@@ -15,7 +15,7 @@ import xlsxwriter
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from exchange.connectors.files.sheet_xml import RowCells, StringItems, read_rows, read_strings
+from exchange.connectors.files.sheet_xml import SheetRowParser, StringItems, read_rows, read_strings
 from exchange.errors import Rejected
 
 Outcome = list[Any] | str
@@ -74,7 +74,7 @@ def rows_at_once(data: bytes) -> Outcome:
 
 
 def rows_parsed(data: bytes) -> Outcome:
-    return outcome(lambda: RowCells(take).parse(io.BytesIO(data)))
+    return outcome(lambda: SheetRowParser(take).parse(io.BytesIO(data)))
 
 
 def outcome(read: Callable[[], Iterator[Any]]) -> Outcome:
