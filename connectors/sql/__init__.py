@@ -16,9 +16,10 @@ views agree.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import replace
+from datetime import datetime
 from pathlib import Path
 from typing import Annotated, Any, Protocol
 
@@ -130,7 +131,7 @@ def check(settings: _Settings, base: Path) -> Text:
 
 
 @sql.discover
-def discover(settings: _Settings, base: Path) -> list[dict[str, Any]]:
+def discover(settings: _Settings, base: Path, now: Callable[[], datetime]) -> list[dict[str, Any]]:
     """List the tables with their columns, types, comments and keys; or the one of the settings."""
     from exchange.connectors.sql.discovery import tables
 
@@ -139,7 +140,7 @@ def discover(settings: _Settings, base: Path) -> list[dict[str, Any]]:
         with _reader(where) as reader:
             return [{"name": "query", "columns": [{"name": name} for name in reader.columns]}]
     checked_scheme(where.url)
-    return tables(where)
+    return tables(where, now)
 
 
 @sql.columns

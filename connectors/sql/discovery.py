@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from datetime import datetime, timedelta
 from typing import Any
 
 import sqlalchemy as sa
@@ -18,11 +19,14 @@ from exchange.connectors.sql.reader import Address
 MAX_TABLES = 500
 MAX_COUNTED = 100_000
 """Rows that are counted; a larger table is said to have more."""
+COUNTING = timedelta(seconds=8)
 _OURS = ("information_schema", "pg_catalog", "pg_toast")
 
 
-def tables(where: Address) -> list[dict[str, Any]]:
+def tables(where: Address, now: Callable[[], datetime]) -> list[dict[str, Any]]:
     """List tables and views (bounded), or the one of ``where``, JSON-able.
+
+    Rows are counted for :data:`COUNTING` at most: what is left has no count.
 
     Of each ``name``, ``kind``, ``comment``, ``columns`` (name, type, nullable, comment),
     ``key``, ``unique``, ``rows`` (None where they were not counted), ``more`` (there are more
@@ -40,8 +44,9 @@ def tables(where: Address) -> list[dict[str, Any]]:
                 Text(f"数据库里没有表 {where.table}", f"the database has no table {where.table}"),
                 hint=near(where.table, names(inspector)),
             )
+        until = now() + COUNTING
         for entry in found[:MAX_TABLES]:
-            if entry["kind"] == "table":
+            if entry["kind"] == "table" and now() < until:
                 entry.update(_counted(connection, entry["name"]))
         return found[:MAX_TABLES]
 

@@ -274,8 +274,8 @@ _STEADY: Final = {
 def _placed(local: pl.Series, zone: str) -> pl.Series:
     """Place local time in ``zone``; hours that a clock change skipped or repeated become null."""
     steady = _STEADY.get(zone)
-    earliest = local.min()
-    if steady is not None and isinstance(earliest, datetime) and earliest >= steady[0]:
+    # Compared in the column: a year 0, which a text may name, is no datetime of Python.
+    if steady is not None and not (local < steady[0]).any():
         return (local - steady[1]).dt.replace_time_zone("UTC")
     placed = local.dt.replace_time_zone(zone, ambiguous="null", non_existent="null")
     return placed.dt.convert_time_zone("UTC")

@@ -679,6 +679,30 @@ def test_discover_lists_tables_with_keys(database: Database, people: str) -> Non
     assert [c["name"] for c in values[people]["columns"]] == ["id", "name", "updated"]
 
 
+def test_discover_tells_comments_keys_and_rows(database: Database, mariadb: Server) -> None:
+    name = database.table("id int PRIMARY KEY, code varchar(8), other text, UNIQUE (code)")
+    database.run(f"COMMENT ON TABLE {name} IS '表'")
+    database.run(f"COMMENT ON COLUMN {name}.code IS '代码'")
+    database.run(f"CREATE UNIQUE INDEX ON {name} (other) WHERE id > 5")
+    database.run(f"INSERT INTO {name} SELECT i, i::text FROM generate_series(1, 9) i")
+    execute_maria(
+        mariadb.url,
+        "CREATE TABLE noted (id INT PRIMARY KEY, code VARCHAR(8) UNIQUE COMMENT '代码', "
+        "other TEXT) COMMENT '表'",
+    )
+    execute_maria(mariadb.url, "INSERT INTO noted SELECT seq, seq, seq FROM seq_1_to_9")
+    for place in (source(database.url, table=name), source(mariadb.url, table="noted")):
+        (entry,) = place.discover()
+        columns = {column["name"]: column for column in entry["columns"]}
+        assert (entry["comment"], entry["key"], entry["unique"]) == ("表", ["id"], [["code"]])
+        assert (entry["rows"], entry["more"], entry["kind"]) == (9, False, "table")
+        assert (columns["code"]["comment"], columns["code"]["type"]) == ("代码", "VARCHAR(8)")
+        assert (columns["id"]["nullable"], columns["code"]["nullable"]) == (False, True)
+    execute_maria(mariadb.url, "DROP TABLE noted")
+    with pytest.raises(Misconfigured, match="has no table nowhere"):
+        source(database.url, table="nowhere").discover()
+
+
 _MEMORY = """
 import os, resource, sys
 from exchange.connectors.sql import sql

@@ -72,6 +72,8 @@ def test_good_rows_pass_typed() -> None:
         ("fine", None, []),
         ("changed", "2026-01-02", []),
         ("changed", "2026-01-02 24:61", ["type:changed"]),
+        ("changed", "00000101", ["range:changed"]),  # a year 0 is no datetime of Python
+        ("changed", "0000-01-01 00:00:00", ["range:changed"]),
         ("count", "1.5", ["type:count"]),
         ("count", "９", ["type:count", "full_width:count"]),
         ("public", "maybe", ["type:public"]),
