@@ -38,10 +38,10 @@ def check_log(node: Node) -> None:
 
 
 def _entries(node: Node) -> int:
-    """Count the entries of the evidence log's folder; a broken one is told by its own stage."""
+    """Count the entries of the evidence log's folder; its own stage tells what is wrong with it."""
     try:
         head = read_head(Disk(node.settings.resolve(node.settings.evidence.folder)))
-    except Integrity:
+    except (Integrity, OSError):
         return 0
     return 0 if head is None else head.size
 
