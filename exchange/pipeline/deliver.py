@@ -236,12 +236,12 @@ class DeliverStage:
                 continue
             if delivery.state is State.HALTED:
                 self._keep_wrong(delivery, partition, receipt)
-            done = delivery.state is State.RECEIPTED
-            context.failpoint("receipt:before" if done else "delivery:before")
+            receipted = delivery.state is State.RECEIPTED
+            context.failpoint("receipt:before" if receipted else "delivery:before")
             row = self.store.deliveries.save(
-                moved(row, delivery), receipt=receipt_row(receipt) if done else None
+                moved(row, delivery), receipt=receipt_row(receipt) if receipted else None
             )
-            context.failpoint("receipt:after" if done else "delivery:after")
+            context.failpoint("receipt:after" if receipted else "delivery:after")
             event = None
             if delivery.state is State.SENDING:
                 context.failpoint("send:before")

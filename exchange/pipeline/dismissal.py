@@ -92,8 +92,8 @@ def dismiss(
         return 0
     context.failpoint("dismiss:before")
     detail = {"reason": reason, "rows": rows} | asdict(chosen)
-    told = json.dumps(detail, ensure_ascii=False)
-    store.audit.append(by, "quarantine.dismiss", resource, told)
+    entry = json.dumps(detail, ensure_ascii=False)
+    store.audit.append(by, "quarantine.dismiss", resource, entry)
     context.failpoint("dismiss:audited")
     topic = quarantine_topic(resource)
     count = 0

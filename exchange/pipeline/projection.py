@@ -58,7 +58,11 @@ def _settle_overtaken(store: Store, entry: Entry) -> None:
     from exchange.validate.source_frame import REASONS
 
     reasons = refused_of(entry).frame[REASONS].to_list()
-    rows = [row for row, some in enumerate(reasons) if any(r["rule"] == OVERTAKEN for r in some)]
+    rows = [
+        row
+        for row, of_record in enumerate(reasons)
+        if any(r["rule"] == OVERTAKEN for r in of_record)
+    ]
     place = (entry.topic, entry.partition, entry.offset)
     store.quarantine.decide(*place, rows, state="settled", by=SETTLED_BY, note=OVERTAKEN)
 

@@ -187,8 +187,8 @@ class PullStage:
         frame = pulled.frame.drop(VERSION, strict=False)
         messages = list(raw_messages(self.context, resource, frame, origin, counts))
         for start in range(0, len(notes), _NOTES):
-            some = [asdict(note) for note in notes[start : start + _NOTES]]
-            messages.append(NotesEntry(origin, some).to_message(self.resource))
+            page = [asdict(note) for note in notes[start : start + _NOTES]]
+            messages.append(NotesEntry(origin, page).to_message(self.resource))
         return messages, replace(
             state,
             rows=state.rows + pulled.frame.height,

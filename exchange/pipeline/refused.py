@@ -95,4 +95,6 @@ def waiting(
         place = (row.topic, row.partition, row.offset)
         refused = refused_of(context.log.read(*place, max_entries=1)[0])
         decided = store.quarantine.decisions(*place)
-        yield refused.only([one for one in range(refused.frame.height) if one not in decided])
+        yield refused.only(
+            [position for position in range(refused.frame.height) if position not in decided]
+        )

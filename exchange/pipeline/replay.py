@@ -83,7 +83,7 @@ def replay(
     """
     context.ensure(resource.name)
     moment = context.clock().strftime("%Y%m%dT%H%M%S")
-    done = Replayed(f"{REPLAY}{moment}-{context.entropy(4).hex()}")
+    result = Replayed(f"{REPLAY}{moment}-{context.entropy(4).hex()}")
     partitions = range(context.partitions(resource.name))
     raw = raw_topic(resource.name)
     # Up to here the seals are looked at now; what stands behind, the stage that seals looks at.
@@ -94,7 +94,7 @@ def replay(
     for partition in partitions:
         settlement.catch_up(partition)
     counts = RawCounts(looked, [0] * len(looked))
-    work = _Work(context, store, resource, by, counts, done, force=force)
+    work = _Work(context, store, resource, by, counts, result, force=force)
     if corrections is None:
         rows = store.quarantine.find(resource=resource.name, waiting=True, limit=MAX_MESSAGES)
         wanted: dict[MessageAddress, dict[int, str] | None] = {
@@ -108,7 +108,7 @@ def replay(
     work.look_up_moved()
     for group in _groups(work.read(wanted)):
         work.take(group, wanted, corrections)
-    return done
+    return result
 
 
 def _check_columns(resource: Resource, corrections: Corrections) -> None:
@@ -152,7 +152,7 @@ class _Work:
     resource: Resource
     by: str
     counts: RawCounts
-    done: Replayed
+    result: Replayed
     force: bool = False
     newest: dict[int, Version] = field(default_factory=dict)
     """Key → the newest version of it that could go back."""
@@ -168,9 +168,9 @@ class _Work:
             partition, offset, row = place_of(address)
             places.setdefault((partition, offset), {})[row] = address
         for place, rows in sorted(places.items()):
-            found = self.store.quarantine.get(quarantine_topic(self.resource.name), *place)
-            if found is None:
-                self.done.unknown += len(rows)
+            message = self.store.quarantine.get(quarantine_topic(self.resource.name), *place)
+            if message is None:
+                self.result.unknown += len(rows)
             else:
                 yield place, rows
 
@@ -195,11 +195,11 @@ class _Work:
                 place = (entry.partition, entry.offset)
                 before = replayed_rows(context.latest(replayed_key(name, *place)))
                 refused = refused_of(entry)
-                rows = self._choose(refused, place, wanted[place], before, self.done)
+                rows = self._choose(refused, place, wanted[place], before, self.result)
                 frame = self._frame(refused, rows, corrections) if rows else pl.DataFrame()
                 origin = RefusedEntry.of(entry).origin
                 fresh = self._fresh(frame, origin.pull) if rows else []
-                self.done.stale += frame.height - len(fresh)
+                self.result.stale += frame.height - len(fresh)
                 frame = frame[fresh] if fresh else pl.DataFrame()
                 if refused.original is None:
                     rows = [rows[position] for position in fresh]
@@ -208,7 +208,7 @@ class _Work:
                     for message in self._messages(frame, origin):
                         tx.append(message)
                     key = replayed_key(name, *place)
-                    tx.append(replayed_message(key, self.done.pull, went[place]))
+                    tx.append(replayed_message(key, self.result.pull, went[place]))
         context.failpoint("replay:after")
         for (partition, offset), rows in went.items():
             # Those of before too: the store may have missed them.
@@ -296,7 +296,7 @@ class _Work:
         place: MessageAddress,
         named: dict[int, str] | None,
         before: frozenset[int],
-        done: Replayed,
+        result: Replayed,
     ) -> list[int]:
         """Choose the records to send back, in their order."""
         topic = quarantine_topic(self.resource.name)
@@ -304,7 +304,7 @@ class _Work:
         settled = {row for row, decision in decided.items() if decision.state == "settled"}
         gone = before | decided.keys()
         if refused.foreign and refused.original is None:
-            done.held += refused.frame.height
+            result.held += refused.frame.height
             return []
         there = set(range(refused.frame.height))
         if named is not None:
@@ -312,11 +312,11 @@ class _Work:
             if self.force:
                 gone -= stale
             else:
-                done.stale += len(stale)
-            done.unknown += len(named.keys() - (there - gone) - stale)
+                result.stale += len(stale)
+            result.unknown += len(named.keys() - (there - gone) - stale)
             return sorted(named.keys() & there - gone)
         repeats = self._repeats(refused.frame)
-        done.held += len(repeats - gone)
+        result.held += len(repeats - gone)
         return sorted(there - gone - repeats)
 
     def _repeats(self, frame: pl.DataFrame) -> set[int]:
@@ -325,17 +325,17 @@ class _Work:
         return {
             row
             for row, reasons in enumerate(frame[REASONS].to_list())
-            if any(one["rule"] in _REPEATS and one["field"] in groups for one in reasons)
+            if any(reason["rule"] in _REPEATS and reason["field"] in groups for reason in reasons)
         }
 
     def _frame(
         self, refused: RefusedRecords, rows: list[int], corrections: Corrections | None
     ) -> pl.DataFrame:
-        some = refused.only(rows)
+        chosen_records = refused.only(rows)
         if corrections is None:
-            return self._placed(back_to_raw(some, self.resource), refused.partition)
-        chosen = {address: corrections[address] for address in some.addresses()}
-        return self._placed(back_to_raw(some, self.resource, chosen), refused.partition)
+            return self._placed(back_to_raw(chosen_records, self.resource), refused.partition)
+        chosen = {address: corrections[address] for address in chosen_records.addresses()}
+        return self._placed(back_to_raw(chosen_records, self.resource, chosen), refused.partition)
 
     def _placed(self, frame: pl.DataFrame, partition: int) -> pl.DataFrame:
         """Give the records whose key comes into another partition now a version of that one."""
@@ -353,11 +353,11 @@ class _Work:
 
     def _messages(self, frame: pl.DataFrame, origin: Origin) -> Iterator[Message]:
         """Make raw messages like those of a pull."""
-        origin = replace(origin, pull=self.done.pull, at=self.context.clock())
+        origin = replace(origin, pull=self.result.pull, at=self.context.clock())
         for message in raw_messages(self.context, self.resource, frame, origin, self.counts):
-            self.done.messages += 1
+            self.result.messages += 1
             yield message
-        self.done.rows += frame.height
+        self.result.rows += frame.height
 
 
 def _first_sealed(log: Log, topic: str, partition: int, raw: int) -> int:

@@ -129,8 +129,10 @@ class Settlement:
         known = self._keys(refused)
         targets = shares(refused.frame, self.resource, len(self._upto))
         for target in targets.unique().to_list():
-            some = known.filter(targets == target).drop_nulls()
-            yield target, some if target == refused.partition else self._moved(some, target)
+            moved = known.filter(targets == target).drop_nulls()
+            if target != refused.partition:
+                moved = self._moved(moved, target)
+            yield target, moved
 
     def _moved(self, known: pl.DataFrame, target: int) -> pl.DataFrame:
         """Give records the version that they would have in another partition."""

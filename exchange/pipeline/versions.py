@@ -91,8 +91,8 @@ def batch_versions(
         return _none()  # the stage that delivers says what is wrong with it
     keys = typed_keys(resource, typed)
     versions = sealed_versions(*sealed.raw, typed.height)
-    found = pl.DataFrame({"key": keys, "version": versions}).drop_nulls()
-    newest = found.group_by("key").agg(pl.col("version").max())
+    known = pl.DataFrame({"key": keys, "version": versions}).drop_nulls()
+    newest = known.group_by("key").agg(pl.col("version").max())
     raw = _raw(context, entry, resource, sealed.raw[0])
     if raw is None or VERSION not in raw.columns:
         return newest
