@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from hashlib import blake2b
 from typing import Any, Literal
 from urllib.parse import urljoin
 
-from exchange.connect import ExchangeError, Misconfigured, Rejected, Text
+from exchange.connect import ExchangeError, Misconfigured, Rejected, Text, Transient
 from exchange.connectors.rest.json_path import MISSING, Path, walk
 from exchange.connectors.rest.records import Row
 
@@ -29,10 +29,18 @@ class PagePosition:
     rows: int = 0
     last: str = ""
     """Digest of the last page."""
+    tail: str = ""
+    """Digest of the last record, which is asked for again where pages go by offset."""
+    most: int = 0
+    """The greatest total that the service has told in this pull."""
 
     def to_json(self) -> dict[str, Any]:
         """Return it as part of a cursor."""
-        return {"next": self.next, "pages": self.pages, "rows": self.rows, "last": self.last}
+        return asdict(self)
+
+
+class Shifted(Transient):
+    """Pages shifted while they were read: only a new start finds what was passed over."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +52,8 @@ class Page:
     headers: Mapping[str, str]
     url: str
     total: int | None
+    count: int
+    """Records in the answer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,10 +94,19 @@ class Paging:
         if names.kind == "page":
             sent[names.page] = str(position.next)
         elif names.kind == "offset":
-            sent[names.offset] = str(position.next)
+            # With a tail the last record comes again: it shows whether the list has shifted.
+            sent[names.offset] = str(int(position.next) - bool(position.tail))
         elif names.kind == "cursor" and position.next:
             sent[names.token] = str(position.next)
         return sent
+
+    def new_rows(self, position: PagePosition, rows: Sequence[Row], place: Text) -> Sequence[Row]:
+        """Return a page's records without the one that came before; raises Shifted."""
+        if not position.tail or page_digest(rows) == position.last:
+            return rows
+        if not rows or page_digest(rows[:1]) != position.tail:
+            raise shifted(place)
+        return rows[1:]
 
     def after(self, position: PagePosition, page: Page, place: Text) -> PagePosition | None:
         """Return the position behind a page; None when it was the last.
@@ -103,6 +122,8 @@ class Paging:
             pages=position.pages + 1,
             rows=position.rows + len(page.rows),
             last=digest,
+            tail=self._tail(position, page),
+            most=max(position.most, page.total or 0),
         )
         following = self._following(behind, page, place)
         if following is None:
@@ -110,6 +131,11 @@ class Paging:
         if behind.pages >= self.names.max_pages:
             raise _too_many(self.names.max_pages)
         return replace(behind, next=following)
+
+    def _tail(self, position: PagePosition, page: Page) -> str:
+        if self.names.kind != "offset" or page.count <= 1:
+            return ""  # pages of one record would never go on
+        return page_digest(page.rows[-1:]) if page.rows else position.tail
 
     def _following(self, behind: PagePosition, page: Page, place: Text) -> int | str | None:
         names = self.names
@@ -121,7 +147,7 @@ class Paging:
             case "link":
                 return self._link(page, behind, place)
         over = page.total is not None and behind.rows >= page.total
-        short = names.end == "short" and len(page.rows) < names.page_size
+        short = names.end == "short" and page.count < names.page_size
         if not page.rows or over or short:
             return None
         if names.kind == "page":
@@ -149,7 +175,7 @@ class Paging:
     def _read(self, page: Page, path: Path, behind: PagePosition, place: Text) -> str:
         """Read what leads to the next page; empty: there is none."""
         value = walk(page.document, path)
-        full = len(page.rows) >= self.names.page_size
+        full = page.count >= self.names.page_size
         if value is MISSING and not (behind.pages == 1 and full):
             return ""  # Many services leave it out on the last page.
         if value is None or value is False:
@@ -182,6 +208,21 @@ def next_link(header: str) -> str:
         if match and "next" in (match[1] or match[2] or "").lower().split():
             return str(target)
     return ""
+
+
+def shifted(place: Text) -> Shifted:
+    """Return the error for a list that is another one than before."""
+    return Shifted(
+        Text(
+            f"{place.zh} 与前一页接不上：数据在读取时变动",
+            f"{place.en} does not follow the page before: the records changed while they were read",
+        ),
+        hint=Text(
+            "下次从头读取；若总是如此，offset 可能不按条计数：改用 paging: page",
+            "the next pull starts again; where it lasts, the offset does not count records: "
+            "use paging: page",
+        ),
+    )
 
 
 def _repeated(place: Text, kind: PagingKind) -> ExchangeError:

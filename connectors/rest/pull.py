@@ -24,13 +24,12 @@ from exchange.connect import (
     Request,
     Response,
     Text,
-    Transient,
 )
 from exchange.connectors.rest.auth import Authenticator
 from exchange.connectors.rest.document import read_document
 from exchange.connectors.rest.increment import Increment
 from exchange.connectors.rest.json_path import MISSING, Path, walk
-from exchange.connectors.rest.paging import Page, PagePosition, Paging
+from exchange.connectors.rest.paging import Page, PagePosition, Paging, Shifted
 from exchange.connectors.rest.records import Row, Shape
 
 FRAME_ROWS = 8_192
@@ -83,8 +82,9 @@ class Service:
             records = []
         if not isinstance(records, list):
             raise _no_records(place, records)
-        rows = shape.rows(records, place)
-        return Page(rows, document, answer.headers, url, total), len(answer.body)
+        rows = self.paging.new_rows(position, shape.rows(records, place), place)
+        page = Page(rows, document, answer.headers, url, total, len(records))
+        return page, len(answer.body)
 
     def behind(self, position: PagePosition, page: Page, place: Text) -> PagePosition | None:
         """Return the position behind a page, without what is secret; None: it was the last."""
@@ -199,7 +199,7 @@ class Pull:
         self._stands = self.cursor or {}
         position, resumed = self._begin()
         total: int | None = None
-        rows = position.rows
+        rows, most = position.rows, position.most
         following: PagePosition | None = position
         while following is not None:
             position = following
@@ -212,12 +212,13 @@ class Pull:
                 yield from self._broken(error, position, resumed=resumed)
                 raise
             resumed, total, rows = False, page.total, rows + len(page.rows)
+            most = max(most, total or 0)
             if following is not None and self._frame.is_full(self.now()):
                 yield self._yield(self._going(following))
-        if total is not None and rows < total:
-            # The pages shifted while they were read: only a new start finds what was passed over.
+        if rows < most:
+            # Also where the total went down: what was deleted has shifted the pages behind it.
             yield Pulled(pl.DataFrame(), self._again())
-            raise _too_few(rows, total)
+            raise _too_few(rows, most)
         yield from self._end(rows, total)
 
     def _begin(self) -> tuple[PagePosition, bool]:
@@ -225,7 +226,8 @@ class Pull:
         at = (self.cursor or {}).get("at")
         if not isinstance(at, Mapping) or at.get("of") != self._question():
             return self.service.paging.start(), False
-        return PagePosition(at["next"], at["pages"], at["rows"], at["last"]), True
+        known = {name: value for name, value in at.items() if name != "of"}
+        return PagePosition(**known), True
 
     def _question(self) -> str:
         names = repr(self.service.paging.names)
@@ -266,6 +268,9 @@ class Pull:
         self, error: ExchangeError, position: PagePosition, *, resumed: bool
     ) -> Iterator[Pulled]:
         """Save what was read before the error."""
+        if isinstance(error, Shifted):
+            yield Pulled(pl.DataFrame(), self._again())
+            return
         if self._frame.rows:
             yield self._yield(self._going(position))
         lasting = isinstance(error, Rejected) and not isinstance(error, Denied)
@@ -311,8 +316,8 @@ def without(url: str, parameters: Mapping[str, str]) -> str:
     return urlunsplit(parts._replace(query="&".join(kept), fragment=""))
 
 
-def _too_few(rows: int, total: int) -> Transient:
-    return Transient(
+def _too_few(rows: int, total: int) -> Shifted:
+    return Shifted(
         Text(
             f"对方共有 {total} 条，只取到 {rows} 条",
             f"the service counts {total} records, and sent {rows}",

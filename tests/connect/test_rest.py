@@ -7,7 +7,7 @@ import hashlib
 import hmac
 import json
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -29,7 +29,7 @@ from exchange.connect import (
     Transient,
     unwrap_secret,
 )
-from exchange.connect.conformance import CHECKS, Case
+from exchange.connect.conformance import CHECKS, Case, Changes
 from exchange.connectors.rest import rest
 from exchange.connectors.rest.document import read_document
 from exchange.connectors.rest.increment import MAX_KNOWN, earlier, place_of
@@ -121,6 +121,38 @@ MODES: dict[str, tuple[Callable[[list[dict[str, Any]]], Behaviour], dict[str, An
 }
 
 
+def changes(served: Service, records: list[dict[str, Any]], mode: str) -> Changes:
+    """Change the records that are served."""
+
+    def late() -> list[tuple[str, str]]:
+        records.append({"id": 9999, "name": "late", "updated": records[-1]["updated"]})
+        return [("9999", "late")]
+
+    def update() -> list[tuple[str, str]]:
+        changed = {**records[0], "name": "changed", "updated": "2026-10-09 00:00:00"}
+        if mode == "incremental":
+            records.append(records.pop(0))
+            records[-1] = changed
+        else:
+            records[0] = changed
+        return [(str(changed["id"]), "changed")]
+
+    def delete() -> list[tuple[str, str]]:
+        gone = records.pop(1)
+        return [(str(gone["id"]), gone["name"])]
+
+    @contextmanager
+    def outage() -> Iterator[None]:
+        before, served.behaviour = served.behaviour, lambda _: Answer(b"away", 503)
+        yield
+        served.behaviour = before
+
+    # By number or offset a deletion shifts the pages: the pull says so, and the next one starts
+    # again. That is tested below.
+    tells = mode in ("page", "offset", "incremental")
+    return Changes(late=late, update=update, delete=None if tells else delete, outage=outage)
+
+
 @pytest.mark.parametrize("check", CHECKS, ids=lambda check: check.__name__)
 @pytest.mark.parametrize("mode", MODES)
 def test_rest_conforms(
@@ -136,6 +168,7 @@ def test_rest_conforms(
             Case(
                 # The clock goes on by seconds: each page comes in a frame of its own.
                 open=lambda: source(good, Clock(step=3), **options),
+                changes=changes(good, records, mode),
                 rows=[(str(r["id"]), r["name"]) for r in records],
                 identity=("id", "name"),
                 news_only=mode == "incremental",
@@ -275,8 +308,8 @@ def test_a_service_that_ignores_the_page_is_found(service: Callable[[Behaviour],
     assert len(served.asked) == 2
     with pytest.raises(Rejected, match="page 2 is a page that came before"):
         list(source(served, **PAGED).pull(saved.cursor))
-    served.behaviour = web_service.pages(cases(100))
-    assert ids(list(source(served, **PAGED).pull(saved.cursor))) == list(range(51, 101))
+    served.behaviour = web_service.pages(cases(500))
+    assert ids(list(source(served, **PAGED).pull(saved.cursor))) == list(range(51, 501))
 
 
 @pytest.mark.parametrize("kind", ["cursor", "link"])
@@ -321,6 +354,29 @@ def test_fewer_records_than_the_total_are_an_error(
     served.behaviour = lambda _: as_json({"data": {"list": [], "total": "many"}})
     with pytest.raises(Misconfigured, match="no whole number at total"):
         list(source(served, **PAGED).pull())
+
+
+@pytest.mark.parametrize("mode", ["page", "offset", "incremental"])
+@pytest.mark.parametrize("killed", [False, True], ids=["in one pull", "resumed"])
+def test_a_deletion_that_shifts_the_pages_is_found(
+    mode: str, *, killed: bool, service: Callable[[Behaviour], Service]
+) -> None:
+    make, options = MODES[mode]
+    records = cases(60)
+    served = service(make(records))
+    stream = source(served, Clock(step=3), **options).pull()
+    first = next(stream)
+    if killed:
+        stream.close()
+        stream = source(served, Clock(step=3), **options).pull(first.cursor)
+    del records[1]
+    pulls: list[Pulled] = [first]
+    with pytest.raises(Transient, match=r"does not follow|counts 60 records, and sent 59"):
+        pulls.extend(stream)
+    cursor = first.cursor
+    assert cursor is not None
+    again = source(served, **options).pull({k: v for k, v in cursor.items() if k != "at"})
+    assert ids(list(again)) == [r["id"] for r in records]
 
 
 def test_a_token_that_has_ended_starts_again(service: Callable[[Behaviour], Service]) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -55,6 +56,13 @@ class Service:
     asked: list[Asked] = field(default_factory=list)
 
 
+class _Server(ThreadingHTTPServer):
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """Print what went wrong here; a client that hangs up did not go wrong."""
+        if not isinstance(sys.exception(), ConnectionError):
+            super().handle_error(request, client_address)
+
+
 @contextlib.contextmanager
 def serving(behaviour: Behaviour) -> Iterator[Service]:
     """Serve on loopback and a free port until the block ends."""
@@ -91,7 +99,7 @@ def serving(behaviour: Behaviour) -> Iterator[Service]:
         def log_message(self, *_arguments: object) -> None:
             """Say nothing."""
 
-    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+    with _Server(("127.0.0.1", 0), Handler) as server:
         server.daemon_threads = True
         service = Service(f"http://127.0.0.1:{server.server_address[1]}/api/cases", behaviour)
         thread = threading.Thread(target=server.serve_forever, args=(0.01,))
@@ -126,24 +134,28 @@ def offsets(records: Sequence[Any]) -> Behaviour:
 
 
 def tokens(records: Sequence[Any], size: int) -> Behaviour:
-    """Serve ``?cursor=``; the answer names the next token, null on the last page."""
+    """Serve ``?cursor=``; the answer names the next token, null on the last page.
+
+    A token is a place in the order of ``id``: a deletion shifts nothing.
+    """
 
     def behaviour(asked: Asked) -> Answer:
-        start = int(asked.query.get("cursor", "t0").removeprefix("t"))
-        following = f"t{start + size}" if start + size < len(records) else None
-        return as_json({"items": list(records[start : start + size]), "next": following})
+        last = int(asked.query.get("cursor", "t0").removeprefix("t"))
+        behind = [record for record in records if record["id"] > last]
+        following = f"t{behind[size - 1]['id']}" if len(behind) > size else None
+        return as_json({"items": behind[:size], "next": following})
 
     return behaviour
 
 
 def links(records: Sequence[Any], size: int) -> Behaviour:
-    """Serve pages that name the next one in a Link header."""
+    """Serve pages that name the next one in a Link header, in the order of ``id``."""
 
     def behaviour(asked: Asked) -> Answer:
-        start = asked.number("after", 0)
-        answer = as_json(list(records[start : start + size]))
-        if start + size < len(records):
-            address = f"{asked.path}?after={start + size}"
+        behind = [record for record in records if record["id"] > asked.number("after", 0)]
+        answer = as_json(behind[:size])
+        if len(behind) > size:
+            address = f"{asked.path}?after={behind[size - 1]['id']}"
             answer.headers["link"] = f'<{asked.path}>; rel="first", <{address}>; rel="next"'
         return answer
 
