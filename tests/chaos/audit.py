@@ -266,7 +266,8 @@ def _evidence(
     sealed = [line for line in ordered if '"version"' not in line]
     findings.compare("evidence:", expected, Counter(sealed))
     try:
-        leaves(node, map(json.loads, dict.fromkeys(set(ordered) - set(sealed))), place.sources)
+        others = dict.fromkeys(line for line in ordered if '"version"' in line)  # in their order
+        leaves(node, map(json.loads, others), place.sources)
     except AssertionError as error:
         findings.unverifiable.append(f"evidence: leaves: {error}")
     folder = node.settings.resolve(node.settings.evidence.folder)
