@@ -144,6 +144,7 @@ class Describer:
                 "columns": columns,
                 "rows": int(answer["rows"]),
                 "more": bool(answer["more"]),
+                "about": True,  # group rows and footers are counted, too
             }
 
 

@@ -123,9 +123,11 @@ def show_top(entry: Mapping[str, Any], output: Output) -> None:
         [output.t("行", "row"), *(str(n) for n in range(1, _width(rows) + 1))],
         ((number, *cells) for number, cells in masked_top(rows)),
     )
+    name = str(entry["name"])
+    why = Text(**entry["why"]) if "why" in entry else Text(name, name)
     output.inform(
-        f"{entry['name']}：没有认出表头，用 header 写明它在第几行（0 为没有）",
-        f"{entry['name']}: no header was found; say with header in which row it stands (0: none)",
+        f"{why.zh}；用 header 写明表头在第几行（0 为没有）",
+        f"{why.en}; say with header in which row it stands (0: none)",
     )
 
 

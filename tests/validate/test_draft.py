@@ -115,6 +115,13 @@ def test_a_key_is_proposed_where_the_source_has_none() -> None:
     frame = pl.DataFrame({"序号": ["1", "2", "3"], "名称": ["甲", "乙", "丙"], "代码": uscc})
     made = _draft(frame)
     assert (made.resource.key, made.key_from) == (("code",), "unique")
+    digits = pl.DataFrame(
+        {
+            "学校名称": [f"学校{n}" for n in range(20)],
+            "学校标识码": [f"{n:010d}" for n in range(20)],
+        }
+    )
+    assert _draft(digits).resource.key == ("school_id_code",)
     twice = pl.DataFrame({"年": ["1", "1", "2", "2"], "月": ["1", "2", "1", "2"]})
     assert _draft(twice).key_from == "unique"
     assert len(_draft(twice).resource.key) == 2

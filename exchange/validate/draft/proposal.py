@@ -272,7 +272,8 @@ def _rank(column: str, facts: Facts, guessed: Guess) -> int:
         return 0
     if re.search("序号|^xh$|^seq$", column, re.IGNORECASE) or guessed.type.startswith(_UNLIKELY):
         return 4
-    if "number" in kinds or column.lower() == "id":
+    code = guessed.type.startswith(("digits", "hex"))
+    if code or "number" in kinds or column.lower() == "id":
         return 1
     return 2 if "name" in kinds else 3
 
