@@ -6,7 +6,7 @@ import os
 import socket
 import stat
 from collections.abc import Callable, Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from itertools import count
 from pathlib import Path
@@ -27,7 +27,7 @@ from exchange.connect import (
     Source,
     Transient,
 )
-from exchange.connect.conformance import CHECKS, Case
+from exchange.connect.conformance import CHECKS, Case, Changes
 from exchange.connectors.sftp import sftp
 from exchange.connectors.sftp.listing import flag_of
 from exchange.connectors.sftp.memory import Copy, Memory
@@ -106,6 +106,31 @@ def connected(port: int) -> int:
     return sum(line[2].endswith(end) and line[3] == "01" for line in lines)
 
 
+def changes(folder: Folder, rows: list[tuple[str, str]]) -> Changes:
+    """Change what lies in the folder."""
+
+    def late() -> list[tuple[str, str]]:
+        last = (folder.path / "1.csv").stat().st_mtime
+        folder.put("late.csv", "code,name\n999,late\n", time=int(last))
+        return [("999", "late")]
+
+    def update() -> list[tuple[str, str]]:
+        folder.put("0.csv", "code,name\n000,changed\n")
+        return [("000", "changed")]
+
+    def delete() -> list[tuple[str, str]]:
+        (folder.path / "0.csv").unlink()
+        return rows[:30]
+
+    @contextmanager
+    def outage() -> Iterator[None]:
+        elsewhere = folder.path.rename(folder.path.with_name(folder.path.name + "-away"))
+        yield
+        elsewhere.rename(folder.path)
+
+    return Changes(late=late, update=update, delete=delete, outage=outage)
+
+
 @pytest.mark.parametrize("check", CHECKS, ids=lambda check: check.__name__)
 def test_sftp_conforms(check: Callable[[Case], None], folder: Folder) -> None:
     rows = [(f"{i:03}", f"张三{i}") for i in range(60)]
@@ -117,6 +142,7 @@ def test_sftp_conforms(check: Callable[[Case], None], folder: Folder) -> None:
         check(
             Case(
                 open=lambda: folder.source(read={"block_bytes": 150}),
+                changes=changes(folder, rows),
                 rows=rows,
                 identity=("code", "name"),
                 news_only=True,
