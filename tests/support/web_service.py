@@ -70,6 +70,7 @@ def serving(behaviour: Behaviour) -> Iterator[Service]:
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
         timeout = 10
+        wbufsize = -1  # head and body in one piece: no wait for an acknowledgement
 
         def do_GET(self) -> None:
             self._answer()
