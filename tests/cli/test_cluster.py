@@ -10,6 +10,7 @@ import pytest
 from exchange.devtools.servers.kafka import Cluster
 from exchange.log import Topic
 from tests.cli.conftest import Answer, Run, grades, open_node
+from tests.support.clusters import delete_topic
 from tests.support.servers import nobody
 
 LOG = """
@@ -85,6 +86,27 @@ def test_topics_are_planned_made_and_mended(folder: Path, cluster: Cluster, run:
     }
     assert run("catalog", "apply").code == 0
     assert run("catalog", "plan").out == "no changes\n"
+
+
+def test_a_topic_that_was_deleted_comes_back_by_apply_alone(
+    folder: Path, cluster: Cluster, run: Run
+) -> None:
+    use(folder, cluster, **{"companies: 2": "companies: 1"})
+    topic, stages = "exchange.raw.companies", ("--only", "pull", "--only", "seal")
+    assert run("catalog", "apply").code == 0
+    assert run("run", "--once", *stages).code == 0
+    delete_topic(cluster, topic)
+    for _ in range(2):
+        gone = run("run", "--once", *stages)
+        assert gone.code == 6
+        assert f"{topic} was deleted" in gone.err
+    with open_node() as node:
+        assert topic not in {each.name for each in node.cluster.topics()}
+    planned = run("catalog", "plan")
+    assert (planned.code, f"~ {topic}: topic to be created" in planned.out) == (2, True)
+    assert run("catalog", "apply").code == 0
+    with open_node() as node:
+        assert Topic(topic) in node.cluster.topics()
 
 
 def test_what_cannot_be_altered_stays_and_is_told(folder: Path, cluster: Cluster, run: Run) -> None:

@@ -30,3 +30,10 @@ def empty(cluster: Cluster) -> None:
             return not groups()
 
         wait_for(ungrouped)
+
+
+def delete_topic(cluster: Cluster, name: str) -> None:
+    """Delete a topic, as somebody with an administrator's tools does."""
+    with contextlib.closing(KafkaAdminClient(bootstrap_servers=list(cluster.bootstrap))) as admin:
+        admin.delete_topics([name])
+        wait_for(lambda: name not in admin.list_topics())
