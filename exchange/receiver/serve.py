@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import uvicorn
+from sqlalchemy import make_url
 
 from exchange.durable import remove_parts
 from exchange.errors import Integrity, Misconfigured, Transient
@@ -28,7 +29,7 @@ from exchange.receiver.connections import (
 from exchange.receiver.memory import keep_freed_memory
 from exchange.receiver.options import ReceiverOptions, Tls
 from exchange.seal.eseal.signature import Sealer
-from exchange.store.database import Store, open_store
+from exchange.store.database import open_store
 from exchange.text import Text
 
 _LIMITS = ConnectionLimits()
@@ -46,9 +47,9 @@ def run_receiver(
 ) -> None:
     """Open the store, tidy up after a crash and serve until a signal; see :func:`serve`."""
     keep_freed_memory()
+    check_database(settings.store, settings.folder)
     with contextlib.closing(open_store(settings.store, clock=clock, migrate=True)) as store:
         remove_parts(settings.folder)
-        check_database(store, settings.folder)
         app = create_app(settings, store=store, sealer=sealer, clock=clock, entropy=entropy)
         serve(
             app,
@@ -61,17 +62,20 @@ def run_receiver(
         )
 
 
-def check_database(store: Store, folder: Path) -> None:
-    """Raise Integrity where batches were received and the database knows none of them.
+def check_database(address: str, folder: Path) -> None:
+    """Raise Integrity where batches were received and the file of the database is gone.
 
-    It was lost: whoever delivers such a batch once more would get a second, other receipt.
+    Whoever delivers such a batch once more would get a second, other receipt. A file without a
+    row in a database that is there is no sign: a kill between the two leaves it.
     """
-    if store.received_batches.counts()[0] or next(folder.rglob("*.avro"), None) is None:
+    url = make_url(address)
+    gone = url.get_backend_name() == "sqlite" and not Path(url.database or "").is_file()
+    if not gone or next(folder.rglob("*.avro"), None) is None:
         return
     raise Integrity(
         Text(
-            f"接收端的数据库丢失：{folder} 中有收到的批次，而数据库是空的",
-            f"the receiver's database was lost: there are batches in {folder}, and it has none",
+            f"接收端的数据库丢失：{folder} 中有收到的批次，而数据库文件不存在",
+            f"the receiver's database was lost: there are batches in {folder}, and no database",
         ),
         hint=Text(
             "从备份恢复数据库；没有备份时移走这些文件再启动，重复投递的批次会得到新的回执，请通知各节点",
