@@ -41,6 +41,7 @@ EXTRAS: Mapping[str, str] = {
     "psycopg": "postgres",
     "pymysql": "mysql",
     "kafka": "kafka",
+    "paramiko": "sftp",
     "prometheus_client": "metrics",
 }
 """The extra that installs a package, by the package's import name."""

@@ -15,6 +15,12 @@ from exchange.text import Text
 USAGE = 64
 """Exit code for a command line that cannot be read (sysexits.h EX_USAGE)."""
 _LINE_SECONDS = 10.0
+_CONTROLS = {code: 0x2400 + code for code in range(0x20) if code not in {0x09, 0x0A}} | {
+    0x7F: 0x2421,
+    **dict.fromkeys(range(0x80, 0xA0), 0xFFFD),
+}
+"""Control characters and what is shown for each: names and values of a source come from outside,
+and a terminal would carry them out."""
 
 
 def language(environ: Mapping[str, str]) -> str:
@@ -43,7 +49,7 @@ class Output:
         if self.as_json:
             sys.stdout.write(json.dumps(data, ensure_ascii=False, default=str) + "\n")
         elif human is not None:
-            sys.stdout.write(human + "\n")
+            sys.stdout.write(human.translate(_CONTROLS) + "\n")
         sys.stdout.flush()
 
     def table(self, title: str, heads: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
@@ -55,12 +61,15 @@ class Output:
         from rich.table import Table
         from rich.text import Text as Plain
 
-        table = Table(title=title, box=SIMPLE_HEAD, title_justify="left")
+        table = Table(
+            title=Plain(title.translate(_CONTROLS)), box=SIMPLE_HEAD, title_justify="left"
+        )
         for head in heads:
             table.add_column(head, overflow="fold")
         for row in rows:
             # Plain: what comes from data is never read as markup.
-            table.add_row(*(Plain("" if cell is None else str(cell)) for cell in row))
+            texts = ("" if cell is None else str(cell).translate(_CONTROLS) for cell in row)
+            table.add_row(*map(Plain, texts))
         wide = None if sys.stdout.isatty() else 140
         Console(file=sys.stdout, width=wide, highlight=False).print(table)
 
@@ -85,7 +94,8 @@ class Output:
 
     def inform(self, zh: str, en: str | None = None) -> None:
         """Write a message for the person to stderr; without ``en`` it is as it is."""
-        sys.stderr.write((zh if en is None else self.t(zh, en)) + "\n")
+        text = zh if en is None else self.t(zh, en)
+        sys.stderr.write(text.translate(_CONTROLS) + "\n")
         sys.stderr.flush()
 
     def error(self, error: ExchangeError) -> None:

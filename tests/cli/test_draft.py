@@ -123,6 +123,21 @@ def test_a_preview_needs_no_catalog_entry(run: Run) -> None:
     assert "has no resource firms" in checked.err
 
 
+def test_what_a_source_says_is_not_carried_out_by_a_terminal(drops: Path, run: Run) -> None:
+    for path in drops.iterdir():
+        path.unlink()
+    text = "id,\x1b]0;title\x07name\n1,\x1b[2J\x9b31m\n2,b\n"
+    (drops / "a\x1b[2J.csv").write_text(text, encoding="utf-8")
+    for command in (
+        ("connector", "discover", "firms"),
+        ("connector", "preview", "firms"),
+        ("catalog", "draft", "firms"),
+    ):
+        answer = run(*command)
+        assert answer.code == 0, answer.err
+        assert not set("\x1b\x07\x9b") & set(answer.out + answer.err), command
+
+
 def test_a_preview_without_header_shows_the_top_rows_masked(drops: Path, run: Run) -> None:
     for name in ("企业.csv", "学校.xlsx"):
         (drops / name).unlink()
