@@ -267,7 +267,7 @@ def _evidence(
     findings.compare("evidence:", expected, Counter(sealed))
     try:
         others = dict.fromkeys(line for line in ordered if '"version"' in line)  # in their order
-        leaves(node, map(json.loads, others), place.sources)
+        leaves(node, map(json.loads, others), node.catalog.resources)
     except AssertionError as error:
         findings.unverifiable.append(f"evidence: leaves: {error}")
     folder = node.settings.resolve(node.settings.evidence.folder)
