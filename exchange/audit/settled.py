@@ -31,14 +31,15 @@ def check_receipts(given: Given, totals: Totals) -> None:
             findings.fault("receipts.once", where, "one receipt", "a second one")
         totals.receipts[key] = bytes_digest(entry.value)
         fact = totals.batches.get(receipt.resource, {}).get(receipt.batch_no)
-        if fact is None:
-            if not _batches_dropped(given, receipt.resource, receipt.partition):
-                findings.fault("receipts.seal", where, "a batch of the log", "none")
-            continue
-        _check_one(given, where, receipt, fact)
-        if fact.offset >= log.position("cascade", sealed_topic(receipt.resource), fact.partition):
-            found = f"cascade in {sealed_topic(receipt.resource)}/{fact.partition}"
-            findings.fault("log.positions", found, f"behind {fact.offset}", "before its receipt")
+        if fact is not None:
+            _check_one(given, where, receipt, fact)
+            topic = sealed_topic(receipt.resource)
+            if fact.offset >= log.position("cascade", topic, fact.partition):
+                found = f"cascade in {topic}/{fact.partition}"
+                findings.fault("log.positions", found, f"behind {fact.offset}", "not behind it")
+        elif not _batches_dropped(given, receipt.resource, receipt.partition):
+            findings.fault("receipts.seal", where, "a batch of the log", "none")
+        # Also of a batch that retention has dropped: its receipt stays.
         leaf = EvidenceEntry(
             type="receipt",
             resource=receipt.resource,
@@ -75,10 +76,17 @@ def _check_one(given: Given, where: str, receipt: ReceiptEntry, fact: Fact) -> N
         given.findings.fault("receipts.seal", f"{where} {check.name}", check.expected, check.found)
 
 
-def check_store(given: Given, totals: Totals, settled: Mapping[tuple[str, int], int]) -> None:
+def check_store(
+    given: Given,
+    totals: Totals,
+    settled: Mapping[tuple[str, int], int],
+    delivered: Mapping[tuple[str, int], int],
+) -> None:
     """Compare the store's deliveries and receipts with the batches and receipts of the log.
 
-    ``settled``: by resource and partition, the position behind which no batch is settled.
+    By resource and partition: batches before ``settled`` are in the store, those before
+    ``delivered`` have a receipt in the log or were refused. Both were read before the log, for a
+    node that runs meanwhile goes on.
     """
     store = given.store
     if store is None:
@@ -89,7 +97,8 @@ def check_store(given: Given, totals: Totals, settled: Mapping[tuple[str, int], 
             where = f"delivery {resource}/{row.batch_no}"
             fact = left.pop(row.batch_no, None)
             if fact is not None:
-                _compare_delivery(given, where, row, fact, totals)
+                behind = fact.offset < delivered[resource, fact.partition]
+                _compare_delivery(given, where, row, fact, totals, behind=behind)
             elif _batches_dropped(given, resource, row.partition):
                 given.findings.note("store.deliveries", f"{resource}: retention dropped batches")
             elif not _younger(given, row):
@@ -98,7 +107,7 @@ def check_store(given: Given, totals: Totals, settled: Mapping[tuple[str, int], 
             if fact.offset < settled[resource, fact.partition]:
                 where = f"delivery {resource}/{number}"
                 given.findings.fault("store.deliveries", where, "in the store", "missing")
-    _compare_receipts(given, totals)
+    _compare_receipts(given, totals, delivered)
 
 
 def _younger(given: Given, row: DeliveryRow) -> bool:
@@ -111,21 +120,22 @@ def _younger(given: Given, row: DeliveryRow) -> bool:
 
 
 def _compare_delivery(
-    given: Given, where: str, row: DeliveryRow, fact: Fact, totals: Totals
+    given: Given, where: str, row: DeliveryRow, fact: Fact, totals: Totals, *, behind: bool
 ) -> None:
+    """Compare one delivery; ``behind`` the position of the cascade a receipt must be in the log."""
     check, findings = "store.deliveries", given.findings
     for name in ("partition", "offset", "statement", "root", "rows", "pull"):
         findings.equal(check, f"{where} {name}", getattr(fact, name), getattr(row, name))
     has = (row.resource, row.batch_no) in totals.receipts
     if has and row.state != State.RECEIPTED:
         findings.fault(check, where, State.RECEIPTED, row.state)
-    if not has and row.state == State.RECEIPTED:
-        position = given.log.position("cascade", row.topic, row.partition)
-        if row.offset < position:
-            findings.fault(check, where, "a receipt in the log", "none, and it is receipted")
+    if not has and row.state == State.RECEIPTED and behind:
+        findings.fault(check, where, "a receipt in the log", "none, and it is receipted")
 
 
-def _compare_receipts(given: Given, totals: Totals) -> None:
+def _compare_receipts(
+    given: Given, totals: Totals, delivered: Mapping[tuple[str, int], int]
+) -> None:
     store, findings = given.store, given.findings
     assert store is not None  # noqa: S101 - the caller has looked
     left = dict(totals.receipts)
@@ -136,8 +146,12 @@ def _compare_receipts(given: Given, totals: Totals) -> None:
             findings.equal("store.receipts", where, known, bytes_digest(row.content))
             continue
         fact = totals.batches.get(row.resource, {}).get(row.batch_no)
-        topic = sealed_topic(row.resource)
-        if fact is None or fact.offset < given.log.position("cascade", topic, fact.partition):
+        if fact is not None:  # a node that runs meanwhile settles what lies beyond
+            missing = fact.offset < delivered[row.resource, fact.partition]
+        else:
+            delivery = store.deliveries.get(row.resource, row.batch_no)
+            missing = delivery is None or not _younger(given, delivery)
+        if missing:
             findings.fault("store.receipts", where, "a receipt in the log", "none")
     for resource, number in left:
         findings.fault("store.receipts", f"receipt {resource}/{number}", "in the store", "missing")

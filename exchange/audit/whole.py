@@ -146,16 +146,19 @@ def _node(
         progress,
     )
     states = read_states(given, parts.sources)
-    settled = {
-        (name, number): log.position("store", sealed_topic(name), number)
-        for name, number in partitions
-    }
+    settled, delivered = (
+        {
+            (name, number): log.position(group, sealed_topic(name), number)
+            for name, number in partitions
+        }
+        for group in ("store", "cascade")
+    )
     for name, number in partitions:
         PartitionAudit(given, totals, name, number).run()
     for _ in entries(log, CURSORS, 0, findings):
         pass  # its states are read by their keys; here is every entry's checksum
     check_receipts(given, totals)
-    check_store(given, totals, settled)
+    check_store(given, totals, settled, delivered)
     check_pulls(given, totals, parts.sources, states)
     _check_evidence(given, totals, parts.sources)
     return {

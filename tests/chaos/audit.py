@@ -132,7 +132,7 @@ def audit(
             values |= {f"{resource}/{number}": value for number, value in result.batches.items()}
         findings.batches, findings.receipts = len(values), receipts.total()
         findings.compare("receipt of", Counter(values.keys()), receipts)
-        _evidence(place, node, bootstrap, values, findings)
+        _evidence(node, bootstrap, values, findings)
         _province(place, values, findings)
     return findings
 
@@ -245,7 +245,6 @@ def _store(node: Node, resource: str, found: TopicContents, findings: Findings) 
 
 
 def _evidence(
-    place: Place,
     node: Node,
     bootstrap: Sequence[str],
     batches: Mapping[str, bytes],

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import hashlib
+import json
 import re
 import sys
 import zlib
@@ -38,6 +39,15 @@ RECEIPT: page.Form = page.BATCH | {
     page.TEXT: "resource_code code message province", int: "rows_sent rows_accepted rows_rejected"}
 ENTRY: page.Form = page.BATCH | {
     f"sm3:{page.HEX}": "digest", int: "lane", "statement|receipt": "type"}
+UNSEALED: dict[str, page.Form] = {
+    "messages": {
+        f"sm3:{page.HEX}": "digest", int: "count first lane next version",
+        "[0-9a-f]{32}": "log", "[A-Za-z0-9._-]{1,249}": "topic", "messages": "type"},
+    "pull": {
+        f"sm3:{page.HEX}": "digest", int: "done offset rows version", "[0-9a-f]{32}": "log",
+        "[0-9A-Za-z.-]{0,64}": "pull", "[a-z][a-z0-9_]{0,47}": "source", ".*": "type"},
+    "audit": {
+        "[a-z0-9]{2,16}:[0-9a-f]{40,128}": "digest trail", int: "number version", ".*": "type"}}
 PACKAGE: page.Form = {
     "exchange-evidence-1": "format", dict: "proof receipt statement_leaf receipt_leaf",
     list: "certificates checkpoint_chain revocation", str: "checkpoint"}
@@ -127,7 +137,9 @@ class Verifier(page.Verifier):
             stream = BytesIO((part if part.exists() else file).read_bytes())
             for _ in range(width):
                 entry = stream.read(int.from_bytes(stream.read(2)))
-                leaves.append(page.h("sm3", b"\0", page.canonical(page.parsed(entry, ENTRY))))
+                value = page.parsed(entry, UNSEALED.get(json.loads(entry)["type"], ENTRY))
+                page.must(value.get("version", 2) == 2 and value.get("done", 0) < 2, "a number")
+                leaves.append(page.h("sm3", b"\0", page.canonical(value)))
         page.must(len(set(leaves)) == len(leaves), "an entry stands twice")
         for item in (newest, *(self.checkpoint(note, pool) for note in notes)):
             page.must(page.tree("sm3", leaves[: item.size]) == item.root, "another tree")
