@@ -42,7 +42,7 @@ MAX_LINE_BYTES = 64 * 1024 * 1024
 MAX_RECORD_LINES = 1_000
 """Lines that a quoted cell may span; longer means that a quote was never closed."""
 _MAX_ORIGINAL = 2_000
-_WRONG_COUNT = r"^\d+ cells where the header has \d+: "
+_WRONG_COUNT = r"^\d+ cells where the header has \d+\n"
 _DELIMITERS = (",", "\t", ";", "|")
 SWAPPED = bytes.maketrans(b"\r\n", b"\n\r")
 
@@ -435,7 +435,7 @@ class _Parser:
             for column, cell in zip(columns, cells + [""] * width, strict=False):
                 column.append(cell or None)
             rows.append(first + number)
-            defects.append(told and f"{told}: {record[:_MAX_ORIGINAL]}")
+            defects.append(told and f"{told}\n{record[:_MAX_ORIGINAL]}")
         made = [pl.Series(self._names[i], c, dtype=pl.String) for i, c in enumerate(columns)]
         made.append(pl.Series(ROW, rows, dtype=pl.Int64))
         return pl.DataFrame([*made, pl.Series(DEFECT, defects, dtype=pl.String)])

@@ -133,7 +133,15 @@ def defects(refused: pl.DataFrame) -> dict[str, int]:
         return {}
     texts = as_text(refused[DEFECT]).drop_nulls().to_list()
     counts = Counter(texts).most_common()
-    return {mask("free_text", text[:MAX_VALUE]): count for text, count in counts}
+    shown: Counter[str] = Counter()
+    for text, count in counts:
+        shown[_shown_defect(text[:MAX_VALUE])] += count
+    return dict(shown)
+
+
+def _shown_defect(text: str) -> str:
+    """Show why a record is broken: the first line. The original after it may be personal data."""
+    return mask("free_text", text.partition("\n")[0])
 
 
 def unreadable(value: bytes, why: Text) -> pl.DataFrame:
@@ -162,7 +170,7 @@ def _masked_reason(reason: Mapping[str, str | None], values: Mapping[str, str]) 
     texts = {key: text or "" for key, text in reason.items()}
     names = texts["field"].split(",")
     if texts["field"] == DEFECT:
-        texts["value"] = mask("free_text", texts["value"])
+        texts["value"] = _shown_defect(texts["value"])
         texts["zh"] = f"{texts['zh']}：{texts['value']}"
         texts["en"] = f"{texts['en']}: {texts['value']}"
     elif len(names) > 1:

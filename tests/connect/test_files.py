@@ -390,8 +390,8 @@ def test_irregular_rows_come_with_what_is_wrong(folder: Folder) -> None:
     assert list(values) == ["1", "2", "3", "4", "5", "6", "7", "8", "9"]
     assert [row for row, _ in values.values()] == [2, 3, 4, 5, 6, 7, 8, 11, 13]
     assert {code for code, (_, defect) in values.items() if defect} == {"2", "3", "4", "8"}
-    assert values["2"][1] == "2 cells where the header has 3: 2,乙"
-    assert values["3"][1] == "4 cells where the header has 3: 3,丙,x,surplus"
+    assert values["2"][1] == "2 cells where the header has 3\n2,乙"
+    assert values["3"][1] == "4 cells where the header has 3\n3,丙,x,surplus"
     assert "quote" in values["4"][1]
     assert "NUL" in values["8"][1]
     names = dict(frame.select("code", "name").rows())

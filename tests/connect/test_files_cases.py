@@ -511,7 +511,7 @@ def test_footers_are_noted_unless_they_are_records(folder: Folder) -> None:
 
 def test_rows_with_a_cell_too_many_say_so(folder: Folder) -> None:
     folder.put("a.csv", HEAD + "1,甲,2023,\n")
-    assert defects(folder.frame()) == ["4 cells where the header has 3: 1,甲,2023,"]
+    assert defects(folder.frame()) == ["4 cells where the header has 3\n1,甲,2023,"]
 
 
 # --- what is passed over ----------------------------------------------------------------------

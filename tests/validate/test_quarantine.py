@@ -245,3 +245,8 @@ def test_other_files_are_refused(tmp_path: Path, name: str, data: bytes) -> None
     with pytest.raises(Rejected):
         read_corrections(tmp_path / f"missing-{name}")
     assert ADDRESS not in data.decode("latin-1")
+
+
+def test_the_original_of_a_broken_line_is_not_shown() -> None:
+    frame = pl.DataFrame({"_defect": ["5 cells where the header has 4\nA1,欧阳小明,x", None]})
+    assert defects(frame) == {"5 cells where the header has 4": 1}
