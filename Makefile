@@ -6,7 +6,7 @@ READY  := $(VENV)/.ready
 
 SEEDS  ?= 20
 FLOORS := seal:96 cascade:85 log:92
-RUN    := -n 4 --durations=25 --durations-min=1
+RUN    := -n auto --maxprocesses 4 --durations=25 --durations-min=1
 
 .PHONY: demo check test soak coverage lint bench kafka chaos fuzz format lock release clean
 

@@ -1,8 +1,8 @@
 """What tests of several rooms share: servers started when first asked for, and what was counted.
 
-`make test` runs in four processes (pytest-xdist), for half of the time of the longest tests is
-waiting. Tests that share what they made stay together: those of a file, and all that share
-brokers. What takes longest is begun first, so that the rest fills the time beside it.
+`make test` runs in one process a core (pytest-xdist). Tests that share what they made stay
+together: those of a file, and all that share brokers. What takes longest is begun first, so that
+the rest fills the time beside it.
 """
 
 from __future__ import annotations
