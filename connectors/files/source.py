@@ -19,9 +19,10 @@ import hashlib
 import importlib.metadata
 import os
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Annotated, Any, BinaryIO, Literal
+from typing import Annotated, Any, BinaryIO, Literal, Protocol
 
 import polars as pl
 from pydantic import Field
@@ -65,6 +66,21 @@ from exchange.connectors.files.text import BLOCK_BYTES, TextFormat, TextPosition
 _HEAD = 4_096
 _MAX_DIGEST_BYTES = 1 << 30
 """Size up to which a refused file is known by its content, too."""
+
+
+class _Settings(Protocol):
+    """The settings below, as those get them that only describe."""
+
+    folder: Path
+    glob: str
+    encoding: str
+    delimiter: str
+    sheet: str | int | None
+    sheets: Any
+    header: int | None
+    columns: tuple[str, ...]
+    read_memory: int
+    read_seconds: int
 
 
 @connector("files")
@@ -182,28 +198,10 @@ def files(
 
 
 @files.columns
-def columns_of(
-    *,
-    folder: Path,
-    glob: str,
-    encoding: str,
-    delimiter: str,
-    sheet: str | int | None,
-    sheets: Any,
-    header: int | None,
-    columns: tuple[str, ...],
-    read_memory: int,
-    read_seconds: int,
-    now: Callable[..., Any],
-    base: Path,
-) -> tuple[str, ...] | None:
+def columns_of(settings: _Settings, now: Callable[..., Any], base: Path) -> tuple[str, ...] | None:
     """Return the columns of the first file that can be read; None where there is none yet."""
-    root = root_of(base / folder)
-    text = TextFormat(ENCODINGS.get(encoding, ""), delimiter, header, columns, "note")
-    workbook = SheetFormat(sheet, sheets, header, columns)
-    with ReaderProcess(memory=read_memory, seconds=read_seconds) as reader:
-        describer = Describer(root, text, workbook, reader, now)
-        return describer.first_columns(listing(root, glob), sheet)
+    with _describing(settings, now, base) as describer:
+        return describer.first_columns(listing(describer.root, settings.glob), settings.sheet)
 
 
 @files.retry
@@ -242,27 +240,19 @@ def _still_refused(file: _File, failed: list[ExchangeError]) -> Generator[Pulled
 
 
 @files.discover
-def discover(
-    *,
-    folder: Path,
-    glob: str,
-    encoding: str,
-    delimiter: str,
-    sheet: str | int | None,
-    sheets: Any,
-    header: int | None,
-    columns: tuple[str, ...],
-    read_memory: int,
-    read_seconds: int,
-    now: Callable[..., Any],
-    base: Path,
-) -> list[dict[str, Any]]:
+def discover(settings: _Settings, now: Callable[..., Any], base: Path) -> list[dict[str, Any]]:
     """List files and sheets: how they are read, columns and rows; the first rows without header."""
-    root = root_of(base / folder)
-    text = TextFormat(ENCODINGS.get(encoding, ""), delimiter, header, columns, "note")
-    workbook = SheetFormat(sheet, sheets, header, columns)
-    with ReaderProcess(memory=read_memory, seconds=read_seconds) as reader:
-        return Describer(root, text, workbook, reader, now).entries(listing(root, glob))
+    with _describing(settings, now, base) as describer:
+        return describer.entries(listing(describer.root, settings.glob))
+
+
+@contextmanager
+def _describing(settings: _Settings, now: Callable[..., Any], base: Path) -> Iterator[Describer]:
+    names = settings.header, settings.columns
+    text = TextFormat(ENCODINGS.get(settings.encoding, ""), settings.delimiter, *names, "note")
+    workbook = SheetFormat(settings.sheet, settings.sheets, *names)
+    with ReaderProcess(memory=settings.read_memory, seconds=settings.read_seconds) as reader:
+        yield Describer(root_of(base / settings.folder), text, workbook, reader, now)
 
 
 def _apart(file: _File, failed: list[ExchangeError]) -> Iterator[Pulled]:

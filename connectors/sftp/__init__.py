@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from datetime import datetime
 from glob import escape as escape_glob
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Protocol
 
 import polars as pl
 from pydantic import Field
@@ -35,6 +35,24 @@ from exchange.connectors.sftp.session import HostKey, SftpServer, session
 _SMALL = 16 * MIB
 _DESCRIBED = 8
 """Files up to this size, and so many of them, are looked into when files are listed."""
+
+
+class _Settings(Protocol):
+    """The settings below, as all but the pull itself gets them."""
+
+    host: str
+    port: int
+    host_key: str
+    user: str
+    folder: str
+    password: Secret | None
+    key: Secret | None
+    passphrase: Secret | None
+    glob: str
+    flag: str
+    connect_seconds: float
+    read_seconds: float
+    read: dict[str, Any]
 
 
 @connector("sftp")
@@ -91,16 +109,16 @@ def sftp(
     sleep: Callable[[float], None],
 ) -> Iterator[Pulled]:
     """Pull new and changed files from a folder of an SFTP server: CSV and Excel."""
-    server = _server(
-        host=host,
-        port=port,
-        host_key=host_key,
-        user=user,
-        password=password,
-        key=key,
-        passphrase=passphrase,
-        connect_seconds=connect_seconds,
-        read_seconds=read_seconds,
+    server = SftpServer(
+        host,
+        port,
+        HostKey.parse(host_key),
+        user,
+        password,
+        key,
+        passphrase,
+        connect_seconds,
+        read_seconds,
     )
     _check_flag(flag)
     memory = Memory(cursor)
@@ -128,86 +146,34 @@ def sftp(
 
 
 @sftp.check
-def check(
-    *,
-    host: str,
-    port: int,
-    host_key: str,
-    user: str,
-    folder: str,
-    password: Secret | None,
-    key: Secret | None,
-    passphrase: Secret | None,
-    glob: str,
-    flag: str,
-    connect_seconds: float,
-    read_seconds: float,
-    read: dict[str, Any],
-    now: Callable[[], datetime],
-    sleep: Callable[[float], None],
-) -> Text:
+def check(settings: _Settings, now: Callable[[], datetime], sleep: Callable[[float], None]) -> Text:
     """Log in and count the files."""
-    server = _server(
-        host=host,
-        port=port,
-        host_key=host_key,
-        user=user,
-        password=password,
-        key=key,
-        passphrase=passphrase,
-        connect_seconds=connect_seconds,
-        read_seconds=read_seconds,
-    )
-    _check_flag(flag)
-    CopyReader(Path(), read, now, sleep).check()
-    with session(server, folder) as opened:
-        listing = RemoteListing.sort(opened.listing(), glob, flag)
+    server = _server(settings)
+    _check_flag(settings.flag)
+    CopyReader(Path(), settings.read, now, sleep).check()
+    with session(server, settings.folder) as opened:
+        listing = RemoteListing.sort(opened.listing(), settings.glob, settings.flag)
     count, waiting = len(listing.files), len(listing.files) - len(listing.ready)
     return Text(
-        f"{folder} 有 {count} 个可读文件，其中 {waiting} 个还没有标志文件",
-        f"{folder} has {count} files to read; {waiting} of them wait for their flag",
+        f"{settings.folder} 有 {count} 个可读文件，其中 {waiting} 个还没有标志文件",
+        f"{settings.folder} has {count} files to read; {waiting} of them wait for their flag",
     )
 
 
 @sftp.discover
 def discover(
-    *,
-    host: str,
-    port: int,
-    host_key: str,
-    user: str,
-    folder: str,
-    password: Secret | None,
-    key: Secret | None,
-    passphrase: Secret | None,
-    glob: str,
-    flag: str,
-    connect_seconds: float,
-    read_seconds: float,
-    read: dict[str, Any],
-    now: Callable[[], datetime],
-    sleep: Callable[[float], None],
+    settings: _Settings, now: Callable[[], datetime], sleep: Callable[[float], None]
 ) -> list[dict[str, Any]]:
     """List the files; the first small ones as files describes them."""
-    server = _server(
-        host=host,
-        port=port,
-        host_key=host_key,
-        user=user,
-        password=password,
-        key=key,
-        passphrase=passphrase,
-        connect_seconds=connect_seconds,
-        read_seconds=read_seconds,
-    )
+    server = _server(settings)
     with (
         tempfile.TemporaryDirectory(prefix="exchange-sftp-") as place,
-        session(server, folder) as opened,
+        session(server, settings.folder) as opened,
     ):
-        listing = RemoteListing.sort(opened.listing(), glob, flag)
+        listing = RemoteListing.sort(opened.listing(), settings.glob, settings.flag)
         small = [file for file in listing.ready if file.size <= _SMALL][:_DESCRIBED]
         copies = fetch(opened, small, Path(place), [])
-        entries = CopyReader(Path(place), read, now, sleep).describe()
+        entries = CopyReader(Path(place), settings.read, now, sleep).describe()
     rest = [file.name for file in listing.files if file.name not in copies]
     entries += [
         {"name": name, "kind": "file", "with": {"glob": escape_glob(name)}} for name in rest
@@ -233,33 +199,17 @@ def _passed_over(listing: RemoteListing, memory: Memory) -> Iterator[Pulled]:
         yield Pulled(pl.DataFrame(), memory.cursor(), "", notes)
 
 
-def _server(
-    *,
-    host: str,
-    port: int,
-    host_key: str,
-    user: str,
-    password: Secret | None,
-    key: Secret | None,
-    passphrase: Secret | None,
-    connect_seconds: float,
-    read_seconds: float,
-) -> SftpServer:
-    if (password is None) == (key is None):
-        raise Misconfigured(
-            Text("password 和 key 要写一个", "password or key is needed, and not both"),
-            hint=Text("请修改该数据源的配置", "edit the settings of this source"),
-        )
+def _server(settings: _Settings) -> SftpServer:
     return SftpServer(
-        host,
-        port,
-        HostKey.parse(host_key),
-        user,
-        password,
-        key,
-        passphrase,
-        connect_seconds,
-        read_seconds,
+        settings.host,
+        settings.port,
+        HostKey.parse(settings.host_key),
+        settings.user,
+        settings.password,
+        settings.key,
+        settings.passphrase,
+        settings.connect_seconds,
+        settings.read_seconds,
     )
 
 

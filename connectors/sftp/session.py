@@ -81,6 +81,14 @@ class SftpServer:
     connect_seconds: float = 10
     read_seconds: float = 60
 
+    def __post_init__(self) -> None:
+        """Refuse none or two ways to log in; raises Misconfigured."""
+        if (self.password is None) == (self.key is None):
+            raise Misconfigured(
+                Text("password 和 key 要写一个", "password or key is needed, and not both"),
+                hint=Text("请修改该数据源的配置", "edit the settings of this source"),
+            )
+
 
 @dataclass(frozen=True, slots=True)
 class RemoteFile:
