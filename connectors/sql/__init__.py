@@ -29,7 +29,7 @@ from exchange.connect import Cursor, Misconfigured, Pulled, Secret, Text, connec
 from exchange.connectors.sql.address import POSTGRES, checked_scheme, near
 from exchange.connectors.sql.cursor import CursorState
 from exchange.connectors.sql.pulls import Incremental, odd_rows, snapshot
-from exchange.connectors.sql.reader import Address, TableReader
+from exchange.connectors.sql.reader import Address, Rows, TableReader, Want
 from exchange.connectors.sql.window import MAX_WINDOW_ROWS
 
 __all__ = ["MAX_WINDOW_ROWS", "check", "discover", "sql"]
@@ -196,11 +196,27 @@ def rewind(settings: _Settings, base: Path, cursor: Cursor | None, to: str) -> C
     where = _address(settings, base)
     with _reader(where) as reader:
         _, order = _plan(reader, where, settings)
-        return (
-            CursorState.read(cursor, order)
-            .since_value(reader.exact(cursor_column, to))
-            .cursor(order)
-        )
+        value = reader.exact(cursor_column, to)
+        if _is_there(reader, order) and not _is_there(reader, order, since=value):
+            # Where times are text, anything is a value: such a start would read nothing for ever.
+            raise Misconfigured(
+                Text(
+                    f"{to} 晚于 {cursor_column} 的所有值",
+                    f"no row has {cursor_column} from {to} on",
+                ),
+                hint=Text(
+                    "写成列中已有的值，如最新一行的；全部重读用 --to-beginning",
+                    "name a value of that column, such as the newest; "
+                    "--to-beginning reads everything again",
+                ),
+            )
+        return CursorState.read(cursor, order).since_value(value).cursor(order)
+
+
+def _is_there(reader: TableReader, order: tuple[str, ...], since: Any = None) -> bool:
+    """Tell whether a pull that starts from a value would read any row."""
+    chunks = reader.read(Want(order, Rows.TIMELY, since), order)
+    return any(chunk.frame.height for chunk in chunks)
 
 
 def _reader(where: Address) -> AbstractContextManager[TableReader]:

@@ -98,7 +98,7 @@ def audit(
         findings.stopped = "log.file"
     newest = totals.newest[1]
     check_contract(parts.state, parts.schemas, parts.catalog, newest, findings)
-    checks = (*findings.checks(), *_of_evidence(folder, begun=parts.evidence.is_dir()))
+    checks = (*findings.checks(), *_of_evidence(folder, begun=_begun(parts)))
     facts |= {"rows": totals.rows, "origin": folder.facts.get("origin", "")}
     return Verification(checks, rows=totals.rows, facts=facts)
 
@@ -107,6 +107,18 @@ def _untouched(parts: NodeParts) -> bool:
     """Tell whether nothing was ever sealed here: neither store nor evidence log remembers it."""
     known = parts.store is not None and parts.store.deliveries.counts()
     return not known and not parts.evidence.is_dir()
+
+
+def _begun(parts: NodeParts) -> bool:
+    """Tell whether there is to be a folder of the evidence log: one, or entries for it.
+
+    On a cluster another machine may keep it.
+    """
+    if parts.evidence.is_dir() or parts.log is None or parts.log_path is None:
+        return parts.evidence.is_dir()
+    with suppress(Integrity, Misconfigured):  # the checks of the log say what is wrong with it
+        return parts.log.bounds(EVIDENCE, 0)[1] > 0
+    return False
 
 
 def _of_evidence(folder: Verification, *, begun: bool) -> Iterator[Check]:

@@ -91,13 +91,16 @@ def _examine(call: Invocation) -> Iterator[Diagnostic]:
             yield probe(f"seal {name}", partial(_seal, node, name, seal))
         yield probe("register", partial(_register, node))
         yield probe("trust", partial(_trust, node))
+        log: Diagnostic | None = None
         if settings.log.driver == "kafka":
             from exchange.cli.cluster import examine
 
             yield from examine(node)
         else:
-            yield probe("log", partial(_log, node))
-        yield probe("clock", partial(_clock, node))
+            log = probe("log", partial(_log, node))
+            yield log
+        if log is None or log.grade is not Grade.FAIL:
+            yield probe("clock", partial(_clock, node))
         yield probe("store", partial(_store, node))
         yield probe("disk", partial(_disk, settings))
         yield probe("file modes", partial(_file_modes, settings))

@@ -220,10 +220,13 @@ def _facts(row: ReceivedBatchRow) -> dict[str, Any]:
 def _store(call: Invocation) -> Iterator[Store]:
     """Open the receiver's store; its schema is brought up to date, as ``serve`` does."""
     from exchange.node.node import utc_now
+    from exchange.receiver.serve import check_database
     from exchange.store.database import open_store
 
     settings = call.settings()
-    address = settings.url(_section(settings).store, call.environ)
+    section = _section(settings)
+    address = settings.url(section.store, call.environ)
+    check_database(address, settings.resolve(section.folder))  # looking makes none in its place
     with contextlib.closing(open_store(address, clock=utc_now, migrate=True)) as store:
         yield store
 

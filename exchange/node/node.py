@@ -109,6 +109,10 @@ class Node:
             from exchange.log.embedded.log import EmbeddedLog
 
             path = self.settings.resolve(self.settings.log.path)
+            if not path.is_file():
+                from exchange.node.lost_log import check_file
+
+                check_file(self)
             path.parent.mkdir(parents=True, exist_ok=True)
             log = EmbeddedLog(path, clock=self.clock)
             self._open.callback(log.close)

@@ -21,6 +21,7 @@ from exchange.cascade.delivery import Policy, State
 from exchange.errors import ExchangeError, Rejected, Transient
 from exchange.evidence.log import Locked
 from exchange.log import Fenced
+from exchange.node.lost_log import check_log
 from exchange.node.node import Node
 from exchange.node.topics import SourceAssignment
 from exchange.pipeline.evidence import EvidenceStage
@@ -30,7 +31,6 @@ from exchange.pipeline.project import ProjectStage
 from exchange.pipeline.rebuild import catch_up
 from exchange.pipeline.seal import Sealed, SealStage
 from exchange.run.delivery_loop import ATTEMPTS, DeliveryLoop
-from exchange.run.lost_log import check_log
 from exchange.run.outcome import DeliveryReport, RunOutcome, Where
 from exchange.run.schedule import Schedule
 from exchange.store.node.pulls import PullRow

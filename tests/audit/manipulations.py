@@ -22,14 +22,16 @@ from exchange.catalog.plan import APPLIED
 from exchange.evidence.checkpoint import SignedNote
 from exchange.evidence.log import EvidenceLog, LogReader
 from exchange.log import quarantine_topic, raw_topic, sealed_topic
+from exchange.log.embedded.log import EmbeddedLog
 from exchange.log.frames import decode_frame, encode_frame
 from exchange.node.node import Node
+from exchange.node.topics import common_topics
 from exchange.run.outcome import Where
 from exchange.run.runner import Runner
 from exchange.settings import load
 from exchange.store.node.deliveries import DeliveryRow
 from tests.audit.hands import LogFile, Row, resealed
-from tests.pipeline.place import EAGER, Place, records
+from tests.pipeline.place import EAGER, Place, now, records
 from tests.receipt.seals import make_party
 from tests.support.nodes import add
 
@@ -602,7 +604,6 @@ def _(copy: Copy) -> None:
 @manipulation("the folder of the evidence log is removed", "evidence.log.head")
 def _(copy: Copy) -> None:
     shutil.rmtree(copy.evidence)
-    copy.evidence.mkdir()
 
 
 @manipulation("a witness's line is taken from the newest checkpoint", "evidence.log.witnessed")
@@ -623,8 +624,8 @@ def _(copy: Copy) -> None:
 @manipulation("the log is replaced by an empty one", "evidence.identity")
 def _(copy: Copy) -> None:
     copy.log.path.unlink()
-    with copy.node() as node:
-        assert node.log.topics()
+    with copy.node() as node, closing(EmbeddedLog(copy.log.path, clock=now)) as log:
+        log.ensure(common_topics(node.settings))  # a node makes none in its place
 
 
 @manipulation("the log is an older one", "evidence.batches")

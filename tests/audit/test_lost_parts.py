@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from exchange.cli.main import main
 from exchange.cli.receiver import receiver_options
 from exchange.errors import Integrity
 from exchange.receiver.serve import check_database
@@ -71,6 +72,23 @@ def test_a_lost_log_stops_the_node(place: Place, parts: tuple[str, ...], witness
         with place.node() as node:
             outcome = Runner(node, policy=EAGER, stages=("pull", "seal")).once()
         assert (outcome.errors, outcome.pulled) == ({}, ROWS)
+
+
+def test_who_only_looks_makes_no_empty_part_in_place_of_a_lost_one(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else the next start would find an empty log, or an empty database, and believe it."""
+    with place.receiver():
+        assert run(place).errors == {}
+    lost = [place.folder / "data", place.folder / "province"]
+    for path in (*lost[0].glob("log.db*"), *lost[1].glob("received.db*")):
+        path.unlink()
+    monkeypatch.setenv("EXCHANGE_CONFIG", str(place.folder / "exchange.yaml"))
+    assert main(["doctor"], os.environ) == Integrity.exit_code
+    monkeypatch.setenv("EXCHANGE_CONFIG", str(place.folder / "province" / "exchange.yaml"))
+    assert main(["receiver", "list"], os.environ) == Integrity.exit_code
+    assert not any(lost[0].glob("log.db*"))
+    assert not any(lost[1].glob("received.db*"))
 
 
 def test_a_receiver_whose_database_was_lost_does_not_answer(place: Place) -> None:

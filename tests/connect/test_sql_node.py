@@ -240,6 +240,19 @@ def test_a_source_that_never_ran_may_start_from_a_date(
     assert sorted(cases.newest()) == [26, 27, 28, 29, 30]
 
 
+@pytest.mark.parametrize("to", ["blah", "2026-13-45", "2999-01-01 00:00:00"])
+def test_a_start_behind_every_row_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, to: str
+) -> None:
+    """SQLite keeps times as text: such a start was taken, and nothing was ever read again."""
+    cases = Cases(tmp_path)
+    cases.fill(30)
+    cases.run()
+    assert cases.command(monkeypatch, "source", "rewind", "cases", "--to", to, "--apply") == 3
+    cases.change("INSERT INTO cases (id, name, at) VALUES (31, 'n', '2026-11-01 08:00:31')")
+    assert cases.run().pulled == 1
+
+
 def test_a_snapshot_has_nothing_to_rewind(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -18,19 +18,22 @@ if TYPE_CHECKING:
     from exchange.node.node import Node
 
 
+def check_file(node: Node) -> None:
+    """Raise Integrity before a file is made for a log that was lost."""
+    if entries := _entries(node):
+        raise _lost(entries, 0)
+    if batches := sum(node.store.deliveries.counts().values()):
+        raise _lost(0, batches)
+
+
 def check_log(node: Node) -> None:
-    """Raise Integrity where the log is gone, and nothing is made in its place.
+    """Raise Integrity where the log is empty although another part remembers it.
 
     A lost store or folder of the evidence log is no reason: both are made again from the log.
     """
-    settings = node.settings
-    entries = _entries(node)
-    embedded = settings.log.driver == "embedded"
-    if embedded and entries and not settings.resolve(settings.log.path).is_file():
-        raise _lost(entries, 0)
     if node.log.bounds(EVIDENCE, 0)[1] > 0:
         return  # the usual start
-    if entries:
+    if entries := _entries(node):
         raise _lost(entries, 0)
     batches = sum(node.store.deliveries.counts().values())
     if batches and not _has_sealed(node.log):
