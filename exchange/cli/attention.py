@@ -47,9 +47,9 @@ def items(
     for name in node.settings.sources:
         failure = failure_of(node, name)
         if failure is not None:
-            yield Item(name, failure, f"exchange connector check {name}")
+            yield Item(name, failure, f"exchange run --once {name}")  # it ends what was mended
         elif (pull := pulls.get(name)) is not None and pull.error:
-            yield Item(name, Text(pull.error, pull.error), f"exchange connector check {name}")
+            yield Item(name, Text(pull.error, pull.error), f"exchange run --once {name}")
     for name in node.settings.sources:
         if columns := _absent(node, name):
             yield Item(

@@ -322,7 +322,10 @@ def _source(node: Node, name: str) -> Text | Diagnostic:
     if not concerns:
         return text
     concern_list = Text("；".join(c.zh for c in concerns), "; ".join(c.en for c in concerns))
-    hint = Text("请修改来源或目录", "mend the source or the catalog")
+    hint = Text(
+        f"修改来源或目录，然后 exchange run --once {name}",
+        f"mend the source or the catalog, then `exchange run --once {name}`",
+    )
     return Diagnostic(f"source {name}", Grade.WARN, concern_list, hint)
 
 

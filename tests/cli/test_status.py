@@ -74,7 +74,7 @@ def test_a_source_that_failed_in_its_last_pull_is_named(delivered: Path, run: Ru
     assert item == {
         "subject": "companies",
         "what": {"zh": "it died", "en": "it died"},
-        "do": "exchange connector check companies",
+        "do": "exchange run --once companies",
     }
     with Place(delivered).node() as node:
         node.store.pulls.save(replace(broken, state="done", code="", error=""))
