@@ -63,7 +63,7 @@ def rewind(
             node.context.log.claim(key)  # a pull that is under way stops before it writes more
         state = node.context.pull_state(name) or PullState("", node.clock())
         cursor = None if to_beginning else source.rewind(state.cursor, to)
-        before, after = _place(state.cursor), _place(cursor)
+        before, after = shown_place(state.cursor), shown_place(cursor)
         if apply:
             with node.context.log.transaction(key) as tx:
                 tx.append(state.rewind(cursor).to_message(name))
@@ -108,7 +108,9 @@ def retry(context: typer.Context, name: str, *, as_json: Json = False) -> int:
     return 0
 
 
-def _place(cursor: Any) -> str:
-    """Return where a cursor stands, without what it remembers."""
-    place = (cursor or {}).get("since") or (cursor or {}).get("at")
+def shown_place(cursor: Any) -> str:
+    """Return where a cursor stands: its plain values, without what it remembers beside them."""
+    known = cursor or {}
+    plain = {key: value for key, value in known.items() if isinstance(value, str | int | float)}
+    place = known.get("since") or known.get("at") or plain
     return json.dumps(place, ensure_ascii=False) if place else "-"

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import keyword
 import re
+import sys
+from importlib.metadata import entry_points
 from pathlib import Path
 
 from exchange.durable import write_file
 from exchange.errors import Misconfigured
 from exchange.text import Text
 
+_IMPORTED = ("exchange", "polars", "pytest")
 _NAME = re.compile("[a-z][a-z0-9_]{0,39}")
 
 _PLUGIN = '''\
@@ -110,16 +114,23 @@ py-modules = ["{name}"]
 """
 
 
+def _reserved() -> frozenset[str]:
+    """Return the names that Python, what the files import, or a connector has."""
+    connectors = entry_points(group="exchange.connectors").names
+    return frozenset({*keyword.kwlist, *sys.stdlib_module_names, *connectors, *_IMPORTED})
+
+
 def new_connector(folder: Path, name: str) -> list[Path]:
     """Write the files of a connector into a new or empty folder; return their paths.
 
     Raises Misconfigured for a name that is none, or a folder that holds something.
     """
-    if not _NAME.fullmatch(name):
+    if not _NAME.fullmatch(name) or name in _reserved():
         raise Misconfigured(
             Text(f"连接器名“{name}”无效", f"'{name}' is no name of a connector"),
             hint=Text(
-                "小写字母开头，只含小写字母、数字、下划线", "a small letter, then a–z, 0–9 and _"
+                "小写字母开头，只含小写字母、数字、下划线，不与已有的连接器或模块同名",
+                "a small letter, then a–z, 0–9 and _; no connector or module that there is",
             ),
         )
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):

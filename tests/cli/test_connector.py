@@ -82,7 +82,8 @@ def test_a_new_connector_passes_its_own_tests_and_is_listed(folder: Path, run: R
     assert "not tested" in tested.stdout, "what its case cannot try is told"
     again = run("connector", "new", "ledger")
     assert again.code == 3
-    assert run("connector", "new", "Ledger").code == 3
+    for name in ("Ledger", "class", "polars", "json", "sql"):
+        assert run("connector", "new", name).code == 3
     settings = folder / "exchange.yaml"
     entry = "  mine:\n    resource: companies\n    connector: ledger/ledger.py:ledger\n"
     text = settings.read_text(encoding="utf-8")

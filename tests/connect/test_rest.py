@@ -17,6 +17,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from exchange.cli.source import shown_place
 from exchange.connect import (
     Denied,
     ExchangeError,
@@ -493,6 +494,7 @@ def test_a_rewind_starts_from_a_value(service: Callable[[Behaviour], Service]) -
     served = service(web_service.since(records, "updated"))
     done = list(source(served, **options).pull())[-1].cursor
     start = source(served, **options).rewind(done, records[30]["updated"])
+    assert shown_place(start) == json.dumps({"column": "updated", "top": records[30]["updated"]})
     expected = [r["id"] for r in records if r["updated"] >= records[30]["updated"]]
     assert ids(list(source(served, **options).pull(start))) == expected
     with pytest.raises(Misconfigured, match="neither a number nor a time"):
