@@ -91,8 +91,11 @@ def find(
     output.answer(answer, None if records else none)
     if not records:
         return Rejected.exit_code
+    one_key = values.keys() >= set(known.key)
     output.table(
-        output.t("封签过的版本，由新到旧", "sealed versions, newest first"),
+        output.t("封签过的版本，由新到旧", "sealed versions, newest first")
+        if one_key
+        else output.t("封签过的记录，由新到旧", "sealed records, newest first"),
         [output.t(*pair) for pair in _HEADS],
         (
             (
@@ -104,6 +107,12 @@ def find(
             for record in records
         ),
     )
+    if not one_key:
+        missing = [name for name in known.key if name not in values]
+        output.inform(
+            f"未给出主键的全部字段（缺 {'、'.join(missing)}），可能是多条不同的记录",
+            f"the key is not whole ({', '.join(missing)} missing): these may be different records",
+        )
     if paths and not output.as_json:
         output.answer(None, "\n".join(map(str, paths)))
     if to is None:

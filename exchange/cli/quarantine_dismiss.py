@@ -82,7 +82,13 @@ def dismiss(
         output.inform(
             f"{worded(name, form, 'zh')}：{count:,}", f"{worded(name, form, 'en')}: {count:,}"
         )
-    _say(output, applied=apply)
+    if not rows:
+        output.inform(
+            "没有待处理的记录符合条件；见 exchange quarantine list",
+            "no waiting record matches; see `exchange quarantine list`",
+        )
+    else:
+        _say(output, applied=apply)
     return 0
 
 

@@ -67,6 +67,11 @@ def export(
     digits. Memory does not grow with the records. Raises :class:`Rejected` when there are more
     than a sheet holds, or the file cannot be written.
     """
+    if path.suffix.lower() != ".xlsx":
+        raise Rejected(
+            Text(f"{path.name} 不是 .xlsx 文件名", f"{path.name} is no name of an .xlsx file"),
+            hint=Text("文件名以 .xlsx 结尾", "let the name end in .xlsx"),
+        )
     try:
         with (
             replacing(path) as file,

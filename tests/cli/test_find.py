@@ -40,3 +40,11 @@ def test_what_was_never_sealed_and_what_is_no_field(run: Run) -> None:
     assert (wrong.code, "its fields: uscc, name" in wrong.err) == (1, True)
     assert run("find", "companies", "--key", "founded=yesterday").code == 1
     assert run("find", "nothing", "--key", "a=b").code != 0
+
+
+@pytest.mark.usefixtures("delivered")
+def test_without_the_whole_key_they_may_be_different_records(run: Run) -> None:
+    some = run("find", "companies", "--key", "status=1")
+    assert ("sealed records" in some.out, "uscc missing" in some.err) == (True, True)
+    whole = run("find", "companies", "--key", f"uscc={uscc(3)}")
+    assert ("sealed versions" in whole.out, "missing" in whole.err) == (True, False)

@@ -241,8 +241,9 @@ def test_records_are_dismissed_for_a_reason(run: Run) -> None:
     assert sum(message["reasons"].values()) == 2
     records = run("quarantine", "show", "companies/0/0", "--json").json["records"]
     assert [record["state"] for record in records] == ["dismissed", None]
-    again = run(*by_rule, "--reason", "历史数据", "--apply", "--json").json
-    assert again["rows"] == 0
+    again = run(*by_rule, "--reason", "历史数据", "--apply", "--json")
+    assert (again.code, again.json["rows"]) == (0, 0)
+    assert "no waiting record matches" in again.err
     with open_node() as node:
         (entry,) = node.store.audit.find()
         assert (entry.action, entry.subject) == ("quarantine.dismiss", "companies")
@@ -250,6 +251,12 @@ def test_records_are_dismissed_for_a_reason(run: Run) -> None:
         (row,) = node.store.quarantine.find()
         decision = node.store.quarantine.decisions(row.topic, 0, 0)[0]
         assert (decision.state, decision.note) == ("dismissed", "历史数据")
+
+
+@pytest.mark.usefixtures("held")
+def test_an_export_is_named_as_what_it_is(folder: Path, run: Run) -> None:
+    assert run("quarantine", "export", "companies", "--to", "bad.pdf").code == 1
+    assert not (folder / "bad.pdf").exists()
 
 
 @pytest.mark.usefixtures("held")
