@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 from asn1crypto import core
+from asn1crypto.keys import EncryptedPrivateKeyInfo
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -99,6 +100,18 @@ def test_pkcs8_round_trip() -> None:
     for password in (None, b"correct horse", "口令".encode()):
         again = Sm2PrivateKey.from_pkcs8(key.to_pkcs8(password), password)
         assert again.public_der() == key.public_der()
+
+
+def test_a_password_that_somebody_chose_is_slow_to_try() -> None:
+    key = Sm2PrivateKey.generate()
+    sealed = {random: key.to_pkcs8(b"password", random=random) for random in (False, True)}
+    derivations = {
+        random: EncryptedPrivateKeyInfo.load(data)["encryption_algorithm"].kdf_iterations
+        for random, data in sealed.items()
+    }
+    assert derivations == {False: 100_000, True: 1_000}
+    for data in sealed.values():
+        assert Sm2PrivateKey.from_pkcs8(data, b"password").public_der() == key.public_der()
 
 
 def test_wrong_password_is_refused() -> None:

@@ -52,8 +52,9 @@ class EcdsaPrivateKey:
         """Return the SubjectPublicKeyInfo (RFC 5280 §4.1.2.7)."""
         return self._key.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
 
-    def to_pkcs8(self, password: bytes | None = None) -> bytes:
-        """Write PKCS#8 DER; with a password, encrypted by PBES2."""
+    def to_pkcs8(self, password: bytes | None = None, *, random: bool = False) -> bytes:
+        """Write PKCS#8 DER; with a password, encrypted by PBES2 (how slow, the library decides)."""
+        del random
         encryption = BestAvailableEncryption(password) if password else NoEncryption()
         return self._key.private_bytes(Encoding.DER, PrivateFormat.PKCS8, encryption)
 

@@ -29,8 +29,11 @@ class PrivateKey(Protocol):
     def public_der(self) -> bytes:
         """Return the SubjectPublicKeyInfo."""
 
-    def to_pkcs8(self, password: bytes | None = None) -> bytes:
-        """Write PKCS#8 DER, encrypted when a password is given."""
+    def to_pkcs8(self, password: bytes | None = None, *, random: bool = False) -> bytes:
+        """Write PKCS#8 DER, encrypted when a password is given.
+
+        ``random``: the password has 128 random bits or more; it need not be slow to try.
+        """
 
 
 _PUBLIC: Final = {

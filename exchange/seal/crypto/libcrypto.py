@@ -27,6 +27,8 @@ USER_ID: Final = b"1234567812345678"
 """The signer's distinguishing id (可辨别标识) when nobody agreed on another: GM/T 0009 §10."""
 
 PBKDF2_ITERATIONS: Final = 100_000
+RANDOM_ITERATIONS: Final = 1_000
+"""For a password of 128 random bits or more: nobody guesses it, however fast (RFC 8018 §4.2)."""
 _PBES2: Final = -1
 """For PKCS8_encrypt: take PBES2 (RFC 8018 §6.2) with PBKDF2 and HMAC-SHA-256."""
 
@@ -312,8 +314,9 @@ class Sm2PrivateKey(_Key):
         with library.owned("EVP_PKCS82PKEY", info) as pointer:
             return cls(library, pointer)
 
-    def to_pkcs8(self, password: bytes | None = None) -> bytes:
+    def to_pkcs8(self, password: bytes | None = None, *, random: bool = False) -> bytes:
         """Write PKCS#8 DER; with a password, encrypted by PBES2 (AES-256-CBC)."""
+        iterations = RANDOM_ITERATIONS if random else PBKDF2_ITERATIONS
         library = self._library
         with library.owned("EVP_PKEY2PKCS8", self._pointer) as info:
             if password is None:
@@ -322,7 +325,7 @@ class Sm2PrivateKey(_Key):
             with library.owned(
                 "PKCS8_encrypt",
                 *(_PBES2, cipher, password, len(password)),
-                *(None, 0, PBKDF2_ITERATIONS, info),
+                *(None, 0, iterations, info),
             ) as sealed:
                 return library.der("i2d_X509_SIG", sealed)
 

@@ -51,10 +51,11 @@ def write_seal_folder(
 ) -> None:
     """Write a folder that is new or empty, whole or not at all.
 
-    ``keep_password``: into the folder too, for the reference ``file:password.txt``. Raises
-    Misconfigured when there is something already, or the folder cannot be made.
+    ``keep_password``: a random one, into the folder too, for the reference
+    ``file:password.txt``. Raises Misconfigured when there is something already, or the folder
+    cannot be made.
     """
-    pkcs8 = key.to_pkcs8(password.encode() if password else None)
+    pkcs8 = key.to_pkcs8(password.encode() if password else None, random=keep_password)
     label = "ENCRYPTED PRIVATE KEY" if password else "PRIVATE KEY"
     files = {
         CERTIFICATE: to_pem("CERTIFICATE", certificate),

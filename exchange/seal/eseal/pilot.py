@@ -36,12 +36,17 @@ def password_of(entropy: Entropy) -> str:
 
 
 def write_authority(folder: Path, authority: Authority, password: str) -> None:
-    """Keep an authority for the next seals; raises Misconfigured when there is one."""
+    """Keep an authority for the next seals; the password is one of :func:`password_of`.
+
+    Raises Misconfigured when there is one.
+    """
     write_folder(
         folder,
         {CERTIFICATE: to_pem("CERTIFICATE", authority.certificate)},
         {
-            KEY: to_pem("ENCRYPTED PRIVATE KEY", authority.key.to_pkcs8(password.encode())),
+            KEY: to_pem(
+                "ENCRYPTED PRIVATE KEY", authority.key.to_pkcs8(password.encode(), random=True)
+            ),
             PASSWORD: f"{password}\n".encode(),
         },
     )
