@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import io
 import sys
+import threading
 from collections.abc import Iterator
 
 import polars as pl
@@ -137,25 +138,30 @@ class Recent:
     """Frames that this process wrote a moment ago, by their bytes.
 
     Whoever reads the very same bytes back has the frame without decoding it: half a
-    microsecond a row. Each is handed out once; the oldest are forgotten.
+    microsecond a row. Each is handed out once; the oldest are forgotten. Used by any thread.
     """
 
     def __init__(self, max_bytes: int = 16 * 1024 * 1024) -> None:
         """Keep frames of at most ``max_bytes`` encoded bytes."""
         self._frames: dict[bytes, pl.DataFrame] = {}
         self._room = max_bytes
+        self._lock = threading.Lock()
 
     def keep(self, data: bytes, frame: pl.DataFrame) -> None:
         """Remember that ``data`` is ``frame`` encoded."""
-        self._room -= len(data) if data not in self._frames else 0
-        self._frames[data] = frame
-        while self._room < 0:
-            self.take(next(iter(self._frames)))
+        with self._lock:
+            self._room -= len(data) if data not in self._frames else 0
+            self._frames[data] = frame
+            while self._room < 0:
+                oldest = next(iter(self._frames))
+                self._room += len(oldest)
+                del self._frames[oldest]
 
     def take(self, data: bytes) -> pl.DataFrame | None:
         """Return the frame of ``data`` and forget it; None when it is not among them."""
-        frame = self._frames.pop(data, None)
-        self._room += len(data) if frame is not None else 0
+        with self._lock:
+            frame = self._frames.pop(data, None)
+            self._room += len(data) if frame is not None else 0
         return frame
 
 

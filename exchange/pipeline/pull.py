@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
-from contextlib import closing
+from contextlib import AbstractContextManager, closing, nullcontext
 from dataclasses import asdict, dataclass, replace
+from typing import Protocol
 from zlib import crc32
 
 import polars as pl
@@ -35,6 +36,30 @@ _NOTES = 500
 """Notes in one message."""
 
 
+class PullGuard(Protocol):
+    """Watches one pull; both methods raise Fenced when it was given up meanwhile."""
+
+    def arrive(self) -> None:
+        """Hear that the source has brought something."""
+
+    def writing(self) -> AbstractContextManager[None]:
+        """Surround a transaction of the pull: it waits until the pull may write."""
+
+
+class Unguarded:
+    """The guard of a pull that nobody watches."""
+
+    def arrive(self) -> None:
+        """Do nothing."""
+
+    def writing(self) -> AbstractContextManager[None]:
+        """Let it write."""
+        return nullcontext()
+
+
+_UNGUARDED = Unguarded()
+
+
 @dataclass(frozen=True)
 class PullStage:
     """Pulls one source into the raw topic of its resource.
@@ -51,12 +76,15 @@ class PullStage:
     """Whether a column that the catalog names and the source lacks stops the source."""
 
     def run(
-        self, seen: Callable[[PullState | None], None] = lambda _state: None
+        self,
+        seen: Callable[[PullState | None], None] = lambda _state: None,
+        guard: PullGuard = _UNGUARDED,
     ) -> Generator[int, None, None]:
         """Pull what is new; yield the number of rows each time some are durable.
 
         ``seen`` is called with the state of the pull before, and with that of this one when it
         is done: read later from the log, either may be that of another worker's next pull.
+        ``guard`` hears of every frame, and lets the pull write.
         """
         context = self.context
         context.ensure(self.resource)
@@ -80,16 +108,16 @@ class PullStage:
             state = self._begin(state)
         state = self._widen(state)
         with closing(self.source.pull(state.cursor if resumable else None)) as stream:
-            rows, waiting, state, left_out = yield from self._take(stream, state)
+            rows, waiting, state, left_out = yield from self._take(stream, state, guard)
         state = replace(state, done=True)
-        self._commit(waiting, state)
+        self._commit(waiting, state, guard)
         seen(state)
         yield state.rows - rows
         if left_out is not None:
             raise left_out
 
     def _take(
-        self, stream: Generator[Pulled, None, None], state: PullState
+        self, stream: Generator[Pulled, None, None], state: PullState, guard: PullGuard
     ) -> Generator[int, None, tuple[int, list[Message], PullState, ExchangeError | None]]:
         """Commit what the source brings, frame by frame.
 
@@ -108,13 +136,14 @@ class PullStage:
                 if complete:
                     return durable, waiting, state, error
                 if ready:
-                    self._commit(waiting, state)
+                    self._commit(waiting, state, guard)
                     yield state.rows - durable
                 raise
+            guard.arrive()
             if pulled is None:
                 return durable, waiting, state, None
             if ready:
-                self._commit(waiting, state)
+                self._commit(waiting, state, guard)
                 yield state.rows - durable
                 waiting, durable = [], state.rows
             complete = pulled.complete
@@ -161,10 +190,10 @@ class PullStage:
             state, since=(*state.since, *ends), messages=(*state.messages, *(0 for _ in new))
         )
 
-    def _commit(self, messages: Sequence[Message], state: PullState) -> None:
+    def _commit(self, messages: Sequence[Message], state: PullState, guard: PullGuard) -> None:
         context = self.context
         context.failpoint("pull:before")
-        with context.log.transaction(pull_key(self.name)) as tx:
+        with guard.writing(), context.log.transaction(pull_key(self.name)) as tx:
             for message in messages:
                 tx.append(message)
             tx.append(state.to_message(self.name))

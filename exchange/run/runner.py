@@ -3,15 +3,17 @@
 Workers (工作者) are processes that run the same stages. The log shares out among them the
 partitions of resources, and the sources, so that a schedule fires once however many there are.
 
-The main thread pulls, checks and seals. The delivery loop has a thread of its own, so that the
-province's answer is never waited for. One source or resource that fails never stops the others:
-its error is kept, and decides the exit code.
+The main thread checks and seals. Sources are pulled beside each other, each in a thread of its
+own, so that a slow one delays no other. The delivery loop has a thread, too: the province's answer
+is never waited for. One source or resource that fails never stops the others: its error is kept,
+and decides the exit code.
 """
 
 from __future__ import annotations
 
 import sys
 import threading
+import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
@@ -20,27 +22,25 @@ from datetime import datetime
 from exchange.cascade.delivery import Policy, State
 from exchange.errors import ExchangeError, Rejected, Transient
 from exchange.evidence.log import Locked
-from exchange.log import Fenced
 from exchange.node.lost_log import check_log
 from exchange.node.node import Node
 from exchange.node.topics import SourceAssignment
 from exchange.pipeline.evidence import EvidenceStage
-from exchange.pipeline.failure import PullFailure, failure_key
-from exchange.pipeline.messages import PullState
 from exchange.pipeline.project import ProjectStage
 from exchange.pipeline.rebuild import catch_up
 from exchange.pipeline.seal import Sealed, SealStage
 from exchange.run.delivery_loop import ATTEMPTS, DeliveryLoop
 from exchange.run.outcome import DeliveryReport, RunOutcome, Where
+from exchange.run.pull_pool import PullPool
 from exchange.run.schedule import Schedule
-from exchange.store.node.pulls import PullRow
+from exchange.run.source_pulls import SourcePulls
 from exchange.text import Text
 
 STAGES = ("pull", "seal", "cascade", "evidence")
 _IDLE_SECONDS = 0.02
 _SUPERVISED_IDLE_SECONDS = 0.5
-_LOOK_CHUNKS = 8
-"""Chunks of a pull between two looks at how far the province is behind."""
+_GRACE_SECONDS = 2.0
+"""How long a pull may take to end when the run does; what it has not written comes again."""
 _SWITCH_SECONDS = 0.001
 """Python's thread switch: the short steps of delivery must not wait 5 ms for sealing."""
 
@@ -65,9 +65,8 @@ class Runner:
         names = list(settings) if sources is None else list(sources)
         resources = {self.node.source_settings(name).resource for name in names}
         with self._open(None) as run:
-            for name in names if "pull" in self.stages else ():
-                if not (run.pull(name) or run.pull(name)):
-                    run.outcome.errors[Where("pull", name)] = _pulled_elsewhere(name)
+            if "pull" in self.stages:
+                run.pull_all(names)
             run.seal_all(self.node.topics.resources() if sources is None else sorted(resources))
             if run.delivery is not None:
                 run.add(run.delivery.finish())
@@ -95,7 +94,8 @@ class Runner:
                         report(where, outcome.errors[where])
                 reported = errors
                 self.heartbeat(outcome)
-                stop.wait(_SUPERVISED_IDLE_SECONDS)
+                if not stop.is_set():
+                    run.wait(_SUPERVISED_IDLE_SECONDS)
 
     @contextmanager
     def _assignment(self) -> Iterator[SourceAssignment | None]:
@@ -159,6 +159,13 @@ class _Run:
             self._node.context.pull_state,
             outcome.keep,
         )
+        self._pulls = SourcePulls(
+            self._node,
+            outcome,
+            PullPool(self._node.settings.pull.parallel, time.monotonic),
+            self._seal_pulled,
+            self._progress,
+        )
         self._seals: dict[str, tuple[SealStage, ProjectStage]] = {}
         self._evidence: EvidenceStage | None = None
         self._evidence_resources: list[str] = []
@@ -166,7 +173,8 @@ class _Run:
         """When the witness was asked last."""
 
     def close(self) -> None:
-        """Close the stages."""
+        """End what is under way, and close the stages."""
+        self._pulls.close(_GRACE_SECONDS)
         if self._evidence is not None:
             self._evidence.close()
             self._evidence = None
@@ -193,114 +201,47 @@ class _Run:
 
     # --- pull -----------------------------------------------------------------------------
 
+    def pull_all(self, names: Iterable[str]) -> None:
+        """Pull these sources, beside each other, and seal along the way."""
+        again: set[str] = set()
+        for name in names:
+            self._pulls.request(name)
+        while self._pulls.busy:
+            for result in self._pulls.step():
+                if not result.taken_over:
+                    continue
+                if result.source in again:
+                    self.outcome.errors[Where("pull", result.source)] = _pulled_elsewhere(
+                        result.source
+                    )
+                else:
+                    again.add(result.source)
+                    self._pulls.request(result.source)
+            self.take_reports()
+            self._pulls.wait(_IDLE_SECONDS)
+
     def pull_due(self, assigned: Collection[str]) -> None:
-        """Pull those of the sources whose time has come."""
+        """Begin to pull those of the sources whose time has come; take in what has come."""
         schedule, clock = self._schedule, self._node.clock
         schedule.assign(assigned, clock())
+        self._pulls.withdraw(lambda name: name in assigned)
         for name in schedule.due(clock()):
-            if self._stopping():
-                return
-            if self.pull(name):
-                schedule.finish(name, clock(), failed=Where("pull", name) in self.outcome.errors)
+            self._pulls.request(name)
+        for result in self._pulls.step():
+            if result.taken_over:
+                schedule.forget(result.source)
             else:
-                schedule.forget(name)
+                schedule.finish(result.source, clock(), failed=result.failed)
 
-    def pull(self, name: str) -> bool:
-        """Pull one source and seal along the way, so that memory stays small.
+    def wait(self, timeout: float) -> None:
+        """Return when something has happened to a pull, or after ``timeout`` seconds."""
+        self._pulls.wait(timeout)
 
-        Return False when another worker has taken the source over meanwhile.
-        """
-        outcome, where = self.outcome, Where("pull", name)
-        resource = self._node.source_settings(name).resource
+    def _seal_pulled(self, resource: str) -> None:
+        """Check and seal what waits while a source of the resource is pulled."""
         if "seal" in self._stages:
             self._seal(resource)
-            if outcome.is_halted(resource):
-                return True
-
-        def note(state: PullState | None) -> None:
-            with outcome.keep(Where("store")):
-                self._record(name, state)
-
-        try:
-            with outcome.keep(where, beside=Fenced):
-                self._check_backlog(resource)
-                with closing(self._node.pull_stage(name).run(note)) as pulling:
-                    for chunk, rows in enumerate(pulling, start=1):
-                        outcome.pulled += rows
-                        self._progress("pulled", rows)
-                        if "seal" in self._stages:
-                            self._seal(resource)
-                        self.take_reports()
-                        if self._stopping() or outcome.is_halted(resource):
-                            break
-                        if chunk % _LOOK_CHUNKS == 0:
-                            self._check_backlog(resource)
-        except Fenced:
-            return False
-        with outcome.keep(Where("store")):
-            state = self._node.context.pull_state(name)
-            self._record(name, state, outcome.errors.get(where))
-            outcome.absent.pop(name, None)
-            if state is not None and state.absent:
-                outcome.absent[name] = list(state.absent)
-            self._note_failure(name, outcome.errors.get(where))
-        return True
-
-    def _note_failure(self, name: str, error: ExchangeError | None) -> None:
-        """Note in the log why a source failed, or that it does no more: status and doctor ask."""
-        log, key = self._node.context.log, failure_key(name)
-        known = PullFailure.of(self._node.context.latest(key))
-        failure = PullFailure()
-        if error is not None:
-            since = self._node.clock().isoformat(timespec="seconds")
-            failure = PullFailure(type(error).__name__, error.what, error.hint, since)
-        if not failure.is_same(known):
-            with log.transaction(key) as tx:
-                tx.append(failure.to_message(name))
-
-    def _check_backlog(self, resource: str) -> None:
-        """Pull no more while the province is far behind: the log must not fill the disk."""
-        upstream = self._node.settings.upstream
-        if upstream is None:
-            return
-        if (behind := self._node.topics.backlog(resource)) > upstream.backlog:
-            raise Transient(
-                Text(
-                    f"资源 {resource} 有 {behind} 个批次等待上级平台，暂停拉取",
-                    f"{behind} batches of {resource} wait for the province: no more is pulled",
-                ),
-                hint=Text(
-                    "上级平台恢复后自动继续；上限见 upstream.backlog",
-                    "it goes on when the province does; see upstream.backlog",
-                ),
-            )
-
-    def _record(
-        self, name: str, state: PullState | None, error: ExchangeError | None = None
-    ) -> None:
-        """Show a pull in the store, also one whose process was killed before it could."""
-        if state is None or state.rows == 0:
-            return
-        if state.done:
-            error = None  # it is that of a pull that did not begin
-        row = PullRow(
-            pull=state.pull,
-            source=name,
-            resource=self._node.source_settings(name).resource,
-            started_at=state.began,
-            state="done" if state.done else "open",
-            ended_at=self._node.clock(),
-            pulled=state.rows,
-            code=type(error).__name__ if error is not None else "",
-            error=str(error) if error is not None else "",
-        )
-        recorded = self._node.store.pulls.get(row.pull)
-        if recorded is None or (recorded.state, recorded.pulled, recorded.error) != (
-            row.state,
-            row.pulled,
-            row.error,
-        ):
-            self._node.store.pulls.save(row)
+        self.take_reports()
 
     # --- check, seal, show ----------------------------------------------------------------
 

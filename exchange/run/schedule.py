@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping
 from contextlib import AbstractContextManager
-from datetime import datetime, timedelta
+from datetime import datetime
 
 from exchange.errors import Misconfigured
 from exchange.pipeline.messages import PullState
@@ -12,8 +12,6 @@ from exchange.run.outcome import Where
 from exchange.settings import SourceSettings
 from exchange.settings.cron import next_time
 from exchange.text import BEIJING, Text
-
-_RETRY = timedelta(minutes=1)
 
 
 class Schedule:
@@ -75,7 +73,7 @@ class Schedule:
         self.forget(name)
         with self._keep(Where("schedule", name)):
             planned = self._after(name, now)
-            self._next[name] = min(planned, now + _RETRY) if failed else planned
+            self._next[name] = min(planned, now + self._sources[name].retry) if failed else planned
 
     def _after(self, name: str, moment: datetime) -> datetime:
         source = self._sources[name]

@@ -109,15 +109,26 @@ class SourceSettings(_Frozen):
     ``every`` is a duration, ``cron`` a five-field expression; neither means: with every
     ``run --once`` only.
     ``with`` holds the connector's own settings. ``drift`` says what happens when the source
-    lacks a column that the catalog names for an optional field.
+    lacks a column that the catalog names for an optional field. ``timeout``: a pull is given up
+    when the source brings nothing for so long; ``retry``: the pause after one that failed.
     """
 
     resource: Identifier
     connector: str
     every: Annotated[Duration, Field(gt=timedelta(), le=_LONGEST_PAUSE)] | None = None
     cron: Annotated[str, AfterValidator(_cron)] | None = None
+    timeout: Annotated[Duration, Field(gt=timedelta(), le=timedelta(days=1))] = timedelta(
+        minutes=30
+    )
+    retry: Annotated[Duration, Field(gt=timedelta(), le=timedelta(days=1))] = timedelta(minutes=1)
     drift: Literal["stop", "warn"] = "warn"
     options: Mapping[str, Any] = Field(default_factory=dict, alias="with")
+
+
+class PullSettings(_Frozen):
+    """How many sources a worker pulls beside each other."""
+
+    parallel: Annotated[int, Field(ge=1, le=256)] = 8
 
 
 class SealSettings(_Frozen):
@@ -342,6 +353,7 @@ class Settings(_Frozen):
     log: LogSettings = LogSettings()
     store: str = "sqlite:///data/store.db"
     sources: Mapping[Identifier, SourceSettings] = Field(default_factory=dict)
+    pull: PullSettings = PullSettings()
     seals: Mapping[str, SealSettings] = Field(default_factory=dict)
     tsa: TsaSettings | None = None
     delegations: tuple[DelegationSettings, ...] = ()
