@@ -51,6 +51,9 @@ CHECKS: Final[Mapping[str, Text]] = {
     ),
     "receipts.seal": Text("每份回执成立且属于其批次", "every receipt holds, and is of its batch"),
     "receipts.once": Text("每个批次至多一份回执", "no batch has two receipts"),
+    "seals.steps": Text(
+        "印章台账的每一步都接续上一步", "every step with a seal goes on from the one before"
+    ),
     "store.deliveries": Text("存储中的投递与日志一致", "the store's deliveries are the log's"),
     "store.receipts": Text("存储中的回执与日志一致", "the store's receipts are the log's"),
     "store.quarantine": Text(
@@ -60,6 +63,7 @@ CHECKS: Final[Mapping[str, Text]] = {
         "对隔离记录的每个决定都有依据", "every decision about refused records has its ground"
     ),
     "store.pulls": Text("存储中的拉取与日志一致", "the store's pulls are the log's"),
+    "store.seals": Text("存储中的印章台账与日志一致", "the store's register of seals is the log's"),
     "trail.chain": Text("审计链完整", "the chain of the audit trail is whole"),
     "catalog.applied": Text(
         "已生效目录未被改动", "the applied catalog is the one that was applied"
@@ -73,6 +77,9 @@ CHECKS: Final[Mapping[str, Text]] = {
         "每条隔离消息与其存证一致", "every message of quarantine is as its evidence"
     ),
     "evidence.pulls": Text("每个拉取状态与其存证一致", "the pulls are as their evidence"),
+    "evidence.seals": Text(
+        "印章台账的每一步与其存证一致", "every step with a seal is as its evidence"
+    ),
     "evidence.trail": Text("审计链与其存证一致", "the audit trail is as its evidence"),
     "evidence.identity": Text("存证属于这份日志", "the evidence is that of this log"),
     "received.rows": Text(

@@ -32,6 +32,7 @@ class Ranges:
     """First offset that the log keeps."""
     upto: int
     """Where the reader that writes leaves stood: messages before it have one."""
+    check: str
     _hashes: dict[int, bytearray] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -50,7 +51,7 @@ class Ranges:
         if at < 0 or entry.offset >= self.leaves[at].next:
             if entry.offset < self.upto and (at >= 0 or not self.leaves):
                 where = f"{entry.topic}/{entry.partition}/{entry.offset}"
-                self.findings.fault("evidence.quarantine", where, "a leaf", "none")
+                self.findings.fault(self.check, where, "a leaf", "none")
             return
         hashes = self._hashes.setdefault(at, bytearray())
         hashes += message_hashes(entry.offset, entry.key, entry.headers, entry.value)
@@ -60,7 +61,7 @@ class Ranges:
         for at, leaf in enumerate(self.leaves):
             if leaf.first < self.kept:
                 self.findings.note(
-                    "evidence.quarantine",
+                    self.check,
                     f"{leaf.topic}/{leaf.lane}: retention dropped what is before {self.kept}",
                 )
                 continue
@@ -71,7 +72,7 @@ class Ranges:
 
     def _fault(self, leaf: MessagesEntry, expected: str, found: str) -> None:
         where = f"{leaf.topic}/{leaf.lane}/{leaf.first} to {leaf.next - 1}"
-        self.findings.fault("evidence.quarantine", where, expected, found)
+        self.findings.fault(self.check, where, expected, found)
 
 
 class Leaves:
@@ -152,10 +153,17 @@ class Leaves:
             self._seen[place] = 1
         return place is not None or entry in self.waiting
 
-    def ranges(self, topic: str, partition: int, kept: int, upto: int) -> Ranges:
+    def ranges(
+        self,
+        topic: str,
+        partition: int,
+        kept: int,
+        upto: int,
+        check: str = "evidence.quarantine",
+    ) -> Ranges:
         """Return the leaves of a partition's messages; they are taken out."""
         leaves = self._messages.pop((topic, partition), [])
-        return Ranges(leaves, self._findings, kept, upto)
+        return Ranges(leaves, self._findings, kept, upto, check)
 
     def left(self) -> Iterator[str]:
         """Name the partitions that have leaves and were not read."""

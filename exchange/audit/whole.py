@@ -23,10 +23,20 @@ from exchange.audit.settled import (
     read_states,
     unexplained,
 )
+from exchange.audit.steps import check_seals
 from exchange.errors import Integrity, Misconfigured
 from exchange.evidence.audit import audit as audit_folder
 from exchange.evidence.log import LogReader
-from exchange.log import CURSORS, EVIDENCE, RECEIPTS, Log, quarantine_topic, raw_topic, sealed_topic
+from exchange.log import (
+    CURSORS,
+    EVIDENCE,
+    RECEIPTS,
+    SEALS,
+    Log,
+    quarantine_topic,
+    raw_topic,
+    sealed_topic,
+)
 from exchange.pipeline.evidence import GROUP, LEAVES_GROUP, pull_entry
 from exchange.pipeline.messages import IDENTITY_KEY, identity_of, pull_key
 from exchange.seal.checks import Check, Verification
@@ -169,6 +179,7 @@ def _node(
         PartitionAudit(given, totals, name, number).run()
     for _ in entries(log, CURSORS, 0, findings):
         pass  # its states are read by their keys; here is every entry's checksum
+    check_seals(given)
     check_receipts(given, totals)
     check_store(given, totals, settled, delivered)
     check_pulls(given, totals, parts.sources, states)
@@ -215,6 +226,8 @@ def _evident(log: Log, partitions: list[tuple[str, int]]) -> dict[tuple[str, int
         (RECEIPTS, 0): log.position(GROUP, RECEIPTS, 0),
         (CURSORS, 0): log.position(LEAVES_GROUP, CURSORS, 0),
     }
+    if any(topic.name == SEALS for topic in log.topics()):  # a former version had none
+        evident[SEALS, 0] = log.position(LEAVES_GROUP, SEALS, 0)
     for name, number in partitions:
         topic = quarantine_topic(name)
         evident[topic, number] = log.position(LEAVES_GROUP, topic, number)

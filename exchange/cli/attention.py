@@ -7,10 +7,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from exchange.cascade.delivery import State
-from exchange.log import CURSORS
+from exchange.log import CURSORS, SEALS
 from exchange.text import Text
 
 if TYPE_CHECKING:
+    from exchange.log import Log
     from exchange.node.node import Node
     from exchange.run.status import ResourceStatus
     from exchange.store.glance import LastPull
@@ -41,7 +42,8 @@ def last_pulls(node: Node) -> dict[str, LastPull]:
 def items(
     node: Node, statuses: Sequence[ResourceStatus], pulls: Mapping[str, LastPull]
 ) -> Iterator[Item]:
-    """Name what waits for a person: resources first, then sources."""
+    """Name what waits for a person: seals, then resources, then sources."""
+    yield from of_seals(node)
     for status in statuses:
         yield from of_resource(node, status)
     for name in node.settings.sources:
@@ -60,6 +62,28 @@ def items(
                 ),
                 f"exchange connector check {name}",
             )
+
+
+def of_seals(node: Node) -> Iterator[Item]:
+    """Name the seals that departments use and that may not seal, and what ends it."""
+    from exchange.pipeline.seal_register import stopped_seals
+    from exchange.seal.eseal.lifecycle import FOLLOWING, TITLES, SealState, Step
+
+    log: Log = node.cluster if node.settings.log.driver == "kafka" else node.log
+    if not any(topic.name == SEALS for topic in log.topics()):
+        return
+    stopped = stopped_seals(log)
+    for name, es_id in node.seals.numbers(node.catalog) if stopped else ():
+        if es_id not in stopped:
+            continue
+        _, state, reason = stopped[es_id]
+        title, step = TITLES[SealState(state)], FOLLOWING.get(SealState(state), Step.MAKE)
+        text = Text(
+            f"印章 {es_id} {title.zh}，不得盖章" + (f"：{reason}" if reason else ""),
+            f"seal {es_id} is {title.en}: it seals nothing" + (f" ({reason})" if reason else ""),
+        )
+        filing = " --number N" if step is Step.FILE else ""
+        yield Item(f"seal {name}", text, f"exchange seal {step} {name}{filing}")
 
 
 def of_resource(node: Node, status: ResourceStatus) -> Iterator[Item]:

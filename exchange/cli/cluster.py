@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from exchange.cli.diagnostics import Diagnostic, Grade, probe
 from exchange.errors import Denied, Transient
-from exchange.log import CURSORS, EVIDENCE, RECEIPTS, SOURCES
+from exchange.log import CURSORS, EVIDENCE, RECEIPTS, SEALS, SOURCES
 from exchange.node.topics import required_topics
 from exchange.text import Text
 
@@ -26,6 +26,7 @@ _NEEDS: Mapping[str, Mapping[str, frozenset[str]]] = {
     "seal": {
         CURSORS: frozenset({"READ", "WRITE"}),
         RECEIPTS: frozenset({"READ"}),
+        SEALS: frozenset({"READ"}),
         "exchange.raw.": frozenset({"READ"}),
         "exchange.sealed.": frozenset({"READ", "WRITE"}),
         "exchange.quarantine.": frozenset({"READ", "WRITE"}),
@@ -39,6 +40,7 @@ _NEEDS: Mapping[str, Mapping[str, frozenset[str]]] = {
     "evidence": {
         CURSORS: frozenset({"READ", "WRITE"}),
         RECEIPTS: frozenset({"READ"}),
+        SEALS: frozenset({"READ"}),
         EVIDENCE: frozenset({"READ", "WRITE"}),
         "exchange.sealed.": frozenset({"READ"}),
         "exchange.quarantine.": frozenset({"READ"}),

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from exchange.cli.attention import failure_of, of_resource
+from exchange.cli.attention import failure_of, of_resource, of_seals
 from exchange.cli.diagnostics import Diagnostic, Grade, probe
 from exchange.cli.doctor_outside import examine_evidence, examine_upstream, reach_tsa
 from exchange.cli.invocation import Invocation
@@ -106,6 +106,7 @@ def _examine(call: Invocation) -> Iterator[Diagnostic]:
         yield probe("file modes", partial(_file_modes, settings))
         for name in settings.sources:
             yield probe(f"source {name}", partial(_source, node, name))
+        yield from _seals_held(node)
         yield from _resources(node)
         yield from examine_upstream(node)
         if settings.tsa is not None:
@@ -355,6 +356,16 @@ def _resources(node: Node) -> Iterator[Diagnostic]:
     for item in waiting:
         hint = Text(item.do, f"`{item.do}`")
         yield Diagnostic(f"resource {item.subject}", Grade.WARN, item.what, hint)
+
+
+def _seals_held(node: Node) -> Iterator[Diagnostic]:
+    """Name the seals that departments use and that may not seal, and what ends it."""
+    try:
+        held = list(of_seals(node)) if _has_begun(node) else []
+    except ExchangeError:
+        return  # catalog or log: their own checks tell
+    for item in held:
+        yield Diagnostic(item.subject, Grade.WARN, item.what, Text(item.do, f"`{item.do}`"))
 
 
 def source_concerns(source: Source, resource: Resource, seconds: float) -> list[Text]:

@@ -25,6 +25,8 @@ CURSORS = "exchange.cursors"
 RECEIPTS = "exchange.receipts"
 EVIDENCE = "exchange.evidence"
 """What is in the evidence log (存证日志), in its order."""
+SEALS = "exchange.seals"
+"""Every step of the register of seals (电子印章台账), in its order."""
 SOURCES = "exchange.sources"
 """Holds no messages: who reads one of its partitions pulls that share of the sources."""
 

@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from exchange.pipeline.project import ProjectStage
     from exchange.pipeline.pull import PullStage
     from exchange.pipeline.seal import SealStage
+    from exchange.pipeline.seal_register import SealRegister
     from exchange.seal.pki.trust import Trust
     from exchange.store.database import Store
     from exchange.store.glance import Glance
@@ -195,9 +196,23 @@ class Node:
             self.environ,
             self.clock,
             self.entropy,
-            lambda es_id: self.store.seals.state(es_id),  # noqa: PLW0108 - opened when asked
+            self._seal_state,
             self._open,
         )
+
+    @cached_property
+    def seal_register(self) -> SealRegister:
+        """The register of seals, as the log has it."""
+        from exchange.pipeline.seal_register import SealRegister
+
+        return SealRegister(self.log, self.clock)
+
+    def _seal_state(self, es_id: str) -> str | None:
+        """Read the state of a seal; from the store while the log has nothing of its register."""
+        register = self.seal_register
+        if not register.rows():
+            return self.store.seals.state(es_id)
+        return register.state(es_id)
 
     @cached_property
     def upstream(self) -> Upstream:

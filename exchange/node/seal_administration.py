@@ -1,8 +1,9 @@
 """Keeping a node's seals (印章管理): who did which step, made seals of pilots, changed keys.
 
-Each step moves the machine of :mod:`exchange.seal.eseal.lifecycle` and is written to the store with
-its line of the audit trail. In: a node and who acts. Out: rows of the register. Raises Rejected
-for a step that the seal's state does not allow, Misconfigured for folders and names.
+Each step moves the machine of :mod:`exchange.seal.eseal.lifecycle` and is written to the log, then
+shown in the store with its line of the audit trail. In: a node and who acts. Out: rows of the
+register. Raises Rejected for a step that the seal's state does not allow, Misconfigured for folders
+and names.
 """
 
 from __future__ import annotations
@@ -17,6 +18,8 @@ from typing import Any, Final
 
 from exchange.errors import Integrity, Misconfigured, Rejected
 from exchange.node.node import Node
+from exchange.node.seal_projection import action, detail, known_seals, show_register
+from exchange.pipeline.seal_register import CARRIED
 from exchange.seal.crypto.suites import SM2_SM3, suite
 from exchange.seal.eseal.folder import (
     PASSWORD,
@@ -28,6 +31,7 @@ from exchange.seal.eseal.folder import (
     read_certificates,
     read_eseal,
     read_keys,
+    set_aside,
     write_seal_folder,
 )
 from exchange.seal.eseal.lifecycle import LEDGER, REASONED, SealState, Step, move
@@ -60,7 +64,7 @@ class SealAdministration:
 
     def rows(self) -> list[SealRow]:
         """List the register, and the seals of the settings that are not in it (version 0)."""
-        registered = self.node.store.seals.find()
+        registered = known_seals(self.node)
         ids = {row.es_id for row in registered}
         return [*registered, *(row for row in self._unregistered() if row.es_id not in ids)]
 
@@ -132,17 +136,21 @@ class SealAdministration:
 
         A seal that was requested waits for its filing afterwards; without a request all steps
         up to its use are done at once. ``password`` is a reference; without it one is made and
-        kept in the folder. Returns the row and the folder, which is new.
+        kept in the folder. Returns the row and the folder, which is new: where the folder of the
+        settings has a seal that was cancelled, it is renamed first, and the new seal takes its
+        place.
         """
         node, now = self.node, self.node.clock()
-        requested = [
-            row for row in node.store.seals.find(name=name) if row.state == SealState.REQUESTED
-        ]
+        wanted = (name, SealState.REQUESTED)
+        requested = [row for row in self.rows() if (row.name, row.state) == wanted]
         departments = node.catalog.departments
         title = title or (departments[name].name if name in departments else "")
         if folder is None:
             settings = node.settings.seals.get(name)
             folder = settings.folder if settings is not None else Path("seals") / name
+            if settings is not None and not password and not _in_folder(settings.password):
+                password = settings.password or ""  # the new key opens with what the settings say
+            self._set_aside(name, node.settings.resolve(folder))
         place = node.settings.resolve(folder)
         check_free(place)
         secret = read_secret(password, node.settings.folder, node.environ) if password else ""
@@ -180,6 +188,17 @@ class SealAdministration:
             )
             row = self._move(row, Step.USE, "pilot")
         return row, place
+
+    def _set_aside(self, name: str, place: Path) -> None:
+        """Rename the folder of a cancelled seal: its key is kept, and seals no more."""
+        rows = {row.es_id: row for row in self.rows()}
+        try:
+            es_id = read_seal(read_eseal(place)).info.es_id
+        except (Misconfigured, Integrity):
+            return  # nothing there, or no seal: what is there is never overwritten
+        row = rows.get(es_id)
+        if row is not None and (row.name, row.state) == (name, SealState.CANCELLED):
+            set_aside(place, f"{place.name}.{es_id}")
 
     def _authority(self, folder: Path, suite_id: str) -> Authority:
         """Open the authority of pilots beside the seals; make it the first time."""
@@ -323,9 +342,10 @@ class SealAdministration:
     def _save(self, row: SealRow, step: Step, detail: str) -> SealRow:
         if step is Step.ADOPT:
             row = replace(row, state=move(None, step, row.name))
-        return self.node.store.seals.save(
-            row, actor=self.actor, action=f"seal.{step}", detail=f"{row.name}: {detail}"
-        )
+        show_register(self.node)
+        event = self.node.seal_register.append(row, actor=self.actor, step=step, detail=detail)
+        show_register(self.node)
+        return event.row
 
     def _unregistered(self) -> Iterator[SealRow]:
         for name, settings in self.node.settings.seals.items():
@@ -396,15 +416,31 @@ class SealAdministration:
         }
 
     def history(self, row: SealRow) -> list[Mapping[str, str]]:
-        """List who did what with a seal, oldest first."""
+        """List who did what with a seal, oldest first: by the log, before that by the trail."""
+        events = self.node.seal_register.history(row.es_id)
+        before = row.version  # lines of the trail: one for each step that the log lacks
+        if events:
+            before = events[0].row.version if events[0].step == CARRIED else 0
         return [
-            {
-                "at": entry.at.isoformat(),
-                "actor": entry.actor,
-                "action": entry.action,
-                "detail": entry.detail,
-            }
-            for entry in self.node.store.audit.find(subject=row.es_id)
+            *(
+                {
+                    "at": line.at.isoformat(),
+                    "actor": line.actor,
+                    "action": line.action,
+                    "detail": line.detail,
+                }
+                for line in self.node.store.audit.find(subject=row.es_id, limit=before)
+            ),
+            *(
+                {
+                    "at": event.row.updated_at.isoformat() if event.row.updated_at else "",
+                    "actor": event.actor,
+                    "action": action(event),
+                    "detail": detail(event),
+                }
+                for event in events
+                if event.step != CARRIED
+            ),
         ]
 
 
@@ -413,6 +449,11 @@ def _state(row: SealRow) -> SealState | None:
     if row.version == 0:
         return SealState.IN_USE if row.content else None
     return SealState(row.state)
+
+
+def _in_folder(password: str | None) -> bool:
+    """Tell whether a reference names a file in the seal's own folder: a new one is written."""
+    return password == f"file:{PASSWORD}"
 
 
 def _moment(at: datetime | None) -> str:

@@ -4,26 +4,35 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Iterable, Mapping
-from contextlib import ExitStack
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from exchange.errors import Misconfigured
+from exchange.errors import Integrity, Misconfigured
 from exchange.seal.batch.owner import find_delegation
-from exchange.seal.eseal.folder import Key, key_at, open_sealer, read_certificates, read_keys
+from exchange.seal.eseal.folder import (
+    Key,
+    key_at,
+    modified,
+    open_sealer,
+    read_certificates,
+    read_eseal,
+    read_keys,
+)
 from exchange.seal.eseal.lifecycle import SealState, admit
 from exchange.seal.eseal.signature import Sealer
+from exchange.seal.eseal.structures import read_seal
 from exchange.seal.pki.signers import GuardedSigner
 from exchange.seal.pki.trust import Delegation
 from exchange.seal.pki.x509 import read_certificate
 from exchange.text import Text
 
 if TYPE_CHECKING:
-    from exchange.catalog.model import Department, Resource
+    from exchange.catalog.model import Catalog, Department, Resource
     from exchange.seal.pki.stamping import Stamping
     from exchange.seal.pki.trust import Trust
     from exchange.settings import SealSettings, Settings
@@ -36,7 +45,7 @@ _LOGGER = logging.getLogger(__name__)
 class NodeSeals:
     """The seals that the settings name, each opened on first use.
 
-    ``state`` reads the state of a seal from the register, by its number.
+    ``state`` reads the state of a seal from the register in the log, by its number.
     """
 
     settings: Settings
@@ -49,7 +58,8 @@ class NodeSeals:
 
     def __post_init__(self) -> None:
         """Open nothing yet."""
-        self._sealers: dict[str, tuple[Key, Sealer]] = {}
+        self._sealers: dict[str, tuple[tuple[Key, int], Sealer]] = {}
+        """By name; with the key, and when its seal was written: a new one may take its place."""
 
     def of(self, resource: Resource) -> Sealer:
         """Return the seal of the resource's department, or the node's ``default`` one.
@@ -57,7 +67,7 @@ class NodeSeals:
         Its key is the one of this moment. It asks the register before every signature. Raises
         Misconfigured for a seal that belongs to somebody else, unless a delegation says it may.
         """
-        sealer = self.by_name(self._name(resource.department.id))
+        sealer = self.by_name(self.name_of(resource.department.id))
         self._require_owner(sealer, resource.department)
         return sealer
 
@@ -65,10 +75,11 @@ class NodeSeals:
         """Return a seal by the name that the settings have for it."""
         settings = self.settings.seals[name]
         key = self.key(settings)
+        written = modified(self.settings.resolve(settings.folder) / key.folder)
         stamp, sealer = self._sealers.get(name, (None, None))
-        if sealer is None or stamp != key:
+        if sealer is None or stamp != (key, written):
             sealer = self._guarded(name, self.open(settings, key))
-            self._sealers[name] = key, sealer
+            self._sealers[name] = (key, written), sealer
         return sealer
 
     def ready(self, resource: Resource) -> Sealer:
@@ -80,7 +91,7 @@ class NodeSeals:
         sealer = self.of(resource)
         if self.stamping is not None:
             self.stamping.ready()
-        self._admit(self._name(resource.department.id), sealer.details.info.es_id)
+        self._admit(self.name_of(resource.department.id), sealer.details.info.es_id)
         return sealer
 
     def _require_owner(self, sealer: Sealer, department: Department) -> None:
@@ -170,7 +181,7 @@ class NodeSeals:
             say=lambda text: _LOGGER.warning("%s · %s", text.zh, text.en),
         )
 
-    def _name(self, department: str) -> str:
+    def name_of(self, department: str) -> str:
         """Return the name that the settings have for a department's seal."""
         seals = self.settings.seals
         name = department if department in seals else "default"
@@ -183,6 +194,19 @@ class NodeSeals:
                 ),
             )
         return name
+
+    def numbers(self, catalog: Catalog) -> Iterator[tuple[str, str]]:
+        """Yield name and number of each seal that a department of the catalog seals with.
+
+        One that cannot be read is left out.
+        """
+        departments = sorted({resource.department.id for resource in catalog.resources.values()})
+        seals = self.settings.seals
+        for name in dict.fromkeys(d if d in seals else "default" for d in departments):
+            with suppress(Misconfigured, Integrity, KeyError):
+                folder = self.settings.resolve(seals[name].folder)
+                seal = read_seal(read_eseal(folder / self.key(seals[name]).folder))
+                yield name, seal.info.es_id
 
     def _guarded(self, name: str, sealer: Sealer) -> Sealer:
         es_id = sealer.details.info.es_id

@@ -11,6 +11,7 @@ from exchange.log import (
     CURSORS,
     EVIDENCE,
     RECEIPTS,
+    SEALS,
     SOURCES,
     Consumer,
     Log,
@@ -54,7 +55,7 @@ def common_topics(settings: Settings) -> list[Topic]:
     shares = _SOURCE_PARTITIONS if settings.log.driver == "kafka" else 1
     return [
         *(Topic(CURSORS, compacted=True), Topic(RECEIPTS), Topic(EVIDENCE)),
-        Topic(SOURCES, shares),
+        *(Topic(SEALS), Topic(SOURCES, shares)),
     ]
 
 

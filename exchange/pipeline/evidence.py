@@ -1,10 +1,10 @@
 """The stage that writes the evidence log (存证日志): what must not change afterwards goes in.
 
-    EvidenceStage  sealed, receipts ──────────┬──► exchange.evidence ──► folder ──► witness
-                   quarantine, pulls, trail ──┘
+    EvidenceStage  sealed, receipts ─────────────────┬──► exchange.evidence ──► folder ──► witness
+                   quarantine, seals, pulls, trail ──┘
 
-Every statement and every receipt is an entry; messages of quarantine, states of pulls and lines
-of the audit trail have one for what a step has read of them: a digest and counts.
+Every statement and every receipt is an entry; messages of quarantine, steps of seals, states of
+pulls and lines of the audit trail have one for what a step has read of them: a digest and counts.
 
 A topic holds the entries in their order, and the folder of the evidence log is a projection of
 it: a folder that was lost is made again, to the byte, and each machine may have one. The folder
@@ -40,6 +40,7 @@ from exchange.log import (
     CURSORS,
     EVIDENCE,
     RECEIPTS,
+    SEALS,
     Entry,
     Fenced,
     Message,
@@ -108,7 +109,7 @@ class EvidenceStage:
             log, resources = self.context.log, self.resources
             sealed = Reading(log, GROUP, [*map(sealed_topic, resources), RECEIPTS])
             undo.callback(sealed.close)
-            others = [*map(quarantine_topic, resources), CURSORS]
+            others = [*map(quarantine_topic, resources), CURSORS, SEALS]
             leaves = Reading(log, LEAVES_GROUP, others, complete=False)
             undo.callback(leaves.close)
             self._readings = (sealed, leaves)
@@ -151,7 +152,7 @@ class EvidenceStage:
         topic = messages[0].topic
         if topic == CURSORS:
             yield from self._pulls(messages)
-        elif topic.startswith(quarantine_topic("")):
+        elif topic == SEALS or topic.startswith(quarantine_topic("")):
             yield messages_entry(messages, self.identity)
         else:
             yield from (entry for entry in map(entry_of, messages) if entry is not None)

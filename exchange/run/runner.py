@@ -24,6 +24,7 @@ from exchange.errors import ExchangeError, Rejected, Transient
 from exchange.evidence.log import Locked
 from exchange.node.lost_log import check_log
 from exchange.node.node import Node
+from exchange.node.seal_projection import show_register
 from exchange.node.topics import SourceAssignment
 from exchange.pipeline.evidence import EvidenceStage
 from exchange.pipeline.project import ProjectStage
@@ -109,6 +110,8 @@ class Runner:
     @contextmanager
     def _open(self, stop: threading.Event | None) -> Iterator[_Run]:
         check_log(self.node)
+        if "seal" in self.stages:
+            show_register(self.node)
         with self._delivery(supervised=stop is not None) as delivery:
             run = _Run(self, RunOutcome(), delivery, stop)
             with closing(run):

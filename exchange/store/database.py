@@ -16,7 +16,7 @@ from exchange.store.node.deliveries import Deliveries
 from exchange.store.node.pulls import Pulls
 from exchange.store.node.quarantine import Quarantine
 from exchange.store.node.receipts import Receipts
-from exchange.store.node.seals import SealRegister
+from exchange.store.node.seals import SealProjection
 from exchange.store.receiver.batches import ReceivedBatches
 from exchange.store.receiver.checkpoints import WitnessedCheckpoints
 from exchange.store.sql_errors import map_errors
@@ -47,7 +47,7 @@ class Store:
         self.witnessed_checkpoints = WitnessedCheckpoints(transactions)
         self.audit = AuditTrail(transactions, clock, audit_hash)
         self.received_batches = ReceivedBatches(transactions, clock, self.audit)
-        self.seals = SealRegister(transactions, clock, self.audit)
+        self.seals = SealProjection(transactions, self.audit)
 
     def __repr__(self) -> str:
         """Show the address without its password."""

@@ -25,9 +25,11 @@ from exchange.log import quarantine_topic, raw_topic, sealed_topic
 from exchange.log.embedded.log import EmbeddedLog
 from exchange.log.frames import decode_frame, encode_frame
 from exchange.node.node import Node
+from exchange.node.seal_administration import SealAdministration
 from exchange.node.topics import common_topics
 from exchange.run.outcome import Where
 from exchange.run.runner import Runner
+from exchange.seal.eseal.lifecycle import Step
 from exchange.settings import load
 from exchange.store.node.deliveries import DeliveryRow
 from tests.audit.hands import LogFile, Row, resealed
@@ -37,6 +39,7 @@ from tests.support.nodes import add
 
 RAW, SEALED, QUARANTINE = (kind("cases") for kind in (raw_topic, sealed_topic, quarantine_topic))
 RECEIPTS, EVIDENCE, CURSORS = "exchange.receipts", "exchange.evidence", "exchange.cursors"
+SEALS = "exchange.seals"
 NODE, RECEIVER = "exchange audit", "exchange audit (receiver)"
 KNOWN = "exchange audit --known"
 
@@ -569,9 +572,11 @@ def _(copy: Copy) -> None:
 
 
 def rewrite_evidence(copy: Copy, *, topic: bool) -> None:
-    """Cut the last entries, make folder and checkpoint anew with the node's key."""
+    """Cut from the last refused messages on; make folder and checkpoint anew with every key."""
     reader = LogReader.at(copy.evidence)
-    entries = [reader.entry(index) for index in range(reader.size - 2)]
+    entries = [reader.entry(index) for index in range(reader.size)]
+    topic_name = f'"topic":"{QUARANTINE}"'.encode()
+    del entries[max(index for index, entry in enumerate(entries) if topic_name in entry) :]
     origin = reader.origin
     shutil.rmtree(copy.evidence)
     with EvidenceLog.open(copy.evidence, origin=origin) as log, copy.node() as node:
@@ -709,6 +714,59 @@ def _(copy: Copy) -> None:
     copy.sql("UPDATE received_batches SET receipt = ?", content, store="province/received.db")
 
 
+# --- the register of seals ----------------------------------------------------------------
+
+
+def cancelled(copy: Copy) -> None:
+    """Cancel the department's seal as a person does; the stage of the evidence log follows."""
+    with copy.node() as node:
+        SealAdministration(node, "wang").take("data", Step.CANCEL, "单位撤销")
+        with closing(node.evidence_stage()) as stage:
+            while stage.step() is not None:
+                pass
+
+
+@manipulation("a cancelled seal is set in use again in the store", "store.seals")
+def _(copy: Copy) -> None:
+    cancelled(copy)
+    copy.sql("UPDATE seals SET seal_state = 'in_use', reason_text = NULL")
+
+
+@manipulation("a seal is removed from the store's register", "store.seals")
+def _(copy: Copy) -> None:
+    copy.sql("DELETE FROM seals")
+
+
+@manipulation("a seal that nobody registered is put into the store's register", "store.seals")
+def _(copy: Copy) -> None:
+    copy.sql(
+        "INSERT INTO seals (es_id, seal_name, seal_state, updated_at, version_no)"
+        " VALUES ('23270099999999', 'data', 'in_use', '2026-11-23T01:02:03.004Z', 1)"
+    )
+
+
+@manipulation("the cancellation of a seal is cut from the log", "evidence.seals")
+def _(copy: Copy) -> None:
+    cancelled(copy)
+    copy.log.cut(SEALS, last(copy, SEALS).offset)
+
+
+@manipulation("the cancellation of a seal becomes its suspension", "evidence.seals")
+def _(copy: Copy) -> None:
+    cancelled(copy)
+    row = last(copy, SEALS)
+    copy.log.edit(SEALS, row, value=row.value.replace(b"cancelled", b"suspended"))
+
+
+@manipulation("a cancelled seal is resumed by a step that there is not", "seals.steps")
+def _(copy: Copy) -> None:
+    cancelled(copy)
+    value = json.loads(last(copy, SEALS).value) | {"step": "resume"}
+    value["seal"] |= {"state": "in_use", "version": value["seal"]["version"] + 1}
+    row = last(copy, SEALS)
+    copy.log.append(SEALS, replace(row, value=json.dumps(value, ensure_ascii=False).encode()))
+
+
 # --- one byte -----------------------------------------------------------------------------
 
 
@@ -733,7 +791,7 @@ for _topic, _part in (
     (SEALED, "value"), (SEALED, "headers"), (SEALED, "key"),
     (QUARANTINE, "value"), (QUARANTINE, "headers"),
     (RECEIPTS, "value"), (RECEIPTS, "headers"), (RECEIPTS, "key"),
-    (EVIDENCE, "value"), (CURSORS, "value"), (CURSORS, "key"),
+    (EVIDENCE, "value"), (SEALS, "value"), (CURSORS, "value"), (CURSORS, "key"),
 ):  # fmt: skip
     _name = _topic.removeprefix("exchange.").removesuffix(".cases")
     manipulation(f"a bit in the {_part} of an entry of `{_name}` flips", "log.entries")(

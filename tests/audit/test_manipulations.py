@@ -15,8 +15,10 @@ import pytest
 from exchange.audit.findings import CHECKS
 from exchange.node.auditing import audit_node
 from exchange.node.node import Node
+from exchange.node.seal_administration import SealAdministration
 from exchange.pipeline.dismissal import Selection, dismiss
 from exchange.seal.checks import Verification
+from exchange.seal.eseal.lifecycle import Step
 from exchange.settings import load
 from tests.audit.manipulations import KNOWN, RECEIVER, TABLE, Copy, Manipulation
 from tests.pipeline.place import Place, records
@@ -43,6 +45,8 @@ def prepared(tmp_path_factory: pytest.TempPathFactory) -> Place:
                 by="wang",
                 reason="无法更正",
             )
+            SealAdministration(node, "wang").take("data", Step.SUSPEND, "机构调整")
+            SealAdministration(node, "wang").take("data", Step.RESUME)
         shutil.copytree(place.folder / "data", folder.with_name("older"))
         add(place, "cases", records(100, first=ROWS + 1))
         assert run(place).errors == {}

@@ -10,6 +10,7 @@ from xml.etree import ElementTree as ET
 
 import pytest
 
+from exchange.errors import Denied
 from exchange.seal.batch.verify import verify_batch
 from exchange.seal.crypto.suites import SM2_SM3
 from exchange.seal.eseal.folder import read_certificates, read_eseal, write_seal_folder
@@ -26,6 +27,19 @@ CATALOG = Path(__file__).parents[2] / "catalog.yaml"
 
 def states(run: Run) -> dict[str, str]:
     return {seal["es_id"]: seal["state"] for seal in run("seal", "list", "--json").json["seals"]}
+
+
+def named(run: Run) -> tuple[str, str] | None:
+    """Return the seal that status names, and its command; doctor names the same."""
+    attention = run("status", "--json").json["attention"]
+    found = [(item["subject"], item["do"]) for item in attention]
+    checks = run("doctor", "--json").json["checks"]
+    assert [
+        (check["name"], check["hint"]["zh"])
+        for check in checks
+        if "exchange seal " in check["hint"]["zh"]
+    ] == found
+    return found[0] if found else None
 
 
 def again(folder: Path, run: Run, first: int) -> int:
@@ -76,7 +90,9 @@ def test_a_suspended_seal_seals_nothing_and_goes_on_when_resumed(folder: Path, r
     assert held.json["errors"]["seal/companies"]["error"] == "Denied"
     assert sealed(run) == 5
     assert run("seal", "suspend", "data", "--reason", "again").code == 1
+    assert named(run) == ("seal data", "exchange seal resume data")
     assert run("seal", "resume", "data", "--reason", "调整完成").code == 0
+    assert named(run) is None
     assert run("run", "--once", "--only", "seal").code == 0
     assert sealed(run) == 10
     history = run("seal", "show", "data", "--json").json["history"]
@@ -95,7 +111,22 @@ def test_a_cancelled_seal_is_done_with_and_what_it_sealed_stays_valid(
     denied = run("run", "--once", "--only", "seal")
     assert "request a new seal" in denied.err
     assert run("seal", "resume", "data").code == 1
-    (batch,) = run("cascade", "list", "--json").json["deliveries"]
+    assert named(run) == ("seal data", "exchange seal make data")
+    with open_node() as running:
+        resource = running.catalog.resource("companies")
+        with pytest.raises(Denied):
+            running.seals.ready(resource)
+        made = run("seal", "make", "data", "--json")
+        assert made.code == 0, made.err
+        assert made.json["folder"] == "seals/data"
+        assert running.seals.ready(resource).details.info.es_id == made.json["es_id"]
+    assert (folder / "seals" / "data.23270000000001" / "key.pem").is_file(), "its key is kept"
+    assert named(run) is None
+    assert run("seal", "make", "data").code == 3, "one in use is not replaced"
+    assert run("run", "--once", "--only", "seal").code == 0
+    assert sealed(run) == 10
+    rows = run("cascade", "list", "--json").json["deliveries"]
+    batch = min(rows, key=lambda row: row["batch_no"])
     assert run("cascade", "export", "companies", batch["batch_no"], "--to", "out").code == 0
     assert run("verify", *Path("out").glob("*.avro")).code == 0
 

@@ -38,7 +38,7 @@ from exchange.errors import ExchangeError
 from exchange.evidence.audit import audit as audit_evidence
 from exchange.evidence.entry import EvidenceEntry
 from exchange.evidence.log import LogReader
-from exchange.log import RECEIPTS, Entry, Log, quarantine_topic, raw_topic, sealed_topic
+from exchange.log import RECEIPTS, SEALS, Entry, Log, quarantine_topic, raw_topic, sealed_topic
 from exchange.log.frames import decode_frame
 from exchange.node.node import Node
 from exchange.node.scaffold import new_node
@@ -550,10 +550,10 @@ def leaves(node: Node, kept: Iterable[dict[str, Any]], resources: Iterable[str])
     ]
     stand = {
         (entry.topic, entry.partition, entry.offset): entry
-        for resource in resources
-        for entry in entries(node.log, quarantine_topic(resource))
+        for topic in (*map(quarantine_topic, resources), SEALS)
+        for entry in entries(node.log, topic)
     }
-    assert stand.keys() <= set(found), "every message of quarantine has its leaf"
+    assert stand.keys() <= set(found), "every message of quarantine and step of a seal has its leaf"
     assert len(found) == len(set(found)), "and one only"
     for leaf in by_type["messages"]:
         hashes = b""

@@ -1,32 +1,40 @@
-"""The register of seals: kept with its audit line, or not at all."""
+"""The register of seals in the store: a row and its audit line come together, or not at all."""
 
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from datetime import timedelta
 from typing import TYPE_CHECKING
 
 import pytest
 
-from exchange.errors import ExchangeError, Integrity
-from exchange.store.node.seals import SealRow
-from exchange.store.sql import Stale
+from exchange.errors import Rejected
+from exchange.store.columns import MAX_TEXT
+from exchange.store.node.seals import SealRow, as_stored
 from tests.support.stored import START
 
 if TYPE_CHECKING:
     from exchange.store.database import Store
 
-ROW = SealRow("23270000000001", "data", "in_use", applied_at=START, content=b"\x30\x00\xff")
+ROW = SealRow(
+    "23270000000001",
+    "data",
+    "in_use",
+    applied_at=START,
+    content=b"\x30\x00\xff",
+    updated_at=START,
+    version=1,
+)
 
 
-def save(store: Store, row: SealRow, detail: str = "why") -> SealRow:
-    return store.seals.save(row, actor="cli:li", action="seal.test", detail=detail)
+def show(store: Store, row: SealRow, detail: str = "why") -> bool:
+    return store.seals.show(row, actor="cli:li", action="seal.test", detail=detail)
 
 
 def test_a_row_comes_back_as_it_was_with_its_audit_line(store: Store) -> None:
-    kept = save(store, ROW, "data: 申请")
-    assert store.seals.find() == [kept]
-    assert (kept.version, kept.content, kept.applied_at) == (1, ROW.content, START)
+    assert show(store, ROW, "data: 申请")
+    assert store.seals.find() == [ROW]
     (line,) = store.audit.find(subject=ROW.es_id)
     assert (line.actor, line.action, line.detail) == ("cli:li", "seal.test", "data: 申请")
     assert store.audit.find(subject="other") == []
@@ -35,39 +43,46 @@ def test_a_row_comes_back_as_it_was_with_its_audit_line(store: Store) -> None:
 
 def test_the_state_is_read_alone(store: Store) -> None:
     assert store.seals.state(ROW.es_id) is None
-    kept = save(store, ROW)
+    assert show(store, ROW)
     assert store.seals.state(ROW.es_id) == "in_use"
-    save(store, replace(kept, state="suspended"))
+    assert show(store, replace(ROW, state="suspended", version=2))
     assert store.seals.state(ROW.es_id) == "suspended"
 
 
 def test_seals_are_found_by_name(store: Store) -> None:
-    save(store, ROW)
-    other = save(store, replace(ROW, es_id="23270000000002", name="market", content=b""))
+    other = replace(ROW, es_id="23270000000002", name="market", content=b"")
+    assert show(store, ROW)
+    assert show(store, other)
     assert store.seals.find(name="market") == [other]
     assert [row.name for row in store.seals.find()] == ["data", "market"]
 
 
-def test_a_step_that_somebody_else_took_first_is_refused_and_leaves_no_line(store: Store) -> None:
-    kept = save(store, ROW)
-    save(store, replace(kept, state="suspended"))
-    with pytest.raises(Stale):
-        save(store, replace(kept, state="cancelled"))
-    with pytest.raises(Integrity, match="exists already"):
-        save(store, replace(ROW, name="another"))
+def test_a_step_that_was_shown_before_is_passed_over_and_leaves_no_line(store: Store) -> None:
+    assert show(store, replace(ROW, state="suspended", version=2))
+    assert not show(store, replace(ROW, state="suspended", version=2))
+    assert not show(store, ROW)
     assert store.seals.state(ROW.es_id) == "suspended"
-    assert store.audit.head()[0] == 2
+    assert store.audit.head()[0] == 1
+
+
+def test_a_row_is_read_as_it_will_be_stored(store: Store) -> None:
+    row = replace(
+        ROW,
+        reason="理由\0" * MAX_TEXT,
+        filed_at=START + timedelta(microseconds=1_999),
+        apply_no="",
+    )
+    assert show(store, row)
+    assert store.seals.find() == [as_stored(row)] == [as_stored(as_stored(row))]
+    with pytest.raises(Rejected):
+        as_stored(replace(ROW, filing_no="9" * 65))
 
 
 def test_of_many_at_once_one_is_first(store: Store) -> None:
-    kept = save(store, ROW)
+    assert show(store, ROW)
 
     def take(number: int) -> bool:
-        try:
-            save(store, replace(kept, state="suspended", reason=f"{number}"))
-        except ExchangeError:
-            return False
-        return True
+        return show(store, replace(ROW, state="suspended", reason=f"{number}", version=2))
 
     with ThreadPoolExecutor(6) as pool:
         assert sum(pool.map(take, range(6))) == 1

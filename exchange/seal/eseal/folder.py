@@ -227,6 +227,26 @@ def open_sealer(
     )
 
 
+def modified(folder: Path) -> int:
+    """Return when the seal of a folder was written, in nanoseconds; 0 where there is none."""
+    try:
+        return (folder / SEAL).stat().st_mtime_ns
+    except OSError:
+        return 0
+
+
+def set_aside(folder: Path, name: str) -> Path:
+    """Rename the folder of a seal that is done with, key and all; raises Misconfigured."""
+    aside = folder.with_name(name)
+    try:
+        _check_free(aside)
+        folder.rename(aside)
+        sync_folder(folder.parent)
+    except OSError as error:
+        raise _unwritable(aside, error) from error
+    return aside
+
+
 def read_eseal(folder: Path) -> bytes:
     """Read the seal of a folder, without its key; raises Misconfigured."""
     return _read(folder / SEAL)

@@ -89,6 +89,17 @@ TITLES: Final[Mapping[SealState | None, Text]] = MappingProxyType(
     }
 )
 
+FOLLOWING: Final[Mapping[SealState, Step]] = MappingProxyType(
+    {
+        SealState.SUSPENDED: Step.RESUME,
+        SealState.LOST: Step.RESUME,
+        SealState.FILED: Step.USE,
+        SealState.MADE: Step.FILE,
+        SealState.REQUESTED: Step.MAKE,
+    }
+)
+"""The step that leads a seal that may not seal towards its use; a cancelled one has none."""
+
 LEDGER: Final[Mapping[SealState, str]] = MappingProxyType(
     {
         SealState.MADE: "0",
@@ -123,17 +134,12 @@ def admit(state: SealState | None, name: str) -> None:
     if state in {None, SealState.IN_USE}:
         return
     title = TITLES[state]
-    following = {
-        SealState.SUSPENDED: "resume",
-        SealState.LOST: "resume",
-        SealState.FILED: "use",
-        SealState.MADE: "file",
-        SealState.REQUESTED: "make",
-    }.get(state or SealState.CANCELLED)
+    following = FOLLOWING.get(state or SealState.CANCELLED)
     if following is None:
         hint = Text(
-            f"请为 {name} 申请新印章；数据未丢失，换上新印章后继续",
-            f"request a new seal for {name}; nothing is lost, it goes on with the new one",
+            f"请为 {name} 申请新印章（试点用 exchange seal make）；数据未丢失，换上新印章后继续",
+            f"request a new seal for {name} (of a pilot, `exchange seal make` makes it); nothing is"
+            " lost, it goes on with the new one",
         )
     else:
         hint = Text(

@@ -1,20 +1,22 @@
-"""The register of electronic seals (电子印章台账): what people decided about each.
+"""The register of electronic seals (电子印章台账) as the store shows it.
 
-Every change is written together with its line of the audit trail: who, when, what, why.
+The log has every step (:mod:`exchange.pipeline.seal_register`); a row here is a seal after its
+newest one, written together with the step's line of the audit trail: who, when, what, why.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Annotated
 
 from sqlalchemy import Connection, Index, Integer, LargeBinary, select, update
+from sqlalchemy.engine.default import DefaultDialect
+from sqlalchemy.types import TypeDecorator
 
 from exchange.store.audit import AuditTrail
 from exchange.store.columns import FreeText, Moment, Name
-from exchange.store.sql import Lender, RowTable, Stored, contradiction, stale
+from exchange.store.sql import Lender, RowTable, Stored
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,20 +49,31 @@ class SealRow:
 SEALS = RowTable("seals", SealRow)
 Index("ix_seals_name", SEALS.c.name)
 _STATE = select(SEALS.c.state).where(SEALS.has_key)
-"""Asked before every signature: made once."""
+"""Made once."""
 
 
-class SealRegister:
-    """The seals that the node keeps."""
+def as_stored(row: SealRow) -> SealRow:
+    """Return a row as the store would give it back; raises Rejected for a name that is too long."""
+    dialect = DefaultDialect()
+    values = {}
+    for column in SEALS.c:
+        kind, value = column.type, getattr(row, column.key)
+        if isinstance(kind, TypeDecorator):
+            value = kind.process_result_value(kind.process_bind_param(value, dialect), dialect)
+        values[column.key] = value
+    return SealRow(**values)
 
-    def __init__(self, lender: Lender, clock: Callable[[], datetime], audit: AuditTrail) -> None:
+
+class SealProjection:
+    """The seals of the register, as the log has them."""
+
+    def __init__(self, lender: Lender, audit: AuditTrail) -> None:
         """Work on the lender's database."""
         self._lender = lender
-        self._clock = clock
         self._audit = audit
 
     def state(self, es_id: str) -> str | None:
-        """Return the state of a seal; None when it is not in the register."""
+        """Return the state of a seal; None when it is not here."""
         with self._lender.read() as connection:
             return connection.execute(_STATE, SEALS.at(es_id)).scalar()
 
@@ -73,26 +86,29 @@ class SealRegister:
             rows = SEALS.read(connection, query)
         return [replace(row, content=row.content or b"") for row in rows]
 
-    def save(self, row: SealRow, *, actor: str, action: str, detail: str) -> SealRow:
-        """Keep a new or changed seal, with its line of the audit trail.
+    def show(self, row: SealRow, *, actor: str, action: str, detail: str) -> bool:
+        """Write a seal after a step, with the step's line of the audit trail.
 
-        Raises Stale when somebody else has changed it since it was read, Integrity when a new
-        one has the number of another.
+        False when it is there already, as this step or a later one has left it.
         """
-        after = replace(row, updated_at=self._clock(), version=row.version + 1)
 
         def write(connection: Connection) -> None:
-            if row.version == 0:
-                if SEALS.insert_missing(connection, [after]):
-                    raise contradiction(f"seal {row.es_id}")
+            if not SEALS.insert_missing(connection, [row]):
                 return
             result = connection.execute(
                 update(SEALS.table)
-                .where(SEALS.c.es_id == row.es_id, SEALS.c.version == row.version)
-                .values(SEALS.values(after))
+                .where(SEALS.c.es_id == row.es_id, SEALS.c.version < row.version)
+                .values(SEALS.values(row))
             )
             if result.rowcount != 1:
-                raise stale(f"seal {row.es_id}")
+                raise _Known
 
-        self._audit.append(actor, action, row.es_id, detail, beside=write)
-        return after
+        try:
+            self._audit.append(actor, action, row.es_id, detail, beside=write)
+        except _Known:
+            return False
+        return True
+
+
+class _Known(Exception):
+    """The row is there already."""
