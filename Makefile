@@ -70,7 +70,9 @@ release: $(READY)       ## wheel (built twice), lists of components, licences an
 	.venv-release/bin/pip install --quiet --disable-pip-version-check --require-hashes --only-binary :all: -r requirements/release.txt
 	$(BIN)/python tools/release.py
 
-$(READY): requirements/dev.txt pyproject.toml
+KERNEL := tools/build_kernel.py exchange/seal/crypto/hash_kernel.c exchange/seal/crypto/hash_kernel_lanes.h
+
+$(READY): requirements/dev.txt pyproject.toml $(KERNEL)
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes --only-binary :all: -r requirements/dev.txt
 	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .

@@ -76,6 +76,7 @@ def _examine(call: Invocation) -> Iterator[Diagnostic]:
 
     yield probe("python", _python)
     yield probe("crypto", _crypto)
+    yield probe("hashing", _hashing)
     try:
         path = call.settings_path()
         settings = load(path)
@@ -125,6 +126,19 @@ def _crypto() -> Text:
     load()
     version = ssl.OPENSSL_VERSION
     return Text(f"{version}，SM2 与 SM3 可用", f"{version}, with SM2 and SM3")
+
+
+def _hashing() -> Text | Diagnostic:
+    from exchange.seal.crypto.hash_kernel import LIBRARY, chosen
+
+    choice = chosen()
+    if not choice.defect:
+        return choice.text
+    hint = Text(
+        f"结果正确但较慢；请重新安装，或删除 {LIBRARY}",
+        f"the results are right, and slower; install again, or delete {LIBRARY}",
+    )
+    return Diagnostic("hashing", Grade.WARN, choice.text, hint)
 
 
 def _catalog(node: Node) -> Iterator[Diagnostic]:

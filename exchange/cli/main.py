@@ -73,8 +73,7 @@ def main(arguments: Sequence[str], environ: Mapping[str, str]) -> int:
     """Run one command and return its exit code."""
     rest, values = take_global(arguments)
     if rest in (["version"], ["--version"]):
-        sys.stdout.write(f"exchange {__version__}\n")
-        return 0
+        return _version({**environ, **values})
     from exchange.cli.invocation import Invocation
     from exchange.cli.output import language
     from exchange.errors import ExchangeError
@@ -100,6 +99,15 @@ def main(arguments: Sequence[str], environ: Mapping[str, str]) -> int:
         # The reader of our output went away (head, less): not an error of ours.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
+
+
+def _version(environ: Mapping[str, str]) -> int:
+    from exchange.cli.output import language
+    from exchange.seal.crypto.hash_kernel import chosen
+
+    hashing = chosen().text.pick(language(environ))
+    sys.stdout.write(f"exchange {__version__}\n{hashing}\n")
+    return 0
 
 
 def _run(call: Invocation, arguments: Sequence[str]) -> int:

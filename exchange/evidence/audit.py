@@ -36,9 +36,7 @@ from exchange.evidence.tiles import (
     SUITE,
     WIDTH,
     Tiles,
-    leaf_hash,
     pack,
-    split,
     tile_path,
 )
 from exchange.seal.batch import tree
@@ -222,14 +220,14 @@ class _Audit:
         except Integrity as error:
             self.fault("entries", error.what.en)
             try:
-                return split(tiles.tile(0, number))
+                return tree.split(tiles.tile(0, number))
             except Integrity:
                 return [bytes(tree.HASH_SIZE)] * tiles.width(0, number)
         for at, entry in enumerate(entries):
             if not well_formed(entry):
                 path = tile_path(ENTRIES, number, len(entries))
                 self.fault("entries.form", f"{path}: entry {number * WIDTH + at}")
-        return [leaf_hash(entry) for entry in entries]
+        return tree.entry_hashes(SUITE, entries)
 
     def _tile(self, tiles: Tiles, level: int, number: int, hashes: list[bytes]) -> None:
         try:
@@ -238,7 +236,7 @@ class _Audit:
             self.fault("tiles", error.what.en)
             return
         if stored != b"".join(hashes):
-            pairs = enumerate(zip(split(stored), hashes, strict=True))
+            pairs = enumerate(zip(tree.split(stored), hashes, strict=True))
             at = next(n for n, (one, other) in pairs if one != other)
             path = tile_path(level, number, len(hashes))
             below = tile_path(level - 1, number * WIDTH + at)

@@ -43,6 +43,7 @@ from exchange.evidence.tiles import (
     number_path,
     tile_path,
 )
+from exchange.seal.batch import tree
 from exchange.seal.crypto.suites import SM2_SM3
 from exchange.seal.eseal.signature import Sealer
 from exchange.seal.pki.x509 import read_certificate
@@ -264,7 +265,7 @@ class EvidenceLog(LogReader):
             index = self._indexed()
             places: dict[bytes, int] = {}
             fresh: list[bytes] = []
-            leaves = [leaf_hash(entry) for entry in entries]
+            leaves = tree.entry_hashes(SM2_SM3, entries)
             for leaf, entry in zip(leaves, entries, strict=True):
                 if leaf in places:
                     continue

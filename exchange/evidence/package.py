@@ -23,7 +23,7 @@ from exchange.errors import Integrity, Rejected
 from exchange.evidence.checkpoint import CLOCK_SKEW, SignedNote, Signers, binary, needed
 from exchange.evidence.entry import EvidenceEntry
 from exchange.evidence.log import LogReader
-from exchange.evidence.tiles import SUITE, leaf_hash, split
+from exchange.evidence.tiles import SUITE, leaf_hash
 from exchange.seal.batch import jcs, tree
 from exchange.seal.batch.prove import Proof
 from exchange.seal.batch.statement import Statement, instant, moment
@@ -91,7 +91,7 @@ class Leaf:
                 end: tuple[bytes, ...] = ()
                 if beside is not None and isinstance(shared, int) and shared > 0:
                     end = beside.path[-shared:]
-                return cls(index, (*split(binary(path)), *end))
+                return cls(index, (*tree.split(binary(path)), *end))
         raise ValueError("not a leaf with index and path")
 
     def leads(self, entry: EvidenceEntry, note: SignedNote) -> bool:
@@ -252,7 +252,7 @@ def _proof(value: Mapping[str, jcs.Value], table: Sequence[str]) -> Proof:
                 salt=bytes.fromhex(salt),
                 index=index,
                 size=size,
-                path=tuple(split(binary(path))),
+                path=tuple(tree.split(binary(path))),
                 statement=jcs.encode(statement),
                 seal=binary(seal),
                 chain=tuple(map(binary, _chosen(value, table))),

@@ -76,12 +76,6 @@ def unpack(data: bytes) -> list[bytes]:
     return entries
 
 
-def split(data: bytes) -> list[bytes]:
-    """Take concatenated hashes apart."""
-    size = tree.HASH_SIZE
-    return [data[at : at + size] for at in range(0, len(data), size)]
-
-
 def broken(path: str, why: Text) -> Integrity:
     """Say that a file of the log is not what it has to be."""
     return Integrity(
@@ -129,7 +123,7 @@ class Tiles:
         return data[: width * tree.HASH_SIZE]
 
     def _read_levels(self, level: int, number: int) -> list[list[bytes]]:
-        return tree.levels(SUITE, split(self.tile(level, number)))
+        return tree.levels(SUITE, tree.split(self.tile(level, number)))
 
     def _read_bundle(self, number: int) -> list[bytes]:
         width = self.width(0, number)
@@ -234,10 +228,10 @@ def extend(tiles: Tiles, entries: Sequence[bytes]) -> dict[str, bytes]:
     for start in range(0, len(waiting), WIDTH):
         part = waiting[start : start + WIDTH]
         files[tile_path(ENTRIES, number + start // WIDTH, len(part))] = pack(part)
-    level, hashes = 0, [leaf_hash(entry) for entry in entries]
+    level, hashes = 0, tree.entry_hashes(SUITE, entries)
     while hashes:
         number, filled = divmod(tiles.size >> HEIGHT * level, WIDTH)
-        waiting = [*(split(tiles.tile(level, number)) if filled else ()), *hashes]
+        waiting = [*(tree.split(tiles.tile(level, number)) if filled else ()), *hashes]
         hashes = []
         for start in range(0, len(waiting), WIDTH):
             part = waiting[start : start + WIDTH]

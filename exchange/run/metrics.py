@@ -30,6 +30,7 @@ from exchange import __version__
 from exchange.errors import ExchangeError, Misconfigured
 from exchange.run.outcome import Where
 from exchange.run.status import ResourceStatus
+from exchange.seal.crypto.hash_kernel import chosen
 from exchange.text import Text
 
 STATUS_SECONDS = 10.0
@@ -64,7 +65,9 @@ COUNTERS = {
 _PARTITION = ("group", "topic", "partition")
 FAMILIES = {
     "exchange_build": MetricInfo(
-        GaugeMetricFamily, "always 1; what runs", ("version", "python", "driver", "worker")
+        GaugeMetricFamily,
+        "always 1; what runs",
+        ("version", "python", "driver", "worker", "hashing"),
     ),
     "exchange_up": MetricInfo(GaugeMetricFamily, "1: log and store answered when last asked"),
     "exchange_rows_pulled": MetricInfo(CounterMetricFamily, "rows pulled by this worker"),
@@ -118,7 +121,8 @@ class Meter(Collector):
         ``read_status`` is called by :meth:`refresh` alone.
         """
         self._read_status = read_status
-        self._build = (__version__, platform.python_version(), driver, worker)
+        build = (__version__, platform.python_version(), driver, worker)
+        self._build = (*build, chosen().label)
         self._clock = clock
         self._monotonic = monotonic
         self._stall = stall

@@ -30,11 +30,11 @@ from exchange.evidence.entry import EvidenceEntry
 from exchange.evidence.files import Circumstances, Verifier
 from exchange.evidence.package import MAX_PACKAGE, Package, unwrap, verify_package, wrap
 from exchange.evidence.tiles import WIDTH, Tiles, pack, unpack
-from exchange.evidence.tiles import split as hashes_of
 from exchange.receiver.witnessing import Asked
 from exchange.seal.batch import jcs, tree
 from exchange.seal.batch.container import MAX_COUNT, MAX_RECORDS, Container, compress, decompress
 from exchange.seal.batch.statement import Statement
+from exchange.seal.batch.tree import split as hashes_of
 from exchange.seal.batch.verify import verify_batch, verify_proof
 from exchange.seal.checks import Check
 from exchange.seal.crypto.der import from_pem, sequence, split

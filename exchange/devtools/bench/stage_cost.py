@@ -155,7 +155,7 @@ def _check(validator: Validator, frames: Sequence[pl.DataFrame]) -> list[CheckRe
 def _leaves(sealer: Sealer, seed: bytes, packed: Packed) -> list[bytes]:
     records = packed.records
     salts = tree.salts(sealer.suite, seed, records.rows)
-    return tree.leaves(sealer.suite, bytes(records.data), records.offsets.tolist(), salts)
+    return tree.leaves(sealer.suite, bytes(records.data), records.offsets, salts)
 
 
 def _append(log: EmbeddedLog, topic: str, values: Sequence[bytes]) -> None:

@@ -151,9 +151,8 @@ def build(packed: Packed, facts: BatchFacts, *, sealer: Sealer, seed: bytes) -> 
     valid at ``facts.sealed_at`` or the batch with it becomes larger than ``MAX_BYTES``.
     """
     records, in_use = packed.records, sealer.suite
-    offsets = records.offsets.tolist()
     salts = tree.salts(in_use, seed, records.rows)
-    root = tree.root(in_use, tree.leaves(in_use, bytes(records.data), offsets, salts))
+    root = tree.records_root(in_use, bytes(records.data), records.offsets, salts)
     inserts, updates, deletes = records.operations
     try:
         statement = Statement(

@@ -129,7 +129,7 @@ def prove(data: bytes, *, row: int | None = None, key: Mapping[str, str] | None 
 def tree_of(batch: Batch) -> tuple[bytes, list[list[bytes]]]:
     """Return the salts and the tree of a batch; raises Integrity for another root than stated."""
     salts = merkle.salts(batch.suite, batch.container.salt, batch.rows)
-    hashes = merkle.leaves(batch.suite, batch.records, batch.offsets.tolist(), salts)
+    hashes = merkle.leaves(batch.suite, batch.records, batch.offsets, salts)
     tree = merkle.levels(batch.suite, hashes)
     if tree[-1][0].hex() != batch.statement.root:
         raise _broken("its records do not have the root of its statement")

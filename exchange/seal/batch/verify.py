@@ -240,7 +240,7 @@ def _root(suite: Suite, seed: bytes, records: bytes, offsets: Ints) -> str:
     if len(offsets) == 1:
         return "no records"
     salts = tree.salts(suite, seed, len(offsets) - 1)
-    return tree.root(suite, tree.leaves(suite, records, offsets.tolist(), salts)).hex()
+    return tree.records_root(suite, records, offsets, salts).hex()
 
 
 def _facts(statement: Statement | None) -> dict[str, object]:
