@@ -50,7 +50,7 @@ kafka: $(READY)         ## an Apache Kafka to try, on 127.0.0.1:9092 (or the nex
 chaos: $(READY)         ## break brokers, workers and the province by a seeded plan and count what is lost: docs/chaos.md
 	$(BIN)/python -m tests.chaos --seeds $(SEEDS)
 
-fuzz: $(READY)          ## fifty times the spoilt inputs of `make test` for every parser: docs/threat-model.md (20 minutes)
+fuzz: $(READY)          ## three million spoilt inputs, some for every parser: docs/threat-model.md (20 minutes)
 	EXCHANGE_SOAK=1 $(BIN)/pytest tests/tamper/test_fuzz.py $(RUN)
 
 EXTRAS := node receiver postgres mysql kafka metrics sftp

@@ -24,7 +24,7 @@ from tests.support.selection import (
     pytest_ignore_collect,
     pytest_report_header,
 )
-from tests.support.soak import SOAK
+from tests.support.soak import EXAMPLES, SOAK
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -43,7 +43,7 @@ _COUNTED, _ONE_MORE = "counted", "one more"
 
 # The verdict on a change depends on the change alone: `make test` draws the same examples every
 # time, `make soak` others each time. How long one takes depends on what else the machine does.
-settings.register_profile("here", deadline=None, derandomize=not SOAK)
+settings.register_profile("here", deadline=None, derandomize=not SOAK, max_examples=EXAMPLES.now)
 settings.load_profile("here")
 
 

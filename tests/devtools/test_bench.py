@@ -32,7 +32,7 @@ def measured(postgres: Server, tmp_path_factory: pytest.TempPathFactory) -> list
     items: list[Text] = []
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv(suite.SERVER, postgres.url)
-        plan = suite.Workload(ROWS, times=2, large=2 * ROWS, tables=3, rounds=2, entries=1_000)
+        plan = suite.Workload(ROWS, times=1, large=2 * ROWS, tables=3, rounds=2, entries=1_000)
         result = list(suite.measure(plan, tmp_path_factory.mktemp("bench"), items.append))
     assert items
     return result

@@ -47,7 +47,7 @@ from tests.seal.parties import (
     parties,
     sealed,
 )
-from tests.support.soak import BITS_OF_A_SEAL, Amount, bits
+from tests.support.soak import BITS_OF_A_SEAL, Amount, bits, sample
 
 each_suite = pytest.mark.parametrize("suite", SUITES.values(), ids=SUITES)
 SHARED = Path(__file__).parents[3] / "shared" / "vectors" / "seal"
@@ -549,7 +549,7 @@ def outer_bits(ses: bytes, amount: Amount) -> list[tuple[int, int]]:
     end = start + len(read_signature(ses).signed)
     around = [*range(start), *range(end, len(ses))]
     within = [(at, at % 8) for at in range(start, end, 3)]
-    return [divmod(bit, 8) for bit in bits(around, amount)] + within
+    return [divmod(bit, 8) for bit in bits(sample(around), amount)] + within
 
 
 @pytest.mark.soak
@@ -563,16 +563,17 @@ def test_every_flipped_bit_is_noticed(tell: Callable[[str], None]) -> None:
     # Of its headers and signature as many, one bit of every byte in between.
     ends = [*range(8), *range(len(chain) - 90, len(chain))]
     links = [divmod(bit, 8) for bit in bits(ends, BITS_OF_A_SEAL)]
-    links += [(at, at % 8) for at in range(8, len(chain) - 90)]
+    links += [(at, at % 8) for at in sample(range(8, len(chain) - 90))]
     for at, bit in links:
         checks = check(ses, suite, chain=[flip(chain, at, bit)])
         assert failed(checks), f"bit {bit} of byte {at} of the chain went unnoticed"
     tell(f"{len(outer)} bits of a seal and {len(links)} of a chain flipped: all noticed")
 
 
+@pytest.mark.soak
 def test_flipped_bits_are_noticed_with_sm2() -> None:
     ses = sealed(SM2_SM3)
-    for at, bit in outer_bits(ses, BITS_OF_A_SEAL)[::2]:
+    for at, bit in outer_bits(ses, BITS_OF_A_SEAL):
         assert failed(check(flip(ses, at, bit), SM2_SM3)), f"bit {bit} of byte {at}"
 
 

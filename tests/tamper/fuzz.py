@@ -68,7 +68,7 @@ LONGEST: Final = 20.0
 class Parser:
     name: str
     inputs: int
-    """How many in `make test`; `make fuzz` gives fifty times as many."""
+    """How many in `make fuzz`; `make test` gives the first of them."""
     seeds: Callable[[], Sequence[bytes]]
     takes: Callable[[bytes], bool]
     """Whether the bytes are taken for true."""
@@ -86,9 +86,9 @@ class Parser:
         random = Random(f"{self.name} {number}")  # noqa: S311 - to be made again
         return mutant(random, self.seeds())
 
-    def inputs_of(self, times: int) -> Iterator[bytes]:
+    def inputs_of(self, thousandths: int) -> Iterator[bytes]:
         yield from self.hostile()
-        for number in range(self.inputs * times):
+        for number in range(self.inputs * thousandths // 1000):
             yield self.mutant(number)
 
     def verdict(self, data: bytes) -> bool:
@@ -490,13 +490,13 @@ def take_request(data: bytes) -> bool:
 
 
 PARSERS: Final = (
-    Parser("sealed batch", 1200, batches, take_batch, hostile=batch_bombs, memory=256 * MIB),
-    Parser("its records", 600, records, take_records),
-    Parser("its table of lengths", 400, lengths, take_lengths),
-    Parser("its schema", 600, schemas, take_schema),
+    Parser("sealed batch", 60_000, batches, take_batch, hostile=batch_bombs, memory=256 * MIB),
+    Parser("its records", 30_000, records, take_records),
+    Parser("its table of lengths", 20_000, lengths, take_lengths),
+    Parser("its schema", 30_000, schemas, take_schema),
     Parser(
         "statement",
-        4000,
+        200_000,
         statements,
         same(Statement.from_bytes, Statement.to_bytes),
         bound=False,
@@ -504,31 +504,31 @@ PARSERS: Final = (
     ),
     Parser(
         "canonical JSON",
-        4000,
+        200_000,
         statements,
         same(jcs.decode, jcs.encode),
         bound=False,
         refuses=ValueError,
     ),
-    Parser("proof", 2500, proofs, take_proof),
-    Parser("receipt", 2500, lambda: [package().receipt], take_receipt),
+    Parser("proof", 125_000, proofs, take_proof),
+    Parser("receipt", 125_000, lambda: [package().receipt], take_receipt),
     Parser(
         "evidence package",
-        1000,
+        50_000,
         lambda: [vector("evidence/record.evidence")],
         take_package,
         hostile=package_bombs,
     ),
     Parser(
         "evidence package, compressed anew",
-        1000,
+        50_000,
         lambda: [unwrap(vector("evidence/record.evidence"))],
         lambda data: take_package(wrap(data)),
     ),
-    Parser("checkpoint", 4000, checkpoints, take_checkpoint, refuses=ValueError),
+    Parser("checkpoint", 200_000, checkpoints, take_checkpoint, refuses=ValueError),
     Parser(
         "head of a log",
-        4000,
+        200_000,
         heads,
         same(Head.from_bytes, Head.to_bytes),
         bound=False,
@@ -536,38 +536,42 @@ PARSERS: Final = (
     ),
     Parser(
         "entry of a log",
-        4000,
+        200_000,
         log_entries,
         same(EvidenceEntry.from_bytes, EvidenceEntry.to_bytes),
         bound=False,
         refuses=ValueError,
     ),
-    Parser("bundle of entries", 4000, bundles, same(unpack, pack), bound=False, refuses=ValueError),
-    Parser("tile", 2000, tiles, take_tile, refuses=Integrity),
-    Parser("request to a witness", 4000, requests, take_request, bound=False, refuses=ValueError),
-    Parser("seal signature", 2500, signatures, take_signature),
-    Parser("seal signature, signed anew", 800, to_signs, take_signed, bound=False),
-    Parser("electronic seal", 2500, seals, take_seal),
-    Parser("electronic seal, signed anew", 800, infos, take_info, bound=False),
+    Parser(
+        "bundle of entries", 200_000, bundles, same(unpack, pack), bound=False, refuses=ValueError
+    ),
+    Parser("tile", 100_000, tiles, take_tile, refuses=Integrity),
+    Parser(
+        "request to a witness", 200_000, requests, take_request, bound=False, refuses=ValueError
+    ),
+    Parser("seal signature", 125_000, signatures, take_signature),
+    Parser("seal signature, signed anew", 40_000, to_signs, take_signed, bound=False),
+    Parser("electronic seal", 125_000, seals, take_seal),
+    Parser("electronic seal, signed anew", 40_000, infos, take_info, bound=False),
     Parser(
         "certificate",
-        600,
+        30_000,
         lambda: [parties(ECDSA_P256_SHA256).signer.certificate],
         take_certificate,
     ),
-    Parser("revocation list", 2500, lists, take_list, refuses=Integrity),
+    Parser("revocation list", 125_000, lists, take_list, refuses=Integrity),
     Parser(
         "revocation list, signed anew", 2500, listed, take_listed, bound=False, refuses=Integrity
     ),
-    Parser("time stamp", 2500, lambda: list(stamps()), take_stamp),
+    Parser("time stamp", 125_000, lambda: list(stamps()), take_stamp),
     Parser(
         "answer of a time-stamping authority",
-        4000,
+        200_000,
         answers,
         take_answer,
         bound=False,
         refuses=ExchangeError,
     ),
-    Parser("file of any kind", 2000, anything, take_any, refuses=Rejected),
+    Parser("file of any kind", 100_000, anything, take_any, refuses=Rejected),
 )
 """In the order of the files that come from outside, and of what is in them."""
