@@ -561,7 +561,7 @@ PARSERS: Final = (
     ),
     Parser("revocation list", 125_000, lists, take_list, refuses=Integrity),
     Parser(
-        "revocation list, signed anew", 2500, listed, take_listed, bound=False, refuses=Integrity
+        "revocation list, signed anew", 125_000, listed, take_listed, bound=False, refuses=Integrity
     ),
     Parser("time stamp", 125_000, lambda: list(stamps()), take_stamp),
     Parser(
