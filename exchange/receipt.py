@@ -15,6 +15,7 @@ from datetime import datetime, timedelta
 from typing import Self
 
 from exchange.errors import Integrity, Misconfigured
+from exchange.foreign import original
 from exchange.seal.batch import jcs
 from exchange.seal.batch.statement import Statement, instant, moment
 from exchange.seal.checks import Check, Verification, equal
@@ -175,7 +176,10 @@ def read(data: bytes) -> Receipt:
         return _open(data).receipt
     except ValueError as error:
         raise Integrity(
-            Text(f"回执无法识别：{error}", f"cannot read the receipt: {error}"),
+            Text(
+                f"回执无法识别：{original(error).zh}",
+                f"cannot read the receipt: {original(error).en}",
+            ),
             hint=Text(
                 "请保留原始文件并联系省级平台；不要手工修改回执",
                 "keep the file as it is and contact the province; never edit a receipt",

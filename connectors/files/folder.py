@@ -99,7 +99,10 @@ def open_file(path: Path, root: Path, name: str) -> BinaryIO:
         ) from error
     except OSError as error:
         raise Transient(
-            Text(f"打不开 {name}：{error.strerror}", f"{name} cannot be opened: {error.strerror}"),
+            Text(
+                f"打不开 {name}：原文：{error.strerror}",
+                f"{name} cannot be opened: {error.strerror}",
+            ),
             hint=Text("下次拉取会再试", "the next pull tries again"),
         ) from error
     if not stat.S_ISREG(os.fstat(stream.fileno()).st_mode):

@@ -92,7 +92,7 @@ def one_error(failed: Sequence[ExchangeError]) -> ExchangeError:
 def panic_error(name: str, error: BaseException) -> Rejected:
     """Return the error for a file at which a library gives up."""
     return Rejected(
-        Text(f"{name} 无法解析：{error}"[:500], f"{name} cannot be parsed: {error}"[:500]),
+        Text(f"{name} 无法解析（原文：{error}）"[:500], f"{name} cannot be parsed: {error}"[:500]),
         hint=Text("请重新导出该文件", "export the file again"),
     )
 

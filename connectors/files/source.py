@@ -131,7 +131,7 @@ def files(
         Literal["note", "record"],
         Text(
             "合计、制表人、填报日期等行：报告，或当作记录",
-            "rows of totals and signatures (合计, 制表人, …): note or record",
+            "rows of totals and signatures ('合计', '制表人', …): note or record",
         ),
     ] = "note",
     settle: Annotated[
@@ -311,10 +311,12 @@ def _passed_over(found: Listing, taken: Taken, how: _How) -> Iterator[Pulled]:
     notes = []
     for name in new:
         reason = found.passed[name]
-        text = f"{name}：{reason.zh}（{reason.en}）"
-        if name.lower().endswith(".zip") and (names := _archived(how, name)):
-            text += f"：{names}"
-        notes.append(Note(0, "passed over", text))
+        inside = _archived(how, name) if name.lower().endswith(".zip") else ""
+        text = Text(
+            f"{name}：{reason.zh}" + (f"：{inside}" if inside else ""),
+            f"{name}: {reason.en}" + (f": {inside}" if inside else ""),
+        )
+        notes.append(Note(0, "passed over", text.joined()))
     yield Pulled(pl.DataFrame(), taken.cursor(), "", tuple(notes))
 
 

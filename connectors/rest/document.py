@@ -62,7 +62,7 @@ def _decode(answer: Response, place: Text, encoding: str) -> str:
     except UnicodeError as error:
         raise Rejected(
             Text(
-                f"{place.zh} 不是 {name} 编码：{error}",
+                f"{place.zh} 不是 {name} 编码：原文：{error}",
                 f"{place.en} is not encoded in {name}: {error}",
             ),
             hint=Text(

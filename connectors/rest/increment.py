@@ -210,16 +210,27 @@ class Increment:
         """Return what a person should know about this pull."""
         texts = {
             "filter": self.before
-            and f"rows before {self.since!r}, which was asked for: {self.before}; the service "
-            "does not filter by the value exactly, and these come again with every pull",
+            and Text(
+                f"早于所要求的 {self.since!r} 的行：{self.before} 行；服务没有严格按该值筛选，"
+                "每次拉取都会再来",
+                f"rows before {self.since!r}, which was asked for: {self.before}; the service "
+                "does not filter by the value exactly, and these come again with every pull",
+            ),
             "clock": self.ahead
-            and f"rows with a value of {self.column} more than a day ahead: {self.ahead}; they "
-            "come now, and again when they change; the cursor stays before them",
+            and Text(
+                f"{self.column} 的值比现在晚一天以上的行：{self.ahead} 行；现在先取来，"
+                "以后变化时再取；游标停在这些行之前",
+                f"rows with a value of {self.column} more than a day ahead: {self.ahead}; they "
+                "come now, and again when they change; the cursor stays before them",
+            ),
             "overlap": self.lost
-            and f"more than {MAX_KNOWN} rows would be read again: {self.lost} of them may come "
-            "twice",
+            and Text(
+                f"将重读的行超过 {MAX_KNOWN}：其中 {self.lost} 行可能重复",
+                f"more than {MAX_KNOWN} rows would be read again: {self.lost} of them may come "
+                "twice",
+            ),
         }
-        return tuple(Note(0, kind, text) for kind, text in texts.items() if text)
+        return tuple(Note(0, kind, text.joined()) for kind, text in texts.items() if text)
 
     def _mixed(self, value: str) -> Misconfigured:
         return Misconfigured(

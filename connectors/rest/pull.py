@@ -281,8 +281,11 @@ class Pull:
     def _end(self, rows: int, total: int | None) -> Iterator[Pulled]:
         notes = () if self.increment is None else self.increment.notes()
         if total is not None and rows > total:
-            text = f"the service counts {total} records and sent {rows}: it changed meanwhile"
-            notes = (*notes, Note(0, "total", text))
+            text = Text(
+                f"服务报 {total} 条，实发 {rows} 条：其间有变化",
+                f"the service counts {total} records and sent {rows}: it changed meanwhile",
+            )
+            notes = (*notes, Note(0, "total", text.joined()))
         cursor = {} if self.increment is None else self.increment.done()
         if self._frame.rows or notes or cursor != self._stands:
             yield self._yield(cursor, notes)

@@ -194,8 +194,9 @@ def _passed_over(listing: RemoteListing, memory: Memory) -> Iterator[Pulled]:
     """Tell once which entries are not read, and why."""
     new = memory.note(sorted(listing.passed))
     if new:
-        texts = [f"{n}：{listing.passed[n].zh}（{listing.passed[n].en}）" for n in new]
-        notes = tuple(Note(0, "passed over", text) for text in texts)
+        reasons = [(name, listing.passed[name]) for name in new]
+        texts = [Text(f"{name}：{why.zh}", f"{name}: {why.en}") for name, why in reasons]
+        notes = tuple(Note(0, "passed over", text.joined()) for text in texts)
         yield Pulled(pl.DataFrame(), memory.cursor(), "", notes)
 
 

@@ -172,20 +172,27 @@ class Incremental:
         yield self._pulled(frame.filter(pl.Series(new)))
 
     def _narrowed(self, low: Position) -> Note:
-        what = f"overlap {self.overlap:g}" if self.overlap else "the last value"
-        text = (
-            f"{what} holds more than {MAX_WINDOW_ROWS} rows: rows committed late "
-            f"before {low} are not seen"
+        what = (
+            Text(f"回看 {self.overlap:g} 的范围", f"overlap {self.overlap:g}")
+            if self.overlap
+            else Text("最后一个值", "the last value")
         )
-        return Note(0, "overlap", text)
+        text = Text(
+            f"{what.zh}内超过 {MAX_WINDOW_ROWS} 行：{low} 之前迟到提交的行看不到",
+            f"{what.en} holds more than {MAX_WINDOW_ROWS} rows: rows committed late "
+            f"before {low} are not seen",
+        )
+        return Note(0, "overlap", text.joined())
 
     def _ahead(self, count: int) -> Note:
-        text = (
+        text = Text(
+            f"{self.order[0]} 的值晚于数据库时钟（{self.reader.clock}）的行：{count} 行；"
+            "现在先取来，以后变化时再取；游标停在这些行之前",
             f"rows with a value of {self.order[0]} beyond the database's clock "
             f"({self.reader.clock}): {count}; they come now, and again when they change; "
-            "the cursor stays before them"
+            "the cursor stays before them",
         )
-        return Note(0, "clock", text)
+        return Note(0, "clock", text.joined())
 
     def _too_many(self) -> Misconfigured:
         column = self.order[0]

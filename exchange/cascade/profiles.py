@@ -103,11 +103,13 @@ class National:
         reason = envelope.message or f"HTTP {status}"
         if 200 <= status < 300:  # noqa: PLR2004 (RFC 9110 §15.3)
             if not envelope.code:
-                return Failed("answer", "应答没有 code (the answer has no code)")
+                return Failed("answer", Text("应答没有 code", "the answer has no code").joined())
             if envelope.code == ACCEPTED:
                 if envelope.receipt:
                     return Answered(envelope.receipt)
-                return Failed("receipt", "已受理但没有回执 (accepted, but no receipt)")
+                return Failed(
+                    "receipt", Text("已受理但没有回执", "accepted, but no receipt").joined()
+                )
             # An HTTP 200 may still carry a code of the HTTP kind, such as "401" or "503".
             # "300" is the platform's own word for "failed" and no redirect.
             status = int(envelope.code) if re.fullmatch("[45][0-9]{2}", envelope.code) else 400
@@ -147,9 +149,9 @@ def attempt(
     try:
         answer = post(profile.request(batch, target, now()))
     except Transient as error:
-        return Failed("network", _two_languages(error.what))
+        return Failed("network", error.what.joined())
     except Rejected as error:
-        return Blocked("settings", _two_languages(error.what))
+        return Blocked("settings", error.what.joined())
     return profile.outcome(answer, now())
 
 
@@ -180,7 +182,3 @@ class _AnswerEnvelope(NamedTuple):
 def _printable(text: str) -> str:
     """Make foreign text fit for a terminal, a log line and a table cell."""
     return "".join(char if char.isprintable() else " " for char in text[:_MAX_MESSAGE]).strip()
-
-
-def _two_languages(text: Text) -> str:
-    return f"{text.zh} ({text.en})"

@@ -21,6 +21,7 @@ from exchange.catalog.problems import Problems, shorten, width_hint
 from exchange.catalog.resources import RESOURCE_CODE, Resources
 from exchange.catalog.sections import SectionNodes
 from exchange.catalog.tree import Items, Scalar, YamlNode
+from exchange.foreign import original
 from exchange.text import Text
 
 _SLUG: Final = "[a-z][a-z0-9_]{0,62}"
@@ -99,7 +100,10 @@ class Builder:
         except (re.error, RecursionError, OverflowError) as error:
             self.problems.add(
                 node,
-                Text(f"资源代码规则不是正则表达式：{error}", f"no regular expression: {error}"),
+                Text(
+                    f"资源代码规则不是正则表达式：{original(error).zh}",
+                    f"no regular expression: {original(error).en}",
+                ),
                 Text(f"如 {RESOURCE_CODE}", f"such as {RESOURCE_CODE}"),
             )
             return RESOURCE_CODE

@@ -17,7 +17,7 @@ _HEAD: Final = re.compile(
 )
 _EXAMPLE: Final = Text(
     "写“中文名 类型”，必填加 !，如：许可内容 text(4000)! S1",
-    "write 'title type', with ! when required: 许可内容 text(4000)! S1",
+    "write 'title type', with ! when required: '许可内容 text(4000)! S1'",
 )
 
 

@@ -10,6 +10,7 @@ import polars as pl
 
 from exchange.catalog.model import TODAY, BusinessType, Field, Physical
 from exchange.catalog.problems import shorten, width_hint
+from exchange.foreign import original
 from exchange.text import Text, suggest
 
 MAX_EXPRESSION: Final = 2000
@@ -130,11 +131,12 @@ class Conditions:
 def _unreadable(expression: str, error: BaseException) -> BadCondition:
     """Turn the library's complaint into a finding."""
     detail = shorten(str(error).strip().split("\n", 1)[0], 160)
+    quoted = original(detail)
     hint = width_hint(re.sub("'[^']*'", "", expression))
     if hint is None and "to a string" in detail:
         hint = Text("日期写作 DATE '2099-12-31'", "write a date as DATE '2099-12-31'")
     return BadCondition(
-        Text(f"条件无法执行：{detail}", f"the condition cannot be run: {detail}"),
+        Text(f"条件无法执行：{quoted.zh}", f"the condition cannot be run: {quoted.en}"),
         hint
         or Text(
             "检查括号、引号和类型；文字用单引号，与 SQL 关键字同名的字段用双引号",

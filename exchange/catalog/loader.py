@@ -9,6 +9,7 @@ from exchange.catalog.problems import FileErrors, Problem, Problems
 from exchange.catalog.sections import SectionNodes
 from exchange.catalog.tree import MAX_BYTES, Scalar, YamlNode, parse
 from exchange.durable import read_file
+from exchange.foreign import os_reason
 from exchange.text import Text
 
 if TYPE_CHECKING:
@@ -87,7 +88,10 @@ def _tree(path: Path, problems: Problems) -> YamlNode | None:
     except OSError as error:
         problems.add(
             place,
-            Text(f"无法读取文件：{error.strerror}", f"cannot read the file: {error.strerror}"),
+            Text(
+                f"无法读取文件：{os_reason(error).zh}",
+                f"cannot read the file: {os_reason(error).en}",
+            ),
             Text("检查路径和权限", "check path and permissions"),
         )
     except UnicodeDecodeError as error:

@@ -20,6 +20,7 @@ from exchange.catalog.changes import Change, changes
 from exchange.catalog.model import Catalog, Resource
 from exchange.durable import write_file
 from exchange.errors import Integrity, Rejected, Transient
+from exchange.foreign import os_reason
 from exchange.text import Text
 
 APPLIED: Final = "catalog.applied.json"
@@ -162,6 +163,8 @@ def _altered(path: Path) -> Integrity:
 
 def _unusable(path: Path, error: OSError) -> Transient:
     return Transient(
-        Text(f"无法读写 {path}：{error.strerror}", f"cannot use {path}: {error.strerror}"),
+        Text(
+            f"无法读写 {path}：{os_reason(error).zh}", f"cannot use {path}: {os_reason(error).en}"
+        ),
         hint=Text("检查权限和磁盘空间后重试", "check rights and free space, then try again"),
     )

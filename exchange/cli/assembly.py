@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from importlib import import_module
 from typing import Annotated, Any
@@ -11,6 +12,8 @@ import typer
 from exchange.cli.invocation import Invocation
 from exchange.cli.options import alone, bilingual, translate
 from exchange.cli.output import USAGE
+from exchange.cli.usage import page, page_of, reason
+from exchange.text import Text
 
 _MODULES = {
     "demo": "demo",
@@ -39,6 +42,10 @@ _MODULES = {
     "version": "assembly",
 }
 """The module of each command or group, in the order of the help."""
+_COMPLETION = {
+    "install_completion": Text("为当前命令行环境安装补全", "install completion for this shell"),
+    "show_completion": Text("显示补全脚本", "show the script of completion"),
+}
 _UsageError: Any = typer.BadParameter.__base__
 """The error of a command line that cannot be read; Typer exports only this subclass of it."""
 
@@ -104,6 +111,7 @@ class _Commands(Mapping[str, Any]):
         command: Any = typer.main.get_command(module.app)
         command = getattr(command, "commands", {}).get(name, command)
         translate(command, self._lang)
+        _speak(command, self._lang)
         return command
 
     def __iter__(self) -> Iterator[str]:
@@ -117,8 +125,32 @@ def command_tree(lang: str) -> Any:
     """Build the tree for a language."""
     tree: Any = typer.main.get_command(root)
     translate(tree, lang)
+    for option in tree.params:  # Typer's own, which speak English
+        if option.name in _COMPLETION:
+            option.help = _COMPLETION[option.name].pick(lang)
+    page_of(tree, lang)
     tree.commands = _Commands(lang)
     return tree
+
+
+def _speak(command: Any, lang: str) -> None:
+    page_of(command, lang)
+    for sub in getattr(command, "commands", {}).values():
+        _speak(sub, lang)
+
+
+def _show(call: Invocation, error: Any) -> None:
+    """Say what is wrong with a command line, below the line of usage."""
+    output = call.output()
+    if type(error).__name__ == "NoArgsIsHelpError":
+        sys.stderr.write(error.format_message() + "\n")
+        return
+    if error.ctx is not None:
+        usage = page(error.ctx.get_usage(), call.lang)
+        path = error.ctx.command_path
+        output.inform(f"{usage}\n用 {path} -h 查看帮助\n", f"{usage}\nTry '{path} -h' for help.\n")
+    why = reason(error)
+    output.inform(f"错误：{why.zh}", f"Error: {why.en}")
 
 
 def run_command(call: Invocation, arguments: Sequence[str]) -> int:
@@ -127,7 +159,7 @@ def run_command(call: Invocation, arguments: Sequence[str]) -> int:
     try:
         code = tree.main(list(arguments), prog_name="exchange", standalone_mode=False, obj=call)
     except _UsageError as error:
-        error.show()
+        _show(call, error)
         return USAGE
     except typer.Abort:
         return 130

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from exchange.cascade.delivery import State
+from exchange.foreign import original
 from exchange.log import CURSORS, SEALS
 from exchange.text import Text
 
@@ -51,7 +52,7 @@ def items(
         if failure is not None:
             yield Item(name, failure, f"exchange run --once {name}")  # it ends what was mended
         elif (pull := pulls.get(name)) is not None and pull.error:
-            yield Item(name, Text(pull.error, pull.error), f"exchange run --once {name}")
+            yield Item(name, original(pull.error), f"exchange run --once {name}")
     for name in node.settings.sources:
         if columns := _absent(node, name):
             yield Item(
@@ -95,7 +96,8 @@ def of_resource(node: Node, status: ResourceStatus) -> Iterator[Item]:
         text = Text(f"{wrong} 个批次的回执不成立", f"wrong receipt of {wrong} batches")
         yield Item(name, text, f"exchange cascade retry {name}")
     if status.deliveries.get(State.WAITING) and (blocked := node.glance().blocked(name)):
-        text = Text(f"投递等待：{blocked}", f"a batch waits: {blocked}")
+        why = Text.split(blocked)
+        text = Text(f"投递等待：{why.zh}", f"a batch waits: {why.en}")
         yield Item(name, text, f"exchange cascade list {name} --state waiting")
     if refused := status.deliveries.get(State.REFUSED, 0):
         text = Text(f"省级退回 {refused} 个批次", f"{refused} batches refused by the province")

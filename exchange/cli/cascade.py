@@ -13,6 +13,7 @@ from exchange.cli.invocation import Invocation, actor
 from exchange.cli.options import BatchNumber, Json, OptionalResource, bilingual, group
 from exchange.durable import write_file
 from exchange.errors import Misconfigured, Rejected
+from exchange.foreign import os_reason
 from exchange.text import Text, beijing
 
 if TYPE_CHECKING:
@@ -68,7 +69,7 @@ def list_deliveries(
                 output.text(STATES[State(row.state)]),
                 row.attempts,
                 "" if row.updated_at is None else beijing(row.updated_at),
-                row.receipt_no or f"{row.code} {row.reason}".strip(),
+                row.receipt_no or f"{row.code} {output.text(Text.split(row.reason))}".strip(),
             )
             for row in rows
         ),
@@ -161,7 +162,9 @@ def export(
             write_file(path, content)
     except OSError as error:
         raise Misconfigured(
-            Text(f"无法写入 {to}：{error.strerror}", f"cannot write {to}: {error.strerror}"),
+            Text(
+                f"无法写入 {to}：{os_reason(error).zh}", f"cannot write {to}: {os_reason(error).en}"
+            ),
             hint=Text("检查目录、权限和磁盘空间", "check the folder, rights and free space"),
         ) from error
     names = [str(path) for path in files]
@@ -214,7 +217,7 @@ def _facts(row: DeliveryRow) -> dict[str, Any]:
         "attempts": row.attempts,
         "due": row.due,
         "code": row.code,
-        "reason": row.reason,
+        "reason": Text.split(row.reason).en,
         "receipt_no": row.receipt_no,
         "statement": row.statement,
         "root": row.root,

@@ -11,6 +11,7 @@ from exchange.cli.connector_discover import how, rows_text, show_top
 from exchange.cli.invocation import Invocation
 from exchange.cli.options import Json, bilingual
 from exchange.cli.output import Output
+from exchange.cli.reasons import note_kind
 from exchange.errors import ExchangeError, Misconfigured
 from exchange.text import Text
 
@@ -60,7 +61,10 @@ def preview(
         "in_catalog": resource is not None,
         "place": look.locator,
         "read": {key: entry[key] for key in ("encoding", "delimiter", "header") if key in entry},
-        "notes": [{"row": n.row, "kind": n.kind, "text": _masked_text(n.text)} for n in look.notes],
+        "notes": [
+            {"row": n.row, "kind": n.kind, "text": _masked_text(Text.split(n.text).en)}
+            for n in look.notes
+        ],
     }
     if look.frame is None:
         output.answer(answer | {"columns": [], "rows": []})
@@ -101,7 +105,9 @@ def _how_it_is_read(
         output.inform(f"{look.locator}" + (f": {words}" if words else ""))
     for note in look.notes[:_MAX_NOTES]:
         row = f" {note.row}" if note.row else ""
-        output.inform(f"  [{note.kind}{row}] {_masked_text(note.text)}")
+        text = output.text(Text.split(note.text))
+        kind = note_kind(note.kind, output.lang)
+        output.inform(f"  [{kind}{row}] {_masked_text(text)}")
     if len(look.notes) > _MAX_NOTES:
         more = len(look.notes) - _MAX_NOTES
         output.inform(f"  另有 {more} 条", f"  {more} more")

@@ -18,6 +18,7 @@ from exchange.cli.attention import failure_of, of_resource, of_seals
 from exchange.cli.diagnostics import Diagnostic, Grade, probe
 from exchange.cli.doctor_outside import examine_evidence, examine_upstream, reach_tsa
 from exchange.cli.invocation import Invocation
+from exchange.cli.layout import pad
 from exchange.cli.options import Json, alone, bilingual
 from exchange.errors import (
     Denied,
@@ -27,7 +28,7 @@ from exchange.errors import (
     Rejected,
     Transient,
 )
-from exchange.text import Text
+from exchange.text import Text, beijing, day
 
 if TYPE_CHECKING:
     from exchange.catalog.model import Resource
@@ -36,6 +37,8 @@ if TYPE_CHECKING:
     from exchange.node.node import Node
     from exchange.settings import SealSettings, Settings
 
+_TITLE_WIDTH = 12
+"""Columns of a check's name; a longer one moves its text to the right."""
 SOURCE_SECONDS = 10.0
 EXPIRES_SOON = timedelta(days=60)
 CLOCK_SKEW = timedelta(minutes=1)
@@ -60,7 +63,8 @@ def doctor(context: typer.Context, *, as_json: Json = False) -> int:
         diagnostics.append(diagnostic)
         if not output.as_json:
             mark = {Grade.OK: "✓", Grade.WARN: "!", Grade.FAIL: "✗"}[diagnostic.grade]
-            output.answer(None, f"{mark} {diagnostic.name}  {output.text(diagnostic.text)}")
+            name = pad(output.text(diagnostic.title), _TITLE_WIDTH)
+            output.answer(None, f"{mark} {name}  {output.text(diagnostic.text)}")
             if diagnostic.hint.en:
                 output.answer(None, f"    → {output.text(diagnostic.hint)}")
     failed = {diagnostic.code for diagnostic in diagnostics if diagnostic.grade is Grade.FAIL}
@@ -209,13 +213,13 @@ def _register(node: Node) -> Text | Diagnostic:
 
 def judge_validity(name: str, begins: datetime, ends: datetime, now: datetime) -> Diagnostic:
     """Judge a period of validity."""
-    until = Text(f"有效期至 {ends:%Y-%m-%d}", f"valid until {ends:%Y-%m-%d}")
+    until = Text(f"有效期至 {day(ends)}", f"valid until {day(ends)}")
     renew = Text("请向制章机构换发", "have the seal maker renew it")
     if now > ends:
-        text = Text(f"已于 {ends:%Y-%m-%d} 失效", f"expired on {ends:%Y-%m-%d}")
+        text = Text(f"已于 {day(ends)} 失效", f"expired on {day(ends)}")
         return Diagnostic(name, Grade.FAIL, text, renew, Misconfigured.exit_code)
     if now < begins:
-        text = Text(f"{begins:%Y-%m-%d} 起才有效", f"valid only from {begins:%Y-%m-%d}")
+        text = Text(f"{day(begins)} 起才有效", f"valid only from {day(begins)}")
         hint = Text("请检查本机时钟", "check the clock of this machine")
         return Diagnostic(name, Grade.FAIL, text, hint, Misconfigured.exit_code)
     if ends - now < EXPIRES_SOON:
@@ -274,8 +278,7 @@ def _clock(node: Node) -> Text | Diagnostic:
                 ),
                 Text("请用 NTP 校准时钟", "set the clock by NTP"),
             )
-    text = now.isoformat(timespec="seconds")
-    return Text(text, text)
+    return Text(f"北京时间 {beijing(now)}", f"{beijing(now)}, Beijing time")
 
 
 def _store(node: Node) -> Text:

@@ -12,6 +12,7 @@ from urllib.parse import urlsplit
 
 from exchange.cli.diagnostics import NO_HINT, Diagnostic, Grade, probe
 from exchange.errors import Misconfigured, Transient
+from exchange.foreign import os_reason
 from exchange.text import Text
 
 if TYPE_CHECKING:
@@ -97,15 +98,15 @@ def _answers(url: str, timeouts: Timeouts, ca: Path | None, setting: str) -> Tex
     except ssl.SSLCertVerificationError as error:
         raise Misconfigured(
             Text(
-                f"{host}:{port} 的证书不可信：{error.verify_message}",
-                f"the certificate of {host}:{port}: {error.verify_message}",
+                f"{host}:{port} 的证书不可信：{os_reason(error).zh}",
+                f"the certificate of {host}:{port}: {os_reason(error).en}",
             ),
             hint=Text(f"在 {setting} 中登记其签发机构", f"name its authority in {setting}"),
         ) from error
     except OSError as error:
-        why = error.strerror or str(error)
+        why = os_reason(error)
         raise Transient(
-            Text(f"连不上 {host}:{port}：{why}", f"cannot reach {host}:{port}: {why}"),
+            Text(f"连不上 {host}:{port}：{why.zh}", f"cannot reach {host}:{port}: {why.en}"),
             hint=Text("请检查地址、网络和防火墙", "check the address, the network and firewalls"),
         ) from error
     return Text(f"{host}:{port} 可以连接", f"{host}:{port} answers")

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from exchange.cli.output import Output
+from exchange.cli.output import Output, screen_width
 
 if TYPE_CHECKING:
     from exchange.node.node import Node
@@ -23,7 +23,7 @@ class Invocation:
 
     def output(self, *, as_json: bool = False) -> Output:
         """Return where the command writes."""
-        return Output(self.lang, as_json)
+        return Output(self.lang, as_json, screen_width(self.environ))
 
     def settings_path(self) -> Path:
         """Find the settings; raises Misconfigured when there are none."""

@@ -6,20 +6,19 @@ from typing import Annotated, Any
 
 import typer
 
-_BOTH = "\x1f"
+from exchange.text import Text
 
 
 def bilingual(zh: str, en: str) -> str:
     """Join a help text's two languages; :func:`translate` picks one when the command is known."""
-    return f"{zh}{_BOTH}{en}"
+    return Text(zh, en).joined()
 
 
 def translate(command: Any, lang: str) -> None:
     """Pick one language in the help of a command, its options and its subcommands."""
     for item in (command, *command.params):
-        zh, separator, en = (getattr(item, "help", None) or "").partition(_BOTH)
-        if separator:
-            item.help = zh if lang == "zh" else en
+        if help_text := getattr(item, "help", None):
+            item.help = Text.split(help_text).pick(lang)
     for sub in getattr(command, "commands", {}).values():
         translate(sub, lang)
 

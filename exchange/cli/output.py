@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from exchange.cli.layout import fold, table
 from exchange.errors import ExchangeError
 from exchange.text import Text
 
 USAGE = 64
 """Exit code for a command line that cannot be read (sysexits.h EX_USAGE)."""
+WIDTH = 140
+"""Columns of a table where nobody knows those of the screen."""
+NARROWEST = 40
 _LINE_SECONDS = 10.0
 _CONTROLS = {code: 0x2400 + code for code in range(0x20) if code not in {0x09, 0x0A}} | {
     0x7F: 0x2421,
@@ -33,12 +38,25 @@ def language(environ: Mapping[str, str]) -> str:
     return "zh" if name.lower().startswith(("zh", "chinese")) else "en"
 
 
+def screen_width(environ: Mapping[str, str]) -> int | None:
+    """Return the columns of the screen: ``$COLUMNS``, else the terminal's; None without one."""
+    columns = environ.get("COLUMNS", "")
+    if columns.isdecimal() and int(columns):
+        return max(int(columns), NARROWEST)
+    try:
+        return max(os.get_terminal_size(sys.stdout.fileno()).columns, NARROWEST)
+    except (OSError, ValueError, AttributeError):
+        return None
+
+
 @dataclass(frozen=True)
 class Output:
     """Where one command writes; ``as_json`` turns answers into JSON lines."""
 
     lang: str
     as_json: bool = False
+    width: int | None = None
+    """Columns of the screen; None where nobody knows: sentences are not folded then."""
 
     def t(self, zh: str, en: str) -> str:
         """Pick the sentence of this language."""
@@ -49,29 +67,19 @@ class Output:
         if self.as_json:
             sys.stdout.write(json.dumps(data, ensure_ascii=False, default=str) + "\n")
         elif human is not None:
-            sys.stdout.write(human.translate(_CONTROLS) + "\n")
+            sys.stdout.write(self._folded(human) + "\n")
         sys.stdout.flush()
 
     def table(self, title: str, heads: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
-        """Write a table to stdout; nothing when answers are JSON."""
+        """Write a table to stdout, narrow enough for the screen; nothing when answers are JSON."""
         if self.as_json:
             return
-        from rich.box import SIMPLE_HEAD
-        from rich.console import Console
-        from rich.table import Table
-        from rich.text import Text as Plain
-
-        table = Table(
-            title=Plain(title.translate(_CONTROLS)), box=SIMPLE_HEAD, title_justify="left"
-        )
-        for head in heads:
-            table.add_column(head, overflow="fold")
-        for row in rows:
-            # Plain: what comes from data is never read as markup.
-            texts = ("" if cell is None else str(cell).translate(_CONTROLS) for cell in row)
-            table.add_row(*map(Plain, texts))
-        wide = None if sys.stdout.isatty() else 140
-        Console(file=sys.stdout, width=wide, highlight=False).print(table)
+        texts = [["" if cell is None else str(cell) for cell in row] for row in rows]
+        clean = [[cell.translate(_CONTROLS) for cell in row] for row in texts]
+        wide = self.width or WIDTH
+        lines = [*fold(title.translate(_CONTROLS), wide), *table(heads, clean, wide)]
+        sys.stdout.write("\n".join(lines) + "\n\n")
+        sys.stdout.flush()
 
     def page(
         self,
@@ -95,7 +103,7 @@ class Output:
     def inform(self, zh: str, en: str | None = None) -> None:
         """Write a message for the person to stderr; without ``en`` it is as it is."""
         text = zh if en is None else self.t(zh, en)
-        sys.stderr.write(text.translate(_CONTROLS) + "\n")
+        sys.stderr.write(self._folded(text) + "\n")
         sys.stderr.flush()
 
     def error(self, error: ExchangeError) -> None:
@@ -114,6 +122,10 @@ class Output:
     def text(self, text: Text) -> str:
         """Pick one sentence of a pair."""
         return text.pick(self.lang)
+
+    def _folded(self, text: str) -> str:
+        clean = text.translate(_CONTROLS)
+        return clean if self.width is None else "\n".join(fold(clean, self.width))
 
 
 @dataclass

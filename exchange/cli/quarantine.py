@@ -15,7 +15,7 @@ from exchange.cli.invocation import Invocation, actor
 from exchange.cli.options import Json, OptionalResource, bilingual, group
 from exchange.cli.output import Output
 from exchange.cli.quarantine_dismiss import HELP, dismiss
-from exchange.cli.reasons import reason
+from exchange.cli.reasons import note_kind, reason
 from exchange.errors import Rejected
 from exchange.text import Text
 
@@ -93,7 +93,7 @@ def _table(
         output.table(
             output.t("不是记录的行（标题、分组等）", "rows that are no records"),
             [output.t(*pair) for pair in _NOTE_HEADS],
-            ((n["source"], n["locator"], _reasons(n["kinds"].items())) for n in notes),
+            ((n["source"], n["locator"], _reasons(_kinds(n["kinds"], output.lang))) for n in notes),
         )
     if rows:
         output.inform(
@@ -334,6 +334,11 @@ def _worded(
 ) -> Iterator[tuple[str, int]]:
     for name, count in row.reasons.items():
         yield reason(name, resources.get(row.resource), lang), count
+
+
+def _kinds(counts: Mapping[str, int], lang: str) -> Iterator[tuple[str, int]]:
+    for kind, count in counts.items():
+        yield note_kind(kind, lang), count
 
 
 def _reasons(counts: Iterable[tuple[str, int]]) -> str:

@@ -32,6 +32,28 @@ _RULES: Mapping[str, Text] = {
 """The rules that every resource has; the catalog words its own."""
 
 
+NOTE_KINDS: Mapping[str, Text] = {
+    "title": Text("标题", "title"),
+    "group": Text("分组", "group"),
+    "footer": Text("表尾", "footer"),
+    "outside": Text("表外内容", "outside the table"),
+    "sheet": Text("未读的工作表", "sheet not read"),
+    "hidden sheet": Text("隐藏的工作表", "hidden sheet"),
+    "passed over": Text("未读的文件", "file passed over"),
+    "column": Text("缺少的列", "column not there"),
+    "overlap": Text("回看范围", "overlap"),
+    "clock": Text("时间超前", "ahead of the clock"),
+    "filter": Text("筛选不严", "filter not exact"),
+    "total": Text("总数不符", "total differs"),
+}
+"""The kinds of notes that our connectors write; those of others stay as they are."""
+
+
+def note_kind(kind: str, lang: str) -> str:
+    """Put the kind of a note in words."""
+    return NOTE_KINDS[kind].pick(lang) if kind in NOTE_KINDS else kind
+
+
 def reason(reason_name: str, resource: Resource | None, lang: str) -> str:
     """Put the name of a reason, ``rule:fields``, in words; unknown ones stay as they are."""
     rule, _, fields = reason_name.partition(":")

@@ -89,7 +89,13 @@ def list_batches(
         "batches",
         [_facts(row) for row in rows],
         (
-            (_address(row), f"{row.rows:,}", beijing(row.received_at), row.receipt_no)
+            (
+                _address(row),
+                row.sender,
+                f"{row.rows:,}",
+                beijing(row.received_at),
+                row.receipt_no,
+            )
             for row in rows
         ),
         title=Text("收到的批次", "received batches"),

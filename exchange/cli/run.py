@@ -103,8 +103,10 @@ def run(
         list[str] | None,
         typer.Option(
             metavar="STAGE",
-            help=bilingual("只运行这一环节，可多个：", "this stage only, repeatable: ")
-            + "pull|seal|cascade|evidence",
+            help=bilingual(
+                "只运行这一环节，可多个：pull|seal|cascade|evidence",
+                "this stage only, repeatable: pull|seal|cascade|evidence",
+            ),
         ),
     ] = None,
     workers: Annotated[
@@ -154,7 +156,10 @@ def run(
     stages = choose_stages(only or ())
     if workers is not None:
         if once or sources:
-            raise typer.BadParameter("neither with --once nor with sources", param_hint="--workers")
+            raise typer.BadParameter(
+                bilingual("不能与 --once 或数据源同用", "neither with --once nor with sources"),
+                param_hint="--workers",
+            )
         return _supervise_workers(call, stages, workers, prefix=name, wait=wait, drain=drain)
     output = call.output(as_json=as_json)
     notify = _notifier(output, worker)

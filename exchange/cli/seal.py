@@ -18,7 +18,8 @@ from exchange.cli.options import Json, bilingual, group
 from exchange.cli.output import Output
 from exchange.durable import write_file
 from exchange.errors import Misconfigured, Rejected
-from exchange.text import Text
+from exchange.foreign import os_reason
+from exchange.text import Text, beijing, with_beijing
 
 if TYPE_CHECKING:
     from exchange.node.node import Node
@@ -62,7 +63,7 @@ def list_seals(context: typer.Context, *, as_json: Json = False) -> int:
             output.t(
                 "时间戳服务自 {since} 起没有应答，已等待 {spent} 秒，期限 {patience} 秒",
                 "the TSA is away since {since}: {spent} s of {patience} s are used up",
-            ).format(**away["tsa_away"])
+            ).format(**away["tsa_away"] | {"since": with_beijing(away["tsa_away"]["since"])})
         )
     heads = [("编号", "number"), ("部门", "of"), ("印章", "seal"), ("状态", "state")]
     heads += [("有效期至", "until"), ("证书", "certificates")]
@@ -75,7 +76,7 @@ def list_seals(context: typer.Context, *, as_json: Json = False) -> int:
                 seal["name"],
                 seal.get("title", ""),
                 _title(output, seal["state"]),
-                seal.get("valid_until", "")[:10],
+                with_beijing(seal.get("valid_until", ""))[:10],
                 len(seal.get("certificates", ())),
             )
             for seal in seals
@@ -147,7 +148,10 @@ def _write(path: Path, data: bytes) -> None:
         write_file(path, data, make_folders=False)
     except OSError as error:
         raise Misconfigured(
-            Text(f"无法写入 {path}：{error.strerror}", f"cannot write {path}: {error.strerror}"),
+            Text(
+                f"无法写入 {path}：{os_reason(error).zh}",
+                f"cannot write {path}: {os_reason(error).en}",
+            ),
             hint=Text("请检查路径和权限", "check the path and its rights"),
         ) from error
 
@@ -307,8 +311,8 @@ def rotate(
     assert new.since is not None  # noqa: S101 - a key that takes over has its moment
     since = new.since.isoformat()
     output.inform(
-        f"新密钥 {new.folder} 自 {since} 起启用；旧批次照常验证",
-        f"key {new.folder} takes over at {since}; old batches still verify",
+        f"新密钥 {new.folder} 自 {beijing(new.since)} 起启用；旧批次照常验证",
+        f"key {new.folder} takes over at {beijing(new.since)}; old batches still verify",
     )
     return _answer(output, row, key=new.folder, since=since)
 
@@ -413,11 +417,13 @@ _WORDS = {
 def _lines(output: Output, facts: Mapping[str, Any]) -> str:
     values = {**facts, "state": _title(output, facts["state"])}
     lines = [
-        f"{output.t(*words)}: {values[key]}" for key, words in _WORDS.items() if values.get(key)
+        f"{output.t(*words)}: {with_beijing(str(values[key]))}"
+        for key, words in _WORDS.items()
+        if values.get(key)
     ]
     head = output.t("证书", "certificate")
     lines += [
-        f"{head}: {item['subject']} · {item['serial']} · {item['not_after'][:10]}"
+        f"{head}: {item['subject']} · {item['serial']} · {with_beijing(item['not_after'])[:10]}"
         for item in facts.get("certificates", ())
     ]
     if "picture" in facts:
@@ -427,7 +433,10 @@ def _lines(output: Output, facts: Mapping[str, Any]) -> str:
             + f": {picture['type']}, {picture['bytes']} B, "
             + f"{picture['width_mm']} × {picture['height_mm']} mm"
         )
-    lines += [f"{step['at']}  {step['actor']}  {step['detail']}" for step in facts["history"]]
+    lines += [
+        f"{with_beijing(step['at'])}  {step['actor']}  {step['detail']}"
+        for step in facts["history"]
+    ]
     return "\n".join(lines)
 
 

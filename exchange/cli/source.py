@@ -55,7 +55,9 @@ def rewind(
 
     call: Invocation = context.obj
     if bool(to) == to_beginning:
-        raise typer.BadParameter("--to VALUE, or --to-beginning")
+        raise typer.BadParameter(
+            bilingual("给出 --to 值，或 --to-beginning", "--to VALUE, or --to-beginning")
+        )
     output = call.output(as_json=as_json)
     with call.open_node() as node:
         source, key = node.source(name), pull_key(name)

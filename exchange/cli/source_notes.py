@@ -10,9 +10,12 @@ import typer
 from exchange.cli.attention import failure_of
 from exchange.cli.invocation import Invocation
 from exchange.cli.options import Json, bilingual
+from exchange.cli.output import Output
+from exchange.cli.reasons import note_kind
+from exchange.text import Text
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
     from exchange.node.node import Node
 
@@ -43,7 +46,7 @@ def notes(
     output.answer(
         {
             "failure": None if failure is None else failure._asdict(),
-            "notes": page,
+            "notes": [note | {"text": Text.split(note["text"]).en} for note in page],
             "more": len(rows_and_one_more) > rows,
         },
         None if page or failure is not None else nothing,
@@ -52,11 +55,15 @@ def notes(
         output.answer(None, f"! {output.text(failure)}")
     if page:
         heads = [output.t(*pair) for pair in _HEADS]
-        keys = ("pull", "locator", "row", "kind", "text")
-        output.table(name, heads, ([str(note[key] or "") for key in keys] for note in page))
+        output.table(name, heads, (_cells(note, output) for note in page))
     if len(rows_and_one_more) > rows:
         output.inform(f"只列出前 {rows} 条，用 --rows 改变", f"the first {rows}: see --rows")
     return 0
+
+
+def _cells(note: Mapping[str, Any], output: Output) -> tuple[str, ...]:
+    kind, text = note_kind(note["kind"], output.lang), Text.split(note["text"])
+    return note["pull"], note["locator"], str(note["row"] or ""), kind, output.text(text)
 
 
 def _notes(node: Node, name: str, limit: int) -> Iterator[dict[str, Any]]:

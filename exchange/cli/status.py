@@ -14,7 +14,7 @@ from exchange.cli.invocation import Invocation
 from exchange.cli.options import Json, alone, bilingual
 from exchange.cli.output import Output
 from exchange.log import publish_group
-from exchange.text import Text
+from exchange.text import Text, with_beijing
 
 if TYPE_CHECKING:
     from exchange.run.status import ResourceStatus
@@ -102,11 +102,14 @@ def _resources(output: Output, rows: Sequence[Mapping[str, Any]]) -> None:
         "halted": output.t("停止原因", "halted"),
         "last_pull": output.t("最近拉取", "last pull"),
     }
-    body = [
-        [row[name][output.lang] if name == "halted" and row[name] else row[name] for name in heads]
-        for row in rows
-    ]
+    body = [[_cell(output, name, row[name]) for name in heads] for row in rows]
     output.table(output.t("节点状态", "status"), [*heads.values()], body)
+
+
+def _cell(output: Output, name: str, value: Any) -> object:
+    if name == "halted" and value:
+        return value[output.lang]
+    return with_beijing(value) if name == "last_pull" and value else value
 
 
 def _lags(output: Output, rows: Sequence[Mapping[str, Any]]) -> None:

@@ -14,14 +14,16 @@ from base64 import b64decode
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING
 
 from exchange import __version__
 from exchange.cli.invocation import Invocation
 from exchange.cli.output import USAGE, Output
+from exchange.cli.usage import Parser, wrong
 from exchange.durable import read_file, write_file
 from exchange.errors import ExchangeError, Integrity, Misconfigured, Rejected
-from exchange.text import Text
+from exchange.foreign import os_reason
+from exchange.text import Text, with_beijing
 
 if TYPE_CHECKING:
     from exchange.evidence.files import Circumstances, FileVerdict, Verifier
@@ -34,12 +36,6 @@ RECEIPT_SUFFIX = ".receipt.json"
 BATCH_SUFFIX = ".avro"
 
 
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        self.print_usage(sys.stderr)
-        self.exit(USAGE, f"{self.prog}: {message}\n")
-
-
 def parsers(lang: str) -> dict[str, argparse.ArgumentParser]:
     """Describe the command lines, by command."""
 
@@ -47,7 +43,7 @@ def parsers(lang: str) -> dict[str, argparse.ArgumentParser]:
         return zh if lang == "zh" else en
 
     def parser(name: str, zh: str, en: str) -> argparse.ArgumentParser:
-        return _Parser(f"exchange {name}", description=t(zh, en), add_help=True)
+        return Parser(f"exchange {name}", lang, USAGE, t(zh, en))
 
     pem = t("证书.pem", "PEM")
     file = t("文件", "FILE")
@@ -128,7 +124,7 @@ def parsers(lang: str) -> dict[str, argparse.ArgumentParser]:
     verify.add_argument(
         "--at",
         type=_moment,
-        metavar="TIME",
+        metavar=t("时间", "TIME"),
         help=t("问电子印章何时有效（默认现在）", "when a seal should be valid (default: now)"),
     )
     verify.add_argument(
@@ -154,7 +150,13 @@ def parsers(lang: str) -> dict[str, argparse.ArgumentParser]:
 
 
 def _moment(text: str) -> datetime:
-    at = datetime.fromisoformat(text)
+    try:
+        at = datetime.fromisoformat(text)
+    except ValueError as error:
+        raise wrong(
+            f"“{text}”不是时间，例如 2027-01-01T00:00:00+08:00",
+            f"'{text}' is no time, such as 2027-01-01T00:00:00+08:00",
+        ) from error
     return at if at.tzinfo else at.replace(tzinfo=UTC)
 
 
@@ -163,7 +165,7 @@ def _delegation(text: str) -> Delegation:
 
     seal, equals, department = text.partition("=")
     if not (seal and equals and department):
-        raise ValueError(text)
+        raise wrong(f"“{text}”应为 印章=部门代码", f"'{text}': write SEAL=DEPARTMENT")
     return Delegation(seal, department, datetime.max.replace(tzinfo=UTC), "--delegated")
 
 
@@ -313,14 +315,14 @@ def _ders(path: Path) -> list[bytes]:
     try:
         return from_pem(read(path))
     except ValueError as error:
-        raise _unreadable(path, "no PEM, no DER") from error
+        raise _unreadable(path, Text("既不是 PEM 也不是 DER", "no PEM, no DER")) from error
 
 
 def _hashes(path: Path) -> tuple[bytes, ...]:
     try:
         return tuple(b64decode(line, validate=True) for line in read(path).split())
     except ValueError as error:
-        raise _unreadable(path, "not Base64") from error
+        raise _unreadable(path, Text("不是 Base64", "not Base64")) from error
 
 
 def _configured(
@@ -364,12 +366,12 @@ def read(path: Path) -> bytes:
                 ),
                 hint=Text("存证文件不会这么大", "no file of evidence is that large"),
             ) from error
-        raise _unreadable(path, error.strerror or "cannot read") from error
+        raise _unreadable(path, os_reason(error)) from error
 
 
-def _unreadable(path: Path, why: str) -> Misconfigured:
+def _unreadable(path: Path, why: Text) -> Misconfigured:
     return Misconfigured(
-        Text(f"读不到 {path}：{why}", f"cannot read {path}: {why}"),
+        Text(f"读不到 {path}：{why.zh}", f"cannot read {path}: {why.en}"),
         hint=Text("请检查路径和权限", "check the path and its rights"),
     )
 
@@ -380,7 +382,10 @@ def write(path: Path, data: bytes) -> None:
         write_file(path, data, make_folders=False)
     except OSError as error:
         raise Misconfigured(
-            Text(f"无法写入 {path}：{error.strerror}", f"cannot write {path}: {error.strerror}"),
+            Text(
+                f"无法写入 {path}：{os_reason(error).zh}",
+                f"cannot write {path}: {os_reason(error).en}",
+            ),
             hint=Text("检查目录和权限", "check the folder and its rights"),
         ) from error
 
@@ -415,11 +420,13 @@ def _lines(output: Output, verdict: FileVerdict) -> Iterator[str]:
     yield f"{verdict.name}  {output.text(KINDS[verdict.kind])}".strip()
     for number, check in enumerate(verdict.verification.checks, start=1):
         mark = "✗" if not check.ok else "!" if check.note else "✓"
-        yield f"  {mark} {number:>2} {check.name}  {output.text(check.text)}"
+        text = with_beijing(output.text(check.text))
+        yield f"  {mark} {number:>2} " + output.t(text, f"{check.name}  {text}")
         if not check.ok and check.expected:
-            yield f"       {output.t('应为', 'expected')}  {check.expected}"
+            yield f"       {output.t('应为', 'expected')}  {with_beijing(check.expected)}"
         if not check.ok:
-            yield f"       {output.t('实为', 'found')}  {check.found or '-'}"
+            yield f"       {output.t('实为', 'found')}  {with_beijing(check.found) or '-'}"
+            yield f"       {output.t('代码', 'code')}  {check.name}"
     yield _conclusion(output, verdict)
 
 
@@ -445,13 +452,14 @@ def _conclusion(output: Output, verdict: FileVerdict) -> str:
         )
     facts = verification.facts
     keys = ("resource", "receipt_no", "batch_no", "received_at", "sealed_at")
-    values = [str(facts[name]) for name in keys if facts.get(name)]
+    values = [with_beijing(str(facts[name])) for name in keys if facts.get(name)]
     if values:
         values.insert(1, output.t(f"{verification.rows:,} 条", f"{verification.rows:,} records"))
         text += "; " + ", ".join(values)
     text += _owner(output, verdict)
     if verdict.kind == "audit":
-        text += f"; {facts['node']}, {facts['at']}: {facts['result']} {facts['failed']}".rstrip()
+        at = with_beijing(str(facts["at"]))
+        text += f"; {facts['node']}, {at}: {facts['result']} {facts['failed']}".rstrip()
     if verdict.record is not None:
         text += "".join(f"\n    {name} = {value}" for name, value in verdict.record.items())
     if verdict.veiled:

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from exchange.errors import Denied, ExchangeError, Misconfigured, Rejected, Transient
+from exchange.foreign import original
 from exchange.text import Text
 
 if TYPE_CHECKING:
@@ -132,9 +133,9 @@ def database_error(
     verdict = verdict or _by_code(code) or _by_state(state)
     verdict = verdict or (Transient if lost_connection and state in _NO_STATE else Rejected)
     hint = {Transient: _DATABASE_AGAIN, Denied: _RIGHTS}.get(verdict, _EDIT)
-    text = text[:_MAX_TEXT]
+    why = original(text[:_MAX_TEXT])
     return verdict(
-        Text(f"读取 {locator} 失败：{text}", f"cannot read {locator}: {text}"), hint=hint
+        Text(f"读取 {locator} 失败：{why.zh}", f"cannot read {locator}: {why.en}"), hint=hint
     )
 
 

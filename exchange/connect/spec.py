@@ -14,6 +14,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError, create_model
 
 from exchange.connect.secrets import Resolver, Secret
 from exchange.errors import Misconfigured
+from exchange.foreign import setting_reason
 from exchange.text import Text, suggest
 
 if TYPE_CHECKING:
@@ -135,4 +136,5 @@ def _problem(item: Mapping[str, Any], names: list[str]) -> Text:
         return Text(f"没有 {where} 这一项（{near.zh}）", f"{where} is unknown ({near.en})")
     if item["type"] == "missing":
         return Text(f"缺少 {where}", f"{where} is missing")
-    return Text(f"{where}：{item['msg']}", f"{where}: {item['msg']}")
+    why = setting_reason(item)
+    return Text(f"{where}：{why.zh}", f"{where}: {why.en}")

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 from exchange.connect.error_map import map_errors
 from exchange.connect.spec import describe, json_schema, parse, secrets_of, settings_model
 from exchange.errors import ExchangeError, Misconfigured, Rejected, Transient
+from exchange.foreign import original
 from exchange.text import Text
 
 if TYPE_CHECKING:
@@ -423,7 +424,8 @@ def _check_cursor(name: str, cursor: Cursor) -> None:
     except (TypeError, ValueError) as error:
         raise Rejected(
             Text(
-                f"连接器 {name} 的游标不是 JSON：{error}", f"cursor of {name} is no JSON: {error}"
+                f"连接器 {name} 的游标不是 JSON：{original(error).zh}",
+                f"cursor of {name} is no JSON: {original(error).en}",
             ),
             hint=_AUTHOR,
         ) from error

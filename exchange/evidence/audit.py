@@ -97,7 +97,7 @@ def audit(
         return _Audit(Disk(folder), trust, witnesses or trust, known).run()
     except OSError as error:
         raise Transient(
-            Text(f"无法读取存证日志：{error}", f"cannot read the evidence log: {error}"),
+            Text(f"无法读取存证日志：原文：{error}", f"cannot read the evidence log: {error}"),
             hint=Text("请检查目录和权限", "check the folder and its permissions"),
         ) from error
 

@@ -217,7 +217,7 @@ def read_note(data: bytes) -> SignedNote:
         return SignedNote.from_bytes(data)
     except ValueError as error:
         raise Integrity(
-            Text(f"检查点无法识别：{error}", f"cannot read the checkpoint: {error}"),
+            Text(f"检查点无法识别：原文：{error}", f"cannot read the checkpoint: {error}"),
             hint=Text("请向对方重新索取原始文件", "ask for the file as it was made"),
         ) from error
 

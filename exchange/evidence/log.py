@@ -43,6 +43,7 @@ from exchange.evidence.tiles import (
     number_path,
     tile_path,
 )
+from exchange.foreign import original
 from exchange.seal.batch import tree
 from exchange.seal.crypto.suites import SM2_SM3
 from exchange.seal.eseal.signature import Sealer
@@ -80,7 +81,7 @@ def read_head(disk: Disk) -> Head | None:
             raise broken(HEAD, Text("文件缺失", "the file is missing")) from error
         return None
     except ValueError as error:
-        raise broken(HEAD, Text(f"无法识别（{error}）", str(error))) from error
+        raise broken(HEAD, Text(f"无法识别（{original(error).zh}）", original(error).en)) from error
 
 
 class Locked(Transient):
@@ -186,7 +187,9 @@ class LogReader:
             except FileNotFoundError:
                 return None
             except ValueError as error:
-                raise broken(path, Text(f"无法识别（{error}）", str(error))) from error
+                raise broken(
+                    path, Text(f"无法识别（{original(error).zh}）", original(error).en)
+                ) from error
 
 
 class EvidenceLog(LogReader):
@@ -418,7 +421,10 @@ def _new_head(origin: str) -> Head:
         return Head(origin, 0, bytes.fromhex(EMPTY))
     except ValueError as error:
         raise Misconfigured(
-            Text(f"存证日志的名称不可用：{error}", f"cannot name an evidence log so: {error}"),
+            Text(
+                f"存证日志的名称不可用：{original(error).zh}",
+                f"cannot name an evidence log so: {original(error).en}",
+            ),
             hint=Text(
                 "请用不含空格和加号的 ASCII 名称，如 data.example.gov.cn/evidence",
                 "use ASCII without spaces and plus signs, such as data.example.gov.cn/evidence",

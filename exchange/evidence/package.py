@@ -289,7 +289,7 @@ def make_package(
         return wrap(package.to_bytes())
     except ValueError as error:
         raise Rejected(
-            Text(f"无法制作存证包：{error}", f"cannot make the package: {error}"),
+            Text(f"无法制作存证包：原文：{error}", f"cannot make the package: {error}"),
             hint=Text("请检查证明和回执文件", "check the proof's and the receipt's file"),
         ) from error
 

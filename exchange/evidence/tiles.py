@@ -19,6 +19,7 @@ from functools import lru_cache
 from typing import Final
 
 from exchange.errors import Integrity
+from exchange.foreign import original
 from exchange.seal.batch import tree
 from exchange.seal.crypto.suites import SM2_SM3
 from exchange.text import Text
@@ -132,7 +133,9 @@ class Tiles:
         try:
             entries = unpack(data)
         except ValueError as error:
-            raise broken(path, Text(f"条目被截断（{error}）", str(error))) from error
+            raise broken(
+                path, Text(f"条目被截断（{original(error).zh}）", original(error).en)
+            ) from error
         if len(entries) != stored:
             why = Text(f"含有 {len(entries)} 个条目", f"it has {len(entries)} entries")
             raise broken(path, why)

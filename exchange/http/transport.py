@@ -29,6 +29,7 @@ from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
 from urllib3.exceptions import HTTPError
 
 from exchange.errors import ExchangeError, Misconfigured, Transient
+from exchange.foreign import network_reason
 from exchange.http.message import Request, Response
 from exchange.settings import Timeouts
 from exchange.text import Text
@@ -196,14 +197,16 @@ def translate(error: BaseException, origin: str, advice: Advice = UPSTREAM) -> E
     """
     cause = _certificate_error(error) or error
     verdict = next(VERDICTS[kind] for kind in type(cause).__mro__ if kind in VERDICTS)
-    name = type(cause).__name__
+    why = network_reason(cause)
     if verdict is Misconfigured:
         return Misconfigured(
-            Text(f"无法安全连接 {origin}：{name}", f"cannot connect to {origin} safely: {name}"),
+            Text(
+                f"无法安全连接 {origin}：{why.zh}", f"cannot connect to {origin} safely: {why.en}"
+            ),
             hint=advice.connect,
         )
     return verdict(
-        Text(f"与 {origin} 的通信中断：{name}", f"no answer from {origin}: {name}"),
+        Text(f"与 {origin} 的通信中断：{why.zh}", f"no answer from {origin}: {why.en}"),
         hint=advice.interrupted,
     )
 

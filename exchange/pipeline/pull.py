@@ -205,7 +205,14 @@ class PullStage:
         absent = self._absent(pulled, resource)
         known = {*state.absent, *state.noted}
         drift = (
-            Note(0, "column", f"there is no column {column}: the field {field} is empty")
+            Note(
+                0,
+                "column",
+                Text(
+                    f"没有列 {column}：数据项 {field} 为空",
+                    f"there is no column {column}: the field {field} is empty",
+                ).joined(),
+            )
             for column, field in absent.items()
             if column not in known
         )

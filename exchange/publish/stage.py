@@ -14,6 +14,7 @@ from typing import Protocol, cast
 
 from exchange.catalog.model import Resource, Sensitivity, ShareType
 from exchange.errors import ExchangeError, Integrity, Misconfigured, Rejected
+from exchange.foreign import original
 from exchange.log import (
     Entry,
     Log,
@@ -181,7 +182,7 @@ class PublishStage:
                 value_id=value_id,
             )
         except ValueError as error:
-            raise _foreign(entry, Text(str(error), str(error))) from error
+            raise _foreign(entry, original(error)) from error
 
 
 def _foreign(entry: Entry, why: Text) -> Integrity:

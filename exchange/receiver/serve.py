@@ -19,6 +19,7 @@ from sqlalchemy import make_url
 
 from exchange.durable import remove_parts
 from exchange.errors import Integrity, Misconfigured, Transient
+from exchange.foreign import os_reason
 from exchange.receiver.app import create_app
 from exchange.receiver.connections import (
     MAX_HEAD,
@@ -149,7 +150,9 @@ def _listen(host: str, port: int, *, shared: bool = False) -> socket.socket:
         listener = socket.create_server((host, port), family=family, backlog=128, reuse_port=shared)
     except OSError as error:
         raise Transient(
-            Text(f"无法监听 {host}:{port}：{error.strerror}", f"cannot listen on {host}:{port}"),
+            Text(
+                f"无法监听 {host}:{port}：{os_reason(error).zh}", f"cannot listen on {host}:{port}"
+            ),
             hint=Text(
                 "端口可能已被占用，请更换 receiver.port 或停止占用它的程序",
                 "the port may be taken: change receiver.port, or stop whoever uses it",
@@ -183,7 +186,10 @@ def _server(app: Any, limits: ConnectionLimits, tls: Tls | None) -> uvicorn.Serv
         config.load()
     except OSError as error:
         raise Misconfigured(
-            Text(f"无法使用接收端的 TLS 证书：{error}", f"cannot use the TLS certificate: {error}"),
+            Text(
+                f"无法使用接收端的 TLS 证书：{os_reason(error).zh}",
+                f"cannot use the TLS certificate: {os_reason(error).en}",
+            ),
             hint=Text(
                 "请检查 receiver.certificate 与 receiver.key",
                 "check receiver.certificate and receiver.key",

@@ -80,7 +80,7 @@ class Witness:
         try:
             asked = Asked.of(body)
         except ValueError as error:
-            return Reply(400, f"见证请求无法识别：{error}"[:300])
+            return Reply(400, f"见证请求无法识别：原文：{error}"[:300])
         rid, origin = caller.rid, asked.note.checkpoint.head.origin
         try:
             if not allows(caller.scope.origins, origin):

@@ -244,11 +244,11 @@ def report_of(resource: str, delivery: Delivery | None) -> DeliveryReport:
 
 
 def _refused(delivery: Delivery) -> Rejected:
-    name = f"{delivery.resource}/{delivery.batch_no}"
+    name, why = f"{delivery.resource}/{delivery.batch_no}", Text.split(delivery.reason)
     return Rejected(
         Text(
-            f"省级平台退回批次 {name}：{delivery.code} {delivery.reason}",
-            f"the province refused batch {name}: {delivery.code} {delivery.reason}",
+            f"省级平台退回批次 {name}：{delivery.code} {why.zh}",
+            f"the province refused batch {name}: {delivery.code} {why.en}",
         ),
         hint=Text(
             "查看 exchange cascade list --state refused；解决后用 exchange cascade retry 重发",
@@ -258,11 +258,11 @@ def _refused(delivery: Delivery) -> Rejected:
 
 
 def _wrong_receipt(delivery: Delivery) -> Integrity:
-    name = f"{delivery.resource}/{delivery.batch_no}"
+    name, why = f"{delivery.resource}/{delivery.batch_no}", Text.split(delivery.reason)
     return Integrity(
         Text(
-            f"批次 {name} 的回执不成立：{delivery.reason}；该资源已停止投递",
-            f"the receipt of batch {name} is wrong: {delivery.reason}; the resource is halted",
+            f"批次 {name} 的回执不成立：{why.zh}；该资源已停止投递",
+            f"the receipt of batch {name} is wrong: {why.en}; the resource is halted",
         ),
         hint=Text(
             "请与省级平台核对后用 exchange cascade retry 继续；其他资源不受影响",
@@ -273,11 +273,10 @@ def _wrong_receipt(delivery: Delivery) -> Integrity:
 
 def _unanswered(delivery: Delivery) -> ExchangeError:
     """Say that a batch still waits, and whether a person can help."""
-    name = f"{delivery.resource}/{delivery.batch_no}"
+    name, why = f"{delivery.resource}/{delivery.batch_no}", Text.split(delivery.reason)
     what = Text(
-        f"批次 {name} 尚未送达（{delivery.attempts} 次）：{delivery.code} {delivery.reason}",
-        f"batch {name} is not delivered ({delivery.attempts} attempts): "
-        f"{delivery.code} {delivery.reason}",
+        f"批次 {name} 尚未送达（{delivery.attempts} 次）：{delivery.code} {why.zh}",
+        f"batch {name} is not delivered ({delivery.attempts} attempts): {delivery.code} {why.en}",
     )
     if delivery.code in {"401", "403"}:
         hint = Text("请检查 upstream 的 rid、sid、secret", "check rid, sid and secret of upstream")

@@ -28,6 +28,7 @@ from prometheus_client.registry import Collector
 
 from exchange import __version__
 from exchange.errors import ExchangeError, Misconfigured
+from exchange.foreign import os_reason
 from exchange.run.outcome import Where
 from exchange.run.status import ResourceStatus
 from exchange.seal.crypto.hash_kernel import chosen
@@ -351,9 +352,11 @@ def serving(
     try:
         server = _Server((host, port), meter)
     except OSError as error:
-        why = error.strerror or str(error)
+        why = os_reason(error)
         raise Misconfigured(
-            Text(f"不能在 {host}:{port} 提供指标：{why}", f"no metrics at {host}:{port}: {why}"),
+            Text(
+                f"不能在 {host}:{port} 提供指标：{why.zh}", f"no metrics at {host}:{port}: {why.en}"
+            ),
             hint=Text(
                 "修改 metrics.port，或停止占用它的进程", "change metrics.port, or stop who has it"
             ),

@@ -21,6 +21,7 @@ from exchange.errors import (
     Rejected,
     Transient,
 )
+from exchange.foreign import os_reason
 from exchange.text import Text
 
 _LOOK_SECONDS = 0.1
@@ -115,9 +116,12 @@ class Supervisor:
                 command, stdin=subprocess.DEVNULL, pass_fds=(parent_pipe,), process_group=0
             )
         except OSError as error:
-            why = error.strerror or str(error)
+            why = os_reason(error)
             self.announce(
-                Text(f"{worker.name} 不能启动：{why}", f"{worker.name} cannot be started: {why}")
+                Text(
+                    f"{worker.name} 不能启动：{why.zh}",
+                    f"{worker.name} cannot be started: {why.en}",
+                )
             )
             self._note_end(worker, Transient.exit_code, now)
             return

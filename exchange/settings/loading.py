@@ -14,6 +14,7 @@ from exchange.catalog.problems import FileErrors, Problem, Problems
 from exchange.catalog.tree import MAX_BYTES, Items, Pairs, YamlNode, parse
 from exchange.durable import read_file
 from exchange.errors import Misconfigured
+from exchange.foreign import setting_reason
 from exchange.settings.sections import Settings
 from exchange.text import Text, suggest
 
@@ -105,8 +106,8 @@ def _problem(
     elif item["type"] == "missing":
         what = Text(f"缺少配置项 {name}", f"missing setting {name}")
     else:
-        chinese = item.get("ctx", {}).get("zh", item["msg"])
-        what = Text(f"配置项 {name} 不正确：{chinese}", f"setting {name}: {item['msg']}")
+        why = setting_reason(item)
+        what = Text(f"配置项 {name} 不正确：{why.zh}", f"setting {name}: {why.en}")
     return Problem(file, _line(tree, where), what, hint)
 
 

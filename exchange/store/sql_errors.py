@@ -10,13 +10,14 @@ from typing import TYPE_CHECKING
 from sqlalchemy import exc
 
 from exchange.errors import Denied, ExchangeError, Integrity, Misconfigured, Rejected, Transient
+from exchange.foreign import original
 from exchange.sqlite_codes import Cause, cause_of
 from exchange.text import Text
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
-    ErrorMaker = Callable[[str, str], ExchangeError]
+    ErrorMaker = Callable[[str, Text], ExchangeError]
 
 
 @contextmanager
@@ -33,9 +34,9 @@ def map_errors(where: str) -> Iterator[None]:
             raise
         raise verdict(where, _detail(first.orig)) from first
     except (exc.ArgumentError, exc.NoSuchModuleError, ModuleNotFoundError) as error:
-        raise _address(where, str(error)) from error
+        raise _address(where, original(error)) from error
     except exc.TimeoutError as error:  # the pool has no connection left
-        raise _away(where, "all connections are in use") from error
+        raise _away(where, Text("连接已用完", "all connections are in use")) from error
 
 
 def sqlite_error(where: str, error: sqlite3.Error) -> Exception:
@@ -78,31 +79,35 @@ def _of_driver(error: exc.StatementError) -> ErrorMaker | None:
     return _damaged if isinstance(error, exc.IntegrityError) else None
 
 
-def _detail(cause: object) -> str:
+def _detail(cause: object) -> Text:
     """Take the driver's message, without PostgreSQL's DETAIL, which shows the row."""
     primary = getattr(getattr(cause, "diag", None), "message_primary", None)
-    return " ".join(str(primary or cause).split())[:500]
+    return original(str(primary or cause)[:500])
 
 
-def _away(where: str, detail: str) -> ExchangeError:
+def _away(where: str, detail: Text) -> ExchangeError:
     return Transient(
-        Text(f"存储 {where} 暂时不可用:{detail}", f"store {where} is away or busy: {detail}"),
+        Text(
+            f"存储 {where} 暂时不可用：{detail.zh}", f"store {where} is away or busy: {detail.en}"
+        ),
         hint=Text(
             "检查数据库服务与网络,稍后重试", "check the database and the network, then try again"
         ),
     )
 
 
-def _full(where: str, detail: str) -> ExchangeError:
+def _full(where: str, detail: Text) -> ExchangeError:
     return Transient(
-        Text(f"存储 {where} 空间已满:{detail}", f"store {where} has no space left: {detail}"),
+        Text(
+            f"存储 {where} 空间已满：{detail.zh}", f"store {where} has no space left: {detail.en}"
+        ),
         hint=Text("清理磁盘空间后重试", "free some space and try again"),
     )
 
 
-def _denied(where: str, detail: str) -> ExchangeError:
+def _denied(where: str, detail: Text) -> ExchangeError:
     return Denied(
-        Text(f"存储 {where} 拒绝访问:{detail}", f"store {where} denies access: {detail}"),
+        Text(f"存储 {where} 拒绝访问：{detail.zh}", f"store {where} denies access: {detail.en}"),
         hint=Text(
             "检查用户名、密码与权限;SQLite 还要求其目录可写",
             "check user, password and rights; SQLite also needs a writable folder",
@@ -110,9 +115,12 @@ def _denied(where: str, detail: str) -> ExchangeError:
     )
 
 
-def _address(where: str, detail: str) -> ExchangeError:
+def _address(where: str, detail: Text) -> ExchangeError:
     return Misconfigured(
-        Text(f"存储地址 {where} 不可用:{detail}", f"store address {where} cannot serve: {detail}"),
+        Text(
+            f"存储地址 {where} 不可用：{detail.zh}",
+            f"store address {where} cannot serve: {detail.en}",
+        ),
         hint=Text(
             "核对存储地址;PostgreSQL 需要安装 gov-exchange[postgres]",
             "check the address of the store; PostgreSQL needs gov-exchange[postgres]",
@@ -120,23 +128,33 @@ def _address(where: str, detail: str) -> ExchangeError:
     )
 
 
-def _schema(where: str, detail: str) -> ExchangeError:
+def _schema(where: str, detail: Text) -> ExchangeError:
     return Misconfigured(
-        Text(f"存储 {where} 的表结构不符:{detail}", f"tables of store {where} differ: {detail}"),
-        hint=Text("先升级存储的表结构(exchange init)", "bring the store's schema up to date first"),
+        Text(
+            f"存储 {where} 的表结构不符：{detail.zh}",
+            f"tables of store {where} differ: {detail.en}",
+        ),
+        hint=Text(
+            "先升级存储的表结构：exchange migrate",
+            "bring the store's schema up to date first: `exchange migrate`",
+        ),
     )
 
 
-def _refused(where: str, detail: str) -> ExchangeError:
+def _refused(where: str, detail: Text) -> ExchangeError:
     return Rejected(
-        Text(f"存储 {where} 不接受该值:{detail}", f"store {where} refuses the value: {detail}"),
+        Text(
+            f"存储 {where} 不接受该值：{detail.zh}", f"store {where} refuses the value: {detail.en}"
+        ),
         hint=Text("检查该值的长度与字符", "check the value's length and characters"),
     )
 
 
-def _damaged(where: str, detail: str) -> ExchangeError:
+def _damaged(where: str, detail: Text) -> ExchangeError:
     return Integrity(
-        Text(f"存储 {where} 自相矛盾:{detail}", f"store {where} contradicts itself: {detail}"),
+        Text(
+            f"存储 {where} 自相矛盾：{detail.zh}", f"store {where} contradicts itself: {detail.en}"
+        ),
         hint=Text(
             "停止写入,保留现场,核对日志后恢复或重建存储",
             "stop writing, keep the database as it is, compare with the log, restore or rebuild",

@@ -75,7 +75,7 @@ _TYPE_TEXTS: Final[Mapping[Physical, Text]] = {
     ),
     Physical.DATE: Text(
         "不是有效日期（可用 CCYY-MM-DD、CCYYMMDD、CCYY/MM/DD、CCYY年MM月DD日）",
-        "is no valid date (CCYY-MM-DD, CCYYMMDD, CCYY/MM/DD or CCYY年MM月DD日)",
+        "is no valid date (CCYY-MM-DD, CCYYMMDD, CCYY/MM/DD or 'CCYY年MM月DD日')",
     ),
     Physical.TIMESTAMP: Text(
         "不是有效的日期时间（如 2026-01-02 03:04:05，可带时区）",
@@ -83,7 +83,7 @@ _TYPE_TEXTS: Final[Mapping[Physical, Text]] = {
     ),
     Physical.BOOLEAN: Text(
         "不是布尔值（可用 是/否、true/false、1/0、Y/N）",
-        "is no boolean (是/否, true/false, 1/0 or Y/N)",
+        "is no boolean ('是/否', true/false, 1/0 or Y/N)",
     ),
     Physical.DOUBLE: Text("不是数字", "is no number"),
 }
@@ -242,7 +242,7 @@ def _full_width(field: Field) -> CompiledRule:
     """Hint at full-width characters; told only beside a reason of :data:`FORMAL`."""
     text = Text(
         f"{field.title}：含全角字符，请改为半角（如 ０→0、（→(）",
-        f"{field.name} has full-width characters: write them half-width (such as 0 for ０)",
+        f"{field.name} has full-width characters: write them half-width (such as 0 for '０')",
     )
     return CompiledRule(
         FULL_WIDTH, (field.name,), pl.col(source(field.name)).str.contains(_WIDE), text

@@ -198,3 +198,39 @@ def test_the_environment_is_handed_in_and_left_alone(
     assert {k: v for k, v in os.environ.items() if k.startswith("EXCHANGE")} == {
         k: v for k, v in before.items() if k.startswith("EXCHANGE")
     }
+
+
+@pytest.mark.parametrize(
+    ("line", "chinese"),
+    [
+        ("init a --port 0", "错误：--port 的值不正确：须不小于 1"),
+        ("init a --port x", "错误：--port 的值不正确：应为整数"),
+        ("init a b", "错误：多余的参数：b"),
+        ("init a --portt 1", "错误：没有选项 --portt；是不是 --port？"),
+        ("init", "错误：缺少参数 folder"),
+        ("find a", "错误：缺少选项 --key"),
+        ("find a --key", "错误：选项 --key 后面要有值"),
+        ("status --json=1", "错误：选项 --json 不带值"),
+        ("statuss", "错误：没有命令 statuss；是不是 status？"),
+        ("run --workers 2 --once", "错误：--workers：不能与 --once 或数据源同用"),
+        ("source rewind a", "错误：给出 --to 值，或 --to-beginning"),
+        ("verify", "exchange verify：缺少参数：文件"),
+        ("verify a --at x", "选项 --at：“x”不是时间，例如 2027-01-01T00:00:00+08:00"),
+        ("verify a --delegated x", "选项 --delegated：“x”应为 印章=部门代码"),
+        ("verify a --at", "exchange verify：选项 --at 后面要有一个值"),
+        ("verify a --unknown", "exchange verify：没有这些选项或参数：--unknown"),
+        ("prove a --row x", "exchange prove：选项 --row 应为整数：'x'"),
+    ],
+)
+def test_a_wrong_command_line_is_explained_in_chinese(run: Run, line: str, chinese: str) -> None:
+    answer = run(*line.split(), lang="zh")
+    assert answer.code == 64
+    assert chinese in answer.err
+    assert not re.search("Usage|usage|Error|Try|OPTIONS|argument|option:", answer.err)
+
+
+def test_help_is_in_one_language(run: Run) -> None:
+    for command in [[], ["run"], ["source"], ["init"], ["quarantine", "show"], ["verify"]]:
+        page = run(*command, "--help", lang="zh").out
+        assert page.startswith("用法：exchange")
+        assert not re.search("Usage|Options|Arguments|Commands|Show|default|required|<int", page)

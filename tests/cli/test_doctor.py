@@ -32,7 +32,7 @@ def test_a_sound_node(run: Run) -> None:
     result = run("doctor")
     assert result.code == 0
     assert "✓ catalog plan  applied" in result.out
-    assert "✓ source companies" in run("doctor", lang="zh").out
+    assert "✓ 数据源 companies" in run("doctor", lang="zh").out
 
 
 def test_what_others_may_read_is_named_with_the_command_that_ends_it(

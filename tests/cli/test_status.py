@@ -73,7 +73,7 @@ def test_a_source_that_failed_in_its_last_pull_is_named(delivered: Path, run: Ru
     (item,) = run("status", "--json").json["attention"]
     assert item == {
         "subject": "companies",
-        "what": {"zh": "it died", "en": "it died"},
+        "what": {"zh": "原文：it died", "en": "it died"},
         "do": "exchange run --once companies",
     }
     with Place(delivered).node() as node:

@@ -19,6 +19,7 @@ from exchange.errors import Misconfigured
 from exchange.log import Entry, quarantine_topic, sealed_topic
 from exchange.run.outcome import RunOutcome, Where
 from exchange.run.runner import Runner
+from exchange.text import Text
 from tests.pipeline.place import EAGER, Place, entries
 
 if TYPE_CHECKING:
@@ -147,7 +148,10 @@ def test_a_missing_optional_column_is_told(
     cases.change("INSERT INTO cases VALUES (4, 'x', '2026-11-02 08:00:00')")
     outcome = cases.run()
     assert outcome.absent == {"cases": ["name"]}
-    assert cases.notes() == ["there is no column name: the field name is empty"]
+    (note,) = map(Text.split, cases.notes())
+    assert note == Text(
+        "没有列 name：数据项 name 为空", "there is no column name: the field name is empty"
+    )
     cases.change("INSERT INTO cases VALUES (5, 'x', '2026-11-02 08:00:01')")
     cases.run()
     assert len(cases.notes()) == 1, "once, not with every pull"

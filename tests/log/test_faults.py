@@ -23,6 +23,7 @@ from exchange.log.embedded.log import EmbeddedLog
 from exchange.log.embedded.sqlite import OS_VERDICTS, VERDICTS, map_errors
 from exchange.sqlite_codes import CAUSES, Cause
 from exchange.store.sql_errors import SQLITE_VERDICTS
+from exchange.text import Text
 from tests.log.contract import put, take, values
 
 if TYPE_CHECKING:
@@ -70,7 +71,7 @@ def test_every_code_of_sqlite_has_a_verdict() -> None:
 
 def test_verdicts_keep_cause_and_hint(path: Path) -> None:
     for code, verdict in [*VERDICTS.items(), *OS_VERDICTS.items()]:
-        error = verdict(path, f"code {code}")
+        error = verdict(path, Text(f"代码 {code}", f"code {code}"))
         assert str(path) in error.what.en
         assert str(path) in error.what.zh
         assert error.hint.zh

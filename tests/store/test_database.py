@@ -28,6 +28,7 @@ from exchange.store.glance import HEAD
 from exchange.store.node.pulls import NoteRow
 from exchange.store.sql import metadata
 from exchange.store.sql_errors import SQLITE_VERDICTS, SQLSTATE_VERDICTS, map_errors
+from exchange.text import Text
 from tests.store.conftest import Clock
 from tests.support.stored import delivery, receipt, together
 
@@ -286,7 +287,7 @@ def test_a_read_only_folder_is_denied() -> None:
 def test_every_verdict_has_words_and_a_hint() -> None:
     verdicts = {*SQLITE_VERDICTS.values(), *(verdict for _, verdict in SQLSTATE_VERDICTS)}
     for verdict in verdicts:
-        error = verdict("here", "why")
+        error = verdict("here", Text("原因", "why"))
         assert "here" in error.what.en
         assert "here" in error.what.zh
         assert error.hint.zh

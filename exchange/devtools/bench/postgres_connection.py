@@ -28,14 +28,16 @@ def database(conninfo: str) -> Iterator[psycopg.Connection[tuple[Any, ...]]]:
             yield connection
     except (psycopg.OperationalError, psycopg.InterfaceError) as error:
         raise Transient(
-            Text(f"连不上压测用的 PostgreSQL：{error}", f"PostgreSQL is out of reach: {error}"),
+            Text(
+                f"连不上压测用的 PostgreSQL：原文：{error}", f"PostgreSQL is out of reach: {error}"
+            ),
             hint=Text(
                 "请检查它是否在运行, 以及连接串", "check that it runs, and the connection string"
             ),
         ) from error
     except psycopg.Error as error:
         raise Misconfigured(
-            Text(f"PostgreSQL 拒绝了语句：{error}", f"PostgreSQL refused: {error}"),
+            Text(f"PostgreSQL 拒绝了语句：原文：{error}", f"PostgreSQL refused: {error}"),
             hint=Text(
                 "请给压测一个可建表的空数据库",
                 "give the bench an empty database where it may create tables",

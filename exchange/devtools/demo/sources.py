@@ -104,7 +104,7 @@ def write_sources(
             sources.append(write(path, catalog.resources[name], frame.frame, frame.planted))
     except OSError as error:
         raise Misconfigured(
-            Text(f"无法写入演示数据：{error}", f"cannot write the demo's sources: {error}"),
+            Text(f"无法写入演示数据：原文：{error}", f"cannot write the demo's sources: {error}"),
             hint=Text("请换一个可写的文件夹", "choose a folder that can be written"),
         ) from error
     return DemoSources({source.resource: source for source in sources})

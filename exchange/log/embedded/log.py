@@ -586,7 +586,9 @@ def _replace_newest(rows: sqlite3.Connection, shard: _Shard, key: str, address: 
 def _unknown(topic: str, partition: int) -> Misconfigured:
     return Misconfigured(
         Text(f"主题分区 {topic}/{partition} 不存在", f"there is no {topic}/{partition} in the log"),
-        hint=Text("先建立主题(ensure)", "ensure the topic first"),
+        hint=Text(
+            "先建立主题：exchange catalog apply", "make the topic first: `exchange catalog apply`"
+        ),
     )
 
 

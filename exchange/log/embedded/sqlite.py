@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 
 from exchange.durable import sync_folder
 from exchange.errors import Denied, ExchangeError, Integrity, Misconfigured, Rejected, Transient
+from exchange.foreign import original, os_reason
 from exchange.sqlite_codes import Cause, cause_of
 from exchange.text import Text
 
@@ -41,15 +42,15 @@ def map_errors(path: Path) -> Iterator[None]:
         cause = cause_of(error)
         if cause is None:
             raise
-        raise VERDICTS[cause](path, str(error)) from error
+        raise VERDICTS[cause](path, original(error)) from error
     except OSError as error:
         verdict = OS_VERDICTS.get(error.errno or 0, _failing)
-        raise verdict(path, error.strerror or str(error)) from error
+        raise verdict(path, os_reason(error)) from error
 
 
-def _busy(path: Path, detail: str) -> ExchangeError:
+def _busy(path: Path, detail: Text) -> ExchangeError:
     return Transient(
-        Text(f"日志文件 {path} 正被占用:{detail}", f"log file {path} is busy: {detail}"),
+        Text(f"日志文件 {path} 正被占用：{detail.zh}", f"log file {path} is busy: {detail.en}"),
         hint=Text(
             "稍后重试;若一直如此,查看是否有进程长时间占用该文件",
             "try again; if it lasts, look for a process that holds the file",
@@ -57,9 +58,12 @@ def _busy(path: Path, detail: str) -> ExchangeError:
     )
 
 
-def _full(path: Path, detail: str) -> ExchangeError:
+def _full(path: Path, detail: Text) -> ExchangeError:
     return Transient(
-        Text(f"写入 {path} 时磁盘已满:{detail}", f"no space left while writing {path}: {detail}"),
+        Text(
+            f"写入 {path} 时磁盘已满：{detail.zh}",
+            f"no space left while writing {path}: {detail.en}",
+        ),
         hint=Text(
             "清理磁盘空间后重试;未提交的内容没有写入",
             "free some space and try again; nothing of the transaction was kept",
@@ -67,9 +71,12 @@ def _full(path: Path, detail: str) -> ExchangeError:
     )
 
 
-def _denied(path: Path, detail: str) -> ExchangeError:
+def _denied(path: Path, detail: Text) -> ExchangeError:
     return Denied(
-        Text(f"无权写入日志文件 {path}:{detail}", f"no right to write log file {path}: {detail}"),
+        Text(
+            f"无权写入日志文件 {path}：{detail.zh}",
+            f"no right to write log file {path}: {detail.en}",
+        ),
         hint=Text(
             f"确认运行用户可以写 {path.parent} 及其中的文件,且没有只读挂载",
             f"let the running user write {path.parent} and its files, and mount it writable",
@@ -77,22 +84,22 @@ def _denied(path: Path, detail: str) -> ExchangeError:
     )
 
 
-def _too_big(path: Path, detail: str) -> ExchangeError:
+def _too_big(path: Path, detail: Text) -> ExchangeError:
     return Rejected(
-        Text(f"内容过大,无法写入 {path}:{detail}", f"too big for {path}: {detail}"),
+        Text(f"内容过大,无法写入 {path}：{detail.zh}", f"too big for {path}: {detail.en}"),
         hint=Text("减少每条消息的行数", "put fewer rows into a message"),
     )
 
 
-def _failing(path: Path, detail: str) -> ExchangeError:
+def _failing(path: Path, detail: Text) -> ExchangeError:
     return Transient(
-        Text(f"读写 {path} 失败:{detail}", f"reading or writing {path} failed: {detail}"),
+        Text(f"读写 {path} 失败：{detail.zh}", f"reading or writing {path} failed: {detail.en}"),
         hint=Text("检查磁盘与文件系统后重试", "check the disk and its file system, then try again"),
     )
 
 
-def _damaged(path: Path, detail: str) -> ExchangeError:
-    return damaged(path, Text(detail, detail))
+def _damaged(path: Path, detail: Text) -> ExchangeError:
+    return damaged(path, detail)
 
 
 def damaged(path: Path, why: Text) -> Integrity:
@@ -106,7 +113,7 @@ def damaged(path: Path, why: Text) -> Integrity:
     )
 
 
-VERDICTS: Mapping[Cause, Callable[[Path, str], ExchangeError]] = {
+VERDICTS: Mapping[Cause, Callable[[Path, Text], ExchangeError]] = {
     Cause.BUSY: _busy,
     Cause.FULL: _full,
     Cause.DENIED: _denied,
@@ -116,7 +123,7 @@ VERDICTS: Mapping[Cause, Callable[[Path, str], ExchangeError]] = {
     Cause.FAILING: _failing,
 }
 
-OS_VERDICTS: Mapping[int, Callable[[Path, str], ExchangeError]] = {
+OS_VERDICTS: Mapping[int, Callable[[Path, Text], ExchangeError]] = {
     errno.EACCES: _denied,
     errno.EPERM: _denied,
     errno.EROFS: _denied,
@@ -178,7 +185,9 @@ class Database:
     def write(self) -> Iterator[sqlite3.Connection]:
         """Lend a connection holding the write lock; commits, or rolls back on an exception."""
         if not self._writing.acquire(timeout=self._patience):
-            raise _busy(self.path, f"waited {self._patience} s")
+            raise _busy(
+                self.path, Text(f"已等待 {self._patience} 秒", f"waited {self._patience} s")
+            )
         try:
             with map_errors(self.path), self._lend() as connection:
                 try:

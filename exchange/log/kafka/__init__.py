@@ -400,7 +400,10 @@ class KafkaLog:
                         f"主题分区 {name}/{partition} 不存在",
                         f"there is no {name}/{partition} in the log",
                     ),
-                    hint=Text("先建立主题(ensure)", "ensure the topic first"),
+                    hint=Text(
+                        "先建立主题：exchange catalog apply",
+                        "make the topic first: `exchange catalog apply`",
+                    ),
                 )
         return found
 

@@ -15,6 +15,7 @@ from kafka.consumer.fetcher import RecordTooLargeError
 from kafka.coordinator.base import UnjoinedGroupException
 
 from exchange.errors import Denied, ExchangeError, Integrity, Misconfigured, Rejected, Transient
+from exchange.foreign import original
 from exchange.log import Fenced
 from exchange.text import Text
 
@@ -34,7 +35,7 @@ class Verdict(NamedTuple):
 AWAY = Verdict(
     Transient,
     Text(
-        "集群暂时不可用或繁忙:稍后重试;持续出现时检查代理(broker)是否在运行、网络是否通畅",
+        "集群暂时不可用或繁忙:稍后重试;持续出现时检查代理是否在运行、网络是否通畅",
         "the cluster is away or busy: try again; if it stays so, check its brokers and the network",
     ),
 )
@@ -272,9 +273,9 @@ def translate(error: BaseException, what: Text) -> ExchangeError:
             break
         inner = found
     verdict = next((VERDICTS[kind] for kind in type(inner).__mro__ if kind in VERDICTS), AWAY)
-    detail = f"{type(inner).__name__}: {inner}"[:_MAX_DETAIL]
+    detail = original(f"{type(inner).__name__}: {inner}"[:_MAX_DETAIL])
     return verdict.kind(
-        Text(f"{what.zh}失败({detail})", f"{what.en} failed ({detail})"), hint=verdict.hint
+        Text(f"{what.zh}失败（{detail.zh}）", f"{what.en} failed ({detail.en})"), hint=verdict.hint
     )
 
 

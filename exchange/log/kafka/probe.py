@@ -27,6 +27,7 @@ from kafka.protocol.parser import KafkaProtocol
 from kafka.protocol.sasl import SaslAuthenticateRequest, SaslHandshakeRequest
 
 from exchange.errors import Denied, ExchangeError, Misconfigured, Transient
+from exchange.foreign import original, os_reason
 from exchange.log.kafka.client import PREFIX
 from exchange.text import Text
 
@@ -46,23 +47,25 @@ def check(addresses: Sequence[str], config: Mapping[str, Any], seconds: float) -
     ``config`` is what kafka-python's clients get; ``seconds`` bounds each step.
     """
     objections: list[ExchangeError] = []
-    away: list[str] = []
+    away: list[tuple[str, Text]] = []
     for address in addresses:
         try:
             _look(address, config, min(seconds, _PATIENCE_SECONDS))
         except (Denied, Misconfigured) as error:
             objections.append(error)
         except (OSError, errors.KafkaError) as error:
-            away.append(f"{address} ({getattr(error, 'strerror', None) or error})")
+            why = os_reason(error) if isinstance(error, OSError) else original(error)
+            away.append((address, why))
         else:
             return
     if objections:
         raise objections[0]
-    names = ", ".join(away)
+    zh = "；".join(f"{address}（{why.zh}）" for address, why in away)
+    en = ", ".join(f"{address} ({why.en})" for address, why in away)
     raise Transient(
-        Text(f"连不上 Kafka 集群：{names}", f"cannot reach the Kafka cluster: {names}"),
+        Text(f"连不上 Kafka 集群：{zh}", f"cannot reach the Kafka cluster: {en}"),
         hint=Text(
-            "核对 log.kafka.bootstrap、网络和防火墙，以及代理(broker)是否在运行",
+            "核对 log.kafka.bootstrap、网络和防火墙，以及代理是否在运行",
             "check log.kafka.bootstrap, the network and firewalls, and that the brokers run",
         ),
     )
@@ -106,8 +109,8 @@ class _Connection:
         except ssl.SSLCertVerificationError as error:
             raise Misconfigured(
                 Text(
-                    f"{self._address} 的证书不可信：{error.verify_message}",
-                    f"the certificate of {self._address} is not trusted: {error.verify_message}",
+                    f"{self._address} 的证书不可信：{os_reason(error).zh}",
+                    f"the certificate of {self._address} is not trusted: {os_reason(error).en}",
                 ),
                 hint=Text(
                     "在 log.kafka.ca 中登记其签发机构；bootstrap 须写证书上的名称",
@@ -189,8 +192,8 @@ class _Connection:
                 raise
             raise Denied(
                 Text(
-                    f"{self._address} 不接受我方证书：{error.reason}",
-                    f"{self._address} refuses our certificate: {error.reason}",
+                    f"{self._address} 不接受我方证书：{original(error.reason).zh}",
+                    f"{self._address} refuses our certificate: {original(error.reason).en}",
                 ),
                 hint=Text(
                     "在 log.kafka 中填写 certificate 与 key，须由集群信任的机构签发",

@@ -182,7 +182,7 @@ def build(packed: Packed, facts: BatchFacts, *, sealer: Sealer, seed: bytes) -> 
         content = statement.to_bytes()
     except ValueError as error:
         raise Rejected(
-            Text(f"无法写出批次声明:{error}", f"no statement can be made: {error}"),
+            Text(f"无法写出批次声明:原文：{error}", f"no statement can be made: {error}"),
             hint=Text("请检查目录与来源的设置", "check the catalog and the source's settings"),
         ) from error
     seal = sealer.seal(content, property_info=statement.property_info, at=facts.sealed_at)
@@ -252,6 +252,6 @@ def open_batch(data: bytes) -> Batch:
 
 def _unreadable(error: Exception) -> Integrity:
     return Integrity(
-        Text(f"不是完好的封装批次:{error}", f"not a sealed batch: {error}"),
+        Text(f"不是完好的封装批次:原文：{error}", f"not a sealed batch: {error}"),
         hint=Text("文件可能被截断或改动,请重新获取", "the file was cut or changed; get it again"),
     )

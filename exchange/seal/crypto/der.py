@@ -16,6 +16,7 @@ from typing import Final
 from asn1crypto import core, parser, pem
 
 from exchange.errors import Integrity
+from exchange.foreign import original
 from exchange.text import Text
 
 _MAX_DEPTH: Final = 24
@@ -36,9 +37,9 @@ def reading(what: Text) -> Iterator[None]:
     try:
         yield
     except (ValueError, TypeError, KeyError, IndexError, OverflowError, AttributeError) as error:
-        why = " ".join(str(error).split())
+        why = original(error)
         raise Integrity(
-            Text(f"{what.zh}格式错误：{why}", f"malformed {what.en}: {why}"),
+            Text(f"{what.zh}格式错误：{why.zh}", f"malformed {what.en}: {why.en}"),
             hint=Text(
                 "文件可能被截断或改动，请重新获取", "the file was cut or changed; get it again"
             ),

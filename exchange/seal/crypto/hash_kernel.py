@@ -184,7 +184,7 @@ def choose(path: Path) -> HashingChoice:
     except KernelDefect as error:
         _LOGGER.error("the compiled kernel %s is not used, hashing in Python: %s", path, error)  # noqa: TRY400 - the reason says it all
         text = Text(
-            f"编译内核不可用，杂凑由 Python 计算：{error}",
+            f"编译内核不可用，杂凑由 Python 计算：原文：{error}",
             f"hashing in Python, the compiled kernel is not used: {error}",
         )
         return HashingChoice(PythonHashing(), text, defect=True)

@@ -25,6 +25,7 @@ from urllib.parse import unquote_to_bytes
 from asn1crypto import core, keys
 
 from exchange.errors import Denied, ExchangeError, Misconfigured, Transient
+from exchange.foreign import original
 from exchange.seal.crypto.der import sequence
 from exchange.seal.crypto.libcrypto import USER_ID
 from exchange.seal.crypto.suites import SM2_SM3, Suite
@@ -395,9 +396,12 @@ def sm2_identity(spki: bytes) -> bytes:
 
 
 def _away(address: KeyAddress, error: _Failed | None) -> ExchangeError:
-    why = f": {error}" if error is not None else ""
+    why = Text("", "") if error is None else original(error)
     return Transient(
-        Text(f"密码设备没有应答 {address}{why}", f"the device does not answer: {address}{why}"),
+        Text(
+            f"密码设备没有应答 {address} {why.zh}".rstrip(),
+            f"the device does not answer: {address} {why.en}".rstrip(),
+        ),
         hint=Text(
             "请检查设备、令牌名称和连线；恢复后自动继续",
             "check the device, the token's name and the line; it goes on by itself",

@@ -25,6 +25,7 @@ from typing import Final
 
 from exchange.durable import PART, make_folder, read_file, replacing, sync_folder, write_file
 from exchange.errors import Misconfigured
+from exchange.foreign import os_reason
 from exchange.seal.crypto.der import from_pem, reading, to_pem
 from exchange.seal.crypto.keys import PrivateKey
 from exchange.seal.eseal.signature import Sealer
@@ -108,8 +109,8 @@ def _check_free(folder: Path) -> None:
 def _unwritable(folder: Path, error: OSError) -> Misconfigured:
     return Misconfigured(
         Text(
-            f"无法写入印章目录 {folder}：{error.strerror}",
-            f"cannot write the seal folder {folder}: {error.strerror}",
+            f"无法写入印章目录 {folder}：{os_reason(error).zh}",
+            f"cannot write the seal folder {folder}: {os_reason(error).en}",
         ),
         hint=Text(
             "已有的密钥不会被覆盖；请换一个目录，或检查权限",
@@ -192,7 +193,9 @@ def add_key(folder: Path, key: Key) -> None:
         write_file(folder / KEYS, json.dumps(listed, indent=1).encode() + b"\n")
     except OSError as error:
         raise Misconfigured(
-            Text(f"无法写入 {folder / KEYS}：{error.strerror}", f"cannot write {folder / KEYS}"),
+            Text(
+                f"无法写入 {folder / KEYS}：{os_reason(error).zh}", f"cannot write {folder / KEYS}"
+            ),
             hint=Text("请检查目录权限和磁盘", "check the folder's rights and the disk"),
         ) from error
 
@@ -214,7 +217,9 @@ def open_sealer(
     """
     certificates = read_certificates(folder / CERTIFICATE)
     if len(certificates) != 1:
-        raise _unreadable(folder / CERTIFICATE, "one certificate is wanted")
+        raise _unreadable(
+            folder / CERTIFICATE, Text("应恰好有一个证书", "one certificate is wanted")
+        )
     return Sealer(
         signer=open_signer(
             key,
@@ -260,19 +265,19 @@ def read_certificates(path: Path) -> list[bytes]:
     try:
         return from_pem(data)
     except ValueError as error:
-        raise _unreadable(path, "no PEM") from error
+        raise _unreadable(path, Text("不是 PEM", "no PEM")) from error
 
 
 def _read(path: Path) -> bytes:
     try:
         return read_file(path, _MAX_BYTES)
     except OSError as error:
-        raise _unreadable(path, error.strerror or "cannot read") from error
+        raise _unreadable(path, os_reason(error)) from error
 
 
-def _unreadable(path: Path, why: str) -> Misconfigured:
+def _unreadable(path: Path, why: Text) -> Misconfigured:
     return Misconfigured(
-        Text(f"读不到 {path}：{why}", f"cannot read {path}: {why}"),
+        Text(f"读不到 {path}：{why.zh}", f"cannot read {path}: {why.en}"),
         hint=Text(
             "请检查印章目录，或用 exchange init 新建带测试印章的节点",
             "check the seal's folder, or make a node with test seals: `exchange init`",

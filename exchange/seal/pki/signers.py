@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Final, Protocol
 
 from exchange.errors import Misconfigured, Rejected
+from exchange.foreign import os_reason
 from exchange.seal.crypto import der
 from exchange.seal.crypto.keys import PrivateKey, private_key
 from exchange.seal.crypto.suites import Suite, suite_of_curve
@@ -115,7 +116,7 @@ def _open_file(rest: str, certificate: bytes, place: KeyPlace, password: bytes |
             mode = stat.S_IMODE(path.stat().st_mode)
             data = stream.read(MAX_KEY_BYTES + 1)
     except OSError as error:
-        raise _refused(address, Text("读不到文件", error.strerror or "cannot read")) from error
+        raise _refused(address, os_reason(error)) from error
     if mode & 0o007:
         raise Misconfigured(
             Text(

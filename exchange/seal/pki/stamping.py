@@ -16,6 +16,7 @@ from typing import Final
 
 from exchange.durable import write_file
 from exchange.errors import Misconfigured, Transient
+from exchange.foreign import os_reason
 from exchange.seal.crypto.suites import Suite
 from exchange.seal.pki.timestamp import (
     CLOCK_SKEW,
@@ -157,6 +158,8 @@ def _keep(path: Path, state: TsaPatience) -> None:
 
 def _unkept(path: Path, error: OSError) -> Transient:
     return Transient(
-        Text(f"无法读写 {path}：{error.strerror}", f"cannot use {path}: {error.strerror}"),
+        Text(
+            f"无法读写 {path}：{os_reason(error).zh}", f"cannot use {path}: {os_reason(error).en}"
+        ),
         hint=Text("请检查磁盘和权限", "check the disk and its rights"),
     )

@@ -169,7 +169,9 @@ class Quarantine:
                         f"隔离区没有 {topic}/{partition}/{offset} 的这些记录",
                         f"quarantine has no such records at {topic}/{partition}/{offset}",
                     ),
-                    hint=Text("用 quarantine list 查看", "look at `exchange quarantine list`"),
+                    hint=Text(
+                        "用 exchange quarantine list 查看", "look at `exchange quarantine list`"
+                    ),
                 )
             known = {row for *_, row in DECISIONS.insert_missing(connection, new)}
             fresh = [row for row in sorted(set(rows)) if row not in known]
