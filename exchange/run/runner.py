@@ -40,8 +40,6 @@ from exchange.text import Text
 STAGES = ("pull", "seal", "cascade", "evidence")
 _IDLE_SECONDS = 0.02
 _SUPERVISED_IDLE_SECONDS = 0.5
-_GRACE_SECONDS = 2.0
-"""How long a pull may take to end when the run does; what it has not written comes again."""
 _SWITCH_SECONDS = 0.001
 """Python's thread switch: the short steps of delivery must not wait 5 ms for sealing."""
 
@@ -59,6 +57,8 @@ class Runner:
     stages: Collection[str] = STAGES
     heartbeat: Callable[[RunOutcome], None] = lambda _outcome: None
     """Called in each round of a supervised run: how everything stands."""
+    grace: float = 2.0
+    """Seconds that a pull has to end when the run does; what it has not written comes again."""
 
     def once(self, sources: Sequence[str] | None = None) -> RunOutcome:
         """Pull every source, check and seal what is in the log, deliver it; then return."""
@@ -153,6 +153,7 @@ class _Run:
         self._node = runner.node
         self._stages = runner.stages
         self._progress = runner.progress
+        self._grace = runner.grace
         self.outcome = outcome
         self.delivery = delivery
         self._stop = stop
@@ -177,7 +178,7 @@ class _Run:
 
     def close(self) -> None:
         """End what is under way, and close the stages."""
-        self._pulls.close(_GRACE_SECONDS)
+        self._pulls.close(self._grace)
         if self._evidence is not None:
             self._evidence.close()
             self._evidence = None
