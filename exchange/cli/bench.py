@@ -38,7 +38,7 @@ def measure_all(output: Output, *, rows: int, full: bool) -> None:
     """Measure and write the figures."""
     from exchange.devtools.bench.suite import Workload, figures, full_plan, measure
 
-    plan = full_plan(max(rows, 1_000_000)) if full else Workload(rows)
+    plan = full_plan(max(rows, 1_000_000)) if full else Workload(rows, in_python=1)
     measured = []
     with tempfile.TemporaryDirectory(prefix="exchange-bench-") as folder:
         for measurement in measure(plan, Path(folder), lambda t: output.inform(output.text(t))):

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +14,14 @@ from exchange.cli import bench as command
 from exchange.cli.output import Output
 from exchange.devtools.bench import suite
 from exchange.devtools.bench.person_table import write_csv
-from exchange.devtools.bench.whole_job import Run, csv_feed, run
+from exchange.devtools.bench.whole_job import (
+    MILLION,
+    Run,
+    copy_without_kernel,
+    csv_feed,
+    environment_for,
+    run,
+)
 from exchange.errors import Transient
 from exchange.seal.crypto.suites import SUITES
 from exchange.text import Text
@@ -92,11 +101,39 @@ def test_the_summary_has_every_target(measured: list[suite.Measurement]) -> None
     assert values["hash"].value == pytest.approx(
         values["step.leaves"].value + values["step.tree"].value
     )
+    assert values["hash.ratio"].value == pytest.approx(
+        values["hash"].value
+        / (values["step.leaves, in Python"].value + values["step.tree, in Python"].value)
+    )
     assert values["package.whole"].value > values["package.bare"].value > 1_000
     assert {f"step.seal: {name}" for name in SUITES} <= values.keys()
     # A server that was given is somebody else's: its processes are not counted.
     assert "postgresql.server" not in values
     assert {f"stage.{name}" for name in ("pull", "seal", "cascade")} <= values.keys()
+
+
+def test_runs_with_and_without_the_kernel_stand_side_by_side(
+    measured: list[suite.Measurement],
+) -> None:
+    one = next(item for item in measured if item["kind"] == "run")
+    other = {**one, "kind": "run in Python", "node_cpu": 2 * one["node_cpu"]}
+    values = {figure.name: figure for figure in suite.figures([*measured, other])}
+    assert values["postgresql.kernel.node"].value == pytest.approx(0.5)
+    assert values["postgresql.kernel.receiver"].value == pytest.approx(1)
+    doubled = 2 * one["node_cpu"] * MILLION / ROWS
+    assert values["postgresql.in_python.node"].value == pytest.approx(doubled)
+
+
+def test_the_copy_without_the_kernel_runs_and_hashes_in_python(tmp_path: Path) -> None:
+    package = copy_without_kernel(tmp_path / "copy")
+    result = subprocess.run(
+        [sys.executable, "-m", "exchange", "version", "--lang", "en"],
+        env=environment_for(package),
+        check=True,
+        capture_output=True,
+        text=True,
+    )
+    assert "hashing in Python" in result.stdout
 
 
 def test_a_target_is_reached_from_its_own_side() -> None:

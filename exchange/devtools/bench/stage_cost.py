@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
-from typing import TypeVar
+from typing import Final, TypeVar
 
 import polars as pl
 
@@ -33,11 +33,17 @@ from exchange.seal.batch.build import BatchFacts, Packed, build, pack
 from exchange.seal.batch.columns import encode
 from exchange.seal.batch.container import SEED_SIZE
 from exchange.seal.batch.verify import verify_batch
+from exchange.seal.crypto.hash_kernel import chosen
+from exchange.seal.crypto.hash_python import PythonHashing, TreeHashing
 from exchange.seal.eseal.signature import Sealer
 from exchange.validate.claimed_keys import ClaimedKeys
 from exchange.validate.validator import CheckResult, Validator, compile_resource
 
+S = TypeVar("S")
 T = TypeVar("T")
+
+IN_PYTHON: Final = ", in Python"
+"""Behind the names of the steps that hash without the compiled kernel."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,8 +123,11 @@ def _round(
         "compress", good, lambda: [item for verdict in records for item in pack(verdict)]
     )
     seed = bytes(SEED_SIZE)
-    hashes = times.take("leaves", good, lambda: [_leaves(sealer, seed, item) for item in packed])
-    times.take("tree", good, lambda: [tree.root(sealer.suite, verdict) for verdict in hashes])
+    for way, suffix in ((chosen().hashing, ""), (PythonHashing(), IN_PYTHON)):
+        hash_leaves = partial(_leaves, way, sealer, seed)
+        hashes = times.take(f"leaves{suffix}", good, partial(_all, hash_leaves, packed))
+        hash_tree = partial(way.tree, sealer.suite, tree.NODE)
+        times.take(f"tree{suffix}", good, partial(_all, hash_tree, hashes))
     facts = _facts(node, resource)
     batches = times.take(
         "sign, container",
@@ -152,10 +161,14 @@ def _check(validator: Validator, frames: Sequence[pl.DataFrame]) -> list[CheckRe
     return verdicts
 
 
-def _leaves(sealer: Sealer, seed: bytes, packed: Packed) -> list[bytes]:
-    records = packed.records
-    salts = tree.salts(sealer.suite, seed, records.rows)
-    return tree.leaves(sealer.suite, bytes(records.data), records.offsets, salts)
+def _all(work: Callable[[S], T], items: Sequence[S]) -> list[T]:
+    return [work(item) for item in items]
+
+
+def _leaves(hashing: TreeHashing, sealer: Sealer, seed: bytes, packed: Packed) -> bytes:
+    records, suite = packed.records, sealer.suite
+    salts = tree.salts(suite, seed, records.rows)
+    return hashing.leaves(suite, tree.LEAF, bytes(records.data), records.offsets, salts)
 
 
 def _append(log: EmbeddedLog, topic: str, values: Sequence[bytes]) -> None:

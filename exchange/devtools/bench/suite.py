@@ -30,6 +30,7 @@ from exchange.devtools.bench.whole_job import (
     URL,
     Feed,
     Run,
+    copy_without_kernel,
     csv_feed,
     help_seconds,
     make_node,
@@ -41,6 +42,7 @@ from exchange.devtools.bench.whole_job import (
 from exchange.devtools.servers.ports import free_port
 from exchange.devtools.servers.postgres import Missing, Server, postgres
 from exchange.node.node import Node
+from exchange.seal.crypto.hash_kernel import chosen
 from exchange.settings import load as load_settings
 from exchange.text import Text
 
@@ -66,6 +68,8 @@ class Workload:
     tables: int = 0
     rounds: int = 3
     kafka: bool = False
+    in_python: int = 0
+    """Runs of the whole job without the compiled kernel, each beside one with it."""
     entries: int = 100_000
     """Of the evidence log that is audited."""
 
@@ -73,7 +77,14 @@ class Workload:
 def full_plan(rows: int) -> Workload:
     """Return the full set, for ``make bench``."""
     return Workload(
-        rows, times=3, large=5 * rows, tables=200, rounds=5, kafka=True, entries=MILLION
+        rows,
+        times=3,
+        large=5 * rows,
+        tables=200,
+        rounds=5,
+        kafka=True,
+        in_python=3,
+        entries=MILLION,
     )
 
 
@@ -115,6 +126,10 @@ def _with_postgres(plan: Workload, folder: Path, server: Server, say: Say) -> It
     for number in range(plan.times):
         say(_running("PostgreSQL", number, plan.times))
         yield _run(folder, table_feed(), server)
+        if number < plan.in_python and chosen().hashing.name != "python":
+            package = copy_without_kernel(folder / "in-python")
+            yield {**_run(folder, table_feed(), server, package), "kind": "run in Python"}
+            shutil.rmtree(package)
         if plan.kafka:
             yield {"kind": "run", **asdict(_emptied(folder, whole, server))}
         base = floor.run(server.url)
@@ -172,10 +187,12 @@ def _emptied(folder: Path, measured: Callable[..., _Measured], server: Server) -
     return result
 
 
-def _run(folder: Path, feed: Feed, server: Server | None) -> Measurement:
+def _run(
+    folder: Path, feed: Feed, server: Server | None, package: Path | None = None
+) -> Measurement:
     place = folder / "node"
     conninfo, pid = ("", None) if server is None else (server.url, server.pid)
-    result = run(place, feed, conninfo=conninfo, postgres=pid)
+    result = run(place, feed, conninfo=conninfo, postgres=pid, package=package)
     shutil.rmtree(place)
     return {"kind": "run", **asdict(result)}
 
@@ -246,11 +263,11 @@ def figures(measured: Sequence[Measurement]) -> list[Figure]:
     return [*_of_runs(measured), *_of_cluster(measured), *_of_parts(measured)]
 
 
-def _runs(measured: Sequence[Measurement]) -> dict[str, list[Run]]:
+def _runs(measured: Sequence[Measurement], kind: str = "run") -> dict[str, list[Run]]:
     """Group the runs by what they read, whatever its size."""
     by_kind: dict[str, list[Run]] = {}
     for values in measured:
-        if values["kind"] == "run":
+        if values["kind"] == kind:
             single_run = Run(**{name: value for name, value in values.items() if name != "kind"})
             by_kind.setdefault(single_run.source, []).append(single_run)
     return by_kind
@@ -279,6 +296,42 @@ def _of_runs(measured: Sequence[Measurement]) -> Iterator[Figure]:
             512,
         )
     yield from _ratios(measured, runs)
+    yield from _of_kernel(measured, runs)
+
+
+_PROCESSES: Final[Sequence[tuple[str, Text, Callable[[Run], float]]]] = (
+    ("node", Text("节点", "the node"), lambda item: item.per_million(item.node_cpu)),
+    ("receiver", Text("接收端", "receiver"), lambda item: item.per_million(item.receiver_cpu)),
+)
+
+
+def _of_kernel(measured: Sequence[Measurement], runs: Mapping[str, list[Run]]) -> Iterator[Figure]:
+    """Compare each run that hashes in Python with the run before it, which has the kernel."""
+    for source, in_python in _runs(measured, "run in Python").items():
+        pairs = list(zip(runs[source], in_python, strict=False))
+        for name, text, cpu in _PROCESSES:
+            samples = [cpu(other) for _, other in pairs]
+            yield Figure(
+                f"{source}.in_python.{name}",
+                Text(
+                    f"{source}：{text.zh}，Python 杂凑", f"{source}: {text.en}, hashing in Python"
+                ),
+                median(samples),
+                "CPU s / 1,000,000",
+                least=min(samples),
+                most=max(samples),
+            )
+            ratios = [cpu(one) / cpu(other) for one, other in pairs]
+            yield Figure(
+                f"{source}.kernel.{name}",
+                Text(
+                    f"{source}：{text.zh}，编译 ÷ Python", f"{source}: {text.en}, compiled ÷ Python"
+                ),
+                median(ratios),
+                "×",
+                least=min(ratios),
+                most=max(ratios),
+            )
 
 
 def _of_source(source: str, runs: Sequence[Run]) -> Iterator[Figure]:
@@ -512,6 +565,15 @@ def _of_parts(measured: Sequence[Measurement]) -> Iterator[Figure]:
         tree_micros = parts["leaves"]["micros"] + parts["tree"]["micros"]
         yield Figure(
             "hash", Text("叶 + 树（SM3）", "leaves + tree (SM3)"), tree_micros, "µs/row", 3
+        )
+        in_python = sum(
+            parts[f"{name}{stage_cost.IN_PYTHON}"]["micros"] for name in ("leaves", "tree")
+        )
+        yield Figure(
+            "hash.ratio",
+            Text("叶 + 树，编译 ÷ Python", "leaves + tree, compiled ÷ Python"),
+            tree_micros / in_python,
+            "×",
         )
         rate = MILLION / parts["verify"]["micros"]
         yield Figure("verify", Text("验证", "verify"), rate, "rows/s", 150_000, at_most=False)

@@ -10,6 +10,7 @@ import contextlib
 import json
 import os
 import secrets
+import shutil
 import signal
 import subprocess
 import sys
@@ -165,12 +166,35 @@ def make_node(folder: Path, feed: Feed, *, port: int) -> None:
         node.store.deliveries.counts()
 
 
+def copy_without_kernel(folder: Path) -> Path:
+    """Copy this package into ``folder`` without the compiled kernel; returns ``folder``.
+
+    Put before all others on the path, the copy hashes in Python and is the same otherwise.
+    """
+    package = Path(str(files("exchange")))
+    unwanted = shutil.ignore_patterns("*.so", "__pycache__")
+    shutil.copytree(package, folder / package.name, ignore=unwanted)
+    return folder
+
+
+def environment_for(package: Path | None) -> dict[str, str]:
+    """Return the environment in which a process runs the copy in ``package``, if one is given."""
+    if package is None:
+        return dict(os.environ)
+    return {**os.environ, "PYTHONPATH": str(package), "PYTHONSAFEPATH": "1"}
+
+
 @contextlib.contextmanager
-def receiver(folder: Path) -> Iterator[int]:
-    """Run the node's test province; yields the id of its process."""
+def receiver(folder: Path, package: Path | None = None) -> Iterator[int]:
+    """Run the node's test province; yields the id of its process.
+
+    ``package``: the folder whose ``exchange`` is to run, by default this one.
+    """
     line = command("receiver", folder / "province" / "exchange.yaml", "serve")
     with (folder / "receiver.log").open("wb") as log:
-        process = subprocess.Popen(line, stdout=subprocess.PIPE, stderr=log)  # noqa: S603
+        process = subprocess.Popen(  # noqa: S603
+            line, stdout=subprocess.PIPE, stderr=log, env=environment_for(package)
+        )
     try:
         assert process.stdout is not None  # noqa: S101 - a pipe was asked for
         if not process.stdout.readline():
@@ -185,18 +209,25 @@ def receiver(folder: Path) -> Iterator[int]:
         process.communicate()
 
 
-def run(folder: Path, feed: Feed, *, conninfo: str = "", postgres: int | None = None) -> Run:
+def run(
+    folder: Path,
+    feed: Feed,
+    *,
+    conninfo: str = "",
+    postgres: int | None = None,
+    package: Path | None = None,
+) -> Run:
     """Make a node in ``folder``, run it once against its receiver, and take the figures.
 
-    ``postgres`` is the process id of the database server. Raises Transient when a process
-    fails.
+    ``postgres`` is the process id of the database server, ``package`` as for :func:`receiver`.
+    Raises Transient when a process fails.
     """
     make_node(folder, feed, port=free_port())
-    with receiver(folder) as province:
+    with receiver(folder, package) as province:
         before = cpu_seconds(province)
         served = tree_cpu_seconds(postgres) if postgres is not None else 0.0
         start = time.perf_counter()
-        cpu, rss, counts = _run_node(folder, conninfo)
+        cpu, rss, counts = _run_node(folder, conninfo, package)
         wall = time.perf_counter() - start
         batches = (folder / "province" / "received").rglob("*.avro")
         return Run(
@@ -216,12 +247,14 @@ def run(folder: Path, feed: Feed, *, conninfo: str = "", postgres: int | None = 
         )
 
 
-def _run_node(folder: Path, conninfo: str) -> tuple[float, int, dict[str, int]]:
+def _run_node(
+    folder: Path, conninfo: str, package: Path | None
+) -> tuple[float, int, dict[str, int]]:
     """Run the node to its end; return its CPU seconds, its peak memory and its answer."""
     line = command("run", folder / "exchange.yaml", "--once", "--json")
     answer, log = folder / "run.json", folder / "run.log"
     with answer.open("wb") as out, log.open("wb") as talk:
-        environment = {**os.environ, **ONE_CORE, URL: conninfo}
+        environment = {**environment_for(package), **ONE_CORE, URL: conninfo}
         process = subprocess.Popen(line, stdout=out, stderr=talk, env=environment)  # noqa: S603
     peak = 0
     while True:
