@@ -119,6 +119,11 @@ class Cluster:
         """Stop a broker in order (SIGTERM): it hands over what it leads first."""
         self._broker(number).end(signal.SIGTERM)
 
+    def end(self) -> None:
+        """Kill all brokers."""
+        for number in range(len(self.bootstrap)):
+            self.kill(number)
+
     def start(self, number: int, *, wait: bool = True) -> None:
         """Start a broker again, on its port and data; ``wait`` until it is open.
 
