@@ -53,7 +53,7 @@ chaos: $(READY)         ## break brokers, workers and the province by a seeded p
 fuzz: $(READY)          ## three million spoilt inputs, some for every parser: docs/threat-model.md (20 minutes)
 	EXCHANGE_SOAK=1 $(BIN)/pytest tests/tamper/test_fuzz.py $(RUN)
 
-EXTRAS := node receiver postgres mysql kafka metrics sftp
+EXTRAS := node receiver postgres mysql kafka metrics sftp soap
 LOCK   := uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
           --no-emit-index-url --no-header --no-annotate
 

@@ -8,7 +8,7 @@ outside of the table's columns, unread sheets, titles, group rows and footers be
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date, datetime
 from itertools import islice
 from typing import NamedTuple
@@ -68,6 +68,14 @@ class Book:
 
     sheets: Sequence[Sheet]
     notes: tuple[Remark, ...] = ()
+    is_table: bool = False
+    """Whether it is one table of a database: names in row 1, then a record in each row."""
+
+    def format(self, how: SheetFormat) -> SheetFormat:
+        """Return how it is read: of a database's table nothing has to be found out."""
+        if not self.is_table:
+            return how
+        return replace(how, header=1, group_rows="record", footer="record")
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,6 +120,7 @@ def read_book(book: Book, how: SheetFormat, start: Start, place: str) -> Iterato
     Raises Misconfigured when a sheet or a header is not found (the sheets there are stand in
     the hint), Rejected when all sheets are empty.
     """
+    how = book.format(how)
     chosen, notes = _choose(book, how, place)
     tables: list[SheetTable] = []
     for sheet in chosen:

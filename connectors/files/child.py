@@ -26,6 +26,7 @@ from exchange.connectors.files.book import (
     read_book,
 )
 from exchange.connectors.files.channel import receive, send
+from exchange.connectors.files.dbf import may_be_dbf, read_dbf
 from exchange.connectors.files.outline import outlines
 from exchange.errors import Misconfigured, Rejected
 from exchange.text import Text
@@ -134,10 +135,12 @@ def open_book(stream: BinaryIO) -> Book:
     stream.seek(0)
     if size > MAX_WORKBOOK_BYTES:
         raise _swollen()
-    top = stream.read(8)
+    top = stream.read(32)
     stream.seek(0)
     if top.startswith(b"PK\x03\x04"):
         return _packed(stream)
+    if may_be_dbf(top):
+        return read_dbf(stream.read())
     if top.startswith(b"\xd0\xcf\x11\xe0") or top[:2] in (b"\x09\x08", b"\x09\x04", b"\x09\x02"):
         from exchange.connectors.files.xls import read_xls
 

@@ -11,6 +11,7 @@ from typing import Any, BinaryIO
 
 from exchange.connect import ExchangeError, Misconfigured, Text
 from exchange.connectors.files.book import SheetFormat
+from exchange.connectors.files.dbf import may_be_dbf
 from exchange.connectors.files.encoding import Wide, wide_encoding
 from exchange.connectors.files.folder import Bounded, Listing, open_file
 from exchange.connectors.files.layout import find_layout
@@ -44,7 +45,7 @@ def is_book(stream: BinaryIO) -> bool:
     top = stream.read(64)
     stream.seek(0)
     markup = top.removeprefix(b"\xef\xbb\xbf").lstrip().lower()
-    return top.startswith(_SPREADSHEET) or markup.startswith(_MARKUP)
+    return top.startswith(_SPREADSHEET) or may_be_dbf(top) or markup.startswith(_MARKUP)
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,7 +13,7 @@ from typing import BinaryIO
 
 from exchange.connect import Denied, Misconfigured, Text, Transient
 
-SUFFIXES = {".csv", ".txt", ".tsv", ".xls", ".xlsx", ".xlsm", ".xlsb", ".ods", ".et"}
+SUFFIXES = {".csv", ".txt", ".tsv", ".xls", ".xlsx", ".xlsm", ".xlsb", ".ods", ".et", ".dbf"}
 MAX_FILES = 4_096
 """Files remembered in the cursor; files that are gone are forgotten first, oldest first."""
 _MAX_SEEN = 65_536

@@ -70,25 +70,38 @@ def _web_archive(data: bytes) -> Book:
     raise _no_table()
 
 
-def _web_page(data: bytes, charset: str) -> Book:
+def page_root(data: bytes, charset: str) -> Any:
+    """Parse a web page, decoded by its mark, its declaration or its bytes; None: it is empty.
+
+    Raises Rejected for bytes that are not in the declared encoding.
+    """
     from lxml import etree, html
 
     text = _decoded(data, charset)
     # A declaration of an encoding would contradict what was decoded already.
     text = re.sub(r"^\s*<\?xml[^>]*\?>", "", text)
-    if not text.strip():
-        raise _no_table()
     parser = html.HTMLParser(no_network=True, huge_tree=False, remove_comments=True)
     try:
-        root = html.document_fromstring(text, parser=parser)
-    except etree.ParserError as error:
-        raise _no_table() from error
+        return html.document_fromstring(text, parser=parser) if text.strip() else None
+    except etree.ParserError:
+        return None
+
+
+def table_grid(table: Any) -> tuple[list[tuple[int, SheetRow]], list[Range]]:
+    """Return the rows of a table of a web page, with their numbers, and what is merged."""
+    return _grid(_html_rows(table))
+
+
+def _web_page(data: bytes, charset: str) -> Book:
+    root = page_root(data, charset)
+    if root is None:
+        raise _no_table()
     tables = [table for table in root.iter("table") if not list(table.iterancestors("table"))]
     if not tables:
         raise _no_table()
     sheets = []
     for number, table in enumerate(tables, start=1):
-        rows, merges = _grid(_html_rows(table))
+        rows, merges = table_grid(table)
         sheets.append(Sheet(f"web page {number}", kept(rows), _constant(merges)))
     return Book(sheets)
 

@@ -19,6 +19,7 @@ MAX_CELLS, MAX_CELL = 50, 100
 
 def outlines(book: Book, how: SheetFormat, place: str) -> Iterator[dict[str, Any]]:
     """Describe each sheet with cells: ``header`` and ``columns``, or ``top`` rows and ``why``."""
+    how = book.format(how)
     for sheet in book.sheets:
         if not sheet.filled():
             continue

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from hashlib import blake2b
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 
 import polars as pl
@@ -56,35 +56,78 @@ class Query:
     encoding: str
 
     def digest(self) -> str:
-        """Return a digest of what is asked: a page of another question is no place to go on."""
+        """Return a digest of it."""
         return blake2b(repr(self).encode(), digest_size=12).hexdigest()
+
+
+class PageSource(Protocol):
+    """What gives pages: a web service, or a site with tables."""
+
+    @property
+    def paging(self) -> Paging:
+        """The way through the pages."""
+
+    @property
+    def url(self) -> str:
+        """The address, without what is secret."""
+
+    def digest(self) -> str:
+        """Return a digest of what is asked: a page of another question is no place to go on."""
+
+    def page(
+        self, position: PagePosition, since: str, shape: Shape, place: Text
+    ) -> tuple[Page, int]:
+        """Return a page and its size in bytes; raises our errors."""
+
+    def behind(self, position: PagePosition, page: Page, place: Text) -> PagePosition | None:
+        """Return the position behind a page, without what is secret; None: it was the last."""
 
 
 @dataclass
 class Service:
-    """Asks for pages."""
+    """Asks a web service for pages."""
 
     query: Query
     paging: Paging
     login: Authenticator
     client: HttpClient
 
+    @property
+    def url(self) -> str:
+        """The address."""
+        return self.query.url
+
+    def digest(self) -> str:
+        """Return a digest of what is asked."""
+        return self.query.digest()
+
     def page(
         self, position: PagePosition, since: str, shape: Shape, place: Text
     ) -> tuple[Page, int]:
         """Return a page and its size in bytes; raises our errors."""
-        answer, url = self._answer(position, since)
-        document = read_document(answer, place, self.query.encoding)
+        document, answer, url = self.document(position, since, place)
         self._check_status(document, place)
         total = self._total(document, place)
-        records = walk(document, self.query.records)
-        if records is None and total == 0:
-            records = []
-        if not isinstance(records, list):
-            raise _no_records(place, records)
+        records = self.records(document, total, place)
         rows = self.paging.new_rows(position, shape.rows(records, place), place)
         page = Page(rows, document, answer.headers, url, total, len(records))
         return page, len(answer.body)
+
+    def document(
+        self, position: PagePosition, since: str, place: Text
+    ) -> tuple[Any, Response, str]:
+        """Ask for a page; return its document, the answer and the address."""
+        answer, url = self._answer(position, since)
+        return read_document(answer, place, self.query.encoding), answer, url
+
+    def records(self, document: Any, total: int | None, place: Text) -> list[Any]:
+        """Return the records of a document."""
+        records = walk(document, self.query.records)
+        if records is None and total == 0:
+            return []
+        if not isinstance(records, list):
+            raise no_records(place, records)
+        return records
 
     def behind(self, position: PagePosition, page: Page, place: Text) -> PagePosition | None:
         """Return the position behind a page, without what is secret; None: it was the last."""
@@ -184,7 +227,7 @@ class _Frame:
 class Pull:
     """A pull from where ``cursor`` stands; ``increment`` None: everything."""
 
-    service: Service
+    service: PageSource
     shape: Shape
     increment: Increment | None
     cursor: Cursor | None
@@ -231,13 +274,13 @@ class Pull:
 
     def _question(self) -> str:
         names = repr(self.service.paging.names)
-        return blake2b(f"{self.service.query.digest()} {names}".encode(), digest_size=8).hexdigest()
+        return blake2b(f"{self.service.digest()} {names}".encode(), digest_size=8).hexdigest()
 
     def _since(self) -> str:
         return "" if self.increment is None else self.increment.since
 
     def _place(self, position: PagePosition) -> Text:
-        path = urlsplit(self.service.query.url).path or "/"
+        path = urlsplit(self.service.url).path or "/"
         number = position.pages + 1
         return Text(f"{path} 第 {number} 页", f"{path} page {number}")
 
@@ -258,7 +301,7 @@ class Pull:
     def _yield(self, cursor: Cursor, notes: tuple[Note, ...] = ()) -> Pulled:
         frame, self._frame = self._frame, _Frame()
         self._stands = cursor
-        path = urlsplit(self.service.query.url).path or "/"
+        path = urlsplit(self.service.url).path or "/"
         pages = f"{frame.first_page}-{self._last_page}"
         made = self.shape.frame(frame.rows, frame.defects) if frame.rows else pl.DataFrame()
         changes = self.increment is not None
@@ -333,7 +376,8 @@ def _too_few(rows: int, total: int) -> Shifted:
     )
 
 
-def _no_records(place: Text, value: object) -> Misconfigured:
+def no_records(place: Text, value: object) -> Misconfigured:
+    """Return the error for a document without a list of records."""
     kind = "nothing" if value is MISSING else "null" if value is None else type(value).__name__
     return Misconfigured(
         Text(f"{place.zh} 的 records 处不是数组", f"{place.en} has no list at records: {kind}"),

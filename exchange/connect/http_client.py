@@ -7,7 +7,7 @@ asked for (``Retry-After``), else after 1, 2, 4 … seconds. Everything else is 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -106,10 +106,13 @@ class HttpClient:
             advice=advice,
         )
 
-    def fetch(self, make: Callable[[], Request], *, post: bool = False) -> Response:
+    def fetch(
+        self, make: Callable[[], Request], *, post: bool = False, answers: Collection[int] = ()
+    ) -> Response:
         """Return the answer of a request that succeeded (2xx); raises our errors.
 
-        ``make`` builds the request of each attempt: signatures carry the time.
+        ``make`` builds the request of each attempt: signatures carry the time. ``answers``
+        are further statuses that the caller judges itself. No redirect is followed.
         """
         attempt = 0
         while True:
@@ -119,7 +122,7 @@ class HttpClient:
             try:
                 answer = self._transport.post(request) if post else self._transport.get(request)
                 error = judge(answer, urlsplit(request.url), self._hide)
-                if error is None:
+                if error is None or answer.status in answers:
                     return answer
                 wait = retry_after(answer.headers.get("retry-after"), self._now())
             except Transient as failure:

@@ -58,6 +58,8 @@ class Pulled:
     newer version once a broken pull goes on; what goes on counts as another pull then.
     ``complete``: all that can be taken is taken; an error that the connector raises behind this
     frame names what it had to leave out, and the pull is done all the same.
+    ``next_pull``: another pull begins with this frame, for a record that this one has brought
+    may come again in it, in a newer version; the frame before has a cursor.
     """
 
     frame: pl.DataFrame
@@ -66,6 +68,7 @@ class Pulled:
     notes: tuple[Note, ...] = field(default=())
     changes: bool = False
     complete: bool = False
+    next_pull: bool = False
 
 
 @dataclass(frozen=True, slots=True)

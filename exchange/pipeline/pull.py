@@ -108,7 +108,7 @@ class PullStage:
             state = self._begin(state)
         state = self._widen(state)
         with closing(self.source.pull(state.cursor if resumable else None)) as stream:
-            rows, waiting, state, left_out = yield from self._take(stream, state, guard)
+            rows, waiting, state, left_out = yield from self._take(stream, state, seen, guard)
         state = replace(state, done=True)
         self._commit(waiting, state, guard)
         seen(state)
@@ -117,7 +117,11 @@ class PullStage:
             raise left_out
 
     def _take(
-        self, stream: Generator[Pulled, None, None], state: PullState, guard: PullGuard
+        self,
+        stream: Generator[Pulled, None, None],
+        state: PullState,
+        seen: Callable[[PullState | None], None],
+        guard: PullGuard,
     ) -> Generator[int, None, tuple[int, list[Message], PullState, ExchangeError | None]]:
         """Commit what the source brings, frame by frame.
 
@@ -146,6 +150,10 @@ class PullStage:
                 self._commit(waiting, state, guard)
                 yield state.rows - durable
                 waiting, durable = [], state.rows
+                if pulled.next_pull and state.rows:
+                    seen(replace(state, done=True))
+                    state = self._widen(self._follow(state))
+                    durable = 0
             complete = pulled.complete
             frame = pulled.frame[skip:] if skip else pulled.frame
             skip = max(0, skip - pulled.frame.height)
@@ -164,11 +172,16 @@ class PullStage:
     def _begin(self, before: PullState | None) -> PullState:
         now = self.context.clock()
         if before is not None and not before.done and before.changes and before.cursor:
-            return PullState(continuation(before.pull), now, before.cursor, noted=before.absent)
+            return self._follow(before)
         pull = f"{now:%Y%m%dT%H%M%S}-{self.context.entropy(4).hex()}"
         if before is None:
             return PullState(pull, now)
         return PullState(pull, now, before.cursor, noted=before.absent)
+
+    def _follow(self, before: PullState) -> PullState:
+        """Begin the pull that goes on where another one ended or was broken off."""
+        now = self.context.clock()
+        return PullState(continuation(before.pull), now, before.cursor, noted=before.absent)
 
     def _lost(self, state: PullState) -> Integrity | None:
         """Tell that the raw topic ends before what the last pull wrote to it.

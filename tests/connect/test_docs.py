@@ -61,7 +61,7 @@ def test_every_check_is_described() -> None:
         assert f"| `{check.__name__}` |" in GUIDE
 
 
-@pytest.mark.parametrize("name", ["sql", "files", "rest", "sftp"])
+@pytest.mark.parametrize("name", ["sql", "files", "rest", "sftp", "kafka", "webtable", "soap"])
 def test_every_setting_is_described(name: str) -> None:
     chapter = GUIDE.partition(f"\n## {name}\n")[2].partition("\n## ")[0]
     first_cells = "".join(re.findall(r"^\|(.*?)\|", chapter, re.MULTILINE))

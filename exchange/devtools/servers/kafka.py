@@ -28,6 +28,7 @@ from exchange.devtools.servers.kafka_files import (
     Ports,
     Security,
 )
+from exchange.devtools.servers.maven import run
 from exchange.devtools.servers.ports import is_free, taken_port
 from exchange.devtools.servers.postgres import failed
 from exchange.errors import ExchangeError, Misconfigured
@@ -86,7 +87,7 @@ class _Broker:
         if self.process is None or self.process.poll() is not None:
             return
         if self.docker:
-            files.run([self.docker, "kill", f"--signal={how.name}", self.name], timeout=30)
+            run([self.docker, "kill", f"--signal={how.name}", self.name], timeout=30)
         else:
             self.process.send_signal(how)
 

@@ -9,21 +9,19 @@ fails.
 from __future__ import annotations
 
 import base64
-import fcntl
 import os
 import re
 import shutil
 import subprocess
-import tempfile
 import uuid
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from cryptography.hazmat.primitives import serialization
 
-from exchange.devtools.servers.postgres import Missing, failed
+from exchange.devtools.servers.maven import alone, artifacts, cache_folder, run
+from exchange.devtools.servers.postgres import Missing
 from exchange.text import Text
 
 VERSION = "4.3.1"
@@ -31,7 +29,6 @@ VERSION = "4.3.1"
 IMAGE = f"apache/kafka:{VERSION}"
 VARIABLE = "EXCHANGE_TEST_KAFKA"
 _JAVA = 17
-_RESOLVE_SECONDS = 900.0
 _TOOL_SECONDS = 120.0
 
 POM = f"""<project xmlns="http://maven.apache.org/POM/4.0.0">
@@ -152,8 +149,8 @@ def machine(environ: Mapping[str, str]) -> JavaRuntime:
     """Find what runs brokers: Java and Maven's artifacts, or an engine of containers."""
     java = shutil.which("java")
     if java is not None and (version := _java_version(java))[0] >= _JAVA:
-        cache = Path(environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "gov-exchange"
-        if (libraries := _resolved(cache)) is not None:
+        cache = cache_folder(environ)
+        if (libraries := artifacts(cache, f"kafka-{VERSION}", POM)) is not None:
             archive = cache / f"kafka-{VERSION}-java-{'.'.join(map(str, version))}.jsa"
             return JavaRuntime(f"{libraries}/*", java, archive=archive)
     docker = shutil.which("docker")
@@ -186,39 +183,6 @@ def _java_version(java: str) -> tuple[int, ...]:
     return tuple(map(int, match[1].split("."))) if match else (0,)
 
 
-def _resolved(cache: Path) -> Path | None:
-    """Return the folder of the artifacts, complete; None without Maven.
-
-    It appears under its name by one rename, and one process at a time resolves.
-    """
-    classes = cache / f"kafka-{VERSION}"
-    if classes.is_dir():
-        return classes
-    maven = shutil.which("mvn")
-    if maven is None:
-        return None
-    cache.mkdir(parents=True, exist_ok=True)
-    with _alone(cache):
-        if classes.is_dir():
-            return classes
-        with tempfile.TemporaryDirectory(prefix="resolve-", dir=cache) as folder:
-            (Path(folder) / "pom.xml").write_text(POM)
-            command = [maven, "--batch-mode", "--quiet", "--strict-checksums"]
-            command += ["dependency:copy-dependencies", "-DincludeScope=runtime"]
-            command += ["-DoutputDirectory=libraries"]
-            run(command, cwd=folder, timeout=_RESOLVE_SECONDS)
-            (Path(folder) / "libraries").rename(classes)
-    return classes
-
-
-@contextmanager
-def _alone(cache: Path) -> Iterator[None]:
-    """Let one process at a time put something into the cache."""
-    with (cache / "lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        yield
-
-
 def archived(machine: JavaRuntime, load: Callable[[str], None]) -> None:
     """Make the archive of the classes that a broker loads, unless it is there.
 
@@ -227,7 +191,7 @@ def archived(machine: JavaRuntime, load: Callable[[str], None]) -> None:
     """
     if machine.archive is None or machine.archive.exists():
         return
-    with _alone(machine.archive.parent):
+    with alone(machine.archive.parent):
         if machine.archive.exists():
             return
         part = machine.archive.with_suffix(".part")
@@ -235,19 +199,6 @@ def archived(machine: JavaRuntime, load: Callable[[str], None]) -> None:
         load(f"-XX:ArchiveClassesAtExit={part}")
         if part.exists():  # else Java could not, and the brokers do without
             part.rename(machine.archive)
-
-
-def run(command: Sequence[str], *, timeout: float, cwd: str | None = None) -> str:
-    """Run a tool to its end and return what it said; Transient when it fails."""
-    try:
-        result = subprocess.run(  # noqa: S603 - a program that we found
-            command, cwd=cwd, capture_output=True, check=True, timeout=timeout
-        )
-    except subprocess.CalledProcessError as error:
-        raise failed(command[0], error.stdout + error.stderr) from error
-    except subprocess.TimeoutExpired as error:
-        raise failed(command[0], b"it did not end") from error
-    return result.stdout.decode()
 
 
 def properties(ports: Sequence[Ports], security: Security | None, home: Path) -> dict[str, object]:

@@ -22,9 +22,9 @@ from typing import TYPE_CHECKING
 from kafka.errors import KafkaTimeoutError, NotEnoughReplicasError
 
 from exchange.errors import Integrity, Misconfigured, Rejected
+from exchange.kafka_client import opened, probe
 from exchange.log import Consumer, Entry, Message, Topic
-from exchange.log.kafka import probe
-from exchange.log.kafka.client import PREFIX, connection, opened
+from exchange.log.kafka.client import PREFIX, connection
 from exchange.log.kafka.cluster import FIRST, NEWS_SECONDS, ClusterAdmin
 from exchange.log.kafka.ends import Ends
 from exchange.log.kafka.group import Member
@@ -325,7 +325,10 @@ class KafkaLog:
                 addresses = ", ".join(self._settings.bootstrap)
                 with map_errors(Text(f"连接 {addresses}", f"connecting to {addresses}")):
                     probe.check(
-                        self._settings.bootstrap, self._config, self._settings.request_seconds
+                        self._settings.bootstrap,
+                        self._config,
+                        self._settings.request_seconds,
+                        section="log.kafka",
                     )
                     self._connected = opened(
                         ClusterAdmin, monotonic=self._monotonic, **self._config

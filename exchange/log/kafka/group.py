@@ -22,7 +22,7 @@ from kafka.coordinator.assignors.cooperative_sticky import CooperativeStickyAssi
 from kafka.structs import MemberState, TopicPartition
 
 from exchange.errors import ExchangeError, Misconfigured, Transient
-from exchange.log.kafka.client import opened
+from exchange.kafka_client import opened
 from exchange.log.kafka.kafka_errors import translate
 from exchange.text import Text
 

@@ -16,8 +16,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from kafka import KafkaProducer, errors
 from kafka.structs import OffsetAndMetadata, TopicPartition
 
+from exchange.kafka_client import opened
 from exchange.log.kafka.bulk import add, chunks, partitions_of
-from exchange.log.kafka.client import PREFIX, opened
+from exchange.log.kafka.client import PREFIX
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence

@@ -28,7 +28,6 @@ from kafka.protocol.sasl import SaslAuthenticateRequest, SaslHandshakeRequest
 
 from exchange.errors import Denied, ExchangeError, Misconfigured, Transient
 from exchange.foreign import original, os_reason
-from exchange.log.kafka.client import PREFIX
 from exchange.text import Text
 
 if TYPE_CHECKING:
@@ -41,16 +40,19 @@ _PATIENCE_SECONDS = 5.0
 _MAX_ANSWER = 1 << 20
 
 
-def check(addresses: Sequence[str], config: Mapping[str, Any], seconds: float) -> None:
+def check(
+    addresses: Sequence[str], config: Mapping[str, Any], seconds: float, *, section: str
+) -> None:
     """Return when one of the brokers takes us; raises what the others say.
 
-    ``config`` is what kafka-python's clients get; ``seconds`` bounds each step.
+    ``config`` is what kafka-python's clients get; ``seconds`` bounds each step;
+    ``section`` names the settings that the reader has to look at, such as ``log.kafka``.
     """
     objections: list[ExchangeError] = []
     away: list[tuple[str, Text]] = []
     for address in addresses:
         try:
-            _look(address, config, min(seconds, _PATIENCE_SECONDS))
+            _look(address, config, min(seconds, _PATIENCE_SECONDS), section)
         except (Denied, Misconfigured) as error:
             objections.append(error)
         except (OSError, errors.KafkaError) as error:
@@ -65,16 +67,16 @@ def check(addresses: Sequence[str], config: Mapping[str, Any], seconds: float) -
     raise Transient(
         Text(f"连不上 Kafka 集群：{zh}", f"cannot reach the Kafka cluster: {en}"),
         hint=Text(
-            "核对 log.kafka.bootstrap、网络和防火墙，以及代理是否在运行",
-            "check log.kafka.bootstrap, the network and firewalls, and that the brokers run",
+            f"核对 {section}.bootstrap、网络和防火墙，以及代理是否在运行",
+            f"check {section}.bootstrap, the network and firewalls, and that the brokers run",
         ),
     )
 
 
-def _look(address: str, config: Mapping[str, Any], seconds: float) -> None:
+def _look(address: str, config: Mapping[str, Any], seconds: float, section: str) -> None:
     """Ask one broker; raises what it objects to, or the failure of the connection."""
     mechanism = config.get("sasl_mechanism")
-    with _Connection(address, seconds) as connection:  # (1)
+    with _Connection(address, seconds, section) as connection:  # (1)
         if "ssl_context" in config:
             connection.secure(config["ssl_context"])  # (2)
         connection.agree(mechanism)  # (3), (4), (5)
@@ -89,10 +91,13 @@ class _Connection:
     ``second``: opened to find out what became of another one; it opens no third.
     """
 
-    def __init__(self, address: str, seconds: float, *, second: bool = False) -> None:
+    def __init__(
+        self, address: str, seconds: float, section: str = "", *, second: bool = False
+    ) -> None:
         host, _, port = address.rpartition(":")
         self._address, self._host, self._seconds = address, host, seconds
         self._second = second
+        self._section = section
         self._socket = socket.create_connection((host, int(port)), timeout=seconds)
 
     def __enter__(self) -> Self:
@@ -113,9 +118,9 @@ class _Connection:
                     f"the certificate of {self._address} is not trusted: {os_reason(error).en}",
                 ),
                 hint=Text(
-                    "在 log.kafka.ca 中登记其签发机构；bootstrap 须写证书上的名称",
-                    "name its authority in log.kafka.ca, and the broker in bootstrap as in its "
-                    "certificate",
+                    f"在 {self._section}.ca 中登记其签发机构；bootstrap 须写证书上的名称",
+                    f"name its authority in {self._section}.ca, and the broker in bootstrap as in "
+                    "its certificate",
                 ),
             ) from error
         except (ssl.SSLError, ConnectionError) as error:
@@ -123,8 +128,8 @@ class _Connection:
                 raise Misconfigured(
                     Text(f"{self._address} 不使用 TLS", f"{self._address} does not speak TLS"),
                     hint=Text(
-                        "改用集群的 TLS 端口，或去掉 log.kafka.tls",
-                        "name the cluster's TLS port, or take log.kafka.tls out",
+                        f"改用集群的 TLS 端口，或去掉 {self._section}.tls",
+                        f"name the cluster's TLS port, or take {self._section}.tls out",
                     ),
                 ) from error
             raise
@@ -141,8 +146,8 @@ class _Connection:
             raise Misconfigured(
                 Text(f"{self._address} {what.zh}", f"{self._address} {what.en}"),
                 hint=Text(
-                    "核对端口，或在 log.kafka 中填写(或去掉) user 与 password",
-                    "check the port, or give (take out) user and password under log.kafka",
+                    f"核对端口，或在 {self._section} 中填写(或去掉) user 与 password",
+                    f"check the port, or give (take out) user and password under {self._section}",
                 ),
             )
         if mechanism is not None and answer.error_code:
@@ -156,8 +161,11 @@ class _Connection:
 
     def log_in(self, user: str, password: str, mechanism: str) -> None:
         """Show that we know the password, and see that the broker does."""
-        scram = ScramClient(user, password, mechanism)
         try:
+            if mechanism == "PLAIN":
+                self._authenticate(f"\0{user}\0{password}".encode())
+                return
+            scram = ScramClient(user, password, mechanism)
             scram.process_server_first_message(self._authenticate(scram.first_message()))
             scram.process_server_final_message(self._authenticate(scram.final_message()))
         except (ValueError, KeyError, errors.SaslAuthenticationFailedError) as error:
@@ -166,8 +174,8 @@ class _Connection:
                     f"{self._address} 拒绝用户 {user} 登录", f"{self._address} refuses user {user}"
                 ),
                 hint=Text(
-                    "核对 log.kafka 的 user、password 与 mechanism",
-                    "check user, password and mechanism under log.kafka",
+                    f"核对 {self._section} 的 user、password 与 mechanism",
+                    f"check user, password and mechanism under {self._section}",
                 ),
             ) from error
 
@@ -180,7 +188,7 @@ class _Connection:
 
     def _ask(self, request: Any) -> Any:
         """Send a request and return the answer."""
-        parser = KafkaProtocol(client_id=f"{PREFIX}probe", receive_message_max_bytes=_MAX_ANSWER)
+        parser = KafkaProtocol(client_id="exchange.probe", receive_message_max_bytes=_MAX_ANSWER)
         parser.send_request(request)
         try:
             self._socket.sendall(parser.send_bytes())
@@ -196,8 +204,9 @@ class _Connection:
                     f"{self._address} refuses our certificate: {original(error.reason).en}",
                 ),
                 hint=Text(
-                    "在 log.kafka 中填写 certificate 与 key，须由集群信任的机构签发",
-                    "give certificate and key under log.kafka, of an authority the brokers trust",
+                    f"在 {self._section} 中填写 certificate 与 key，须由集群信任的机构签发",
+                    f"give certificate and key under {self._section}, of an authority the brokers "
+                    "trust",
                 ),
             ) from error
         except (ConnectionError, errors.KafkaError):
@@ -213,8 +222,8 @@ class _Connection:
             raise Misconfigured(
                 Text(f"{self._address} 只接受 TLS", f"{self._address} speaks TLS only"),
                 hint=Text(
-                    "设置 log.kafka.tls: true，并在 ca 中登记其签发机构",
-                    "set log.kafka.tls: true, and name the brokers' authority in ca",
+                    f"设置 {self._section}.tls: true，并在 ca 中登记其签发机构",
+                    f"set {self._section}.tls: true, and name the brokers' authority in ca",
                 ),
             )
 
