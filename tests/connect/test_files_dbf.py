@@ -14,8 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from exchange.connect import Rejected
-from exchange.connectors.files.book import SheetFormat, read_book
-from exchange.connectors.files.child import Start
+from exchange.connectors.files.book import SheetFormat, Start, read_book
 from exchange.connectors.files.dbf import read_dbf
 from tests.support.folder import Folder
 
