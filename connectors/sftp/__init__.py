@@ -28,9 +28,10 @@ from exchange.connect import (
 )
 from exchange.connectors.files.refusal import one_error
 from exchange.connectors.sftp.copies import MIB, CopyReader, fetch, groups
+from exchange.connectors.sftp.index import UploadEntry, is_index, read_indexes
 from exchange.connectors.sftp.listing import RemoteListing
 from exchange.connectors.sftp.memory import Memory
-from exchange.connectors.sftp.session import HostKey, SftpServer, session
+from exchange.connectors.sftp.session import HostKey, SftpServer, SftpSession, session
 
 _SMALL = 16 * MIB
 _DESCRIBED = 8
@@ -50,6 +51,7 @@ class _Settings(Protocol):
     passphrase: Secret | None
     glob: str
     flag: str
+    index: str
     connect_seconds: float
     read_seconds: float
     read: dict[str, Any]
@@ -80,6 +82,13 @@ def sftp(
         Text(
             "完成标志文件：{name}.ok、{stem}.ok，或整个文件夹一个 index.ok",
             "file that says an upload is over: {name}.ok, {stem}.ok, or one index.ok for all",
+        ),
+    ] = "",
+    index: Annotated[
+        str,
+        Text(
+            "索引文件名（可含 *）：每行文件名、字节数、摘要；只读取其中列出且完整的文件",
+            "index files, as *.idx: each line has a name, bytes and digest; nothing else is read",
         ),
     ] = "",
     settle: Annotated[
@@ -128,17 +137,16 @@ def sftp(
         session(server, folder) as opened,
     ):
         reading = CopyReader(Path(place), read, now, sleep)
-        found = opened.listing()
-        listing = RemoteListing.sort(found, glob, flag)
+        listing, entries = _look(opened, glob, flag, index, reading.folder)
         memory.forget({file.name for file in listing.files})
         yield from _passed_over(listing, memory)
         fresh = [f for f in listing.ready if memory.is_new(f.name, f.size, f.time)]
-        if fresh and not flag and settle:
+        if fresh and not flag and not index and settle:
             sleep(settle)
             again = set(opened.listing())
             fresh = [file for file in fresh if file in again]
         for group in groups(fresh, temp_mib * MIB, failed):
-            copies = fetch(opened, group, reading.folder, failed)
+            copies = fetch(opened, group, reading.folder, failed, entries)
             yield from reading.pull(copies, memory, failed)
     if failed:
         yield Pulled(pl.DataFrame(), memory.cursor(), complete=True)
@@ -151,11 +159,14 @@ def check(settings: _Settings, now: Callable[[], datetime], sleep: Callable[[flo
     server = _server(settings)
     _check_flag(settings.flag)
     CopyReader(Path(), settings.read, now, sleep).check()
-    with session(server, settings.folder) as opened:
-        listing = RemoteListing.sort(opened.listing(), settings.glob, settings.flag)
+    with (
+        tempfile.TemporaryDirectory(prefix="exchange-sftp-") as place,
+        session(server, settings.folder) as opened,
+    ):
+        listing, _ = _look(opened, settings.glob, settings.flag, settings.index, Path(place))
     count, waiting = len(listing.files), len(listing.files) - len(listing.ready)
     return Text(
-        f"{settings.folder} 有 {count} 个可读文件，其中 {waiting} 个还没有标志文件",
+        f"{settings.folder} 有 {count} 个可读文件，其中 {waiting} 个还没有上传完",
         f"{settings.folder} has {count} files to read; {waiting} of them wait for their flag",
     )
 
@@ -170,9 +181,11 @@ def discover(
         tempfile.TemporaryDirectory(prefix="exchange-sftp-") as place,
         session(server, settings.folder) as opened,
     ):
-        listing = RemoteListing.sort(opened.listing(), settings.glob, settings.flag)
+        listing, entries_of = _look(
+            opened, settings.glob, settings.flag, settings.index, Path(place)
+        )
         small = [file for file in listing.ready if file.size <= _SMALL][:_DESCRIBED]
-        copies = fetch(opened, small, Path(place), [])
+        copies = fetch(opened, small, Path(place), [], entries_of)
         entries = CopyReader(Path(place), settings.read, now, sleep).describe()
     rest = [file.name for file in listing.files if file.name not in copies]
     entries += [
@@ -188,6 +201,20 @@ def retry(cursor: Cursor) -> Cursor:
     memory = Memory(cursor)
     memory.refused.clear()
     return memory.cursor()
+
+
+def _look(
+    opened: SftpSession, glob: str, flag: str, index: str, folder: Path
+) -> tuple[RemoteListing, dict[str, UploadEntry]]:
+    """Return what lies in the server's folder, and what its index files say."""
+    found = opened.listing()
+    indexes = [file for file in found if file.is_file and is_index(index, file.name)]
+    data = [file for file in found if not is_index(index, file.name)]
+    listing = RemoteListing.sort(data, glob, flag)
+    if not index:
+        return listing, {}
+    entries = read_indexes(opened, indexes, folder)
+    return listing.whole(entries), entries
 
 
 def _passed_over(listing: RemoteListing, memory: Memory) -> Iterator[Pulled]:

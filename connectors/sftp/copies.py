@@ -11,6 +11,7 @@ from typing import Any
 from exchange.connect import ExchangeError, Misconfigured, Pulled, Rejected, Text
 from exchange.connectors.files.folder import stat_of
 from exchange.connectors.files.source import files
+from exchange.connectors.sftp.index import UploadEntry
 from exchange.connectors.sftp.memory import Copy, Memory
 from exchange.connectors.sftp.session import RemoteFile, SftpSession
 
@@ -90,14 +91,20 @@ class CopyReader:
 
 
 def fetch(
-    opened: SftpSession, group: Sequence[RemoteFile], folder: Path, failed: list[ExchangeError]
+    opened: SftpSession,
+    group: Sequence[RemoteFile],
+    folder: Path,
+    failed: list[ExchangeError],
+    entries: Mapping[str, UploadEntry],
 ) -> dict[str, Copy]:
-    """Copy files; one that changes meanwhile is left for the next pull."""
+    """Copy files; one that changes, or is not what its index says, is left for the next pull."""
     copies: dict[str, Copy] = {}
     for file in group:
         target = folder / file.name
         try:
             opened.fetch(file, target)
+            if file.name in entries:
+                entries[file.name].check(file.name, target)
         except ExchangeError as error:
             failed.append(error)
             target.unlink(missing_ok=True)

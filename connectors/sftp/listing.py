@@ -10,6 +10,7 @@ from pathlib import PurePosixPath
 
 from exchange.connect import Misconfigured, Text
 from exchange.connectors.files.folder import MAX_FILES, SUFFIXES
+from exchange.connectors.sftp.index import UploadEntry
 from exchange.connectors.sftp.session import RemoteFile
 
 
@@ -59,6 +60,18 @@ class RemoteListing:
             if not flag or times.get(flag_of(flag, file.name), -1) >= file.time
         ]
         return cls(files, ready, passed)
+
+    def whole(self, entries: Mapping[str, UploadEntry]) -> RemoteListing:
+        """Return the listing with those files ready that an index names, of the size it says."""
+        ready = [
+            file
+            for file in self.ready
+            if file.name in entries and entries[file.name].size in (None, file.size)
+        ]
+        there = {file.name for file in self.files}
+        missing = Text("索引中有，文件夹里没有", "the index names it, and it is not there")
+        lost = {name: missing for name in entries if name not in there}
+        return RemoteListing(self.files, ready, {**self.passed, **lost})
 
 
 def flag_of(flag: str, name: str) -> str:

@@ -8,8 +8,9 @@ from typing import Any
 
 import pytest
 
-from exchange.connect import Denied, find
+from exchange.connect import Denied, find, installed
 from exchange.connect.conformance import CHECKS
+from tests.support.conformity import NO, WAYS, YES, table
 from tests.support.web_service import Answer, serving
 
 GUIDE = (Path(__file__).parents[2] / "docs" / "connectors.md").read_text()
@@ -67,3 +68,10 @@ def test_every_setting_is_described(name: str) -> None:
     first_cells = "".join(re.findall(r"^\|(.*?)\|", chapter, re.MULTILINE))
     described = set(re.findall(r"`(\w+)`", first_cells))
     assert {setting["name"] for setting in find(name).spec()["settings"]} <= described
+
+
+def test_the_conformance_table_has_every_connector_and_check() -> None:
+    rows = table()
+    assert tuple(rows) == WAYS
+    assert {way.partition(" ")[0] for way in rows} == set(installed())
+    assert {cell for row in rows.values() for cell in row.values()} == {YES, NO}

@@ -27,6 +27,7 @@ from exchange.connectors.files.encoding import encoding_of
 from exchange.connectors.files.folder import MAX_FILES
 from exchange.connectors.files.refusal import MAX_REFUSALS
 from exchange.connectors.files.text import TextFormat, TextPosition, read_text
+from tests.support.conformity import conform
 from tests.support.folder import Folder, end, pull_all, records
 from tests.support.workbooks import minimal_xlsx
 
@@ -91,7 +92,9 @@ def test_files_conforms(kind: str, check: Callable[[Case], None], folder: Folder
             data = text.getvalue().encode("utf-8" if kind == "quoted" else kind)
             folder.put(f"{part}.csv", data)
     options = {"block_bytes": 300, "batch_rows": 20}
-    check(
+    conform(
+        f"files {kind}",
+        check,
         Case(
             open=lambda: folder.source(**options),
             rows=rows,
@@ -103,7 +106,7 @@ def test_files_conforms(kind: str, check: Callable[[Case], None], folder: Folder
                 "column": lambda: folder.source(columns=["nmae"]),
                 "outside": lambda: folder.source(glob="../*"),
             },
-        )
+        ),
     )
 
 

@@ -26,6 +26,7 @@ from exchange.connectors.kafka.types import Unclear, ValueType, avro_type, text_
 from exchange.connectors.kafka.values import read_json
 from exchange.devtools.servers.kafka import Cluster
 from tests.publish import registry as served
+from tests.support.conformity import conform
 from tests.support.servers import nobody
 from tests.support.topics import Message, drop_before, make_topic, write, write_bytes
 
@@ -102,7 +103,9 @@ def test_kafka_conforms(check: Callable[[Case], None], kafka_broker: Cluster) ->
         numbers = range(partition * 5, partition * 5 + 5)
         topic.write(*(record(n, f"张{n}") for n in numbers), partition=partition)
     with nobody() as nowhere:
-        check(
+        conform(
+            "kafka",
+            check,
             Case(
                 open=lambda: topic.source(batch_rows=3),
                 rows=[(str(n), f"张{n}") for n in range(10)],
@@ -114,7 +117,7 @@ def test_kafka_conforms(check: Callable[[Case], None], kafka_broker: Cluster) ->
                     "server": lambda: topic.source(bootstrap=[nowhere], seconds=1),
                     "topic": lambda: topic.source(topic="nowhere"),
                 },
-            )
+            ),
         )
 
 

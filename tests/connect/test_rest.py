@@ -37,6 +37,7 @@ from exchange.connectors.rest.increment import MAX_KNOWN, earlier, place_of
 from exchange.connectors.rest.json_path import MISSING, parse_path, walk
 from exchange.connectors.rest.paging import next_link
 from tests.support import web_service
+from tests.support.conformity import conform
 from tests.support.servers import nobody
 from tests.support.web_service import Answer, Asked, Behaviour, Service, as_json, serving
 
@@ -165,7 +166,9 @@ def test_rest_conforms(
     wrong = service(lambda _: Answer(f"no {SECRET} for you".encode(), 401))
     page = service(lambda _: Answer(b"<html><title>login</title></html>"))
     with nobody() as nowhere:
-        check(
+        conform(
+            f"rest {mode}",
+            check,
             Case(
                 # The clock goes on by seconds: each page comes in a frame of its own.
                 open=lambda: source(good, Clock(step=3), **options),
@@ -181,7 +184,7 @@ def test_rest_conforms(
                     "server": lambda: source(f"http://{nowhere}/", **options),
                     "path": lambda: source(good, **{**options, "records": "nowhere"}),
                 },
-            )
+            ),
         )
 
 

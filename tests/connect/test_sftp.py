@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import socket
 import stat
@@ -29,9 +30,11 @@ from exchange.connect import (
 )
 from exchange.connect.conformance import CHECKS, Case, Changes
 from exchange.connectors.sftp import sftp
+from exchange.connectors.sftp.index import parse_index
 from exchange.connectors.sftp.listing import flag_of
 from exchange.connectors.sftp.memory import Copy, Memory
 from exchange.connectors.sftp.session import HostKey
+from tests.support.conformity import conform
 from tests.support.servers import nobody
 from tests.support.sftp import SftpHost, openssh
 from tests.support.sockets import listening
@@ -139,7 +142,9 @@ def test_sftp_conforms(check: Callable[[Case], None], folder: Folder) -> None:
         folder.put(f"{part}.csv", "\n".join(["code,name", *lines, ""]).encode("gbk"))
     other = HostKey.parse("SHA256:" + "A" * 43).fingerprint()
     with nobody() as nowhere:
-        check(
+        conform(
+            "sftp",
+            check,
             Case(
                 open=lambda: folder.source(read={"block_bytes": 150}),
                 changes=changes(folder, rows),
@@ -155,7 +160,7 @@ def test_sftp_conforms(check: Callable[[Case], None], folder: Folder) -> None:
                     "folder": lambda: folder.source(folder="/nowhere"),
                     "server": lambda: folder.source(port=int(nowhere.rpartition(":")[2])),
                 },
-            )
+            ),
         )
 
 
@@ -285,6 +290,51 @@ def test_a_file_waits_for_its_flag(flag: str, name: str, folder: Folder) -> None
     assert [note for p in pulls for note in p.notes] == [], "a flag is no file that is passed over"
     folder.put("a.csv", "code,name\n2,乙\n", time=1_795_000_001)
     assert folder.pull(pulls[-1].cursor, flag=flag) == [], "a new upload needs a new flag"
+
+
+def test_only_what_an_index_names_is_read(folder: Folder) -> None:
+    """As exchange servers of provinces have it: a list with sizes and digests for each upload."""
+    whole, other = b"code,name\n1,a\n", b"code,name\n2,b\n"
+    for name in ("a.csv", "md5.csv", "sm3.csv", "cut.csv", "spoilt.csv", "unlisted.csv"):
+        folder.put(name, whole if name == "a.csv" else other)
+    lines = [
+        "文件名|字节数|摘要",
+        f"a.csv|{len(whole)}|{hashlib.sha256(whole).hexdigest()}",
+        f"{hashlib.md5(other).hexdigest()}  md5.csv",  # noqa: S324 - as md5sum writes
+        f"sm3.csv,{hashlib.new('sm3', other).hexdigest()}",
+        f"cut.csv\t{len(other) + 1}",
+        f"spoilt.csv {hashlib.sha256(whole).hexdigest().upper()}",
+        "absent.csv 7",
+    ]
+    folder.put("1.idx", "\n".join(lines).encode("gbk"))
+    options: dict[str, Any] = {"index": "*.IDX", "glob": "*.csv"}
+    assert "2 of them wait" in folder.source(**options).check().en
+    taken, error = until_error(folder.source(**options).pull())
+    assert isinstance(error, Transient)
+    assert error.what.en.endswith("spoilt.csv is not the file of the index")
+    assert codes(taken) == ["1", "2", "2"]
+    notes = [note.text for p in taken for note in p.notes if note.kind == "passed over"]
+    (text,) = notes
+    assert text.startswith("absent.csv：索引中有，文件夹里没有")
+    folder.put("2.idx", f"cut.csv {len(other)}\nspoilt.csv {len(other)}\n")
+    assert codes(folder.pull(taken[-1].cursor, **options)) == ["2", "2"], "a later index counts"
+
+
+@pytest.mark.parametrize(
+    "line", ["9f86d081884c7d659a2feaa0c55ad015", "12", "sub/a.csv 3", "/a.csv", "\udcff.csv"]
+)
+def test_a_file_that_is_no_index_is_told(line: str, folder: Folder) -> None:
+    folder.put("a.csv", "code,name\n1,a\n")
+    folder.put("list.txt", line.encode("utf-8", "surrogateescape"))
+    with pytest.raises(Misconfigured, match=r"list\.txt is no index"):
+        folder.pull(index="list.txt")
+
+
+@given(st.binary(max_size=120))
+def test_any_index_is_read_or_refused(data: bytes) -> None:
+    with suppress(Misconfigured):
+        entries = parse_index(data, "i")
+        assert all(name and "/" not in name for name in entries)
 
 
 @given(st.text(min_size=1), st.sampled_from(["{name}.ok", "{stem}.done", "index.ok"]))

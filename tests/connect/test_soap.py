@@ -27,6 +27,7 @@ from exchange.connect.conformance import CHECKS, Case, Changes
 from exchange.connectors.soap import soap
 from exchange.connectors.soap.answer import read_answer
 from exchange.connectors.soap.wsdl import Description
+from tests.support.conformity import conform
 from tests.support.metro import SoapServer, metro
 from tests.support.servers import nobody
 from tests.support.web_service import Answer, serving
@@ -127,7 +128,9 @@ def test_soap_conforms(check: Callable[[Case], None], server: SoapServer) -> Non
     cases = Cases(server, 16)
     news = {"cursor_column": "updated", "cursor_param": "since"}
     with nobody() as nowhere:
-        check(
+        conform(
+            "soap",
+            check,
             Case(
                 # The clock goes on by seconds: each page comes in a frame of its own.
                 open=lambda: cases.source(Clock(step=3), **news),
@@ -141,7 +144,7 @@ def test_soap_conforms(check: Callable[[Case], None], server: SoapServer) -> Non
                     "operation": lambda: cases.source(operation="fetch"),
                     "server": lambda: cases.source(url=f"http://{nowhere}/cases"),
                 },
-            )
+            ),
         )
 
 

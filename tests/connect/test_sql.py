@@ -25,6 +25,7 @@ from exchange.connect import Denied, ExchangeError, Misconfigured, Transient
 from exchange.connect.conformance import CHECKS, Case, Changes
 from exchange.connectors import sql as module
 from exchange.connectors.sql import sql
+from tests.support.conformity import conform
 from tests.support.servers import Server, free_port
 from tests.support.servers import postgres as postgres_server
 
@@ -149,7 +150,9 @@ def test_postgres_conforms(
         url = url.replace("postgresql:", "postgresql+psycopg:")
     wrong = url.replace("p%40ss%3Aw%2Frd", "hunter2")
     nowhere = wrong.replace("@127.0.0.1:", "@127.0.0.1:1")
-    check(
+    conform(
+        f"sql PostgreSQL {mode}",
+        check,
         Case(
             open=lambda: source(url, batch_rows=70, **options),
             rows=[(i, f"张三{i}") for i in range(1, ROWS + 1)],
@@ -164,7 +167,7 @@ def test_postgres_conforms(
                 "column": lambda: source(url, **{**options, "columns": ["nowhere"]}),
             },
             changes=changes_of(database.run, people, outage=lambda: cut_off(database)),
-        )
+        ),
     )
 
 
@@ -194,7 +197,9 @@ def test_sqlite_conforms(mode: str, check: Callable[[Case], None], tmp_path: Pat
     }
     options = modes[mode]
     (tmp_path / "text.db").write_bytes(b"no database" * 1000)
-    check(
+    conform(
+        f"sql SQLite {mode}",
+        check,
         Case(
             open=lambda: source(
                 "sqlite:///cases.db", tmp_path, table="people", batch_rows=70, **options
@@ -211,7 +216,7 @@ def test_sqlite_conforms(mode: str, check: Callable[[Case], None], tmp_path: Pat
                 "format": lambda: source("sqlite:///text.db", tmp_path, table="people"),
                 "table": lambda: source("sqlite:///cases.db", tmp_path, table="peple"),
             },
-        )
+        ),
     )
     assert not (tmp_path / "nowhere.db").exists()
 
@@ -249,7 +254,9 @@ def test_mariadb_conforms(mode: str, check: Callable[[Case], None], maria_people
     options = modes[mode]
     wrong = maria_people.replace(":secret@", ":hunter2@")
     nowhere = f"mysql+pymysql://exchange:hunter2@127.0.0.1:{free_port()}/test"
-    check(
+    conform(
+        f"sql MariaDB {mode}",
+        check,
         Case(
             open=lambda: source(maria_people, table="people", batch_rows=70, **options),
             rows=[(i, f"王五{i}") for i in range(1, ROWS + 1)],
@@ -265,7 +272,7 @@ def test_mariadb_conforms(mode: str, check: Callable[[Case], None], maria_people
                     maria_people.replace("/test", "/nowhere"), table="people"
                 ),
             },
-        )
+        ),
     )
 
 

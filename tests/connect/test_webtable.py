@@ -17,6 +17,7 @@ from exchange.connect.conformance import CHECKS, Case, Changes
 from exchange.connectors.webtable import webtable
 from exchange.connectors.webtable.page import WebPage
 from exchange.connectors.webtable.site import Cookies
+from tests.support.conformity import conform
 from tests.support.old_site import COLUMNS, PASSWORD, USER, OldSite, records
 from tests.support.servers import nobody
 from tests.support.web_service import Answer, Behaviour, Service, serving
@@ -109,7 +110,9 @@ def test_webtable_conforms(
     served = serve(site)
     base, options = root(served), MODES[mode]
     with nobody() as nowhere:
-        check(
+        conform(
+            f"webtable {mode}",
+            check,
             Case(
                 # The clock goes on by seconds: each page comes in a frame of its own.
                 open=lambda: source(base, Clock(step=3), **options),
@@ -123,7 +126,7 @@ def test_webtable_conforms(
                     "columns": lambda: source(base, **{**options, "columns": ["编号", "名称"]}),
                     "server": lambda: source(f"http://{nowhere}", **options),
                 },
-            )
+            ),
         )
 
 
