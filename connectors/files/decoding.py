@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -18,6 +19,12 @@ _WEIGHTS[0x80:0xC0] = -1
 _WEIGHTS[0xC0:0xE0], _WEIGHTS[0xE0:0xF0], _WEIGHTS[0xF0:0xF8], _WEIGHTS[0xF8:] = 1, 2, 3, 100
 
 
+_SECOND_LAST = np.uint8(0xDF - 0xC2)
+_PAIRS = re.compile(rb"(?<![\x80-\xff])(?:[\xc2-\xdf][\xa1-\xbf]){2,}(?![\x80-\xff])")
+"""Two or more characters of two bytes in UTF-8, each of which is one of GB 2312, too."""
+_HANZI = re.compile(rb"[\xe3-\xe9][\x80-\xbf]{2}")
+
+
 class Lines(NamedTuple):
     """A block as UTF-8, and the numbers (from 0) of lines that could not be decoded."""
 
@@ -30,8 +37,10 @@ def decode(block: bytes, encoding: str) -> Lines:
 
     In GB18030 nearly any bytes mean something: a line that is Chinese in UTF-8 is told, too.
     """
-    if block.isascii() or (encoding == "utf-8" and is_utf8(block)):
+    if block.isascii():
         return Lines(block)
+    if encoding == "utf-8" and is_utf8(block):
+        return Lines(block, _chance_lines(block))
     foreign = _utf8_lines(block) if encoding == "gb18030" else ()
     try:
         return Lines(block.decode(encoding).encode(), foreign)
@@ -60,6 +69,25 @@ def _is_doubtful(line: bytes) -> bool:
     if max(line.decode()) >= "\u0800":
         return False
     return _decodes(line, "gb18030") and max(line.decode("gb18030")) >= "\u4e00"
+
+
+def _chance_lines(block: bytes) -> tuple[int, ...]:
+    """Return the lines (from 0) that are valid UTF-8 perhaps by chance, and hanzi in GBK.
+
+    Hanzi take three bytes in UTF-8. A line without any, but with two or more characters side by
+    side of two bytes each, is as well a word in GB 2312: лСƽ has the bytes of 谢小平. One such
+    character alone may stand: degrees, middle dots and letters with accents do.
+    """
+    values = np.frombuffer(block, dtype=np.uint8)
+    # As unsigned bytes wrap round, one comparison finds 0xC2 to 0xDF.
+    if not bool(np.any(values - np.uint8(0xC2) <= _SECOND_LAST)):
+        return ()
+    places = [match.start() for match in _PAIRS.finditer(block)]
+    if not places:
+        return ()
+    lines = block.split(b"\n")
+    numbers = np.unique(np.searchsorted(line_ends(block), places)).tolist()
+    return tuple(number for number in numbers if not _HANZI.search(lines[number]))
 
 
 def _utf8_lines(block: bytes) -> tuple[int, ...]:

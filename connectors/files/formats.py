@@ -32,7 +32,7 @@ _BUILT_IN = {
 }  # fmt: skip
 _TOKEN = re.compile(
     r'"(?P<quoted>[^"]*)"|[\\!](?P<escaped>.)|_(?P<pad>.)|\*(?P<fill>.)|\[(?P<bracket>[^\]]*)\]'
-    r"|(?P<word>General|AM/PM|A/P|上午/下午)|(?P<power>[Ee][+-])|(?P<plain>.)",
+    r"|(?P<general>General|G/通用格式)|(?P<word>AM/PM|A/P|上午/下午)|(?P<weekday>aaaa?)|(?P<power>[Ee][+-])|(?P<plain>.)",
     re.DOTALL | re.IGNORECASE,
 )
 _CURRENCY = re.compile(r"[\s¥￥$€£₩()+\-−:,]|RMB|CNY|USD|HKD|EUR", re.IGNORECASE)
@@ -46,6 +46,8 @@ _CONDITION = re.compile(r"^(<=|>=|<>|<|>|=)(-?[0-9.]+)$")
 _EPOCH_1900, _EPOCH_1904 = datetime(1899, 12, 30), datetime(1904, 1, 1)  # noqa: DTZ001 - no zones there
 _LAST_SERIAL = 2_958_466
 """The day behind 9999-12-31."""
+_YEAR = 366
+"""Days of 1900: what lies there under a format of times only is a length of time."""
 _LEAP_1900 = 60
 """Excel counts a 29 February 1900, which never was."""
 
@@ -73,7 +75,7 @@ class _Section:
     scaled: bool = False
     plain: bool = False
     parts: list[tuple[str, str]] = field(default_factory=list)
-    """("0" | "lit", text): placeholders and literals in order."""
+    """("0" | "@" | "lit", text): placeholders of a digit, of the whole number, and literals."""
 
 
 class Format:
@@ -102,6 +104,8 @@ class Format:
             doubt = "depends on the value"
         elif not section.text.strip():
             doubt = "hides it" if number else ""
+        elif not number and _shows_nothing(section):
+            pass
         elif section.scaled:
             doubt = "shows it divided"
         elif not _leaves_number(section):
@@ -169,9 +173,12 @@ def _section(text: str) -> _Section:
             section.elapsed |= _ELAPSED.match(piece) is not None
             if piece.startswith("$"):
                 section.parts.append(("lit", piece[1:].partition("-")[0]))
+        elif kind == "general":
+            section.parts.append(("@", piece))
         elif kind == "word":
-            section.plain |= piece.lower() == "general"
-            section.clock |= piece.lower() != "general"
+            section.clock = True
+        elif kind == "weekday":
+            section.date = True
         elif kind == "power":
             section.plain = True
         elif kind == "plain":
@@ -183,7 +190,7 @@ def _section(text: str) -> _Section:
     kinds = "".join(kind[0] for kind, _ in section.parts)
     whole = kinds.partition(".")[0]
     section.scaled = re.search(r"0l*,+(?![0,l]*0)", whole) is not None or ",," in kinds
-    section.plain |= "/" in kinds or ("0" not in kinds and "@" in kinds)
+    section.plain |= "/" in kinds
     return section
 
 
@@ -200,9 +207,10 @@ def _leaves_number(section: _Section) -> bool:
     if section.scaled or section.condition or not section.text.strip():
         return False
     kinds = [kind for kind, _ in section.parts]
-    if "0" not in kinds:
+    places = [place for place, kind in enumerate(kinds) if kind in ("0", "@")]
+    if not places:
         return False
-    first, last = kinds.index("0"), len(kinds) - 1 - kinds[::-1].index("0")
+    first, last = places[0], places[-1]
     before = "".join(text for kind, text in section.parts[:first] if kind == "lit")
     after = "".join(text for kind, text in section.parts[last + 1 :] if kind == "lit")
     if "lit" in kinds[first:last] or _CURRENCY.sub("", before):
@@ -213,6 +221,14 @@ def _leaves_number(section: _Section) -> bool:
     return whole.count("0") <= 1
 
 
+def _shows_nothing(section: _Section) -> bool:
+    """Whether the section of a zero shows no digit but a dash, as accounts do, or the word."""
+    if any(kind in ("0", "@") and text != "?" for kind, text in section.parts):
+        return False
+    text = "".join(text for kind, text in section.parts if kind == "lit")
+    return _CURRENCY.sub("", text) in ("", "–", "—", "零", "/")
+
+
 def _point(kinds: list[str]) -> int:
     return kinds.index(".") if "." in kinds else len(kinds)
 
@@ -220,9 +236,14 @@ def _point(kinds: list[str]) -> int:
 def _rendered(section: _Section, number: float) -> str | None:
     """Carry the section out; None when what it shows is another number."""
     kinds = [kind for kind, _ in section.parts]
-    if "%" in kinds or ("," in kinds and "lit" in kinds):
+    if "@" in kinds and "0" not in kinds:
+        number_text = shown_number_text(number)
+        return "".join(number_text if kind == "@" else text for kind, text in section.parts)
+    if "%" in kinds or "@" in kinds or ("," in kinds and "lit" in kinds):
         return None
     point = _point(kinds)
+    if "," in kinds and len(str(int(number))) < sum(kind == "0" for kind in kinds[:point]):
+        return None  # leading zeros with commas between
     whole = fraction = ""
     if "0" in kinds:
         exact = Decimal(f"{number:.15g}")
@@ -261,6 +282,8 @@ def _moment(number: float, section: _Section, *, since_1904: bool) -> Value:
         return _length(number)
     if 0 <= number < 1 and not section.date:
         return _clock(number)
+    if 1 <= number < _YEAR and not section.date:
+        return Odd(shown_number_text(number), "more than a day, under a format for times of day")
     first, last = (0, _LAST_SERIAL - 1462) if since_1904 else (1, _LAST_SERIAL)
     if not first <= number < last:
         return Odd(shown_number_text(number), "a number that is no date, under a date format")

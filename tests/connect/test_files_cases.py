@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import zipfile
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ import xlsxwriter
 import xlwt
 
 from exchange.connect import Misconfigured, Rejected
+from exchange.connectors.files.formats import Format, Odd
 from tests.support.folder import Folder, records
 from tests.support.workbooks import minimal_xlsx, ods, xlsb
 
@@ -129,7 +131,37 @@ FORMATS = [
     (";;;", 5, None),
     ("000", 12.5, None),
     ("[>=100]000;00000", 5, None),
+    ("G/通用格式", 20240, "20240"),
+    ('G/通用格式"人"', 5, "5"),
+    ("[$-804]aaaa;@", 46349, "2026-11-23"),
+    ('"KJ"General', 5, "KJ5"),
+    ('"第"General"号"', 5, "第5号"),
+    ('"第"@"号"', 5, "第5号"),
+    ("0,000", 12345, "12345"),
+    ("0,000", 12, None),
+    ('#,##0;-#,##0;"-"', 0, "0"),
+    ('_ * #,##0.00_ ;_ * -#,##0.00_ ;_ * "-"??_ ;_ @_ ', 0, "0"),
+    ('#,##0;-#,##0;"零"', 0, "0"),
 ]
+
+
+def test_a_length_of_time_is_no_moment_of_1900() -> None:
+    assert Format("h:mm").show(0.5) == "12:00:00"
+    assert Format("h:mm").show(1.5) == Odd(
+        "1.5", "more than a day, under a format for times of day"
+    )
+    assert Format("h:mm").show(46349.5) == datetime(2026, 11, 23, 12)  # noqa: DTZ001
+
+
+def test_lines_in_gbk_that_are_utf8_by_chance_are_told(folder: Folder) -> None:
+    """The bytes of 谢小平 are those of лСƽ: a line in another encoding, unless the file is GBK."""
+    lines = b"id,name\n" + "1,谢小平\n2,郑伟\n3,石山\n".encode("gbk")
+    folder.put("a.csv", lines + "4,25°C\n5,规格αβ\n6,×é\n".encode())
+    frame = folder.frame()
+    assert [defect is not None for defect in defects(frame)] == [True] * 3 + [False] * 3
+    folder.put("b.csv", lines)
+    pulled = folder.frame(encoding="gbk", glob="b.*")
+    assert records(pulled) == [("1", "谢小平"), ("2", "郑伟"), ("3", "石山")]
 
 
 @pytest.mark.parametrize("kind", ["xlsx", "xls"])
