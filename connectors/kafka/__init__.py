@@ -67,13 +67,13 @@ def kafka(
     *,
     bootstrap: Annotated[
         tuple[Annotated[str, Field(pattern=r"^[^\s/@:]+:\d{1,5}$")], ...],
-        Text("代理（broker）地址，host:port", "addresses of brokers, host:port"),
+        Text("代理的地址，host:port", "addresses of brokers, host:port"),
         Field(min_length=1),
     ],
     topic: Annotated[str, Text("主题", "the topic")] = "",
     value: Annotated[
         Literal["json", "avro"],
-        Text("消息内容：json，或 avro（需 registry）", "messages are json, or avro with registry"),
+        Text("消息内容：“json”，或“avro”（需 registry）", "what messages are; avro needs registry"),
     ] = "json",
     envelope: Annotated[
         Envelope,

@@ -53,7 +53,7 @@ class _Frame:
     def notes(self) -> tuple[Note, ...]:
         """Tell what is no record here."""
         texts = {
-            "passed over": self.passed
+            "no record": self.passed
             and f"tombstones behind deletions, and messages that are no change: {self.passed}",
             "versions": self.replaced
             and f"versions that a later one of the same frame replaced: {self.replaced}",

@@ -147,7 +147,7 @@ def decoder(
         return
     if not registry.url:
         raise Misconfigured(
-            Text("value: avro 需要 registry", "value: avro needs registry"),
+            Text("value: “avro” 需要 registry", "value: avro needs registry"),
             hint=Text("请修改该数据源的配置", "edit the settings of this source"),
         )
     connect = min(10, registry.seconds)

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Protocol
 
 from pydantic import Field
 
@@ -22,11 +22,13 @@ from exchange.connect import (
     HttpLimits,
     Misconfigured,
     Pulled,
+    Rejected,
     Secret,
     Text,
     connector,
 )
 from exchange.connectors.rest.auth import Account, Authenticator, AuthKind, Platform
+from exchange.connectors.rest.discovery import lists_of
 from exchange.connectors.rest.increment import Increment, place_of
 from exchange.connectors.rest.json_path import parse_path
 from exchange.connectors.rest.paging import Paging, PagingKind, PagingOptions
@@ -35,6 +37,47 @@ from exchange.connectors.rest.records import Shape
 
 _EDIT = Text("请修改该数据源的配置", "edit the settings of this source")
 Value = str | int | bool
+
+
+class _Settings(Protocol):
+    """The settings below, as all but the pull itself gets them."""
+
+    url: str
+    method: Literal["GET", "POST"]
+    headers: dict[str, str]
+    query: dict[str, Value]
+    body: dict[str, Any]
+    parameters_in: Literal["query", "json", "form"]
+    auth: AuthKind
+    user: str
+    secret: Secret | None
+    auth_name: str
+    token_url: str
+    scope: str
+    client_in: Literal["header", "body"]
+    rid: str
+    sid: str
+    platform: Platform
+    paging: PagingKind
+    page_size: int
+    page_param: str
+    size_param: str
+    offset_param: str
+    first_page: int
+    next_param: str
+    end: Literal["empty", "short"]
+    max_pages: int
+    status_ok: tuple[str, ...]
+    encoding: str
+    rate: float
+    retries: int
+    longest_wait: float
+    max_bytes: int
+    connect_seconds: float
+    read_seconds: float
+    total_seconds: float
+    ca: Path | None
+    insecure_http: bool
 
 
 @connector("rest")
@@ -214,6 +257,81 @@ def rest(
     with opened as service:
         increment = Increment.read(cursor, cursor_column, overlap, since) if cursor_column else None
         yield from Pull(service, shape, increment, cursor, now).frames()
+
+
+@rest.discover
+def discover(
+    settings: _Settings, now: Callable[[], datetime], sleep: Callable[[float], None], base: Path
+) -> list[dict[str, Any]]:
+    """List the lists of records in the first page, with paths, columns and counts."""
+    given = settings
+    asked = Query(
+        given.url,
+        given.method == "POST",
+        given.headers,
+        {name: _text(value) for name, value in given.query.items()},
+        given.body,
+        given.parameters_in,
+        (),
+        None,
+        None,
+        given.status_ok,
+        "",
+        given.encoding,
+    )
+    names = PagingOptions(
+        "none" if given.paging == "link" else given.paging,
+        given.page_param,
+        given.size_param,
+        given.offset_param,
+        given.next_param,
+        None,
+        given.page_size,
+        given.first_page,
+        given.end,
+        given.max_pages,
+    )
+    account = Account(
+        given.auth,
+        given.user,
+        given.secret,
+        given.auth_name,
+        given.token_url,
+        given.scope,
+        given.client_in,
+        given.rid,
+        given.sid,
+        given.platform,
+    )
+    limits = HttpLimits(
+        given.connect_seconds,
+        given.read_seconds,
+        given.total_seconds,
+        given.max_bytes,
+        given.rate,
+        given.retries,
+        given.longest_wait,
+    )
+    opened = _service(
+        asked,
+        names,
+        account,
+        limits,
+        ca=given.ca and base / given.ca,
+        insecure_http=given.insecure_http,
+        now=now,
+        sleep=sleep,
+    )
+    with opened as service:
+        place = Text("第 1 页", "page 1")
+        document, _, _ = service.document(service.paging.start(), "", place)
+    entries = lists_of(document)
+    if not entries:
+        raise Rejected(
+            Text("应答中没有记录数组", "the answer holds no list of records"),
+            hint=Text("请检查 url 和参数；查询结果可能为空", "check url and parameters"),
+        )
+    return entries
 
 
 @rest.columns

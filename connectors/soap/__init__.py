@@ -59,13 +59,15 @@ def soap(
     wsdl: Annotated[
         Path, Text("WSDL 文件，其引用的 xsd 在同一文件夹", "the WSDL; its xsd files beside it")
     ],
-    operation: Annotated[str, Text("操作", "the operation")],
+    operation: Annotated[str, Text("操作", "the operation")] = "",
     service: Annotated[str, Text("服务名，默认第一个", "the service; else the first")] = "",
     port: Annotated[str, Text("端口名，默认第一个", "the port; else the first")] = "",
     parameters: Annotated[dict[str, Any], Text("每次请求的参数", "what every request says")] = {},  # noqa: B006 - a setting's default is copied, never changed
     auth: Annotated[
         SoapAuth,
-        Text("认证：HTTP Basic、WS-Security 或某个参数", "HTTP Basic, WS-Security or a parameter"),
+        Text(
+            "认证：“HTTP Basic”、WS-Security 或某个参数", "HTTP Basic, WS-Security or a parameter"
+        ),
     ] = "none",
     user: Annotated[str, Text("用户名", "the user")] = "",
     secret: Annotated[Secret | None, Text("密码或令牌", "password, or token")] = None,
@@ -88,7 +90,7 @@ def soap(
         Inner,
         Text("应答是一段文本时，文本的格式", "what the text is that an answer consists of"),
     ] = "none",
-    inner_path: Annotated[str, Text("该文本的路径，如 return", "path to that text")] = "return",
+    inner_path: Annotated[str, Text("该文本的路径，如“return”", "path to that text")] = "return",
     no_records: Annotated[
         Literal["error", "none"],
         Text("应答没有记录元素时：出错，或视为没有", "no element of a record: error, or none"),
@@ -348,7 +350,7 @@ class SoapService(Service):
                     f"{place.en} has no record, and does not say that there is none",
                 ),
                 hint=Text(
-                    "设置 total 或 status_path 以核对；确认空应答就是这样时设置 no_records: none",
+                    "设置 total 或 status_path 以核对；确认空应答就是这样时设置 no_records: “none”",
                     "set total or status_path, which are checked; where empty answers are like "
                     "this, set no_records: none",
                 ),

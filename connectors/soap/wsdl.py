@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, Literal
 from urllib.parse import unquote, urlsplit
 
-from exchange.connect import Misconfigured, Text, suggest
+from exchange.connect import Misconfigured, Text, original, suggest
 from exchange.connectors.rest.json_path import Path as JsonPath
 
 _ADDRESSING = "http://www.w3.org/2005/08/addressing"
@@ -50,7 +50,7 @@ class _Folder:
             raise Misconfigured(
                 Text(f"WSDL 引用了别处的 {str(url)[:200]}", f"the WSDL imports {str(url)[:200]}"),
                 hint=Text(
-                    "请把它存到 WSDL 所在文件夹，并把 schemaLocation 或 location 改为文件名",
+                    "请把它存到 WSDL 所在文件夹，并把“schemaLocation”或“location”改为文件名",
                     "save it into the folder of the WSDL, and name the file in schemaLocation or "
                     "location",
                 ),
@@ -106,6 +106,11 @@ class Description:
     def check(self, operation: str) -> None:
         """Raise Misconfigured where there is no such operation."""
         names = sorted(map(str, self._binding.all()))
+        if not operation:
+            raise Misconfigured(
+                Text("缺少 operation", "operation is missing"),
+                hint=Text(f"可选：{', '.join(names)}", f"there are {', '.join(names)}"),
+            )
         if operation not in names:
             near = suggest(operation, names)
             raise Misconfigured(
@@ -143,8 +148,8 @@ class Description:
             takes = ", ".join(f"{n} ({k})" for n, k in self.operations()[operation]) or "-"
             raise Misconfigured(
                 Text(
-                    f"{operation} 不接受这些参数：{error}",
-                    f"{operation} does not take these parameters: {error}",
+                    f"{operation} 不接受这些参数：{original(error).zh}",
+                    f"{operation} does not take these parameters: {original(error).en}",
                 ),
                 hint=Text(f"它的参数：{takes}", f"it takes {takes}"),
             ) from error

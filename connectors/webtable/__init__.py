@@ -105,10 +105,10 @@ def webtable(
     ] = "empty",
     next_text: Annotated[str, Text("下一页链接的文字", "text of the next page's link")] = "下一页",
     total: Annotated[
-        str, Text("页面上总条数的写法，如 共{}条", "how the page counts records, as 共{}条")
+        str, Text("页面上总条数的写法，如 共{}条", "how the page counts records, as '共{}条'")
     ] = "",
     pages: Annotated[
-        str, Text("页面上总页数的写法，如 共{}页", "how the page counts pages, as 共{}页")
+        str, Text("页面上总页数的写法，如 共{}页", "how the page counts pages, as '共{}页'")
     ] = "",
     max_pages: Annotated[int, Text("最多页数", "most pages of a pull"), Field(ge=1)] = 10_000,
     cursor_column: Annotated[

@@ -26,6 +26,8 @@ SECONDS = 120.0
 """How long the first rows may take."""
 _FIRST_CODE = "399999/1"
 _SHOWN_NAMES = 20
+_TABLES = frozenset({"table", "view", "list", "topic", "operation"})
+"""Kinds of what `--table` names."""
 
 
 def draft(
@@ -90,7 +92,8 @@ def _entry(
 ) -> Mapping[str, Any]:
     """Choose one of what the source offers."""
     options: dict[str, object] = {}
-    if table is not None:
+    settings = {item["name"] for item in node.source(source).connector.spec()["settings"]}
+    if table is not None and "table" in settings:
         options["table"] = table
     if file is not None:
         options["glob"] = glob.escape(file)
@@ -98,7 +101,9 @@ def _entry(
     candidates = [entry for entry in every if entry.get("kind") != "skipped"]
     if sheet is not None:
         candidates = [entry for entry in candidates if entry.get("with", {}).get("sheet") == sheet]
-    tables = [entry for entry in candidates if entry.get("kind") in {"table", "view"}]
+    if table is not None and "table" not in settings:
+        candidates = [entry for entry in candidates if entry["name"] == table]
+    tables = [entry for entry in candidates if entry.get("kind") in _TABLES]
     if len(tables) > 1 or not candidates:
         raise _choose(source, [str(entry["name"]) for entry in every], several=bool(candidates))
     return next((entry for entry in candidates if "why" not in entry), candidates[0])

@@ -34,6 +34,9 @@ _KINDS: Mapping[str, Text] = {
     "view": Text("视图", "view"),
     "file": Text("文件", "file"),
     "sheet": Text("工作表", "sheet"),
+    "list": Text("列表", "list"),
+    "topic": Text("主题", "topic"),
+    "operation": Text("操作", "operation"),
     "skipped": Text("不读取", "not read"),
 }
 

@@ -45,6 +45,11 @@ NOTE_KINDS: Mapping[str, Text] = {
     "clock": Text("时间超前", "ahead of the clock"),
     "filter": Text("筛选不严", "filter not exact"),
     "total": Text("总数不符", "total differs"),
+    "dropped": Text("已清除的消息", "messages dropped"),
+    "no record": Text("不是记录的消息", "messages that are no record"),
+    "versions": Text("被替换的版本", "versions replaced"),
+    "deleted": Text("已删除的行", "rows deleted"),
+    "memo": Text("未读的备注字段", "memos not read"),
 }
 """The kinds of notes that our connectors write; those of others stay as they are."""
 

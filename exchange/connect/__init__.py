@@ -13,6 +13,7 @@ from exchange.connect.secrets import Resolver, Secret
 from exchange.connect.slicing import slices
 from exchange.connect.surface import Connector, Cursor, Look, Note, Pulled, Source, connector
 from exchange.errors import Denied, ExchangeError, Misconfigured, Rejected, Transient
+from exchange.foreign import original
 from exchange.http.message import Request, Response
 from exchange.http.signing import rtime, sign, unwrap_secret
 from exchange.text import Text, suggest
@@ -41,6 +42,7 @@ __all__ = [
     "find",
     "installed",
     "judge",
+    "original",
     "rtime",
     "sign",
     "slices",

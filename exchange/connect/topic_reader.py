@@ -166,7 +166,7 @@ class TopicReader:
                     f"there is no topic {topic}, or the user may not see it ({near.en})",
                 ),
                 hint=Text(
-                    "请检查 topic，以及该用户的 Describe 和 Read 权限",
+                    "请检查 topic，以及该用户的“Describe”和“Read”权限",
                     "check topic, and the user's rights to Describe and Read it",
                 ),
             )
@@ -227,7 +227,7 @@ class TopicReader:
                         f"{topic}/{partition} gave nothing for {self._seconds:g} s",
                     ),
                     hint=Text(
-                        "请检查代理（broker）是否在运行；下次拉取会继续",
+                        "请检查代理是否在运行；下次拉取会继续",
                         "check that its brokers run; the next pull goes on",
                     ),
                 )

@@ -287,6 +287,30 @@ def test_gbk_is_decoded_as_declared_or_set(
     assert pulled.frame["name"].to_list() == ["张俓誠"]
 
 
+def test_the_lists_of_an_unknown_service_are_found(
+    service: Callable[[Behaviour], Service],
+) -> None:
+    records = [{"id": n, "at": {"city": "漠河", "codes": [1]}, "a.b": "x"} for n in range(7)]
+    document = {
+        "code": 0,
+        "data": {"pageNum": 1, "pageSize": 50, "total": 700, "list": records, "empty": []},
+        "links": [{"rel": "next"}],
+    }
+    served = service(lambda _: as_json(document))
+    first, second = source(served, paging="page").discover()
+    assert first["with"] == {
+        "records": "data.list",
+        "total": "data.total",
+        "columns": {"id": "id", "at_city": "at.city", "a.b": '["a.b"]'},
+    }
+    assert second["with"] == {"records": "links"}
+    (pulled,) = source(served, **{**first["with"], "total": ""}).pull()
+    assert pulled.frame.drop("_defect").row(0) == ("0", "漠河", "x")
+    served.behaviour = lambda _: as_json({"data": {"list": [], "total": 0}})
+    with pytest.raises(Rejected, match="holds no list of records"):
+        source(served).discover()
+
+
 # --- pages ------------------------------------------------------------------------------------
 
 

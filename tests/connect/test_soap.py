@@ -209,6 +209,7 @@ def test_a_text_that_holds_the_records_is_read(
         ({"auth": "none"}, Transient, "answers the fault .*Server: no access for null"),
         ({"parameters": {"sice": 1}}, Misconfigured, "does not take these parameters.*sice"),
         ({"operation": "fetch"}, Misconfigured, "has no operation fetch"),
+        ({"operation": ""}, Misconfigured, "operation is missing.*there are all, asText, find"),
         ({"records": "return.items"}, Misconfigured, "answers of find have no items"),
         ({"total": "return.count"}, Misconfigured, "answers of find have no count"),
         ({"service": "Others"}, Misconfigured, "no usable WSDL"),
