@@ -182,16 +182,20 @@ def files(
         sheet, sheets, header, columns, group_rows, footer, further_sheets, batch_rows
     )
     failed: list[ExchangeError] = list(found.refused.values())
+    unfinished = False
     with ReaderProcess(memory=read_memory, seconds=read_seconds) as reader:
         reading = _reading(text, workbook, read_memory, read_seconds)
         how = _How(root, text, workbook, reader, reading)
         yield from _passed_over(found, taken, how)
         for name, stat in fresh.items():
             if name in young and _stat_or_none(found.files[name]) != stat:
-                continue  # It is still being written: the next pull looks again.
+                unfinished = True  # It is still being written: the next pull looks again.
+                continue
             file = _File(found.files[name], name, stat, taken, how)
             if not (yield from _still_refused(file, failed)):
                 yield from _apart(file, failed)
+    if unfinished:
+        yield Pulled(pl.DataFrame(), taken.cursor(), unfinished=True)
     if failed:
         yield Pulled(pl.DataFrame(), taken.cursor(), complete=True)
         raise one_error(failed)

@@ -141,13 +141,17 @@ def sftp(
         memory.forget({file.name for file in listing.files})
         yield from _passed_over(listing, memory)
         fresh = [f for f in listing.ready if memory.is_new(f.name, f.size, f.time)]
+        unfinished = len(listing.ready) < len(listing.files)
         if fresh and not flag and not index and settle:
             sleep(settle)
             again = set(opened.listing())
-            fresh = [file for file in fresh if file in again]
+            whole = [file for file in fresh if file in again]
+            unfinished, fresh = unfinished or len(whole) < len(fresh), whole
         for group in groups(fresh, temp_mib * MIB, failed):
             copies = fetch(opened, group, reading.folder, failed, entries)
             yield from reading.pull(copies, memory, failed)
+    if unfinished:
+        yield Pulled(pl.DataFrame(), memory.cursor(), unfinished=True)
     if failed:
         yield Pulled(pl.DataFrame(), memory.cursor(), complete=True)
         raise one_error(failed)

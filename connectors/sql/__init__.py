@@ -6,9 +6,11 @@ by the server: memory does not grow with the table.
 
 A **snapshot** delivers every row on every pull. With a key it is read in key order and a pull
 that died goes on behind the last committed row. An **incremental** pull (``cursor_column``)
-delivers what is new, ordered by (cursor column, key). The last value is read again, and with
-``overlap`` a stretch below it; rows delivered already are dropped. The cursor never passes the
-database's clock.
+delivers what is new, ordered by (cursor column, key), and never passes the database's clock.
+Rows that were committed late come too. A table of PostgreSQL tells which transaction wrote each
+row: what a transaction that still runs could follow waits, and nothing is read twice. Elsewhere
+the last value and a stretch below it (``overlap``) are read again, and rows delivered already
+are dropped.
 
 Sessions show time at +08:00, and a time without an offset is read as +08:00: tables, queries and
 views agree.
@@ -21,20 +23,56 @@ from contextlib import AbstractContextManager
 from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
-from typing import Annotated, Any, Protocol
+from typing import TYPE_CHECKING, Annotated, Any, Protocol
 
-from pydantic import Field
+from pydantic import BaseModel, ConfigDict, Field
 
 from exchange.connect import Cursor, Misconfigured, Pulled, Secret, Text, connector
 from exchange.connectors.sql.address import POSTGRES, checked_scheme, near
+from exchange.connectors.sql.condition import checked_condition
 from exchange.connectors.sql.cursor import CursorState
+from exchange.connectors.sql.manners import Manners
 from exchange.connectors.sql.pulls import Incremental, odd_rows, snapshot
 from exchange.connectors.sql.reader import Address, Rows, TableReader, Want
 from exchange.connectors.sql.window import MAX_WINDOW_ROWS
 
-__all__ = ["MAX_WINDOW_ROWS", "check", "discover", "sql"]
+if TYPE_CHECKING:
+    import polars as pl
+
+__all__ = ["MAX_WINDOW_ROWS", "DeletedMark", "check", "discover", "sql"]
 
 _SETTINGS = Text("请修改该数据源的配置", "edit the settings of this source")
+
+
+OPERATION = "cd_operation"
+_LONG_TRANSACTION = 600
+"""Seconds from which on a person should look into a transaction."""
+
+
+class DeletedMark(BaseModel):
+    """A column that marks rows as deleted: where it has a value, or any but NULL without one."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+    column: Annotated[str, Field(min_length=1)]
+    value: str | int | bool | None = None
+
+    def marks(self, frame: pl.DataFrame) -> pl.Series:
+        """Return D where a row is marked as deleted, null elsewhere."""
+        import polars as pl
+
+        column = frame[self.column]
+        if self.value is None:
+            marked = column.is_not_null()
+        elif column.dtype.is_numeric():
+            marked = column.cast(pl.Float64) == float(self.value)
+        else:
+            told = str(self.value)
+            texts = [told, told.lower()] if isinstance(self.value, bool) else [told]
+            if column.dtype == pl.Boolean:
+                texts = [{"1": "true", "0": "false"}.get(told, told.lower())]
+            marked = column.cast(pl.String).str.strip_chars().is_in(texts)
+        deleted = pl.when(marked.fill_null(value=False)).then(pl.lit("D"))
+        return pl.select(deleted.alias(OPERATION)).to_series()
 
 
 class _Settings(Protocol):
@@ -46,6 +84,8 @@ class _Settings(Protocol):
     columns: tuple[str, ...]
     key: tuple[str, ...]
     cursor_column: str | None
+    where: str | None
+    deleted: DeletedMark | None
     batch_rows: int
     connect_seconds: int
 
@@ -83,13 +123,41 @@ def sql(
         ),
     ] = None,
     overlap: Annotated[
-        float,
+        float | None,
         Text(
-            "向前重读的范围（时间为秒，数字为差值），用于补取迟提交的行",
-            "how far to read again for late commits: seconds of a time, difference of a number",
+            "迟提交的行最多落后多少（时间为秒，数字为差值）；默认：PostgreSQL 的表不限，"
+            "其他为 600 秒或 1000",
+            "how far behind a late row may be: seconds of a time, difference of a number; "
+            "by default any distance in a table of PostgreSQL, elsewhere 600 s or 1000",
         ),
         Field(ge=0),
-    ] = 0,
+    ] = None,
+    where: Annotated[
+        str | None,
+        Text(
+            "部门自己的 SQL 条件，如 status <> 'draft'；只读取符合的行",
+            "the department's own SQL condition, such as status <> 'draft': only such rows",
+        ),
+        Field(min_length=1),
+    ] = None,
+    deleted: Annotated[
+        DeletedMark | None,
+        Text(
+            "标记删除的列和值，如 {column: del_flag, value: 1}；无 value 则非空即删除",
+            "what marks a row as deleted, such as {column: del_flag, value: 1}; "
+            "without a value anything but NULL",
+        ),
+    ] = None,
+    hours: Annotated[
+        tuple[str, ...],
+        Text(
+            '允许读取的时段，北京时间，如 ["20:00-06:00"]；默认不限',
+            'when it may be read, Beijing time, such as ["20:00-06:00"]; always by default',
+        ),
+    ] = (),
+    rows_per_second: Annotated[
+        float | None, Text("读取速度上限（行/秒）", "most rows a second"), Field(gt=0)
+    ] = None,
     batch_rows: Annotated[
         int, Text("每帧行数", "rows per frame"), Field(ge=1, le=1_000_000)
     ] = 65_536,
@@ -100,21 +168,41 @@ def sql(
         int, Text("一次读取的时限（秒）", "time for one read, seconds"), Field(ge=1, le=86_400)
     ] = 7_200,
     cursor: Cursor | None = None,
+    now: Callable[[], datetime],
+    sleep: Callable[[float], None],
     base: Path = Path(),
 ) -> Iterator[Pulled]:
     """Pull a table or a query of a relational database."""
-    where = Address(
-        url.reveal(), table, query, base, batch_rows, connect_seconds, statement_seconds
+    manners = Manners.read(hours, rows_per_second, now, sleep)
+    manners.check()
+    address = Address(
+        url.reveal(),
+        table,
+        query,
+        base,
+        manners.frame_rows(batch_rows),
+        connect_seconds,
+        statement_seconds,
+        _condition(where),
     )
-    with _reader(where) as reader:
-        names, order = _order_of(reader, where.locator, columns, key, cursor_column)
+    with _reader(address) as reader:
+        names, order = _order_of(
+            reader, address.locator, columns, key, cursor_column, deleted=deleted
+        )
         if cursor_column is None:
             pulls = snapshot(reader, names, order, cursor)
         else:
             state = CursorState.read(cursor, order)
             pulls = Incremental(reader, names, order, overlap, state).pulls()
-        for pulled in pulls:
-            yield replace(pulled, locator=where.locator)
+        for pulled in manners.paced(pulls):
+            frame = pulled.frame
+            if deleted is not None and frame.width:
+                frame = frame.with_columns(deleted.marks(frame))
+            yield replace(pulled, frame=frame, locator=address.locator)
+
+
+def _condition(where: str | None) -> str | None:
+    return None if where is None else checked_condition(where)
 
 
 @sql.check
@@ -153,7 +241,7 @@ def columns_of(settings: _Settings, base: Path) -> tuple[str, ...]:
 
 @sql.concerns
 def concerns(settings: _Settings, base: Path) -> tuple[Text, ...]:
-    """Count the rows whose cursor value has no place in the order."""
+    """Count the rows whose cursor value has no place in the order; name what holds rows back."""
     cursor_column = settings.cursor_column
     if cursor_column is None:
         return ()
@@ -161,7 +249,15 @@ def concerns(settings: _Settings, base: Path) -> tuple[Text, ...]:
     with _reader(where) as reader:
         _, order = _plan(reader, where, settings)
         ahead, impossible = odd_rows(reader, order)
+        horizon = reader.horizon()
     found = []
+    if horizon is not None and (horizon.age or 0) > _LONG_TRANSACTION:
+        found.append(
+            Text(
+                f"一个未结束的事务使其后写入的行暂不读取：{horizon.holder}",
+                f"rows written since wait for a transaction that is under way: {horizon.holder}",
+            )
+        )
     if ahead:
         found.append(
             Text(
@@ -237,7 +333,14 @@ def _address(settings: _Settings, base: Path, rows: int = 1) -> Address:
     """Return where to look before a pull: nobody waits for it longer than for a connection."""
     seconds = settings.connect_seconds
     return Address(
-        settings.url.reveal(), settings.table, settings.query, base, rows, seconds, seconds
+        settings.url.reveal(),
+        settings.table,
+        settings.query,
+        base,
+        rows,
+        seconds,
+        seconds,
+        _condition(settings.where),
     )
 
 
@@ -245,7 +348,14 @@ def _plan(
     reader: TableReader, where: Address, settings: _Settings
 ) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """Return the columns to read and the order to read them in, checked against the table."""
-    return _order_of(reader, where.locator, settings.columns, settings.key, settings.cursor_column)
+    return _order_of(
+        reader,
+        where.locator,
+        settings.columns,
+        settings.key,
+        settings.cursor_column,
+        deleted=settings.deleted,
+    )
 
 
 def _order_of(
@@ -254,18 +364,22 @@ def _order_of(
     columns: tuple[str, ...],
     key: tuple[str, ...],
     cursor_column: str | None,
+    *,
+    deleted: DeletedMark | None,
 ) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """Return the columns to read and the order to read them in, checked against the table."""
     names = columns or reader.columns
     key = key or reader.key
-    _known((*names, *key, *((cursor_column,) if cursor_column else ())), reader, locator)
+    mark = () if deleted is None else (deleted.column,)
+    _known((*names, *key, *((cursor_column,) if cursor_column else ()), *mark), reader, locator)
     order = _order(cursor_column, key, locator) if cursor_column else key
-    missing = [name for name in order if name not in names]
+    missing = [name for name in (*order, *mark) if name not in names]
     if missing:
         raise Misconfigured(
             Text(
-                f"columns 中要包含键列和增量列：{', '.join(missing)}",
-                f"columns must include the key and the cursor column: {', '.join(missing)}",
+                f"columns 中要包含键列、增量列和删除标记列：{', '.join(missing)}",
+                "columns must include the key, the cursor column and that of `deleted`: "
+                f"{', '.join(missing)}",
             ),
             hint=_SETTINGS,
         )

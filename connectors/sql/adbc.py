@@ -36,6 +36,7 @@ from exchange.connectors.sql.reader import (
     MAX_FRAME_BYTES,
     Address,
     Chunk,
+    Horizon,
     Want,
     check_zone,
     unfit,
@@ -124,6 +125,10 @@ class AdbcReader:
             if nothing:
                 yield exact.chunk(_frame(batches.schema.empty_table()), decimals)
 
+    def horizon(self) -> Horizon | None:
+        """Tell which transactions are running; None for a query or a view."""
+        return postgres.horizon(self._rows, self._place) if self._where.table else None
+
     def numeric(self, column: str) -> bool:
         """Whether a column that comes as text holds numbers."""
         return self._types[column] in postgres.NUMERIC
@@ -145,13 +150,17 @@ class AdbcReader:
 
     def _condition(self, want: Want) -> str:
         values = count()
-        return postgres.condition(
+        condition = postgres.condition(
             want,
             column=_column,
             value=lambda name, value: self._value(next(values), name, value),
             types=self._types,
             clock=self.clock,
         )
+        if self._where.condition is None:
+            return condition
+        own = f"({self._where.condition}\n)"
+        return f"{condition} AND {own}" if condition else f" WHERE {own}"
 
     def _value(self, number: int, column: str, value: Any) -> str:
         """Lay a value down in the transaction and return the expression that reads it."""

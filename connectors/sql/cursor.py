@@ -35,14 +35,24 @@ class CursorState:
     """The cursor of an incremental pull.
 
     ``at`` is the newest position delivered, never beyond the database's clock; ``since``, where
-    a person had the source start, until the first row behind it is delivered. ``seen`` and
+    a person had the source start, until the first row behind it is delivered, and ``floor``
+    from then on: what lies below is not read again. ``seen`` and
     ``odd`` are hashes of delivered rows: of the stretch that is read again, and of rows whose
     cursor value has no place in the order. ``low``, when set, is where that stretch had to be
     cut because it held too many rows.
+
+    Where rows tell who wrote them, ``settled`` is the number of the first transaction on
+    ``server`` of which not all rows up to ``at`` were read. A pull that was broken off reading
+    late ones has read them up to the position ``late``, and there up to ``late_settled``.
     """
 
     at: Position | None = None
     since: Any = None
+    floor: Any = None
+    settled: int | None = None
+    server: str = ""
+    late: Position | None = None
+    late_settled: int | None = None
     low: Position | None = None
     seen: Hashes = field(default_factory=nothing)
     odd: Hashes = field(default_factory=nothing)
@@ -52,16 +62,26 @@ class CursorState:
         """Read a cursor; positions in other columns (the settings changed) count as none."""
         at, since = position(cursor, "at", order), position(cursor, "since", order[:1])
         first = None if since is None else since[0]
-        if cursor is None or cursor.get("polars") != pl.__version__:
+        if cursor is None:
+            return cls()
+        floor = position(cursor, "floor", order[:1])
+        written = {
+            "floor": None if floor is None else floor[0],
+            "settled": cursor.get("settled"),
+            "server": cursor.get("server", ""),
+            "late": position(cursor, "late", order),
+            "late_settled": cursor.get("late_settled"),
+        }
+        if cursor.get("polars") != pl.__version__:
             # Hashes hold within one version of polars only: after an upgrade the stretch that
             # is read again is delivered once more.
-            return cls(at=at, since=first)
+            return cls(at=at, since=first, **written)
         low = position(cursor, "low", order)
         seen = _unpack(cursor.get("seen", ""))
         if "seen" not in cursor:  # of the former version, which read no last row again
             low = at
         odd = _unpack(cursor.get("odd", cursor.get("nulls", "")))
-        return cls(at, first, low, seen, odd)
+        return cls(at, first, low=low, seen=seen, odd=odd, **written)
 
     def since_value(self, value: Any) -> CursorState:
         """Return the state that starts from a value: rows from it on are read again."""
@@ -73,8 +93,14 @@ class CursorState:
         if self.at is not None:
             out["at"] = named(order, self.at)
             out["seen"] = _pack(self.seen)
+            if self.settled is not None:
+                out |= {"settled": self.settled, "server": self.server}
+            if self.late is not None:
+                out |= {"late": named(order, self.late), "late_settled": self.late_settled}
         if self.since is not None:
             out["since"] = named(order[:1], (self.since,))
+        if self.floor is not None:
+            out["floor"] = named(order[:1], (self.floor,))
         if self.low is not None:
             out["low"] = named(order, self.low)
         if len(self.odd):

@@ -62,6 +62,7 @@ def connection(where: Address) -> Iterator[sa.Connection]:
 def begin(opened: sa.Connection, where: Address) -> datetime | None:
     """Begin the read-only transaction in our zone; return the database's clock, if known."""
     kind = kind_of(opened)
+    _limit(opened, kind, where.statement_seconds)
     for statement in _READ_ONLY.get(kind, ()):
         opened.exec_driver_sql(statement)
     if kind == "postgresql":
@@ -72,6 +73,17 @@ def begin(opened: sa.Connection, where: Address) -> datetime | None:
     if kind not in _CLOCK:
         return None
     return datetime.fromisoformat(str(opened.exec_driver_sql(_CLOCK[kind]).scalar_one()))
+
+
+def _limit(opened: sa.Connection, kind: str, seconds: int) -> None:
+    """Have the server end a statement that takes too long; what only a driver can limit it does."""
+    if kind == "mysql" and getattr(opened.dialect, "is_mariadb", False):
+        opened.exec_driver_sql(f"SET SESSION max_statement_time = {seconds}")
+    elif kind == "mysql":
+        opened.exec_driver_sql(f"SET SESSION max_execution_time = {seconds * 1000}")
+    elif kind == "oracle":
+        driver: Any = opened.connection.driver_connection
+        driver.call_timeout = seconds * 1000  # of a round trip
 
 
 def forget_unread(cursor: Any) -> None:
@@ -119,7 +131,9 @@ def _engine(where: Address) -> sa.Engine:
         arguments["conv"] = {
             kind: how for kind, how in conversions.items() if kind not in range(256)
         }
-    engine = sa.create_engine(url, connect_args=arguments, poolclass=sa.NullPool)
+    # Oracle's drivers ask for so many rows in a round trip, whatever is fetched at once.
+    options = {"arraysize": where.batch_rows} if url.get_backend_name() == "oracle" else {}
+    engine = sa.create_engine(url, connect_args=arguments, poolclass=sa.NullPool, **options)
     sa.event.listen(
         engine,
         "handle_error",
@@ -162,6 +176,10 @@ _DRIVER = Text(
     "请安装该数据库的 Python 驱动，如 gov-exchange[mysql]",
     "install the database's Python driver, such as gov-exchange[mysql]",
 )
+_VERSIONS = Text(
+    "驱动与所装的 SQLAlchemy 版本不合；见 docs/connectors.md",
+    "driver and SQLAlchemy do not fit each other, see docs/connectors.md",
+)
 _EDIT = Text("请修改该数据源的配置", "edit the settings of this source")
 _GONE = (exc.OperationalError, exc.InterfaceError, exc.DisconnectionError)
 
@@ -176,6 +194,9 @@ def border(where: Address) -> Iterator[None]:
     except (exc.NoSuchModuleError, ModuleNotFoundError) as error:
         told = Text("没有该数据库的驱动", "the driver of this database is not installed")
         raise Misconfigured(told, hint=_DRIVER) from error
+    except ImportError as error:
+        told = Text(f"该数据库的驱动无法加载：{error}", f"the database's driver fails: {error}")
+        raise Misconfigured(told, hint=_VERSIONS) from error
     except exc.ArgumentError:
         told = Text("数据库地址写法不对", "the database address cannot be read")
         # The cause may repeat the address, and with it the password.

@@ -11,7 +11,7 @@ from datetime import datetime
 from decimal import Decimal
 from typing import Any
 
-from exchange.connectors.sql.reader import Rows, Want, shift, text_limits
+from exchange.connectors.sql.reader import Horizon, Rows, Settled, Want, shift, text_limits
 
 ZONE = "Etc/GMT-8"
 """+08:00 in every year; the sign is that of POSIX."""
@@ -20,6 +20,42 @@ FACTS = (
     "localtimestamp::text"
 )
 """Encoding of the database; a known instant as the session shows it; the session's clock."""
+
+TABLE_KIND = """
+SELECT c.relkind IN ('r', 'p')
+   AND NOT EXISTS (
+     SELECT 1 FROM pg_catalog.pg_inherits i JOIN pg_catalog.pg_class k ON k.oid = i.inhrelid
+     WHERE i.inhparent = c.oid AND k.relkind = 'f'),
+   to_regprocedure('pg_control_system()') IS NOT NULL
+   AND has_function_privilege(to_regprocedure('pg_control_system()')::oid, 'execute')
+FROM pg_catalog.pg_class c WHERE c.oid = {table}::regclass
+"""
+"""Whether each row of a table tells which transaction wrote it; whether the server tells who it is.
+
+Views do not, nor do rows that another server keeps.
+"""
+VERSION = "SELECT current_setting('server_version_num')"
+_FIRST_VERSION = 100_000
+"""What was made of an older PostgreSQL, as openGauss, lacks parts of what is asked here."""
+SNAPSHOT = (
+    "SELECT txid_snapshot_xmin(s)::text, txid_snapshot_xmax(s)::text "
+    "FROM txid_current_snapshot() AS s"
+)
+"""The oldest transaction that runs, or the next one; and the next one. Right on a standby, too."""
+SERVER = "SELECT system_identifier::text FROM pg_control_system()"
+HOLDER = """
+SELECT concat_ws(', ', 'pid ' || pid, usename, 'since ' || to_char(xact_start,
+  'YYYY-MM-DD HH24:MI:SS'), state), extract(epoch FROM clock_timestamp() - xact_start)::int::text
+FROM pg_catalog.pg_stat_activity
+WHERE backend_xid IS NOT NULL AND (backend_xid::text::bigint = {number})
+UNION ALL
+SELECT concat_ws(', ', 'prepared ' || gid, owner, 'since ' || to_char(prepared,
+  'YYYY-MM-DD HH24:MI:SS')), extract(epoch FROM clock_timestamp() - prepared)::int::text
+FROM pg_catalog.pg_prepared_xacts WHERE transaction::text::bigint = {number}
+"""
+"""Who has the oldest transaction; others' times are shown to members of pg_read_all_stats only."""
+_NUMBERS = 1 << 32
+"""A row keeps the lower 32 bits of the number of its transaction."""
 
 _INTEGERS = {"smallint", "integer", "bigint"}
 _TEXTS = {"text", "character varying", "name"}
@@ -98,15 +134,60 @@ def condition(
         if position is not None:
             values = ", ".join(map(value, want.order, position))
             parts.append(f"({names}) {sign} ({values})")
-    if want.since is not None:
-        first = want.order[0]
-        parts.append(f"{column(first)} >= {value(first, want.since)}")
+    for least in (want.since, want.floor):
+        if least is not None:
+            first = want.order[0]
+            parts.append(f"{column(first)} >= {value(first, least)}")
     if want.rows is not Rows.ALL:
         first = want.order[0]
         apart = [f"{column(first)} IS NULL", *odd(column(first), types[first], clock)]
         sign = "" if want.rows is Rows.ODD else "NOT "
         parts.append(f"{sign}({' OR '.join(apart)})")
+    if want.settled is not None:
+        parts += settled(want.settled)
     return " WHERE " + " AND ".join(parts) if parts else ""
+
+
+def horizon(rows: Callable[[str], list[tuple[Any, ...]]], table: str) -> Horizon | None:
+    """Ask for the horizon of a table, given as the text of its quoted name."""
+    if int(rows(VERSION)[0][0]) < _FIRST_VERSION:
+        return None
+    literal = "'" + table.replace("'", "''") + "'"
+    ((tells, names),) = rows(TABLE_KIND.format(table=literal))
+    if not tells:
+        return None
+    ((oldest, following),) = rows(SNAPSHOT)
+    server = rows(SERVER)[0][0] if names else ""
+    holder, age = "", None
+    if oldest != following:
+        found = rows(HOLDER.format(number=int(oldest) % _NUMBERS))
+        holder, age = found[0] if found else (f"transaction {oldest}", None)
+    return Horizon(int(oldest), int(following), server, holder, None if age is None else int(age))
+
+
+def settled(want: Settled) -> list[str]:
+    """Spell which rows are settled, by the transaction that wrote them.
+
+    A row keeps the lower half of the number only, and keeps it for ever: numbers are compared
+    within the short stretch that matters. A row from ages ago whose half lies there by chance
+    comes late or twice, never not at all.
+    """
+    number = f"({_SYSTEM}::text::bigint)"
+    parts = []
+    running = want.following - want.oldest
+    if running:
+        parts.append(f"{_distance(number, want.oldest)} >= {running}")
+    if want.since is not None and want.oldest - want.since < _NUMBERS // 2:
+        parts.append(f"{_distance(number, want.since)} < {want.oldest - want.since}")
+    return parts
+
+
+_SYSTEM = '"q".xmin'
+"""The transaction that wrote a row, in our statements."""
+
+
+def _distance(number: str, start: int) -> str:
+    return f"((({number} - {start}) % {_NUMBERS} + {_NUMBERS}) % {_NUMBERS})"
 
 
 def odd(column: str, kind: str, clock: datetime | None) -> list[str]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import polars as pl
 
@@ -21,8 +22,21 @@ from exchange.connectors.sql.cursor import (
     position,
     row_hashes,
 )
-from exchange.connectors.sql.reader import Chunk, Position, Rows, TableReader, Want
-from exchange.connectors.sql.window import MAX_WINDOW_ROWS, Window
+from exchange.connectors.sql.reader import (
+    Chunk,
+    Horizon,
+    Position,
+    Rows,
+    Settled,
+    TableReader,
+    Want,
+)
+from exchange.connectors.sql.window import (
+    MAX_WINDOW_ROWS,
+    USUAL_NUMBERS,
+    Window,
+    usual_overlap,
+)
 
 
 def snapshot(
@@ -59,17 +73,22 @@ def odd_rows(reader: TableReader, order: tuple[str, ...]) -> tuple[int, int]:
 
 @dataclass
 class Incremental:
-    """One pull of what is new: the stretch read again, then the rows behind it, then the odd.
+    """One pull of what is new: the late rows, then the rows behind them, then the odd.
 
+    Where rows tell which transaction wrote them, only rows of settled transactions are read
+    (:class:`Horizon`): what was written up to the last position since the last pull is late, no
+    row comes twice, and none is missed however long its transaction lasted. Elsewhere a stretch
+    up to the last position is read again, and what was delivered is known by its hash.
     The odd come last, so that too many of them hold up nobody else.
     """
 
     reader: TableReader
     names: Sequence[str]
     order: tuple[str, ...]
-    overlap: float
+    overlap: float | None
     state: CursorState
     _window: Window = field(init=False)
+    _horizon: Horizon | None = field(init=False)
     _frame: pl.DataFrame = field(default_factory=pl.DataFrame)
 
     def __post_init__(self) -> None:
@@ -77,12 +96,20 @@ class Incremental:
         column = self.order[0]
         numeric = self.reader.numeric(column)
         self._window = Window(self.names, column, self.overlap, numeric, self.state.low)
+        self._horizon = self.reader.horizon()
 
     def pulls(self) -> Iterator[Pulled]:
         """Yield what was not delivered yet; the last frame is empty and moves the cursor."""
-        yield from self._again()
-        yield from self._new()
         notes: list[Note] = []
+        before, horizon = self.state.settled, self._horizon
+        if horizon is None:
+            self.state = replace(self.state, settled=None, late=None, late_settled=None)
+            yield from self._again()
+        else:
+            yield from self._late(horizon)
+            if before == horizon.oldest and horizon.holder:
+                notes.append(_held_up(horizon))
+        yield from self._new()
         yield from self._odd(notes)
         if self.state.low is not None:
             notes.append(self._narrowed(self.state.low))
@@ -98,10 +125,11 @@ class Incremental:
         state = self.state
         if state.at is None:
             return
-        since = state.at[0]
-        if self.overlap:
-            since = self.reader.earlier(self.order[0], since, self.overlap)
-        want = Want(self.order, Rows.TIMELY, since, after=state.low, upto=state.at)
+        since, settled = state.at[0], self._settled()
+        if reach := self._reach(since):
+            since = self.reader.earlier(self.order[0], since, reach)
+        floor, low, at = state.floor, state.low, state.at
+        want = Want(self.order, Rows.TIMELY, since, floor, low, at, settled)
         known = np.union1d(state.seen, state.odd)
         for chunk in self.reader.read(want, self.names):
             self._frame = chunk.frame
@@ -110,25 +138,81 @@ class Incremental:
             yield from self._fresh(chunk.frame, hashes, known, odd=False)
         self.state = replace(self.state, seen=self._window.hashes, low=self._window.low)
 
+    def _late(self, horizon: Horizon) -> Iterator[Pulled]:
+        """Read what was written up to the last position since the last pull."""
+        state = self.state
+        numbers = (state.settled, state.late_settled)
+        known = state.settled is not None and state.server == horizon.server
+        if state.at is None:
+            pass
+        elif not known or any(n is not None and n > horizon.oldest for n in numbers):
+            # Of a former version, or of another server: nobody knows who wrote what before.
+            self.state = replace(state, settled=None, late=None, late_settled=None)
+            yield from self._again()
+        else:
+            yield from self._written(state.settled, horizon, state.late, state.at)
+            if state.late is not None:
+                since = state.late_settled
+                self.state = replace(self.state, late=None, late_settled=None)
+                yield from self._written(since, horizon, None, state.late)
+        self.state = replace(
+            self.state,
+            settled=horizon.oldest,
+            server=horizon.server,
+            late=None,
+            late_settled=None,
+            low=None,
+            seen=nothing(),
+        )
+
+    def _written(
+        self, since: int | None, horizon: Horizon, after: Position | None, upto: Position
+    ) -> Iterator[Pulled]:
+        """Read the rows of a stretch that transactions wrote from number ``since`` on."""
+        import numpy as np
+
+        if since == horizon.oldest:
+            return
+        least = self.reader.earlier(self.order[0], upto[0], self.overlap) if self.overlap else None
+        settled = horizon.settled(since)
+        want = Want(self.order, Rows.TIMELY, least, None, after, upto, settled)
+        known = np.union1d(self.state.seen, self.state.odd)
+        for chunk in self.reader.read(want, self.names):
+            frame = self._frame = chunk.frame
+            if not frame.height:
+                continue
+            self.state = replace(self.state, late=chunk.last(), late_settled=horizon.oldest)
+            if len(known):
+                frame = frame.filter(pl.Series(~np.isin(row_hashes(frame, self.names), known)))
+            if frame.height:
+                yield self._pulled(frame)
+
+    def _settled(self) -> Settled | None:
+        return None if self._horizon is None else self._horizon.settled()
+
+    def _reach(self, value: Any) -> float:
+        """Return how far below the last value rows are read again."""
+        if self.overlap is not None:
+            return self.overlap
+        numeric = self.reader.numeric(self.order[0])
+        return USUAL_NUMBERS if numeric else usual_overlap(value)
+
     def _new(self) -> Iterator[Pulled]:
         """Read what is behind the last position."""
         import numpy as np
 
         state, before = self.state, None
-        want = Want(self.order, Rows.TIMELY, state.since, after=state.at)
+        want = Want(self.order, Rows.TIMELY, state.since, after=state.at, settled=self._settled())
         for chunk in self.reader.read(want, self.names):
             frame = self._frame = chunk.frame
             if not frame.height:
                 continue
             before = _checked(chunk, self.order, before)
-            self._window.slide(chunk)
-            self.state = replace(
-                self.state,
-                at=before,
-                since=None,
-                seen=self._window.hashes,
-                low=self._window.low,
-            )
+            floor = state.since if state.since is not None else state.floor
+            self.state = replace(self.state, at=before, since=None, floor=floor)
+            if self._horizon is None:
+                self._window.slide(chunk)
+                self.state = replace(self.state, seen=self._window.hashes, low=self._window.low)
             if len(state.odd):
                 # Beyond the clock yesterday, and in its place today.
                 held = np.isin(row_hashes(frame, self.names), state.odd)
@@ -172,9 +256,10 @@ class Incremental:
         yield self._pulled(frame.filter(pl.Series(new)))
 
     def _narrowed(self, low: Position) -> Note:
+        reach = self._reach(low[0])
         what = (
-            Text(f"回看 {self.overlap:g} 的范围", f"overlap {self.overlap:g}")
-            if self.overlap
+            Text(f"回看 {reach:g} 的范围", f"overlap {reach:g}")
+            if reach
             else Text("最后一个值", "the last value")
         )
         text = Text(
@@ -209,6 +294,16 @@ class Incremental:
                 "fill the column, choose another one, or drop cursor_column to read everything",
             ),
         )
+
+
+def _held_up(horizon: Horizon) -> Note:
+    text = Text(
+        f"事务 {horizon.oldest} 及其后写入的行暂不读取：上次拉取时它在进行，现在仍在进行"
+        f"（{horizon.holder}）",
+        f"rows written from transaction {horizon.oldest} on wait: it was running at the last "
+        f"pull and still is ({horizon.holder})",
+    )
+    return Note(0, "transaction", text.joined())
 
 
 def _checked(chunk: Chunk, order: tuple[str, ...], before: Position | None) -> Position:

@@ -39,15 +39,54 @@ class Rows(Enum):
 class Want:
     """Which rows to read, decided without I/O; a reader spells it in its own SQL.
 
-    ``since``: rows whose value in the first column of ``order`` is this or more. ``after``,
-    ``upto``: rows behind, and at or before, a position. All that are given hold together.
+    ``since``, ``floor``: rows whose value in the first column of ``order`` is that or more.
+    ``after``,
+    ``upto``: rows behind, and at or before, a position. ``settled``: see :class:`Horizon`.
+    All that are given hold together.
     """
 
     order: tuple[str, ...] = ()
     rows: Rows = Rows.ALL
     since: Any = None
+    floor: Any = None
     after: Position | None = None
     upto: Position | None = None
+    settled: Settled | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Horizon:
+    """Which transactions were running when ours began; numbers of 64 bits.
+
+    All below ``oldest`` have ended, and none that is still to come is below ``following``.
+    What they wrote is **settled**: no row like it can appear any more.
+    """
+
+    oldest: int
+    following: int
+    server: str = ""
+    """Identity of the server, where it tells: numbers of another one mean nothing."""
+    holder: str = ""
+    """Which transaction is the oldest, in words; empty where none is running."""
+    age: int | None = None
+    """For how many seconds it has been running, where we may know."""
+
+    def settled(self, since: int | None = None) -> Settled:
+        """Return the rows that are settled; of those only what was not at ``since``."""
+        return Settled(since, self.oldest, self.following)
+
+
+@dataclass(frozen=True, slots=True)
+class Settled:
+    """Rows by the number of the transaction that wrote them.
+
+    ``since`` (None: any) is the least number; ``oldest`` and ``following`` are those of a
+    :class:`Horizon`.
+    """
+
+    since: int | None
+    oldest: int
+    following: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +118,9 @@ class TableReader(Protocol):
     def read(self, want: Want, columns: Sequence[str]) -> Iterator[Chunk]:
         """Stream chunks in order; always the same types for the same table."""
 
+    def horizon(self) -> Horizon | None:
+        """Tell which transactions are running; None where rows do not tell who wrote them."""
+
     def numeric(self, column: str) -> bool:
         """Whether a column that comes as text holds numbers."""
 
@@ -100,6 +142,8 @@ class Address:
     batch_rows: int
     connect_seconds: int
     statement_seconds: int
+    condition: str | None = None
+    """The department's own condition; it holds for whatever is read."""
 
     @property
     def locator(self) -> str:

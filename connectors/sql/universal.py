@@ -24,10 +24,11 @@ from exchange.connectors.sql.reader import (
     MAX_FRAME_BYTES,
     Address,
     Chunk,
+    Horizon,
     Position,
-    Rows,
     Want,
 )
+from exchange.connectors.sql.selection import selection
 from exchange.connectors.sql.spelling import Mysql, Postgres, Spelling, Sqlite, bind
 from exchange.connectors.sql.values import frame
 
@@ -66,10 +67,9 @@ class UniversalReader:
         """Stream chunks; the fetch size is the frame's, so that round trips are few."""
         spelling = self._spelling
         exact = {name: e for name in want.order if (e := spelling.exact(name)) is not None}
-        picked = [spelling.picked(name).label(name) for name in columns]
-        picked += [e.label(f"_exact{place}") for place, e in enumerate(exact.values())]
-        statement = sa.select(*picked).select_from(self._from).where(*self._conditions(want))
-        statement = statement.order_by(*map(spelling.rank, want.order))
+        statement = selection(
+            self._from, spelling, want, columns, clock=self.clock, condition=self._where.condition
+        )
         size = self._where.batch_rows
         result = self._connection.execution_options(stream_results=True, yield_per=size).execute(
             statement
@@ -107,6 +107,17 @@ class UniversalReader:
         remembered = self._spelling.remembered
         return lambda row: tuple(remembered(n, rows[start + row][place]) for n, place in order)
 
+    def horizon(self) -> Horizon | None:
+        """Tell which transactions are running; None where rows do not tell who wrote them."""
+        table = self._where.table
+        if table is None or not isinstance(self._spelling, Postgres):
+            return None
+        place = ".".join(postgres.quoted(name) for name in parts(table) if name)
+        return postgres.horizon(self._read_rows, place)
+
+    def _read_rows(self, sql: str) -> list[tuple[Any, ...]]:
+        return [tuple(row) for row in self._connection.execute(sa.text(sql.replace(":", r"\:")))]
+
     def numeric(self, column: str) -> bool:
         """Whether a column that comes as text holds numbers."""
         return self._spelling.numeric(column)
@@ -118,21 +129,6 @@ class UniversalReader:
     def exact(self, column: str, text: str) -> Any:
         """Return what a person wrote as a value of the column."""
         return self._spelling.written(column, text)
-
-    def _conditions(self, want: Want) -> list[ColumnElement[bool]]:
-        spelling, parts = self._spelling, []
-        if want.after is not None:
-            parts.append(_beyond(spelling, want.order, want.after))
-        if want.upto is not None:
-            parts.append(sa.not_(_beyond(spelling, want.order, want.upto)))
-        first = want.order[0] if want.order else ""
-        if want.since is not None:
-            parts.append(spelling.rank(first) >= spelling.bound(first, want.since))
-        if want.rows is not Rows.ALL:
-            column = spelling.columns[first]
-            odd = sa.or_(column.is_(None), *spelling.odd(first, self.clock))
-            parts.append(odd if want.rows is Rows.ODD else sa.not_(odd))
-        return parts
 
     def _inspected(self, table: str) -> sa.Inspector:
         schema, name = parts(table)
@@ -193,16 +189,6 @@ class UniversalReader:
         statement = sa.select(stored).select_from(place).where(stored != bind("null"))
         most = statement.group_by(stored).order_by(sa.func.count().desc()).limit(1)
         return str(self._connection.execute(most).scalar() or "text")
-
-
-def _beyond(spelling: Spelling, names: Sequence[str], values: Sequence[Any]) -> ColumnElement[bool]:
-    """Spell (a, b) > (x, y) for databases without row values, so that an index still serves."""
-    first, value = spelling.rank(names[0]), spelling.bound(names[0], values[0])
-    beyond: ColumnElement[bool] = first > value
-    if len(names) == 1:
-        return beyond
-    rest = _beyond(spelling, names[1:], values[1:])
-    return sa.and_(first >= value, sa.or_(beyond, rest))
 
 
 def _nowhere(_row: int) -> Position:

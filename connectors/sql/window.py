@@ -4,15 +4,37 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from decimal import Decimal
 from typing import Any
 
 import polars as pl
 
+from exchange.connect import Misconfigured
 from exchange.connectors.sql.cursor import Hashes, nothing, row_hashes
 from exchange.connectors.sql.reader import Chunk, Position, shift
 
 MAX_WINDOW_ROWS = 16_384
 """Rows remembered in a cursor (8 bytes each): read again, and without a place in the order."""
+
+
+USUAL_SECONDS = 600
+USUAL_NUMBERS = 1_000
+
+
+def usual_overlap(value: Any) -> float:
+    """Return how far below a value late rows are looked for where nobody says: see ``overlap``.
+
+    0 for what is neither a time nor a number.
+    """
+    if isinstance(value, bool):
+        return 0
+    if isinstance(value, int | float | Decimal):
+        return USUAL_NUMBERS
+    try:
+        shift(value, USUAL_SECONDS)
+    except Misconfigured:
+        return 0
+    return USUAL_SECONDS
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,13 +54,15 @@ class _Piece:
 class Window:
     """The last rows in order: those with the last value, or within ``overlap`` below it.
 
+    ``overlap`` None: as far as is usual for the column's type, see :func:`usual_overlap`.
+
     ``numeric``: the column's text is that of a number, and compares as one. ``low`` is the
     position behind which it begins, where it had to be cut to MAX_WINDOW_ROWS.
     """
 
     names: Sequence[str]
     column: str
-    overlap: float
+    overlap: float | None
     numeric: bool = False
     low: Position | None = None
     _pieces: list[_Piece] = field(default_factory=list)
@@ -61,7 +85,7 @@ class Window:
         """Move on to the rows of a chunk behind it; hash only those that stay."""
         values = self._values(chunk.frame)
         least = self._least(values)
-        start = _suffix(values, least, equal=not self.overlap)
+        start = _suffix(values, least, equal=not self._reach(values))
         if start:
             self._pieces, self.low = [], None
         else:
@@ -81,13 +105,20 @@ class Window:
         present = values.drop_nulls()
         if present.is_empty():
             return None
-        return shift(present[-1], self.overlap) if self.overlap else present[-1]
+        reach = self._reach(present)
+        return shift(present[-1], reach) if reach else present[-1]
+
+    def _reach(self, values: pl.Series) -> float:
+        if self.overlap is not None:
+            return self.overlap
+        present = values.drop_nulls()
+        return 0 if present.is_empty() else usual_overlap(present[-1])
 
     def _drop(self, least: Any) -> None:
         """Drop the rows before ``least``."""
         kept: list[_Piece] = []
         for piece in reversed(self._pieces):
-            start = _suffix(piece.values, least, equal=not self.overlap)
+            start = _suffix(piece.values, least, equal=not self._reach(piece.values))
             if start < len(piece.values):
                 kept.append(piece.cut(start))
             if start:

@@ -50,7 +50,10 @@ def items(
     for name in node.settings.sources:
         failure = failure_of(node, name)
         if failure is not None:
-            yield Item(name, failure, f"exchange run --once {name}")  # it ends what was mended
+            ends = f"exchange run --once {name}"  # it ends what was mended
+            if _has_deletions(node, name):
+                ends = f"exchange source deletions {name}"
+            yield Item(name, failure, ends)
         elif (pull := pulls.get(name)) is not None and pull.error:
             yield Item(name, original(pull.error), f"exchange run --once {name}")
     for name in node.settings.sources:
@@ -119,6 +122,20 @@ def failure_of(node: Node, name: str) -> Text | None:
         return None
     what, hint = failure.what, failure.hint
     return Text(f"{what.zh}（{hint.zh}）", f"{what.en} ({hint.en})")
+
+
+def _has_deletions(node: Node, name: str) -> bool:
+    """Tell whether deletions of a source wait for a decision."""
+    from exchange.pipeline.difference import waiting
+    from exchange.pipeline.messages import PullState, pull_key
+
+    if node.settings.sources[name].difference is None:
+        return False
+    state = PullState.of(node.log.latest(CURSORS, pull_key(name)))
+    cursor = state.cursor if state is not None else None
+    if not cursor or "decision" in cursor:
+        return False
+    return waiting(node.difference_folder(name), cursor.get("known")) is not None
 
 
 def _absent(node: Node, name: str) -> str:

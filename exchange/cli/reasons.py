@@ -42,6 +42,7 @@ NOTE_KINDS: Mapping[str, Text] = {
     "passed over": Text("未读的文件", "file passed over"),
     "column": Text("缺少的列", "column not there"),
     "overlap": Text("回看范围", "overlap"),
+    "transaction": Text("未结束的事务", "transaction under way"),
     "clock": Text("时间超前", "ahead of the clock"),
     "filter": Text("筛选不严", "filter not exact"),
     "total": Text("总数不符", "total differs"),

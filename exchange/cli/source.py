@@ -8,6 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
+from exchange.cli import source_deletions
 from exchange.cli.invocation import Invocation, actor
 from exchange.cli.options import Json, bilingual, group
 from exchange.cli.source_notes import HELP, notes
@@ -16,6 +17,7 @@ app = group(
     "source", "数据源：从何处开始、不是记录的内容", "sources: where they start, what is no record"
 )
 app.command(help=HELP)(notes)
+app.command(help=source_deletions.HELP)(source_deletions.deletions)
 
 
 @app.callback()
@@ -95,7 +97,9 @@ def retry(context: typer.Context, name: str, *, as_json: Json = False) -> int:
         source, key = node.source(name), pull_key(name)
         node.context.log.claim(key)  # a pull that is under way stops before it writes more
         state = node.context.pull_state(name)
-        cursor = None if state is None else source.retry(state.cursor)
+        cursor = None if state is None else state.cursor
+        if node.source_settings(name).difference is None:  # which reads everything anyway
+            cursor = source.retry(cursor)
         changed = state is not None and cursor != state.cursor
         if state is not None and changed:
             with node.context.log.transaction(key) as tx:

@@ -60,6 +60,8 @@ class Pulled:
     frame names what it had to leave out, and the pull is done all the same.
     ``next_pull``: another pull begins with this frame, for a record that this one has brought
     may come again in it, in a newer version; the frame before has a cursor.
+    ``unfinished``: something is left for the next pull, such as a file that is still being
+    written: what came is not the source's whole state.
     """
 
     frame: pl.DataFrame
@@ -69,6 +71,7 @@ class Pulled:
     changes: bool = False
     complete: bool = False
     next_pull: bool = False
+    unfinished: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -212,8 +215,12 @@ class Source:
     def __repr__(self) -> str:
         return f"Source({self.connector.name!r}, {self._settings!r})"
 
-    def pull(self, cursor: Cursor | None = None) -> Generator[Pulled, None, None]:
+    def pull(
+        self, cursor: Cursor | None = None, arrive: Callable[[], None] = lambda: None
+    ) -> Generator[Pulled, None, None]:
         """Yield what is new since ``cursor``, oldest first; closing it early frees everything.
+
+        ``arrive`` is called with each frame that the connector brings.
 
         An error of ours that is thrown in refuses the frame that was yielded last: a connector
         that can pass over its place goes on, any other ends with that error. Raises Transient,
@@ -225,6 +232,7 @@ class Source:
             try:
                 while (item := _next(stream, refusal)) is not _END:
                     refusal = None
+                    arrive()
                     result = self._pulled(item)
                     try:
                         yield result
@@ -246,6 +254,11 @@ class Source:
             return Text("可以读取，目前没有数据", "can be read, nothing there now")
         names = ", ".join(frame.columns)
         return Text(f"可以读取，列：{names}", f"can be read, columns: {names}")
+
+    @property
+    def resumable(self) -> bool:
+        """Whether a pull goes on at a cursor."""
+        return self.connector.resumable
 
     @property
     def discovers(self) -> bool:

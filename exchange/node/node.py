@@ -26,7 +26,7 @@ from exchange.text import Text
 if TYPE_CHECKING:
     from exchange.cascade.delivery import Outcome, Policy
     from exchange.cascade.profiles import OutgoingBatch
-    from exchange.catalog.model import Catalog
+    from exchange.catalog.model import Catalog, Resource
     from exchange.connect import Connector, Source
     from exchange.log import Log
     from exchange.log.kafka import KafkaLog
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from exchange.pipeline.deliver import DeliverStage
     from exchange.pipeline.evidence import EvidenceStage
     from exchange.pipeline.project import ProjectStage
-    from exchange.pipeline.pull import PullStage
+    from exchange.pipeline.pull import PullSource, PullStage
     from exchange.pipeline.seal import SealStage
     from exchange.pipeline.seal_register import SealRegister
     from exchange.seal.pki.trust import Trust
@@ -265,7 +265,28 @@ class Node:
 
         resource = self.context.resource(self.source_settings(name).resource)
         stops = self.source_settings(name).drift == "stop"
-        return PullStage(self.context, name, resource.name, self.source(name), stops)
+        return PullStage(self.context, name, resource.name, self._pulled(name, resource), stops)
+
+    def _pulled(self, name: str, resource: Resource) -> PullSource:
+        """Return what is pulled of a source: itself, or the difference of its states."""
+        from exchange.pipeline.difference import DifferenceSource
+
+        difference = self.source_settings(name).difference
+        if difference is None:
+            return self.source(name)
+        return DifferenceSource(
+            name,
+            self.source(name),
+            resource,
+            self.difference_folder(name),
+            difference.most_deleted,
+            self.entropy,
+            self.failpoint,
+        )
+
+    def difference_folder(self, name: str) -> Path:
+        """Return where the delivered state of a source is kept."""
+        return self.settings.resolve(self.settings.state) / "difference" / name
 
     def seal_stage(self, resource: str) -> SealStage:
         """Open the stage that checks and seals a resource."""

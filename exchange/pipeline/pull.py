@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, closing, nullcontext
 from dataclasses import asdict, dataclass, replace
-from typing import Protocol
+from typing import Any, Protocol
 from zlib import crc32
 
 import polars as pl
 
 from exchange.catalog.model import Resource
-from exchange.connect import Note, Pulled, Source
+from exchange.connect import Note, Pulled
 from exchange.errors import ExchangeError, Integrity, Misconfigured
 from exchange.log import Message, raw_topic
 from exchange.log.frames import encode_frame, encode_slices, is_too_large
@@ -60,6 +60,19 @@ class Unguarded:
 _UNGUARDED = Unguarded()
 
 
+class PullSource(Protocol):
+    """What a pull takes frames from: a source, or what compares its states."""
+
+    @property
+    def resumable(self) -> bool:
+        """Whether a pull goes on at a cursor."""
+
+    def pull(
+        self, cursor: Mapping[str, Any] | None = None, arrive: Callable[[], None] = lambda: None
+    ) -> Generator[Pulled, None, None]:
+        """Yield what is new since ``cursor``; ``arrive`` hears of all that the source brings."""
+
+
 @dataclass(frozen=True)
 class PullStage:
     """Pulls one source into the raw topic of its resource.
@@ -71,7 +84,7 @@ class PullStage:
     context: PipelineContext
     name: str
     resource: str
-    source: Source
+    source: PullSource
     stops_at_drift: bool = False
     """Whether a column that the catalog names and the source lacks stops the source."""
 
@@ -91,7 +104,7 @@ class PullStage:
         context.log.claim(pull_key(self.name))  # before the state is read: others are fenced now
         state = context.pull_state(self.name)
         seen(state)
-        resumable = self.source.connector.resumable
+        resumable = self.source.resumable
         if state is not None and not state.done and state.changes:
             seen(replace(state, done=True))
         # Without a cursor to go on from, everything comes again: that is another pull. So are
@@ -107,7 +120,8 @@ class PullStage:
         ):
             state = self._begin(state)
         state = self._widen(state)
-        with closing(self.source.pull(state.cursor if resumable else None)) as stream:
+        cursor = state.cursor if resumable else None
+        with closing(self.source.pull(cursor, guard.arrive)) as stream:
             rows, waiting, state, left_out = yield from self._take(stream, state, seen, guard)
         state = replace(state, done=True)
         self._commit(waiting, state, guard)
@@ -128,7 +142,7 @@ class PullStage:
         Return the rows committed, and what is left for the pull's end: messages, state, and the
         error that names what the source had to leave out.
         """
-        resumable, durable = self.source.connector.resumable, state.rows
+        resumable, durable = self.source.resumable, state.rows
         skip = 0 if resumable else durable
         waiting: list[Message] = []
         refusal: Misconfigured | None = None
@@ -143,7 +157,6 @@ class PullStage:
                     self._commit(waiting, state, guard)
                     yield state.rows - durable
                 raise
-            guard.arrive()
             if pulled is None:
                 return durable, waiting, state, None
             if ready:

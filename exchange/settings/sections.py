@@ -20,6 +20,8 @@ from pydantic import (
     ConfigDict,
     Field,
     PrivateAttr,
+    TypeAdapter,
+    ValidationError,
     ValidationInfo,
     field_validator,
     model_validator,
@@ -54,6 +56,16 @@ Seconds = Annotated[float, Field(gt=0, le=7200, validate_default=True)]
 def _wrong(zh: str, en: str) -> PydanticCustomError:
     """Make the error of a setting, in both languages."""
     return PydanticCustomError("text", "{en}", {"zh": zh, "en": en})
+
+
+def _switch(value: object) -> object:
+    """Read true as a section of defaults, false as none."""
+    if isinstance(value, bool | str):
+        try:
+            return {} if TypeAdapter(bool).validate_python(value) else None
+        except ValidationError:
+            return value
+    return value
 
 
 def _cron(expression: str) -> str:
@@ -103,14 +115,26 @@ class NodeIdentity(_Frozen):
     name: str
 
 
+class DifferenceSettings(_Frozen):
+    """How a source that gives everything is compared with what was delivered of it.
+
+    ``most_deleted``: of the rows that were there, the share that may be gone without a person's
+    word.
+    """
+
+    most_deleted: Annotated[float, Field(gt=0, le=1)] = 0.3
+
+
 class SourceSettings(_Frozen):
     """One source (数据源): a connector, the resource it feeds and when it runs.
 
     ``every`` is a duration, ``cron`` a five-field expression; neither means: with every
     ``run --once`` only.
     ``with`` holds the connector's own settings. ``drift`` says what happens when the source
-    lacks a column that the catalog names for an optional field. ``timeout``: a pull is given up
-    when the source brings nothing for so long; ``retry``: the pause after one that failed.
+    lacks a column that the catalog names for an optional field. ``difference`` (``true``, or a
+    section): only what changed between two pulls is delivered, deletions too. ``timeout``: a pull
+    is given up when the source brings nothing for so long; ``retry``: the pause after one that
+    failed.
     """
 
     resource: Identifier
@@ -122,6 +146,7 @@ class SourceSettings(_Frozen):
     )
     retry: Annotated[Duration, Field(gt=timedelta(), le=timedelta(days=1))] = timedelta(minutes=1)
     drift: Literal["stop", "warn"] = "warn"
+    difference: Annotated[DifferenceSettings | None, BeforeValidator(_switch)] = None
     options: Mapping[str, Any] = Field(default_factory=dict, alias="with")
 
 

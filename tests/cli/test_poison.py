@@ -231,6 +231,8 @@ ELSEWHERE = {
     "settings-refused",  # below, before the node runs
     "topic-anew",  # below, behind the node's first run
     "topic-deleted",  # tests/cli/test_cluster.py
+    "deletions-wait",  # tests/cli/test_deletions.py
+    "difference-lost",
     "receipt-wrong",  # tests/cli/test_cascade.py
     "batch-refused",
     "records-refused",  # tests/cli/test_quarantine.py

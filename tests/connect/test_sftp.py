@@ -35,6 +35,7 @@ from exchange.connectors.sftp.listing import flag_of
 from exchange.connectors.sftp.memory import Copy, Memory
 from exchange.connectors.sftp.session import HostKey
 from tests.support.conformity import conform
+from tests.support.folder import waits
 from tests.support.servers import nobody
 from tests.support.sftp import SftpHost, openssh
 from tests.support.sockets import listening
@@ -270,7 +271,7 @@ def test_a_file_that_is_being_uploaded_waits(folder: Folder) -> None:
         with path.open("a") as stream:
             stream.write("2,乙\n")
 
-    assert list(folder.source(uploading, settle=7).pull()) == []
+    assert waits(folder.source(uploading, settle=7).pull())
     assert slept == [7]
     assert codes(folder.pull()) == ["1", "2"], "it stood still"
 
@@ -280,16 +281,16 @@ def test_a_file_that_is_being_uploaded_waits(folder: Folder) -> None:
 )
 def test_a_file_waits_for_its_flag(flag: str, name: str, folder: Folder) -> None:
     folder.put("a.csv", "code,name\n1,甲\n", time=1_795_000_000)
-    assert folder.pull(flag=flag) == []
+    assert waits(folder.pull(flag=flag))
     assert "1 of them wait" in folder.source(flag=flag).check().en
     folder.put(name, "", time=1_794_999_999)
-    assert folder.pull(flag=flag) == [], "the flag of the upload before"
+    assert waits(folder.pull(flag=flag)), "the flag of the upload before"
     folder.put(name, "", time=1_795_000_000)
     pulls = folder.pull(flag=flag)
     assert codes(pulls) == ["1"]
     assert [note for p in pulls for note in p.notes] == [], "a flag is no file that is passed over"
     folder.put("a.csv", "code,name\n2,乙\n", time=1_795_000_001)
-    assert folder.pull(pulls[-1].cursor, flag=flag) == [], "a new upload needs a new flag"
+    assert waits(folder.pull(pulls[-1].cursor, flag=flag)), "a new upload needs a new flag"
 
 
 def test_only_what_an_index_names_is_read(folder: Folder) -> None:

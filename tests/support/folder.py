@@ -14,6 +14,11 @@ from exchange.connect import Cursor, ExchangeError, Pulled, Source
 from exchange.connectors.files import files
 
 
+def waits(pulls: Iterable[Pulled]) -> bool:
+    """Tell whether a pull brought nothing, and said that something is not whole yet."""
+    return [(p.frame.height, p.notes, p.unfinished) for p in pulls] == [(0, (), True)]
+
+
 class Folder:
     """A folder that files are dropped into, and a clock that stands a year ahead of them."""
 

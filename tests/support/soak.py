@@ -40,6 +40,7 @@ CUTS: Final = Amount("of the percents at which a workbook is cut, one in", 10, 1
 KILLS: Final = Amount("kills at each failpoint of node and province", 1, 3)
 STEPS: Final = Amount("of the system calls of an append, one in", 2, 1)
 HISTORIES: Final = Amount("histories of sources, quarantine and replays", 7, 40)
+INTERLEAVINGS: Final = Amount("histories of open transactions and pulls, by server", 1, 100)
 ATTACK: Final = Amount("seconds of silent connections at the receiver", 3, 120)
 PLANTED: Final = Amount("planted bugs that chaos must notice", 0, 1)
 
@@ -59,6 +60,7 @@ AMOUNTS: Final = (
     KILLS,
     STEPS,
     HISTORIES,
+    INTERLEAVINGS,
     ATTACK,
     PLANTED,
 )
