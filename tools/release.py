@@ -22,7 +22,7 @@ from importlib import metadata
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
-LOCKS = ("verifier", "node", "receiver", "postgres", "mysql", "kafka", "metrics", "sftp")
+LOCKS = ("verifier", "node", "receiver", "postgres", "mysql", "kafka", "metrics", "sftp", "soap")
 """The files of pinned requirements for production, one for each extra."""
 PLATFORMS = {
     "off": "",

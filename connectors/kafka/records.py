@@ -142,8 +142,11 @@ class RecordReader:
             if keys and name not in self.key:
                 return None  # of a deleted record its key counts
             raise Unclear(f"{name}: {error}") from error
-        if text is not None and any("\ud800" <= char <= "\udfff" for char in text):
-            raise Unclear(f"{name}: half of a surrogate pair, no character")
+        if text is not None and not text.isascii():
+            try:
+                text.encode()
+            except UnicodeEncodeError as error:
+                raise Unclear(f"{name}: half of a surrogate pair, no character") from error
         return text
 
     def _identity(self, record: TopicRecord, values: Values) -> bytes | None:

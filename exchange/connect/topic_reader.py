@@ -6,6 +6,7 @@ decided records are read. Errors of kafka-python are sorted by the error map.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -245,6 +246,7 @@ def topic_reader(access: KafkaAccess) -> Iterator[TopicReader]:
         ) from error
     from exchange.kafka_client import opened, probe
 
+    logging.getLogger("kafka").addHandler(logging.NullHandler())  # our errors tell it all
     access.check()
     config = access.config()
     probe.check(access.bootstrap, config, access.seconds, section="with")

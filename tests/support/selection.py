@@ -31,6 +31,7 @@ KAFKA: Final = frozenset({"tests/pipeline/test_retention.py", "tests/cli/test_cl
 """Files that share brokers, beside the folder publish and all named ``test_kafka…``."""
 MORTAL: Final = frozenset(
     {
+        "tests/connect/test_kafka_outage.py",
         "tests/devtools/test_broker.py",
         "tests/log/test_kafka_failover.py",
         "tests/log/test_kafka_faults.py",
