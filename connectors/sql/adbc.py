@@ -32,6 +32,7 @@ from adbc_driver_postgresql import dbapi
 from exchange.connect import ExchangeError, Misconfigured, Text, database_error, slices
 from exchange.connectors.sql import postgres
 from exchange.connectors.sql.address import near
+from exchange.connectors.sql.databases import database_of
 from exchange.connectors.sql.reader import (
     MAX_FRAME_BYTES,
     Address,
@@ -54,14 +55,15 @@ _FROM = '"q"'
 @contextmanager
 def reader(where: Address) -> Iterator[AdbcReader]:
     """Open one read-only transaction at one consistent state; close it whatever happens."""
+    database = database_of(_address(where))
     with _border(where):
-        connection = dbapi.connect(_address(where))
+        connection = database.connect()
     try:
         with _border(where):
             yield AdbcReader(connection, where)
     finally:
         # Closing drops the socket: rows that were not fetched are not waited for.
-        connection.close()
+        database.close(connection)
 
 
 class AdbcReader:

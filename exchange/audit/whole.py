@@ -226,7 +226,7 @@ def _evident(log: Log, partitions: list[tuple[str, int]]) -> dict[tuple[str, int
         (RECEIPTS, 0): log.position(GROUP, RECEIPTS, 0),
         (CURSORS, 0): log.position(LEAVES_GROUP, CURSORS, 0),
     }
-    if any(topic.name == SEALS for topic in log.topics()):  # a former version had none
+    if log.topics([SEALS]):  # a former version had none
         evident[SEALS, 0] = log.position(LEAVES_GROUP, SEALS, 0)
     for name, number in partitions:
         topic = quarantine_topic(name)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Iterable
+from functools import lru_cache
 from typing import Final
 
 import polars as pl
@@ -41,6 +42,12 @@ def frame_schema(fields: Iterable[Field]) -> dict[str, pl.DataType]:
     return {field.name: dtype(field.type) for field in fields}
 
 
+@lru_cache(maxsize=64)
+def _nothing(kind: pl.DataType) -> pl.Series:
+    """Return a column without values: renaming one is much cheaper than making one."""
+    return pl.Series([], dtype=kind)
+
+
 class BadCondition(ValueError):
     """A condition that cannot be checked row by row; tells why and what to write."""
 
@@ -55,9 +62,32 @@ class Conditions:
 
     def __init__(self, fields: Iterable[Field], broken: Collection[str] = ()) -> None:
         """``broken`` names fields that could not be read: conditions on them are let pass."""
-        self._empty = pl.DataFrame(schema={**frame_schema(fields), TODAY: pl.Date()})
+        kinds = {**frame_schema(fields), TODAY: pl.Date()}
+        self._empty = pl.DataFrame([_nothing(kind).alias(name) for name, kind in kinds.items()])
         self._sorted = self._empty.lazy().with_row_index("_row").sort("_row")
         self._broken = frozenset(broken)
+        self.sound: frozenset[str] = frozenset()
+        """Conditions that :meth:`try_together` found to be right."""
+
+    def try_together(self, expressions: Iterable[str]) -> None:
+        """Try conditions at once, which costs little more than trying one.
+
+        Where any of them is wrong nothing is learnt, and :meth:`names` tries each by itself.
+        """
+        trees: dict[str, pl.Expr] = {}
+        known = set(self._empty.columns)
+        try:
+            for expression in expressions:
+                if len(expression) <= MAX_EXPRESSION:
+                    tree = pl.sql_expr(expression)
+                    if (roots := set(tree.meta.root_names())) and roots <= known:
+                        trees[expression] = tree
+            answers = [tree.alias(str(place)) for place, tree in enumerate(trees.values())]
+            right = all(kind == pl.Boolean for kind in self._empty.select(answers).dtypes)
+            if trees and right and self._passes_a_sort(*trees.values()):
+                self.sound = frozenset(trees)
+        except _FOREIGN:
+            return
 
     def names(self, expression: str) -> tuple[str, ...]:
         """Return the fields that ``expression`` reads, in catalog order, without ``today``.
@@ -90,6 +120,9 @@ class Conditions:
                 Text("条件没有引用任何字段", "the condition reads no field"),
                 Text("写字段名，如 xk_jdrq <= today", "name fields, such as xk_jdrq <= today"),
             )
+        reads = tuple(name for name in self._empty.columns if name in roots and name != TODAY)
+        if expression in self.sound:
+            return reads
         try:
             answer = self._empty.select(tree.alias("answer")).schema["answer"]
             by_row = answer != pl.Boolean or self._passes_a_sort(tree)
@@ -117,15 +150,16 @@ class Conditions:
                     "for uniqueness use key or unique",
                 ),
             )
-        return tuple(name for name in self._empty.columns if name in roots and name != TODAY)
+        return reads
 
-    def _passes_a_sort(self, condition: pl.Expr) -> bool:
-        """Tell whether the condition is row by row and cannot raise.
+    def _passes_a_sort(self, *conditions: pl.Expr) -> bool:
+        """Tell whether all conditions are row by row and cannot raise.
 
         The library itself decides: its optimizer moves a filter below a sort only when the
-        filter is row by row, and below numbered rows only when it is sure not to raise.
+        filter is row by row, and below numbered rows only when it is sure not to raise. Of
+        several it leaves those above that may not pass.
         """
-        return self._sorted.filter(condition).explain().startswith("SORT BY")
+        return self._sorted.filter(*conditions).explain().startswith("SORT BY")
 
 
 def _unreadable(expression: str, error: BaseException) -> BadCondition:

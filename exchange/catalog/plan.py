@@ -98,7 +98,9 @@ def apply(
     Raises Rejected for a breaking change without consent, and always for a schema that differs
     from the released one of the same version. Applying again after a crash completes the work.
     """
-    decided = plan(read_applied(state_dir), new)
+    applied = read_applied(state_dir)
+    same = applied is not None and applied.digest == new.digest
+    decided = Plan((), ()) if same else plan(applied, new)
     if decided.breaking and not allow_breaking:
         broken = [change for change in decided.changes if change.breaking]
         raise Rejected(
@@ -134,7 +136,8 @@ def apply(
             if not path.exists():
                 schema = json.dumps(avro_schema(resource), ensure_ascii=False, indent=2)
                 write_file(path, f"{schema}\n".encode())
-        write_file(state_dir / APPLIED, f"{new.model_dump_json(indent=1)}\n".encode())
+        if not same:
+            write_file(state_dir / APPLIED, f"{new.model_dump_json(indent=1)}\n".encode())
     except OSError as error:
         raise _unusable(Path(error.filename or state_dir), error) from error
     return decided

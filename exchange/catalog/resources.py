@@ -204,6 +204,7 @@ class Resources:
 
         broken = {field.name for field in entries} - {field.name for field in fields}
         checker = Conditions(fields, broken)
+        checker.try_together(rule.expression for rule in (*conditions, *rules))
         for rule in (*conditions, *rules):
             try:
                 names = checker.names(rule.expression)

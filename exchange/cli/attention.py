@@ -74,7 +74,7 @@ def of_seals(node: Node) -> Iterator[Item]:
     from exchange.seal.eseal.lifecycle import FOLLOWING, TITLES, SealState, Step
 
     log: Log = node.cluster if node.settings.log.driver == "kafka" else node.log
-    if not any(topic.name == SEALS for topic in log.topics()):
+    if not log.topics([SEALS]):
         return
     stopped = stopped_seals(log)
     for name, es_id in node.seals.numbers(node.catalog) if stopped else ():

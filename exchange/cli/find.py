@@ -133,7 +133,7 @@ def _sealed(node: Node, resource: str, values: Mapping[str, str]) -> Iterator[Se
     from exchange.seal.batch.prove import rows_with
 
     name = sealed_topic(resource)
-    partitions = next((topic.partitions for topic in node.log.topics() if topic.name == name), 0)
+    partitions = next((topic.partitions for topic in node.log.topics([name])), 0)
     for partition in range(partitions):
         offset, end = node.log.bounds(name, partition)
         while offset < end:

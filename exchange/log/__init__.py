@@ -214,8 +214,11 @@ class Log(Protocol):
     def ensure(self, topics: Sequence[Topic]) -> None:
         """Create the topics and partitions that are missing; refuses to change compaction."""
 
-    def topics(self) -> list[Topic]:
-        """List the topics, by name."""
+    def topics(self, names: Sequence[str] | None = None) -> list[Topic]:
+        """List the topics that there are, all or those of ``names``, by name.
+
+        Few names are a quick question, whatever the number of topics.
+        """
 
     def transaction(self, owner: str) -> AbstractContextManager[Transaction]:
         """Open a transaction; it commits when the block ends and rolls back on an exception.

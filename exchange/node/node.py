@@ -183,7 +183,10 @@ class Node:
         """What stands in the topics of the log."""
         from exchange.catalog.loader import resource_names
 
-        names = resource_names(self.settings.resolve(self.settings.catalog))
+        if "catalog" in vars(self):  # loaded: the files need not be read again
+            names = list(self.catalog.resources)
+        else:
+            names = resource_names(self.settings.resolve(self.settings.catalog))
         return Topics(self.settings, self.log, names)
 
     @cached_property

@@ -98,7 +98,7 @@ class Topics:
 
     def source_assignment(self) -> SourceAssignment:
         """Join the workers that share the sources out among them."""
-        (topic,) = [topic for topic in self.log.topics() if topic.name == SOURCES]
+        (topic,) = self.log.topics([SOURCES])
         return SourceAssignment(
             self.log.consumer("pull", [SOURCES]), topic.partitions, tuple(self.settings.sources)
         )
@@ -106,8 +106,7 @@ class Topics:
     def _backlog(self, group: str, name: str) -> int:
         return sum(
             self.log.bounds(name, partition)[1] - self.log.position(group, name, partition)
-            for topic in self.log.topics()
-            if topic.name == name
+            for topic in self.log.topics([name])
             for partition in range(topic.partitions)
         )
 

@@ -64,7 +64,7 @@ class PipelineContext:
                 ),
             )
         names = (raw_topic(resource), sealed_topic(resource), quarantine_topic(resource))
-        known = {topic.name for topic in self.log.topics()}
+        known = {topic.name for topic in self.log.topics([*names, CURSORS])}
         gone = [name for name in names if name not in known]
         if gone and CURSORS in known and self.latest(partition_key(resource, 0)) is not None:
             raise Integrity(
@@ -83,7 +83,7 @@ class PipelineContext:
         Raises Transient while a broker has not heard yet of topics that another has just made.
         """
         raw = raw_topic(resource)
-        counts = [topic.partitions for topic in self.log.topics() if topic.name == raw]
+        counts = [topic.partitions for topic in self.log.topics([raw])]
         if not counts:
             raise Transient(
                 Text(f"集群还不知道主题 {raw}", f"the log does not know topic {raw} yet"),

@@ -6,6 +6,7 @@ import json
 import sqlite3
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
@@ -25,6 +26,7 @@ from exchange.connect import Denied, ExchangeError, Misconfigured, Transient
 from exchange.connect.conformance import CHECKS, Case, Changes
 from exchange.connectors import sql as module
 from exchange.connectors.sql import sql
+from exchange.connectors.sql.databases import PostgresDatabase, database_of
 from tests.support.conformity import conform
 from tests.support.servers import Server, free_port
 from tests.support.servers import postgres as postgres_server
@@ -541,6 +543,42 @@ def test_no_history_loses_or_repeats(
         everything = [key for (key,) in db.execute("SELECT id FROM t")]
     db.close()
     assert sorted(delivered) == sorted(everything)
+
+
+def test_connections_share_what_is_known_of_a_database(database: Database) -> None:
+    """Types that are made, and made anew, after the first connection come as text; no lock."""
+    assert database.pull(table=database.table("id int PRIMARY KEY"))
+    shared = database_of("postgresql://one/db")
+    assert (shared, database_of("postgresql://two/db")) == (
+        database_of("postgresql://one/db"),
+        database_of("postgresql://two/db"),
+    )
+    assert shared is not database_of("postgresql://two/db")
+    names = []
+    for label in ("新", "旧", "又一个"):
+        database.run("DROP TYPE IF EXISTS latest CASCADE")
+        database.run(f"CREATE TYPE latest AS ENUM ('{label}')")
+        names.append(database.table("id int PRIMARY KEY, kind latest, amount numeric(9, 2)"))
+        database.run(f"INSERT INTO {names[-1]} VALUES (1, '{label}', 1.5)")
+        expected = [(1, label, Decimal("1.50"))]
+        assert rows(database.pull(table=names[-1]), "id", "kind", "amount") == expected
+    with ThreadPoolExecutor(8) as pool:
+        pulls = pool.map(lambda _: database.pull(table=names[-1]), range(40))
+        assert [rows(pull, "id", "kind", "amount") for pull in pulls] == [expected] * 40
+
+
+def test_who_hangs_while_connecting_holds_up_nobody_for_long(database: Database) -> None:
+    address = database.url + "?application_name=exchange"
+    shared = PostgresDatabase(address, wait_seconds=0.01)
+    with shared._turn() as own_turn:
+        assert own_turn
+        connection = shared.connect()  # of a database of its own
+        with connection.cursor() as cursor:
+            cursor.execute("SELECT 1")
+            assert cursor.fetchone() == (1,)
+        shared.close(connection)
+    connection = shared.connect()
+    shared.close(connection)
 
 
 def test_a_key_that_is_not_unique_is_an_error(database: Database) -> None:

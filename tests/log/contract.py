@@ -101,6 +101,9 @@ class LogContract:
         log.ensure([plain, wide, compacted])
         assert {plain, wide, compacted} <= set(log.topics())
         assert log.topics() == sorted(log.topics(), key=lambda topic: topic.name)
+        named = [wide.name, "exchange.nothing", compacted.name, wide.name]
+        assert log.topics(named) == sorted([wide, compacted], key=lambda topic: topic.name)
+        assert log.topics([]) == []
 
     def test_ensure_adds_partitions_and_keeps_entries(self, log: Log, topic: str) -> None:
         put(log, topic, b"before")

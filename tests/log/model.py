@@ -55,8 +55,9 @@ class MemoryLog:
                     for group in groups:
                         medium.positions.setdefault((group, place), 0)
 
-    def topics(self) -> list[Topic]:
-        return sorted(self.medium.topics.values(), key=lambda topic: topic.name)
+    def topics(self, names: Sequence[str] | None = None) -> list[Topic]:
+        known = [self.medium.topics[name] for name in sorted(self.medium.topics)]
+        return [topic for topic in known if names is None or topic.name in names]
 
     @contextmanager
     def transaction(self, owner: str) -> Iterator[MemoryTransaction]:

@@ -321,7 +321,7 @@ def _of_kernel(measured: Sequence[Measurement], runs: Mapping[str, list[Run]]) -
                 least=min(samples),
                 most=max(samples),
             )
-            ratios = [cpu(one) / cpu(other) for one, other in pairs]
+            ratios = [cpu(compiled) / cpu(other) for compiled, other in pairs]
             yield Figure(
                 f"{source}.kernel.{name}",
                 Text(

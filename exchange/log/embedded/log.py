@@ -119,10 +119,10 @@ class EmbeddedLog:
             for topic in topics:
                 _ensure(rows, topic, known.get(topic.name))
 
-    def topics(self) -> list[Topic]:
-        """List the topics, by name."""
+    def topics(self, names: Sequence[str] | None = None) -> list[Topic]:
+        """List the topics that there are, all or those of ``names``, by name."""
         with self._file.read() as rows:
-            return _topics(rows)
+            return _topics(rows, names)
 
     @contextmanager
     def transaction(self, owner: str) -> Iterator[_Transaction]:

@@ -102,10 +102,10 @@ class KafkaLog:
             for member, _ in self._members.values():
                 member.look()
 
-    def topics(self) -> list[Topic]:
-        """List the topics, by name."""
+    def topics(self, names: Sequence[str] | None = None) -> list[Topic]:
+        """List the topics that there are, all or those of ``names``, by name."""
         with map_errors(Text("列出主题", "listing topics")):
-            return self._topics.known(self._cluster())
+            return self._topics.known(self._cluster(), names)
 
     def drift(self, topics: Sequence[Topic]) -> list[Drift]:
         """Tell where the cluster's topics are not as they should be."""

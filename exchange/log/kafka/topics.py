@@ -53,9 +53,12 @@ class TopicAdmin:
 
     def known(self, cluster: ClusterAdmin, names: Iterable[str] | None = None) -> list[Topic]:
         """List the topics that there are, all of ours or those of ``names``, by name."""
+        named = None if names is None else sorted(set(names))
+        if named == []:
+            return []  # to a cluster no names mean all
         found = {
             row["name"]: len(row["partitions"])
-            for row in _described(cluster, None if names is None else sorted(names))
+            for row in _described(cluster, named)
             if names is not None or row["name"].startswith(PREFIX)
         }
         policies = self._configs(cluster, found, ["cleanup.policy"])
