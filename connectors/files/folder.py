@@ -6,7 +6,7 @@ import fnmatch
 import os
 import re
 import stat
-from collections.abc import Iterator, Mapping
+from collections.abc import Container, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePath
 from typing import BinaryIO
@@ -46,8 +46,12 @@ def root_of(folder: Path) -> Path:
     return root
 
 
-def listing(root: Path, glob: str) -> Listing:
+def listing(
+    root: Path, glob: str, suffixes: Container[str] | None = frozenset(SUFFIXES)
+) -> Listing:
     """List what the glob names; case does not count, hidden files and lock files are left out.
+
+    ``suffixes``: of files that can be read; None: any.
 
     Raises Misconfigured for a glob that leads outside the folder, or for too many files.
     """
@@ -63,7 +67,7 @@ def listing(root: Path, glob: str) -> Listing:
         name = os.fsencode(path.relative_to(root)).decode("utf-8", "backslashreplace")
         if not path.is_file():
             passed[name] = _NO_FILE
-        elif path.suffix.lower() not in SUFFIXES:
+        elif suffixes is not None and path.suffix.lower() not in suffixes:
             passed[name] = _reason(path)
         elif not path.resolve().is_relative_to(root):
             refused[name] = _outside(name)

@@ -62,6 +62,7 @@ from exchange.connectors.files.refusal import (
 )
 from exchange.connectors.files.taken import Taken
 from exchange.connectors.files.text import BLOCK_BYTES, TextFormat, TextPosition, read_text
+from exchange.connectors.files.uploads import UploadEntry, Uploads
 
 _HEAD = 4_096
 _MAX_DIGEST_BYTES = 1 << 30
@@ -134,6 +135,20 @@ def files(
             "rows of totals and signatures ('合计', '制表人', …): note or record",
         ),
     ] = "note",
+    flag: Annotated[
+        str,
+        Text(
+            "完成标志文件：{name}.ok、{stem}.ok，或每个文件夹一个 index.ok",
+            "file that says an upload is over: {name}.ok, {stem}.ok, or one index.ok a folder",
+        ),
+    ] = "",
+    index: Annotated[
+        str,
+        Text(
+            "索引文件名（可含 *）：每行文件名、字节数、摘要；只读取其中列出且完整的文件",
+            "index files, as *.idx: each line has a name, bytes and digest; nothing else is read",
+        ),
+    ] = "",
     settle: Annotated[
         float,
         Text("文件多少秒不变才读取", "seconds that a file stays unchanged before it is read"),
@@ -170,10 +185,14 @@ def files(
     taken = Taken.read(cursor)
     found = listing(root, glob)
     taken.forget(found.files)
+    uploads = Uploads(flag, index)
+    found, entries = uploads.look(root, found)
     stats = {name: _stat_or_none(path) for name, path in found.files.items()}
     fresh = {name: s for name, s in stats.items() if s is not None and taken.is_new(name, s)}
     young = [name for name, stat in fresh.items() if now().timestamp() - stat[1] / 1e9 < settle]
-    if young:
+    if uploads.are_told:
+        young = []
+    elif young:
         sleep(settle)
     text = TextFormat(
         ENCODINGS.get(encoding, ""), delimiter, header, columns, group_rows, block_bytes, footer
@@ -193,7 +212,7 @@ def files(
                 continue
             file = _File(found.files[name], name, stat, taken, how)
             if not (yield from _still_refused(file, failed)):
-                yield from _apart(file, failed)
+                yield from _apart(file, failed, entries.get(name))
     if unfinished:
         yield Pulled(pl.DataFrame(), taken.cursor(), unfinished=True)
     if failed:
@@ -259,7 +278,7 @@ def _describing(settings: _Settings, now: Callable[..., Any], base: Path) -> Ite
         yield Describer(root_of(base / settings.folder), text, workbook, reader, now)
 
 
-def _apart(file: _File, failed: list[ExchangeError]) -> Iterator[Pulled]:
+def _apart(file: _File, failed: list[ExchangeError], entry: UploadEntry | None) -> Iterator[Pulled]:
     """Pull one file; what goes wrong with it is kept for the end.
 
     A frame that is refused by who pulls ends its file, which counts as not taken.
@@ -268,6 +287,8 @@ def _apart(file: _File, failed: list[ExchangeError]) -> Iterator[Pulled]:
     columns: Sequence[str] = ()
     locator = ""
     try:
+        if entry is not None:
+            entry.check(file.name, file.path)
         for pulled in file.take():
             try:
                 yield pulled

@@ -19,7 +19,6 @@ from pydantic import Field
 from exchange.connect import (
     Cursor,
     ExchangeError,
-    Misconfigured,
     Note,
     Pulled,
     Secret,
@@ -27,8 +26,8 @@ from exchange.connect import (
     connector,
 )
 from exchange.connectors.files.refusal import one_error
-from exchange.connectors.sftp.copies import MIB, CopyReader, fetch, groups
-from exchange.connectors.sftp.index import UploadEntry, is_index, read_indexes
+from exchange.connectors.files.uploads import UploadEntry, Uploads, is_index
+from exchange.connectors.sftp.copies import MIB, CopyReader, fetch, groups, read_indexes
 from exchange.connectors.sftp.listing import RemoteListing
 from exchange.connectors.sftp.memory import Memory
 from exchange.connectors.sftp.session import HostKey, SftpServer, SftpSession, session
@@ -129,7 +128,7 @@ def sftp(
         connect_seconds,
         read_seconds,
     )
-    _check_flag(flag)
+    Uploads(flag, index)  # which is checked
     memory = Memory(cursor)
     failed: list[ExchangeError] = []
     with (
@@ -161,7 +160,7 @@ def sftp(
 def check(settings: _Settings, now: Callable[[], datetime], sleep: Callable[[float], None]) -> Text:
     """Log in and count the files."""
     server = _server(settings)
-    _check_flag(settings.flag)
+    Uploads(settings.flag, settings.index)
     CopyReader(Path(), settings.read, now, sleep).check()
     with (
         tempfile.TemporaryDirectory(prefix="exchange-sftp-") as place,
@@ -243,11 +242,3 @@ def _server(settings: _Settings) -> SftpServer:
         settings.connect_seconds,
         settings.read_seconds,
     )
-
-
-def _check_flag(flag: str) -> None:
-    if "/" in flag:
-        raise Misconfigured(
-            Text("flag 是文件名，不是路径", "flag is a name, not a path"),
-            hint=Text("标志文件与数据文件在同一文件夹", "flags lie in the folder of the files"),
-        )

@@ -11,12 +11,19 @@ from typing import Any
 from exchange.connect import ExchangeError, Misconfigured, Pulled, Rejected, Text
 from exchange.connectors.files.folder import stat_of
 from exchange.connectors.files.source import files
-from exchange.connectors.sftp.index import UploadEntry
+from exchange.connectors.files.uploads import (
+    MAX_INDEX_BYTES,
+    MAX_INDEXES,
+    UploadEntry,
+    no_index,
+    parse_index,
+    too_many,
+)
 from exchange.connectors.sftp.memory import Copy, Memory
 from exchange.connectors.sftp.session import RemoteFile, SftpSession
 
 MIB = 1024 * 1024
-_OURS = ("folder", "glob", "settle")
+_OURS = ("folder", "glob", "settle", "flag", "index")
 """Settings of files that sftp sets itself."""
 _GROUP = 64
 """Files copied at once."""
@@ -88,6 +95,26 @@ class CopyReader:
             stream.close()
             for name in copies:
                 (self.folder / name).unlink(missing_ok=True)
+
+
+def read_indexes(
+    opened: SftpSession, found: Sequence[RemoteFile], folder: Path
+) -> dict[str, UploadEntry]:
+    """Return the entries of all index files, in the order of their names; later ones count.
+
+    Raises Misconfigured for one that is no index.
+    """
+    if len(found) > MAX_INDEXES:
+        raise too_many(len(found))
+    entries: dict[str, UploadEntry] = {}
+    for file in found:
+        if file.size > MAX_INDEX_BYTES:
+            raise no_index(file.name, f"{file.size} bytes")
+        target = folder / file.name
+        opened.fetch(file, target)
+        entries |= parse_index(target.read_bytes(), file.name)
+        target.unlink()
+    return entries
 
 
 def fetch(

@@ -10,7 +10,7 @@ from pathlib import PurePosixPath
 
 from exchange.connect import Misconfigured, Text
 from exchange.connectors.files.folder import MAX_FILES, SUFFIXES
-from exchange.connectors.sftp.index import UploadEntry
+from exchange.connectors.files.uploads import UploadEntry, flag_of
 from exchange.connectors.sftp.session import RemoteFile
 
 
@@ -72,8 +72,3 @@ class RemoteListing:
         missing = Text("索引中有，文件夹里没有", "the index names it, and it is not there")
         lost = {name: missing for name in entries if name not in there}
         return RemoteListing(self.files, ready, {**self.passed, **lost})
-
-
-def flag_of(flag: str, name: str) -> str:
-    """Return the name of the flag file of a file."""
-    return flag.replace("{name}", name).replace("{stem}", PurePosixPath(name).stem)

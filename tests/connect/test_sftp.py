@@ -29,9 +29,8 @@ from exchange.connect import (
     Transient,
 )
 from exchange.connect.conformance import CHECKS, Case, Changes
+from exchange.connectors.files.uploads import flag_of, parse_index
 from exchange.connectors.sftp import sftp
-from exchange.connectors.sftp.index import parse_index
-from exchange.connectors.sftp.listing import flag_of
 from exchange.connectors.sftp.memory import Copy, Memory
 from exchange.connectors.sftp.session import HostKey
 from tests.support.conformity import conform
