@@ -77,7 +77,7 @@ def _default(value: Any, field: Any) -> str | list[str]:
         case None | () | {}:
             return "none"
         case timedelta():
-            return [f"{value.seconds // 60}m"]
+            return [f"{int(value.total_seconds()) // 60}m"]
     return [str(value).lower() if isinstance(value, bool) else str(value)]
 
 

@@ -22,6 +22,7 @@ _MODULES = {
     "catalog": "catalog",
     "connector": "connector",
     "source": "source",
+    "notify": "notify",
     "run": "run",
     "publish": "publish",
     "status": "status",

@@ -7,11 +7,14 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from exchange.cascade.delivery import State
+from exchange.errors import ExchangeError
 from exchange.foreign import original
 from exchange.log import CURSORS, SEALS
 from exchange.text import Text
 
 if TYPE_CHECKING:
+    from datetime import datetime
+
     from exchange.log import Log
     from exchange.node.node import Node
     from exchange.run.status import ResourceStatus
@@ -40,14 +43,38 @@ def last_pulls(node: Node) -> dict[str, LastPull]:
     return {name: pull for name, pull in pulls.items() if pull is not None}
 
 
+def last_checks(node: Node) -> dict[str, datetime]:
+    """Return when a source of each resource was last asked, whether it had anything or not."""
+    from exchange.pipeline.messages import PullState, pull_key
+
+    checks: dict[str, datetime] = {}
+    for name, source in node.settings.sources.items():
+        state = PullState.of(node.log.latest(CURSORS, pull_key(name)))
+        if state is not None and state.pull:
+            known = checks.get(source.resource, state.began)
+            checks[source.resource] = max(known, state.began)
+    return checks
+
+
 def items(
-    node: Node, statuses: Sequence[ResourceStatus], pulls: Mapping[str, LastPull]
+    node: Node,
+    statuses: Sequence[ResourceStatus],
+    pulls: Mapping[str, LastPull],
+    broken: ExchangeError | None = None,
 ) -> Iterator[Item]:
-    """Name what waits for a person: seals, then resources, then sources."""
-    yield from of_seals(node)
+    """Name what waits for a person: the catalog, seals, then resources, then sources.
+
+    ``broken``: why the catalog cannot be read; what needs it is not looked at then.
+    """
+    if broken is not None:
+        yield Item("catalog", broken.what, "exchange catalog check")
+    else:
+        yield from of_seals(node)
     for status in statuses:
         yield from of_resource(node, status)
     for name in node.settings.sources:
+        if (pause := pause_of(node, name)) is not None:
+            yield Item(name, pause, f"exchange source resume {name}")
         failure = failure_of(node, name)
         if failure is not None:
             ends = f"exchange run --once {name}"  # it ends what was mended
@@ -57,15 +84,24 @@ def items(
         elif (pull := pulls.get(name)) is not None and pull.error:
             yield Item(name, original(pull.error), f"exchange run --once {name}")
     for name in node.settings.sources:
-        if columns := _absent(node, name):
-            yield Item(
-                name,
-                Text(
-                    f"来源缺少目录登记的列：{columns}",
-                    f"the source lacks columns that the catalog names: {columns}",
-                ),
-                f"exchange connector check {name}",
-            )
+        yield from _of_columns(node, name)
+
+
+def _of_columns(node: Node, name: str) -> Iterator[Item]:
+    """Name the columns of a source that have vanished or appeared."""
+    absent, appeared = _drift(node, name)
+    if absent:
+        text = Text(
+            f"来源缺少目录登记的列：{absent}",
+            f"the source lacks columns that the catalog names: {absent}",
+        )
+        yield Item(name, text, f"exchange connector check {name}")
+    if appeared:
+        text = Text(
+            f"来源出现目录没有登记的新列：{appeared}",
+            f"columns have appeared that the catalog does not name: {appeared}",
+        )
+        yield Item(name, text, f"exchange source accept {name}")
 
 
 def of_seals(node: Node) -> Iterator[Item]:
@@ -113,6 +149,14 @@ def of_resource(node: Node, status: ResourceStatus) -> Iterator[Item]:
         yield Item(name, text, f"exchange quarantine list {name}")
 
 
+def pause_of(node: Node, name: str) -> Text | None:
+    """Return since when a source is paused, by whom and why; None: it is not."""
+    from exchange.pipeline.pause import Pause, pause_key
+
+    pause = Pause.of(node.log.latest(CURSORS, pause_key(name)))
+    return None if pause is None else pause.describe()
+
+
 def failure_of(node: Node, name: str) -> Text | None:
     """Return why the last pull of a source failed and what to do; None: it went well."""
     from exchange.pipeline.failure import PullFailure, failure_key
@@ -138,9 +182,9 @@ def _has_deletions(node: Node, name: str) -> bool:
     return waiting(node.difference_folder(name), cursor.get("known")) is not None
 
 
-def _absent(node: Node, name: str) -> str:
-    """Return the columns that the last pull of a source did not have."""
+def _drift(node: Node, name: str) -> tuple[str, str]:
+    """Return the columns that the last pull of a source lacked, and those that appeared."""
     from exchange.pipeline.messages import PullState, pull_key
 
     state = PullState.of(node.log.latest(CURSORS, pull_key(name)))
-    return "" if state is None else ", ".join(state.absent)
+    return ("", "") if state is None else (", ".join(state.absent), ", ".join(state.appeared))

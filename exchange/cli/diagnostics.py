@@ -25,6 +25,7 @@ TITLES: Final[Mapping[str, Text]] = {
     "log": Text("日志", "log"),
     "clock": Text("时钟", "clock"),
     "clocks": Text("两级时钟", "clocks"),
+    "working days": Text("工作日", "working days"),
     "store": Text("存储", "store"),
     "disk": Text("磁盘", "disk"),
     "file modes": Text("文件权限", "file modes"),

@@ -28,7 +28,7 @@ from exchange.errors import (
     Rejected,
     Transient,
 )
-from exchange.text import Text, beijing, day
+from exchange.text import BEIJING, Text, beijing, day
 
 if TYPE_CHECKING:
     from exchange.catalog.model import Resource
@@ -91,7 +91,9 @@ def _examine(call: Invocation) -> Iterator[Diagnostic]:
 
     yield Diagnostic("settings", Grade.OK, Text(str(path), str(path)))
     with Node(settings, environ=call.environ) as node:
-        yield from _catalog(node)
+        catalog_checks = list(_catalog(node))
+        yield from catalog_checks
+        readable = catalog_checks[0].grade is Grade.OK
         for name, seal in settings.seals.items():
             yield probe(f"seal {name}", partial(_seal, node, name, seal))
         yield probe("register", partial(_register, node))
@@ -106,11 +108,13 @@ def _examine(call: Invocation) -> Iterator[Diagnostic]:
             yield log
         if log is None or log.grade is not Grade.FAIL:
             yield probe("clock", partial(_clock, node))
+        if settings.working_days is not None:
+            yield probe("working days", partial(_working_days, node))
         yield probe("store", partial(_store, node))
         yield probe("disk", partial(_disk, settings))
         yield probe("file modes", partial(_file_modes, settings))
         for name in settings.sources:
-            yield probe(f"source {name}", partial(_source, node, name))
+            yield probe(f"source {name}", partial(_source, node, name, compared=readable))
         yield from _seals_held(node)
         yield from _resources(node)
         yield from examine_upstream(node)
@@ -328,8 +332,13 @@ def judge_space(free: int) -> Diagnostic:
     )
 
 
-def _source(node: Node, name: str) -> Text | Diagnostic:
-    """Try the source, and whether what it brings could be sealed; name what is amiss."""
+def _source(node: Node, name: str, *, compared: bool) -> Text | Diagnostic:
+    """Try the source, and whether what it brings could be sealed; name what is amiss.
+
+    It is not ``compared`` with a catalog that cannot be read: its own check tells.
+    """
+    if not compared:
+        return node.source(name).check(timeout=SOURCE_SECONDS)
     resource = node.catalog.resource(node.source_settings(name).resource)
     node.seals.of(resource)
     source = node.source(name)
@@ -345,6 +354,19 @@ def _source(node: Node, name: str) -> Text | Diagnostic:
         f"mend the source or the catalog, then `exchange run --once {name}`",
     )
     return Diagnostic(f"source {name}", Grade.WARN, concern_list, hint)
+
+
+def _working_days(node: Node) -> Text | Diagnostic:
+    """Say whether the table of working days reaches far enough."""
+    calendar, today = node.working_days, node.clock().astimezone(BEIJING).date()
+    assert calendar is not None  # noqa: S101 - asked for with a table only
+    calendar.has(today)
+    soon = today + EXPIRES_SOON
+    try:
+        calendar.has(soon)
+    except Misconfigured as error:
+        return Diagnostic("working days", Grade.WARN, error.what, error.hint)
+    return Text(f"{soon.year} 年的工作日已知", f"the working days of {soon.year} are known")
 
 
 def _has_begun(node: Node) -> bool:

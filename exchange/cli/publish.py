@@ -124,7 +124,7 @@ def facts(error: ExchangeError) -> dict[str, object]:
 
 
 def _supervise(output: Output, publisher: Publisher) -> int:
-    from exchange.cli.run import Stop
+    from exchange.cli.stop import Stop
 
     stop = Stop()
     stop.on_signals(output.inform)

@@ -2,29 +2,28 @@
 
 from __future__ import annotations
 
-import json
 import os
 import re
-import signal
 import socket
 import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from datetime import UTC, datetime
-from types import FrameType
-from typing import TYPE_CHECKING, Annotated, Any
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from exchange.cli.invocation import Invocation
 from exchange.cli.options import Json, alone, bilingual
 from exchange.cli.output import Output, Progress
+from exchange.cli.stop import Stop
 from exchange.errors import ExchangeError, Misconfigured, Transient
 from exchange.text import Text
 
 if TYPE_CHECKING:
+    from exchange.cli.run_log import RunLog, RunProgress
     from exchange.node.node import Node
     from exchange.run.metrics import Meter
     from exchange.run.outcome import RunOutcome, Where
@@ -32,44 +31,6 @@ if TYPE_CHECKING:
 _AGAIN_SECONDS = 1.0
 """Pause between two attempts to reach log and store at the start."""
 _NAME = re.compile(r"[A-Za-z0-9._-]{1,100}")
-
-
-class Stop(threading.Event):
-    """A person's wish to stop.
-
-    The main loop looks at it in every step and calls ``heartbeat``: so the loop is known alive.
-    Whoever waits for it waits for a second at most, as a signal ends no wait.
-    """
-
-    def __init__(self) -> None:
-        """Begin without a wish."""
-        super().__init__()
-        self.heartbeat: Callable[[], None] = lambda: None
-        self._notify: Callable[[str, str], None] = lambda _zh, _en: None
-        self._signalled = False
-
-    def is_set(self) -> bool:
-        """Tell whether to stop; the main thread says once that a signal asked for it."""
-        if threading.current_thread() is threading.main_thread():
-            self.heartbeat()
-            if self._signalled and not super().is_set():
-                self.set()
-                self._notify("正在停止：完成手头的工作", "stopping: finishing what is under way")
-        return self._signalled or super().is_set()
-
-    def on_signals(self, notify: Callable[[str, str], None]) -> None:
-        """Set it with SIGTERM and SIGINT.
-
-        A handler interrupts the main thread anywhere, so it takes no lock and writes nothing:
-        setting the event would wait for ever for a lock that this thread holds in ``wait``.
-        """
-        self._notify = notify
-
-        def ask(_number: int, _frame: FrameType | None) -> None:
-            self._signalled = True
-
-        for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, ask)
 
 
 def choose_stages(only: Sequence[str]) -> tuple[str, ...]:
@@ -144,6 +105,15 @@ def run(
             )
         ),
     ] = "60s",
+    log: Annotated[
+        Path | None,
+        typer.Option(
+            help=bilingual(
+                "把每次拉取和错误以 JSON 行追加到文件",
+                "append each pull and error to this file as JSON lines",
+            )
+        ),
+    ] = None,
     worker: Annotated[str, typer.Option(hidden=True)] = "",
     parent_pipe: Annotated[int | None, typer.Option(hidden=True)] = None,
     as_json: Json = False,
@@ -160,7 +130,13 @@ def run(
                 bilingual("不能与 --once 或数据源同用", "neither with --once nor with sources"),
                 param_hint="--workers",
             )
-        return _supervise_workers(call, stages, workers, prefix=name, wait=wait, drain=drain)
+        told = ["--json"] if as_json else []
+        told += [] if log is None else ["--log", str(log.absolute())]
+        return _supervise_workers(
+            call, stages, workers, prefix=name, wait=wait, drain=drain, options=told
+        )
+    from exchange.cli.run_log import RunLog, RunProgress, open_log
+
     output = call.output(as_json=as_json)
     notify = _notifier(output, worker)
     stop = Stop()
@@ -168,31 +144,39 @@ def run(
         stop.on_signals(notify)
     if parent_pipe is not None:
         _follow_parent(parent_pipe, stop, notify, seconds("--drain", drain))
-    with call.open_node(worker) as node:
+    with open_log(log) as file, call.open_node(worker) as node:
         warn_software_keys(output, node)
         node.take_up_catalog()
         _reach(node, seconds("--wait", wait), stop, notify)
-        progress = Progress(output, output.t("拉取", "pulled"))
         if once:
-            return _run_once(node, progress, sources, stages)
-        return _run_until(node, stages, stop, progress, notify)
+            progress = RunProgress(Progress(output, output.t("拉取", "pulled")))
+            return _run_once(node, progress, sources, stages, file)
+        return _run_until(node, stages, stop, RunLog(output, worker, file), notify)
 
 
 def _run_once(
-    node: Node, progress: Progress, sources: Sequence[str] | None, stages: Sequence[str]
+    node: Node,
+    progress: RunProgress,
+    sources: Sequence[str] | None,
+    stages: Sequence[str],
+    file: IO[str] | None,
 ) -> int:
+    from exchange.cli.run_log import RunLog
     from exchange.run.runner import Runner
 
-    output = progress.output
-    outcome = Runner(node, progress.count, stages=stages).once(sources)
-    progress.end()
+    output = progress.line.output
+    log = RunLog(output, node.worker, file)
+    outcome = Runner(node, progress.count, stages=stages, report_pull=log.keep_pull).once(sources)
+    progress.line.end()
     numbers = counts(outcome)
     output.answer(
         numbers
         | {
             "ignored": outcome.ignored,
             "absent": outcome.absent,
+            "appeared": outcome.appeared,
             "coarsened": outcome.coarsened,
+            "resting": {name: why._asdict() for name, why in outcome.resting.items()},
             "errors": {str(where): _facts(error) for where, error in outcome.errors.items()},
         }
     )
@@ -253,6 +237,14 @@ def _report_left_out(output: Output, outcome: RunOutcome) -> None:
             f"{source}: columns that the catalog names and the source lacks, "
             f"their fields are empty: {names}",
         )
+    for source, columns in outcome.appeared.items():
+        names = ", ".join(columns)
+        output.inform(
+            f"{source}：来源出现目录没有登记的新列：{names}",
+            f"{source}: columns have appeared that the catalog does not name: {names}",
+        )
+    for source, why in outcome.resting.items():
+        output.inform(f"{source}：未拉取，{why.zh}", f"{source}: not pulled, {why.en}")
     for resource, fields in outcome.coarsened.items():
         names = ", ".join(f"{name} {count:,}" for name, count in fields.items())
         output.inform(
@@ -334,6 +326,7 @@ def _supervise_workers(
     prefix: str | None,
     wait: str,
     drain: str,
+    options: Sequence[str],
 ) -> int:
     """Run several workers on this machine and look after them; return the worst exit code."""
     from exchange.run.supervisor import Supervisor
@@ -362,7 +355,7 @@ def _supervise_workers(
         _reach(node, seconds("--wait", wait), stop, notify)
         if not stop.is_set():
             _open(node)
-    command = [sys.executable, "-m", "exchange", "run", "--wait", wait, "--drain", drain]
+    command = [sys.executable, "-m", "exchange", "run", "--wait", wait, "--drain", drain, *options]
     command += ["--config", str(settings_path), "--lang", call.lang]
     command += [part for stage in stages for part in ("--only", stage)]
     commands = {name: [*command, "--worker", name] for name in names}
@@ -387,7 +380,7 @@ def _run_until(
     node: Node,
     stages: Sequence[str],
     stop: Stop,
-    progress: Progress,
+    log: RunLog,
     notify: Callable[[str, str], None],
 ) -> int:
     from exchange.run.runner import Runner
@@ -395,15 +388,11 @@ def _run_until(
     with _metered(node) as meter:
 
         def count(what: str, number: int) -> None:
-            progress.count(what, number)
             if meter is not None:
                 meter.progress(what, number)
 
         def report(where: Where, error: ExchangeError) -> None:
-            moment = datetime.now(UTC).isoformat(timespec="seconds")
-            line = {"at": moment, "worker": node.worker, "subject": str(where), **_facts(error)}
-            sys.stderr.write(json.dumps(line, ensure_ascii=False) + "\n")
-            sys.stderr.flush()
+            log.error(where, error)
             if meter is not None:
                 meter.count_error(where, error)
 
@@ -414,7 +403,8 @@ def _run_until(
         if meter is not None:
             stop.heartbeat = meter.heartbeat
         notify("运行中；Ctrl-C 或 SIGTERM 停止", "running; Ctrl-C or SIGTERM stops it")
-        Runner(node, count, stages=stages, heartbeat=heartbeat).forever(stop, report)
+        runner = Runner(node, count, stages=stages, heartbeat=heartbeat, report_pull=log.pull)
+        runner.forever(stop, report)
     notify("已停止", "stopped")
     return 0
 

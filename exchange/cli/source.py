@@ -11,13 +11,19 @@ import typer
 from exchange.cli import source_deletions
 from exchange.cli.invocation import Invocation, actor
 from exchange.cli.options import Json, bilingual, group
+from exchange.cli.source_list import HISTORY_HELP, LIST_HELP, history, list_sources
 from exchange.cli.source_notes import HELP, notes
+from exchange.cli.source_pause import PAUSE_HELP, RESUME_HELP, pause, resume
 
 app = group(
-    "source", "数据源：从何处开始、不是记录的内容", "sources: where they start, what is no record"
+    "source", "数据源：状态、拉取、暂停、起点", "sources: state, pulls, pause, where they start"
 )
+app.command("list", help=LIST_HELP)(list_sources)
+app.command(help=HISTORY_HELP)(history)
 app.command(help=HELP)(notes)
 app.command(help=source_deletions.HELP)(source_deletions.deletions)
+app.command(help=PAUSE_HELP)(pause)
+app.command(help=RESUME_HELP)(resume)
 
 
 @app.callback()
@@ -110,6 +116,30 @@ def retry(context: typer.Context, name: str, *, as_json: Json = False) -> int:
         output.t(f"{name}：下次拉取重新读取", f"{name}: the next pull reads it again")
         if changed
         else output.t(f"{name}：没有被拒的内容", f"{name}: nothing is remembered as refused"),
+    )
+    return 0
+
+
+@app.command(help=bilingual("接受数据源现在的列", "take the columns of a source as they are now"))
+def accept(context: typer.Context, name: str, *, as_json: Json = False) -> int:
+    """Have the next pull learn the columns of a source anew."""
+    from exchange.pipeline.messages import pull_key
+
+    call: Invocation = context.obj
+    output = call.output(as_json=as_json)
+    with call.open_node() as node:
+        node.source_settings(name)
+        key = pull_key(name)
+        node.context.log.claim(key)  # a pull that is under way stops before it writes more
+        state = node.context.pull_state(name)
+        if state is not None:
+            with node.context.log.transaction(key) as tx:
+                anew = replace(state, columns=(), appeared=(), learns=True)
+                tx.append(anew.to_message(name))
+            node.store.audit.append(actor(), "source.accept", name, ", ".join(state.appeared))
+    output.answer(
+        {"source": name, "accepted": list(state.appeared) if state is not None else []},
+        output.t(f"{name}：下次拉取重新认列", f"{name}: the next pull learns its columns"),
     )
     return 0
 

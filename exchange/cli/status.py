@@ -9,14 +9,16 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from exchange.cascade.delivery import State
-from exchange.cli.attention import items, last_pulls
+from exchange.cli.attention import items, last_checks, last_pulls
 from exchange.cli.invocation import Invocation
 from exchange.cli.options import Json, alone, bilingual
 from exchange.cli.output import Output
+from exchange.errors import ExchangeError
 from exchange.log import publish_group
 from exchange.text import Text, with_beijing
 
 if TYPE_CHECKING:
+    from exchange.node.node import Node
     from exchange.run.status import ResourceStatus
     from exchange.store.glance import LastPull
 
@@ -36,21 +38,37 @@ def status(context: typer.Context, *, as_json: Json = False) -> int:
     output = call.output(as_json=as_json)
     with call.open_node() as node:
         statuses = StatusReader(node)()
-        pulls = last_pulls(node)
-        attention = [item.as_dict() for item in items(node, statuses, pulls)]
+        pulls, checks = last_pulls(node), last_checks(node)
+        broken = _broken_catalog(node)
+        attention = [item.as_dict() for item in items(node, statuses, pulls, broken)]
         now = node.clock()
-    rows = [_row(status, pulls, now) for status in statuses]
+    rows = [_row(status, pulls, checks, now) for status in statuses]
     output.answer({"attention": attention, "resources": rows})
+    code = 0 if broken is None else broken.exit_code
     if output.as_json:
-        return 0
+        return code
     for item in attention:
         output.answer(None, f"! {item['subject']}: {item['what'][output.lang]}\n  → {item['do']}")
     _resources(output, rows)
     _lags(output, rows)
-    return 0
+    return code
 
 
-def _row(status: ResourceStatus, pulls: Mapping[str, LastPull], now: datetime) -> dict[str, Any]:
+def _broken_catalog(node: Node) -> ExchangeError | None:
+    """Return why the catalog cannot be read; None: it can."""
+    try:
+        assert node.catalog  # noqa: S101 - read by being named
+    except ExchangeError as error:
+        return error
+    return None
+
+
+def _row(
+    status: ResourceStatus,
+    pulls: Mapping[str, LastPull],
+    checks: Mapping[str, datetime],
+    now: datetime,
+) -> dict[str, Any]:
     halted = next(iter(status.halted.values()), None)
     if halted is None and status.deliveries.get(State.HALTED):
         halted = Text("回执不成立", "wrong receipt")
@@ -68,10 +86,15 @@ def _row(status: ResourceStatus, pulls: Mapping[str, LastPull], now: datetime) -
         "waiting": status.waiting,
         "refused": status.deliveries.get(State.REFUSED, 0),
         "halted": halted._asdict() if halted is not None else None,
-        "last_pull": max(ended).isoformat(timespec="seconds") if ended else None,
+        "last_pull": _newest(max(ended, default=None)),
+        "last_check": _newest(checks.get(status.resource)),
         "partitions": status.partitions,
         "lag": {reader: _lag(status, group, now) for reader, group in _groups(status).items()},
     }
+
+
+def _newest(moment: datetime | None) -> str | None:
+    return None if moment is None else moment.isoformat(timespec="seconds")
 
 
 def _groups(status: ResourceStatus) -> dict[str, str]:
@@ -100,7 +123,8 @@ def _resources(output: Output, rows: Sequence[Mapping[str, Any]]) -> None:
         "waiting": output.t("待投递", "waiting"),
         "refused": output.t("退回", "refused"),
         "halted": output.t("停止原因", "halted"),
-        "last_pull": output.t("最近拉取", "last pull"),
+        "last_pull": output.t("最近数据", "last rows"),
+        "last_check": output.t("最近检查", "last check"),
     }
     body = [[_cell(output, name, row[name]) for name in heads] for row in rows]
     output.table(output.t("节点状态", "status"), [*heads.values()], body)
@@ -109,7 +133,7 @@ def _resources(output: Output, rows: Sequence[Mapping[str, Any]]) -> None:
 def _cell(output: Output, name: str, value: Any) -> object:
     if name == "halted" and value:
         return value[output.lang]
-    return with_beijing(value) if name == "last_pull" and value else value
+    return with_beijing(value) if name in {"last_pull", "last_check"} and value else value
 
 
 def _lags(output: Output, rows: Sequence[Mapping[str, Any]]) -> None:

@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from types import MappingProxyType, TracebackType
 from typing import TYPE_CHECKING, Self
@@ -24,6 +24,8 @@ from exchange.settings import Settings, SourceSettings
 from exchange.text import Text
 
 if TYPE_CHECKING:
+    from polars import DataFrame
+
     from exchange.cascade.delivery import Outcome, Policy
     from exchange.cascade.profiles import OutgoingBatch
     from exchange.catalog.model import Catalog, Resource
@@ -40,6 +42,7 @@ if TYPE_CHECKING:
     from exchange.pipeline.seal import SealStage
     from exchange.pipeline.seal_register import SealRegister
     from exchange.seal.pki.trust import Trust
+    from exchange.settings.working_days import WorkingDays
     from exchange.store.database import Store
     from exchange.store.glance import Glance
 
@@ -99,6 +102,14 @@ class Node:
             state_dir=self.settings.resolve(self.settings.state),
             schemas_dir=self.settings.resolve(self.settings.schemas),
         )
+
+    @cached_property
+    def working_days(self) -> WorkingDays | None:
+        """The working days of the settings; raises Misconfigured for a table that is none."""
+        from exchange.settings.working_days import read_working_days
+
+        path = self.settings.working_days
+        return None if path is None else read_working_days(self.settings.resolve(path))
 
     @cached_property
     def log(self) -> Log:
@@ -267,8 +278,18 @@ class Node:
         from exchange.pipeline.pull import PullStage
 
         resource = self.context.resource(self.source_settings(name).resource)
-        stops = self.source_settings(name).drift == "stop"
-        return PullStage(self.context, name, resource.name, self._pulled(name, resource), stops)
+        drift = self.source_settings(name).drift
+        draft = partial(self._draft, name) if drift == "draft" else None
+        source = self._pulled(name, resource)
+        return PullStage(self.context, name, resource.name, source, drift == "stop", draft)
+
+    def _draft(self, name: str, frame: DataFrame) -> None:
+        """Write a draft of the catalog entry for what a source brings now."""
+        from exchange.node.drift_draft import write_draft
+
+        folder = self.settings.resolve(self.settings.state) / "drafts"
+        resource = self.context.resource(self.source_settings(name).resource)
+        write_draft(folder / f"{name}.yaml", frame, resource, self.catalog, self.clock())
 
     def _pulled(self, name: str, resource: Resource) -> PullSource:
         """Return what is pulled of a source: itself, or the difference of its states."""

@@ -367,6 +367,12 @@ class PullState:
     """Columns of optional fields that the source lacks."""
     noted: tuple[str, ...] = ()
     """Those that the pull before has noted already."""
+    columns: tuple[str, ...] = ()
+    """Columns of the source as they are known; what comes beside them has appeared."""
+    appeared: tuple[str, ...] = ()
+    """Columns that appeared since, and that the catalog does not name."""
+    learns: bool = True
+    """Whether the columns of this pull are the ones to know."""
 
     def rewind(self, cursor: Mapping[str, Any] | None) -> Self:
         """Return the state from which a new pull starts at another cursor."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, closing, nullcontext
 from dataclasses import asdict, dataclass, replace
+from datetime import datetime
 from typing import Any, Protocol
 from zlib import crc32
 
@@ -16,6 +17,7 @@ from exchange.errors import ExchangeError, Integrity, Misconfigured
 from exchange.log import Message, raw_topic
 from exchange.log.frames import encode_frame, encode_slices, is_too_large
 from exchange.pipeline.context import PipelineContext
+from exchange.pipeline.drift import appeared_note, appeared_refusal, vanished_refusal
 from exchange.pipeline.messages import NotesEntry, Origin, PullState, RawBatch, pull_key
 from exchange.pipeline.partition import continuation
 from exchange.text import Text
@@ -32,6 +34,8 @@ from exchange.validate.work import require_columns
 
 _LONG_RECORD = 128 * 1024
 """Bytes of a record, or of one text in it, from which on it may not fit a message."""
+_COLUMNS = 2_000
+"""Columns of a source that are known."""
 _NOTES = 500
 """Notes in one message."""
 
@@ -86,7 +90,9 @@ class PullStage:
     resource: str
     source: PullSource
     stops_at_drift: bool = False
-    """Whether a column that the catalog names and the source lacks stops the source."""
+    """Whether a column that vanishes or appears stops the source."""
+    draft: Callable[[pl.DataFrame], None] | None = None
+    """Called with a frame that has columns which appeared: it drafts a change of the catalog."""
 
     def run(
         self,
@@ -187,14 +193,12 @@ class PullStage:
         if before is not None and not before.done and before.changes and before.cursor:
             return self._follow(before)
         pull = f"{now:%Y%m%dT%H%M%S}-{self.context.entropy(4).hex()}"
-        if before is None:
-            return PullState(pull, now)
-        return PullState(pull, now, before.cursor, noted=before.absent)
+        return PullState(pull, now) if before is None else _carried(pull, now, before)
 
     def _follow(self, before: PullState) -> PullState:
         """Begin the pull that goes on where another one ended or was broken off."""
         now = self.context.clock()
-        return PullState(continuation(before.pull), now, before.cursor, noted=before.absent)
+        return _carried(continuation(before.pull), now, before)
 
     def _lost(self, state: PullState) -> Integrity | None:
         """Tell that the raw topic ends before what the last pull wrote to it.
@@ -229,6 +233,7 @@ class PullStage:
         """Make the messages of what the source gave, and the state behind them."""
         resource = self.context.resource(self.resource)
         absent = self._absent(pulled, resource)
+        state, new = self._known_columns(pulled, resource, state)
         known = {*state.absent, *state.noted}
         drift = (
             Note(
@@ -242,7 +247,7 @@ class PullStage:
             for column, field in absent.items()
             if column not in known
         )
-        notes = (*pulled.notes, *drift)
+        notes = (*pulled.notes, *drift, *map(appeared_note, new))
         origin = Origin(self.name, state.pull, pulled.locator, self.context.clock())
         counts = RawCounts(state.since, list(state.messages))
         # A source's own column of this name would pass for ours.
@@ -284,8 +289,43 @@ class PullStage:
             return {}
         absent = absent_columns(resource, pulled.frame.columns)
         if absent and self.stops_at_drift:
-            raise _drifted(self.name, absent)
+            raise vanished_refusal(self.name, absent)
         return absent
+
+    def _known_columns(
+        self, pulled: Pulled, resource: Resource, state: PullState
+    ) -> tuple[PullState, list[str]]:
+        """Return the state with the columns of the source, and those that have just appeared.
+
+        Raises Misconfigured where the source is to stop at that.
+        """
+        columns = [column for column in pulled.frame.columns if column not in RESERVED]
+        if not columns or only_deletes(pulled.frame):
+            return state, []
+        if state.learns:
+            learned = dict.fromkeys((*state.columns, *columns[:_COLUMNS]))
+            return replace(state, columns=tuple(learned)[:_COLUMNS]), []
+        named = set(source_columns(resource, columns).values())
+        new = sorted(set(columns[:_COLUMNS]) - named - {*state.columns, *state.appeared})
+        if new and self.stops_at_drift:
+            raise appeared_refusal(self.name, new)
+        if new and self.draft is not None:
+            self.draft(pulled.frame)
+        appeared = {*state.appeared, *new} - named
+        return replace(state, appeared=tuple(sorted(appeared))), new
+
+
+def _carried(pull: str, now: datetime, before: PullState) -> PullState:
+    """Begin a pull that goes on from the cursor and the columns of another one."""
+    return PullState(
+        pull,
+        now,
+        before.cursor,
+        noted=before.absent,
+        columns=before.columns,
+        appeared=before.appeared,
+        learns=not before.columns,
+    )
 
 
 def _next(stream: Generator[Pulled, None, None], refusal: Misconfigured | None) -> Pulled | None:
@@ -397,21 +437,6 @@ def _made_anew(topic: str, number: int, end: int, written: int) -> Integrity:
             "恢复该主题的备份；无备份时用 exchange source rewind 让来源从头补数",
             "restore the topic from a backup; without one, let the source start again with"
             " `exchange source rewind`",
-        ),
-    )
-
-
-def _drifted(source: str, absent: Mapping[str, str]) -> Misconfigured:
-    columns = ", ".join(absent)
-    return Misconfigured(
-        Text(
-            f"数据源 {source} 缺少目录登记的列：{columns}",
-            f"the source {source} lacks columns that the catalog names: {columns}",
-        ),
-        hint=Text(
-            "请修改来源或目录的 columns；若该列确已取消，在该数据源写 drift: warn",
-            "mend the source or `columns` of the catalog; where the column is gone for good, "
-            "set `drift: warn` for this source",
         ),
     )
 

@@ -188,6 +188,7 @@ class _Work:
     ) -> None:
         """Send records of these messages back in one transaction; then tell the store."""
         went: dict[MessageAddress, list[int]] = {}
+        parts: dict[tuple[str, str, str], tuple[Origin, list[pl.DataFrame]]] = {}
         context, name = self.context, self.resource.name
         context.failpoint("replay:before")
         with context.log.transaction(f"replay/{name}") as tx:
@@ -205,10 +206,14 @@ class _Work:
                     rows = [rows[position] for position in fresh]
                 went[place] = sorted(before | set(rows))
                 if rows:
-                    for message in self._messages(frame, origin):
-                        tx.append(message)
+                    alike = (origin.source, origin.locator, str(frame.schema))
+                    parts.setdefault(alike, (origin, []))[1].append(frame)
                     key = replayed_key(name, *place)
                     tx.append(replayed_message(key, self.result.pull, went[place]))
+            # Records of one place travel together: else each quarantine message made a batch.
+            for origin, frames in parts.values():
+                for message in self._messages(pl.concat(frames), origin):
+                    tx.append(message)
         context.failpoint("replay:after")
         for (partition, offset), rows in went.items():
             # Those of before too: the store may have missed them.

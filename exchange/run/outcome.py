@@ -64,6 +64,10 @@ class RunOutcome:
     """By resource, columns of its sources that the catalog does not name."""
     absent: dict[str, list[str]] = field(default_factory=dict)
     """By source, columns of optional fields that the catalog names and the source lacks."""
+    appeared: dict[str, list[str]] = field(default_factory=dict)
+    """By source, columns that appeared and that the catalog does not name."""
+    resting: dict[str, Text] = field(default_factory=dict)
+    """By source, why it was not pulled: a person has paused it, or it is not its time."""
     coarsened: dict[str, dict[str, int]] = field(default_factory=dict)
     """By resource and field, instants of which only the milliseconds were kept."""
     kept: int = 0

@@ -227,7 +227,7 @@ class PullPool:
     def __init__(self, limit: int, monotonic: Callable[[], float]) -> None:
         """Start nothing yet; ``limit``: how many sources are pulled beside each other."""
         self._limit = limit
-        self._monotonic = monotonic
+        self.monotonic = monotonic
         self._turns = _Turns()
         self._events: queue.SimpleQueue[PullEvent] = queue.SimpleQueue()
         self._early: deque[PullEvent] = deque()
@@ -260,7 +260,7 @@ class PullPool:
 
     def start(self, job: PullJob) -> None:
         """Pull a source."""
-        pull = _PullThread(job, self._turns, self._events.put, self._monotonic)
+        pull = _PullThread(job, self._turns, self._events.put, self.monotonic)
         self._running[job.source] = pull
         pull.start()
 
@@ -301,11 +301,11 @@ class PullPool:
         """
         for pull in self._running.values():
             pull.end()
-        end = self._monotonic() + grace
+        end = self.monotonic() + grace
         while self._running:
-            self.wait(min(0.05, max(0.0, end - self._monotonic())))
+            self.wait(min(0.05, max(0.0, end - self.monotonic())))
             yield from self.take()
-            if self._monotonic() >= end:
+            if self.monotonic() >= end:
                 for source, pull in list(self._running.items()):
                     if pull.give_up():
                         self._leave(pull)

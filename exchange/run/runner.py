@@ -16,7 +16,7 @@ import threading
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 
 from exchange.cascade.delivery import Policy, State
@@ -27,19 +27,24 @@ from exchange.node.node import Node
 from exchange.node.seal_projection import show_register
 from exchange.node.topics import SourceAssignment
 from exchange.pipeline.evidence import EvidenceStage
+from exchange.pipeline.pause import Pause, pause_key
 from exchange.pipeline.project import ProjectStage
 from exchange.pipeline.rebuild import catch_up
 from exchange.pipeline.seal import Sealed, SealStage
 from exchange.run.delivery_loop import ATTEMPTS, DeliveryLoop
+from exchange.run.notice_loop import NoticeLoop
+from exchange.run.notices import problems_of
 from exchange.run.outcome import DeliveryReport, RunOutcome, Where
 from exchange.run.pull_pool import PullPool
-from exchange.run.schedule import Schedule
-from exchange.run.source_pulls import SourcePulls
+from exchange.run.schedule import Schedule, permitted
+from exchange.run.source_pulls import PullReport, SourcePulls
 from exchange.text import Text
 
 STAGES = ("pull", "seal", "cascade", "evidence")
 _IDLE_SECONDS = 0.02
 _SUPERVISED_IDLE_SECONDS = 0.5
+_NOTICE_SECONDS = 1.0
+"""Between two decisions on notices."""
 _SWITCH_SECONDS = 0.001
 """Python's thread switch: the short steps of delivery must not wait 5 ms for sealing."""
 
@@ -57,6 +62,8 @@ class Runner:
     stages: Collection[str] = STAGES
     heartbeat: Callable[[RunOutcome], None] = lambda _outcome: None
     """Called in each round of a supervised run: how everything stands."""
+    report_pull: Callable[[PullReport], None] = lambda _report: None
+    """Called when a pull has ended."""
     grace: float = 2.0
     """Seconds that a pull has to end when the run does; what it has not written comes again."""
 
@@ -67,7 +74,7 @@ class Runner:
         resources = {self.node.source_settings(name).resource for name in names}
         with self._open(None) as run:
             if "pull" in self.stages:
-                run.pull_all(names)
+                run.pull_all(names, named=sources is not None)
             run.seal_all(self.node.topics.resources() if sources is None else sorted(resources))
             if run.delivery is not None:
                 run.add(run.delivery.finish())
@@ -80,7 +87,11 @@ class Runner:
     ) -> None:
         """Run by the sources' schedules until ``stop`` is set; everything under way ends well."""
         reported: dict[Where, str] = {}
-        with self._assignment() as assignment, self._open(stop) as run:
+        with (
+            self._assignment() as assignment,
+            self._open(stop) as run,
+            self._notices() as notices,
+        ):
             outcome = run.outcome
             while not stop.is_set():
                 run.take_reports()
@@ -89,6 +100,12 @@ class Runner:
                         run.pull_due(assignment.sources())
                     run.seal_all(self.node.topics.resources())
                     run.append_evidence()
+                if notices is not None:
+                    sources = frozenset[str]() if assignment is None else assignment.sources()
+                    notices.show(problems_of(outcome), sources)
+                    if run.has_news():
+                        notices.look_again()
+                    run.take_notice_errors(notices.errors())
                 errors = {where: str(error) for where, error in outcome.errors.items()}
                 for where, text in errors.items():
                     if reported.get(where) != text:
@@ -106,6 +123,20 @@ class Runner:
             return
         with closing(self.node.topics.source_assignment()) as assignment:
             yield assignment
+
+    @contextmanager
+    def _notices(self) -> Iterator[NoticeLoop | None]:
+        """Send notices while a supervised run goes on, when the settings ask for them."""
+        settings = self.node.settings.notify
+        if settings is None:
+            yield None
+            return
+        notices = NoticeLoop(self.node, settings, pause=_NOTICE_SECONDS)
+        notices.start()
+        try:
+            yield notices
+        finally:
+            notices.stop()
 
     @contextmanager
     def _open(self, stop: threading.Event | None) -> Iterator[_Run]:
@@ -162,13 +193,19 @@ class _Run:
             self._node.settings.sources,
             self._node.context.pull_state,
             outcome.keep,
+            lambda: self._node.working_days,
         )
+        self._report_pull = runner.report_pull
+        self._news: tuple[object, ...] = ()
+        self._bound = True
+        """Whether sources are pulled at their permitted times only."""
         self._pulls = SourcePulls(
             self._node,
             outcome,
             PullPool(self._node.settings.pull.parallel, time.monotonic),
-            self._seal_pulled,
-            self._progress,
+            seal=self._seal_pulled,
+            progress=self._progress,
+            permits=self._permits,
         )
         self._seals: dict[str, tuple[SealStage, ProjectStage]] = {}
         self._evidence: EvidenceStage | None = None
@@ -203,15 +240,37 @@ class _Run:
         if self.delivery is not None:
             self.add(self.delivery.reports())
 
+    def has_news(self) -> bool:
+        """Tell whether something fails, or does no more, since last asked."""
+        outcome = self.outcome
+        before, self._news = self._news, (outcome.refused, *outcome.halted, *outcome.errors)
+        return self._news != before
+
+    def take_notice_errors(self, errors: Mapping[Where, ExchangeError]) -> None:
+        """Take over which channels of the notices fail."""
+        for where in [where for where in self.outcome.errors if where.stage == "notify"]:
+            if where not in errors:
+                del self.outcome.errors[where]
+        self.outcome.errors |= errors
+
     # --- pull -----------------------------------------------------------------------------
 
-    def pull_all(self, names: Iterable[str]) -> None:
-        """Pull these sources, beside each other, and seal along the way."""
+    def pull_all(self, names: Iterable[str], *, named: bool) -> None:
+        """Pull these sources, beside each other, and seal along the way.
+
+        Those that a person has ``named`` are pulled at any time; of the others the paused ones,
+        and those whose time is not permitted, are left alone.
+        """
         again: set[str] = set()
+        self._bound = not named
         for name in names:
-            self._pulls.request(name)
+            with self.outcome.keep(Where("schedule", name)):
+                if named or not self._rests(name):
+                    self._pulls.request(name)
         while self._pulls.busy:
             for result in self._pulls.step():
+                if result.report is not None:
+                    self._report_pull(result.report)
                 if not result.taken_over:
                     continue
                 if result.source in again:
@@ -230,12 +289,35 @@ class _Run:
         schedule.assign(assigned, clock())
         self._pulls.withdraw(lambda name: name in assigned)
         for name in schedule.due(clock()):
-            self._pulls.request(name)
+            if self._pause(name) is None:
+                self._pulls.request(name)
         for result in self._pulls.step():
-            if result.taken_over:
+            if result.taken_over or result.unfinished:
                 schedule.forget(result.source)
             else:
                 schedule.finish(result.source, clock(), failed=result.failed)
+            if result.report is not None:
+                following = schedule.planned(result.source)
+                self._report_pull(replace(result.report, next=following))
+
+    def _pause(self, name: str) -> Pause | None:
+        return Pause.of(self._node.context.latest(pause_key(name)))
+
+    def _rests(self, name: str) -> bool:
+        """Tell whether a source is left alone now, and why in the outcome."""
+        pause = self._pause(name)
+        if pause is not None:
+            self.outcome.resting[name] = pause.describe()
+        elif not self._permits(name):
+            self.outcome.resting[name] = Text("现在不是允许拉取的时间", "its time is not permitted")
+        return name in self.outcome.resting
+
+    def _permits(self, name: str) -> bool:
+        """Tell whether a source may be pulled now; one that a person has named always may."""
+        source = self._node.source_settings(name)
+        if not self._bound or (source.hours is None and source.days == "all"):
+            return True
+        return permitted(source, lambda: self._node.working_days).allows(self._node.clock())
 
     def wait(self, timeout: float) -> None:
         """Return when something has happened to a pull, or after ``timeout`` seconds."""

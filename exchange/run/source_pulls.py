@@ -5,15 +5,16 @@ In: names of sources whose time has come. Out: a result for each. Errors stay wi
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from datetime import datetime
 
 from exchange.errors import ExchangeError, Transient
 from exchange.log import Fenced
 from exchange.node.node import Node
 from exchange.pipeline.failure import PullFailure, failure_key
 from exchange.pipeline.messages import PullState
+from exchange.pipeline.pause import Pause, pause_key
 from exchange.run.outcome import RunOutcome, Where
 from exchange.run.pull_pool import PullEnd, PullJob, PullPool, PullRows, PullSeen
 from exchange.store.node.pulls import PullRow
@@ -26,6 +27,24 @@ _PATIENCE_SECONDS = 2.0
 
 
 @dataclass(frozen=True, slots=True)
+class PullReport:
+    """What one pull of a source did, for the log of a run."""
+
+    source: str
+    resource: str
+    rows: int
+    accepted: int
+    """Records of this pull that are sealed so far, those before a restart among them."""
+    quarantined: int
+    seconds: float
+    waiting: int | None = None
+    """Batches of the resource that wait for the province; None: there is none."""
+    error: ExchangeError | None = None
+    next: datetime | None = None
+    """When the source is pulled next; None: nobody has planned it."""
+
+
+@dataclass(frozen=True, slots=True)
 class PullResult:
     """How the pull of a source ended."""
 
@@ -33,6 +52,21 @@ class PullResult:
     failed: bool = False
     taken_over: bool = False
     """Whether another worker has taken the source over meanwhile."""
+    unfinished: bool = False
+    """Whether it goes on at its next permitted time."""
+    report: PullReport | None = None
+
+
+@dataclass
+class _Work:
+    """What is known of a pull under way."""
+
+    began: float
+    rows: int = 0
+    transactions: int = 0
+    stopped: ExchangeError | None = None
+    """Why we end it before its time."""
+    unfinished: bool = False
 
 
 class SourcePulls:
@@ -43,21 +77,25 @@ class SourcePulls:
         node: Node,
         outcome: RunOutcome,
         pool: PullPool,
+        *,
         seal: Callable[[str], None],
         progress: Callable[[str, int], None],
+        permits: Callable[[str], bool],
     ) -> None:
-        """Pull nothing yet; ``seal`` checks and seals what waits of a resource."""
+        """Pull nothing yet; ``seal`` checks and seals what waits of a resource.
+
+        ``permits`` tells whether a source may be pulled now.
+        """
         assert node.context.recent  # noqa: S101 - opened here, before two threads want it
         self._node = node
         self._outcome = outcome
         self._pool = pool
         self._seal = seal
         self._progress = progress
+        self._permits = permits
         self._requests: dict[str, None] = {}
         """Sources that wait for their turn, in their order."""
-        self._transactions: Counter[str] = Counter()
-        self._stopped: dict[str, ExchangeError] = {}
-        """Why we end pulls before their time."""
+        self._work: dict[str, _Work] = {}
         self._closing = False
 
     @property
@@ -113,59 +151,81 @@ class SourcePulls:
         self._seal(resource)
         if self._outcome.is_halted(resource):
             return PullResult(source)
-        error: ExchangeError | None = None
-        with self._outcome.keep(Where("pull", source)):
+        pause = Pause.of(self._node.context.latest(pause_key(source)))
+        if pause is not None:
+            self._outcome.errors[Where("pull", source)] = pause.refusal(source)
+            return PullResult(source, failed=True)
+        self._work[source] = _Work(self._pool.monotonic())
+        if self._pool.hangs(source):
+            return self._end(source, _hangs(source))
+        try:
             self._check_backlog(resource)
-            if self._pool.hangs(source):
-                raise _hangs(source)
             timeout = self._node.source_settings(source).timeout.total_seconds()
-            stage = self._node.pull_stage(source)
-            self._transactions[source] = 0
-            self._pool.start(PullJob(source, resource, stage, timeout))
-            return None
-        error = self._outcome.errors.get(Where("pull", source))
-        self._conclude(source, error)
-        return PullResult(source, failed=True)
+            self._pool.start(PullJob(source, resource, self._node.pull_stage(source), timeout))
+        except Exception as error:  # noqa: BLE001 - kept with its source, as any other end
+            return self._end(source, error)
+        return None
 
     def _take_rows(self, source: str, rows: int) -> None:
         outcome, resource = self._outcome, self._node.source_settings(source).resource
+        work = self._work[source]
         outcome.pulled += rows
+        work.rows += rows
         self._progress("pulled", rows)
         if not self._closing:
             self._seal(resource)
-        self._transactions[source] += 1
-        if outcome.is_halted(resource):
+        work.transactions += 1
+        work.unfinished = not self._permits(source)
+        if work.unfinished or outcome.is_halted(resource):
             self._pool.end(source)
-        elif self._transactions[source] % _LOOK_TRANSACTIONS == 0:
+        elif work.transactions % _LOOK_TRANSACTIONS == 0:
             try:
                 self._check_backlog(resource)
             except ExchangeError as error:
-                self._stopped[source] = error
+                work.stopped = error
                 self._pool.end(source)
         self._pool.go_on(source)
 
     def _end(self, source: str, failure: BaseException | None) -> PullResult:
-        stopped = self._stopped.pop(source, None)
-        failure = failure or stopped
+        work = self._work[source]
+        failure = failure or work.stopped
         if isinstance(failure, Fenced):
             return PullResult(source, taken_over=True)
         with self._outcome.keep(Where("pull", source)):
             if failure is not None:
                 raise failure
         error = self._outcome.errors.get(Where("pull", source))
-        self._conclude(source, error)
-        return PullResult(source, failed=error is not None)
+        report = self._conclude(source, work, error)
+        unfinished = work.unfinished and error is None
+        return PullResult(source, error is not None, unfinished=unfinished, report=report)
 
-    def _conclude(self, source: str, error: ExchangeError | None) -> None:
+    def _conclude(self, source: str, work: _Work, error: ExchangeError | None) -> PullReport | None:
         """Show how a pull ended, in the store and to those who ask the log."""
-        outcome = self._outcome
+        outcome, resource = self._outcome, self._node.source_settings(source).resource
         with outcome.keep(Where("store")):
             state = self._node.context.pull_state(source)
             self._record(source, state, error)
-            outcome.absent.pop(source, None)
-            if state is not None and state.absent:
-                outcome.absent[source] = list(state.absent)
+            for drift, columns in (
+                (outcome.absent, state.absent if state is not None else ()),
+                (outcome.appeared, state.appeared if state is not None else ()),
+            ):
+                drift.pop(source, None)
+                if columns:
+                    drift[source] = list(columns)
             self._note_failure(source, error)
+            row = self._node.store.pulls.get(state.pull) if state and work.rows else None
+            upstream = self._node.settings.upstream
+            return PullReport(
+                source,
+                resource,
+                work.rows,
+                row.accepted if row is not None else 0,
+                row.quarantined if row is not None else 0,
+                self._pool.monotonic() - work.began,
+                self._node.topics.backlog(resource) if upstream is not None else None,
+                error,
+            )
+        return None
 
     def _note_failure(self, name: str, error: ExchangeError | None) -> None:
         """Note in the log why a source failed, or that it does no more: status and doctor ask."""

@@ -1,8 +1,8 @@
 """Settings of a node: the sections of ``exchange.yaml``, and how the file is read."""
 
 from exchange.settings.loading import FILE_NAME, find, load
+from exchange.settings.notify import ChatSettings, MailSettings, NotifySettings
 from exchange.settings.sections import (
-    Duration,
     KafkaSettings,
     NodeIdentity,
     ReceiverSettings,
@@ -13,12 +13,16 @@ from exchange.settings.sections import (
     TsaSettings,
 )
 from exchange.settings.timeouts import Timeouts
+from exchange.settings.values import Duration
 
 __all__ = [
     "FILE_NAME",
+    "ChatSettings",
     "Duration",
     "KafkaSettings",
+    "MailSettings",
     "NodeIdentity",
+    "NotifySettings",
     "ReceiverSettings",
     "RegistrySettings",
     "SealSettings",

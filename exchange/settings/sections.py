@@ -15,9 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
 from pydantic import (
     AfterValidator,
-    BaseModel,
     BeforeValidator,
-    ConfigDict,
     Field,
     PrivateAttr,
     TypeAdapter,
@@ -26,36 +24,27 @@ from pydantic import (
     field_validator,
     model_validator,
 )
-from pydantic_core import PydanticCustomError
 
 from exchange.secrets import REFERENCES, read_secret
 from exchange.settings.cron import next_time
+from exchange.settings.notify import NotifySettings
 from exchange.settings.timeouts import Timeouts
+from exchange.settings.values import (
+    Duration,
+    Identifier,
+    Reference,
+    Seconds,
+)
+from exchange.settings.values import (
+    SettingsSection as _Frozen,
+)
+from exchange.settings.values import (
+    wrong as _wrong,
+)
 from exchange.text import BEIJING
 
-_DURATION = re.compile(r"(\d{1,9})\s*(s|m|h|d)")
 _LONGEST_PAUSE = timedelta(days=3660)
 _ANY_TIME = datetime(2026, 1, 1, tzinfo=UTC)
-_SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
-
-
-def _duration(value: object) -> object:
-    if isinstance(value, str) and (match := _DURATION.fullmatch(value.strip())):
-        return timedelta(seconds=int(match[1]) * _SECONDS[match[2]])
-    return value
-
-
-Duration = Annotated[timedelta, BeforeValidator(_duration)]
-"""A time span such as ``30s``, ``15m``, ``2h``, ``1d``."""
-Reference = Annotated[str, Field(pattern=r"^(env|file):.+")]
-"""Where a secret is kept: ``env:NAME`` or ``file:path``."""
-Identifier = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,47}$")]
-Seconds = Annotated[float, Field(gt=0, le=7200, validate_default=True)]
-
-
-def _wrong(zh: str, en: str) -> PydanticCustomError:
-    """Make the error of a setting, in both languages."""
-    return PydanticCustomError("text", "{en}", {"zh": zh, "en": en})
 
 
 def _switch(value: object) -> object:
@@ -77,10 +66,6 @@ def _cron(expression: str) -> str:
             f"'{expression}' is no cron expression of five fields, or never comes",
         ) from error
     return expression
-
-
-class _Frozen(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
 
 class _Outgoing(_Frozen):
@@ -125,29 +110,56 @@ class DifferenceSettings(_Frozen):
     most_deleted: Annotated[float, Field(gt=0, le=1)] = 0.3
 
 
+_HOURS = re.compile(r"([01]?\d|2[0-3]):([0-5]\d)\s*-\s*([01]?\d|2[0-4]):([0-5]\d)")
+
+
+def _hours(text: str) -> str:
+    match = _HOURS.fullmatch(text.strip())
+    if match is None or (match[3] == "24" and match[4] != "00") or _span(match) is None:
+        raise _wrong(
+            f"“{text}”不是一段时间，应写成 22:00-06:00", f"'{text}' is no span such as 22:00-06:00"
+        )
+    return text.strip()
+
+
+def _span(match: re.Match[str]) -> tuple[time, time] | None:
+    first = time(int(match[1]), int(match[2]))
+    last = time(int(match[3]) % 24, int(match[4]))
+    return None if first == last else (first, last)
+
+
 class SourceSettings(_Frozen):
     """One source (数据源): a connector, the resource it feeds and when it runs.
 
     ``every`` is a duration, ``cron`` a five-field expression; neither means: with every
     ``run --once`` only.
-    ``with`` holds the connector's own settings. ``drift`` says what happens when the source
-    lacks a column that the catalog names for an optional field. ``difference`` (``true``, or a
-    section): only what changed between two pulls is delivered, deletions too. ``timeout``: a pull
-    is given up when the source brings nothing for so long; ``retry``: the pause after one that
-    failed.
+    ``with`` holds the connector's own settings. ``drift`` says what happens when a
+    column vanishes that the catalog names for an optional field, or one appears.
+    ``difference`` (``true``, or a section): only what changed between two pulls is delivered,
+    deletions too. ``timeout``: a pull is given up when the source brings nothing for so long;
+    ``retry``: the pause after one that failed. ``hours`` (``22:00-06:00``, Beijing time) and
+    ``days`` say when it may be pulled.
     """
 
     resource: Identifier
     connector: str
     every: Annotated[Duration, Field(gt=timedelta(), le=_LONGEST_PAUSE)] | None = None
     cron: Annotated[str, AfterValidator(_cron)] | None = None
+    hours: Annotated[str, AfterValidator(_hours)] | None = None
+    days: Literal["all", "working"] = "all"
     timeout: Annotated[Duration, Field(gt=timedelta(), le=timedelta(days=1))] = timedelta(
         minutes=30
     )
     retry: Annotated[Duration, Field(gt=timedelta(), le=timedelta(days=1))] = timedelta(minutes=1)
-    drift: Literal["stop", "warn"] = "warn"
+    drift: Literal["stop", "warn", "draft"] = "warn"
     difference: Annotated[DifferenceSettings | None, BeforeValidator(_switch)] = None
     options: Mapping[str, Any] = Field(default_factory=dict, alias="with")
+
+    @property
+    def span(self) -> tuple[time, time] | None:
+        """From when to when it may be pulled; the end may be past midnight."""
+        match = _HOURS.fullmatch(self.hours or "")
+        return None if match is None else _span(match)
 
 
 class PullSettings(_Frozen):
@@ -378,6 +390,7 @@ class Settings(_Frozen):
     log: LogSettings = LogSettings()
     store: str = "sqlite:///data/store.db"
     sources: Mapping[Identifier, SourceSettings] = Field(default_factory=dict)
+    working_days: Path | None = None
     pull: PullSettings = PullSettings()
     seals: Mapping[str, SealSettings] = Field(default_factory=dict)
     tsa: TsaSettings | None = None
@@ -388,8 +401,20 @@ class Settings(_Frozen):
     receiver: ReceiverSettings | None = None
     registry: RegistrySettings | None = None
     metrics: MetricsSettings | None = None
+    notify: NotifySettings | None = None
     production: bool = False
     _folder: Path = PrivateAttr(default=Path())
+
+    @model_validator(mode="after")
+    def _has_working_days(self) -> Self:
+        if self.working_days is None:
+            for name, source in self.sources.items():
+                if source.days == "working":
+                    raise _wrong(
+                        f"sources.{name} 的 days: working 需要 working_days",
+                        f"sources.{name}: days: working needs working_days",
+                    )
+        return self
 
     @property
     def folder(self) -> Path:

@@ -7,7 +7,7 @@ import sys
 
 SIGNALLED = """
 import os, signal, sys
-from exchange.cli.run import Stop
+from exchange.cli.stop import Stop
 
 said = []
 stop = Stop()

@@ -15,7 +15,8 @@ from pathlib import Path
 
 import pytest
 
-from exchange.cli.run import Stop, _reach
+from exchange.cli.run import _reach
+from exchange.cli.stop import Stop
 from exchange.errors import Transient
 from exchange.log import Log
 from exchange.node.node import Node

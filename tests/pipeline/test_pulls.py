@@ -6,6 +6,8 @@ import threading
 from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import pytest
 
@@ -13,8 +15,11 @@ from exchange.errors import Misconfigured, Rejected, Transient
 from exchange.log import Fenced
 from exchange.pipeline.messages import PullState
 from exchange.pipeline.pull import PullGuard
+from exchange.run.outcome import RunOutcome
 from exchange.run.pull_pool import PullEnd, PullEvent, PullJob, PullPool, PullRows, PullSeen
-from exchange.text import Text
+from exchange.run.runner import Runner
+from exchange.text import BEIJING, Text
+from tests.pipeline.place import Place, catalog, records, source, write_table
 from tests.pipeline.test_runner import wait_for
 
 
@@ -195,3 +200,36 @@ def test_closing_ends_what_is_under_way_and_leaves_what_hangs() -> None:
         stage.answer()
         assert stage.ended.wait(60)
         assert stage.written == []
+
+
+def test_a_pull_ends_with_its_hours_and_goes_on_the_next_day(tmp_path: Path) -> None:
+    begin = datetime.now(UTC)
+    passed = timedelta()
+    span = "-".join(
+        f"{(begin + timedelta(hours=hours)).astimezone(BEIJING):%H:%M}" for hours in (-1, 1)
+    )
+    options = 'url: "sqlite:///cases.db", table: cases, cursor_column: seq, batch_rows: 100'
+    when = f'every: 1d, hours: "{span}"'
+    place = Place.make(
+        tmp_path / "node", catalog("cases"), source("sql", "cases", options, when=when)
+    )
+    write_table(place.folder / "cases.db", records(1_000, dirty=False))
+
+    def strike(what: str, count: int) -> None:
+        nonlocal passed
+        if what == "pulled" and count:
+            passed = timedelta(hours=2)
+
+    def once(progress: Callable[[str, int], None] = lambda _what, _count: None) -> RunOutcome:
+        with place.node(clock=lambda: begin + passed) as node:
+            return Runner(node, progress, stages=("pull", "seal")).once()
+
+    first = once(strike)
+    assert first.errors == {}
+    assert 0 < first.pulled < 1_000
+    assert set(once().resting) == {"cases"}
+    passed = timedelta(hours=24)
+    last = once()
+    assert not last.errors
+    assert not last.resting
+    assert first.accepted + last.accepted == 1_000

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from exchange.errors import ExchangeError, Integrity, Misconfigured, Rejected, Transient
 from exchange.log import Log, raw_topic
@@ -24,7 +25,9 @@ from exchange.run.delivery_loop import DeliveryLoop
 from exchange.run.outcome import RunOutcome, Where
 from exchange.run.runner import STAGES, Runner
 from exchange.run.schedule import Schedule
-from exchange.text import Text
+from exchange.settings import SourceSettings
+from exchange.settings.working_days import read_working_days
+from exchange.text import BEIJING, Text
 from tests.pipeline.place import (
     EAGER,
     Place,
@@ -118,6 +121,85 @@ def test_a_schedule_goes_on_from_the_last_pull_whoever_made_it(tmp_path: Path) -
     assert due("nightly") == ["nightly"], "the node was down at half past two"
     began("often", at(-0.1), done=False)
     assert due("often") == ["often"], "a pull that was killed goes on at once"
+
+
+def permitted_schedule(tmp_path: Path, *whens: str) -> Schedule:
+    """Plan sources with the holidays of a table: 23 to 25 November 2026 are off, the 28th not."""
+    (tmp_path / "days.txt").write_text(
+        "# 放假安排\n2026-11-23..2026-11-25 休 测试\n2026-11-28 班 # 周六\n", encoding="utf-8"
+    )
+    calendar = read_working_days(tmp_path / "days.txt")
+    sources = {
+        f"s{number}": SourceSettings.model_validate(
+            {"resource": "cases", "connector": "sql"} | yaml.safe_load(when)
+        )
+        for number, when in enumerate(whens)
+    }
+    planned = Schedule(sources, lambda _name: None, RunOutcome().keep, lambda: calendar)
+    planned.assign(list(sources), NOON)
+    return planned
+
+
+def test_a_source_waits_for_its_hours_and_its_days(tmp_path: Path) -> None:
+    planned = permitted_schedule(
+        tmp_path,
+        '{every: 15m, hours: "22:00-06:00"}',
+        "{every: 1h, days: working}",
+        '{cron: "30 2 * * *", days: working}',
+        '{cron: "0 * * * *", hours: "9:00-10:00", days: working}',
+    )
+    local = [planned.planned(f"s{number}") for number in range(4)]
+    # It is noon of Monday the 23rd; the first worked day is Thursday the 26th.
+    assert [f"{moment.astimezone(BEIJING):%d %H:%M}" for moment in local if moment] == [
+        "23 22:00",
+        "26 00:00",
+        "26 02:30",
+        "26 09:00",
+    ]
+    assert planned.due(NOON) == []
+    night = at(10)
+    assert planned.due(night) == ["s0"]
+    planned.finish("s0", night, failed=False)
+    assert planned.due(at(10.25)) == ["s0"]
+    planned.finish("s0", at(17.9), failed=False)
+    after = planned.planned("s0")
+    assert after is not None
+    assert f"{after.astimezone(BEIJING):%d %H:%M}" == "24 22:00", "not in the day"
+    planned.finish("s2", at(24 * 4), failed=False)
+    saturday = planned.planned("s2")
+    assert saturday is not None
+    assert f"{saturday.astimezone(BEIJING):%d %H:%M}" == "28 02:30", "a day that is made up for"
+    planned.finish("s1", at(24 * 4), failed=True)
+    retried = planned.planned("s1")
+    assert retried == at(24 * 4) + timedelta(minutes=1)
+
+
+def test_a_year_that_the_table_does_not_know_is_not_guessed(tmp_path: Path) -> None:
+    planned = permitted_schedule(tmp_path, "{every: 1d, days: working}", "{every: 1d}")
+    outcome = RunOutcome()
+    planned._keep = outcome.keep
+    late = datetime(2027, 1, 4, 4, tzinfo=UTC)
+    assert planned.due(late) == ["s1"]
+    assert set(outcome.errors) == {Where("schedule", "s0")}
+    assert "2027" in outcome.errors[Where("schedule", "s0")].hint.zh
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "2026-13-01 休",
+        "2026-01-01",
+        "2026-01-03..2026-01-01 休",
+        "2026-01-01..2027-01-01 休",
+        "2026-01-01 休\n2026-01-01 班",
+        "x" * 70_000,
+    ],
+)
+def test_a_table_of_working_days_that_cannot_be_read_is_refused(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "days.txt"
+    path.write_text(text, encoding="utf-8")
+    with pytest.raises(Misconfigured):
+        read_working_days(path)
 
 
 def test_a_clock_set_back_lets_no_source_sleep(schedule: Schedule) -> None:
