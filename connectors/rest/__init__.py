@@ -20,6 +20,7 @@ from exchange.connect import (
     Cursor,
     HttpClient,
     HttpLimits,
+    Manners,
     Misconfigured,
     Pulled,
     Rejected,
@@ -177,6 +178,13 @@ def rest(
         Literal["auto", "utf-8", "gbk", "gb18030"],
         Text("应答编码，默认按 charset", "encoding of answers; auto: as they declare"),
     ] = "auto",
+    hours: Annotated[
+        tuple[str, ...],
+        Text(
+            '允许读取的时段，北京时间，如 ["20:00-06:00"]；默认不限',
+            'when it may be read, Beijing time, such as ["20:00-06:00"]; always by default',
+        ),
+    ] = (),
     rate: Annotated[
         float, Text("每秒最多请求数，0 不限", "most requests a second; 0: no limit"), Field(ge=0)
     ] = 0,
@@ -210,6 +218,8 @@ def rest(
     base: Path,
 ) -> Iterator[Pulled]:
     """Pull the records of a web service that answers JSON: paged, counted, incremental."""
+    manners = Manners.read(hours, None, now, sleep)
+    manners.check()
     account = Account(
         auth, user, secret, auth_name, token_url, scope, client_in, rid, sid, platform
     )
@@ -256,7 +266,7 @@ def rest(
     )
     with opened as service:
         increment = Increment.read(cursor, cursor_column, overlap, since) if cursor_column else None
-        yield from Pull(service, shape, increment, cursor, now).frames()
+        yield from manners.paced(Pull(service, shape, increment, cursor, now).frames())
 
 
 @rest.discover

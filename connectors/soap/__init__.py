@@ -22,6 +22,7 @@ from exchange.connect import (
     Cursor,
     HttpClient,
     HttpLimits,
+    Manners,
     Misconfigured,
     Pulled,
     Rejected,
@@ -137,6 +138,13 @@ def soap(
         Text("每次往回重读：时间的秒数，数的差", "how far back to read again: seconds, or numbers"),
         Field(ge=0),
     ] = 0,
+    hours: Annotated[
+        tuple[str, ...],
+        Text(
+            '允许读取的时段，北京时间，如 ["20:00-06:00"]；默认不限',
+            'when it may be read, Beijing time, such as ["20:00-06:00"]; always by default',
+        ),
+    ] = (),
     rate: Annotated[
         float, Text("每秒最多请求数，0 不限", "most requests a second; 0: no limit"), Field(ge=0)
     ] = 0,
@@ -165,6 +173,8 @@ def soap(
     base: Path,
 ) -> Iterator[Pulled]:
     """Pull the records of a SOAP service: paged, counted, incremental."""
+    manners = Manners.read(hours, None, now, sleep)
+    manners.check()
     names = PagingOptions(
         paging,
         page_param,
@@ -217,7 +227,7 @@ def soap(
         )
         increment = Increment.read(cursor, cursor_column, overlap, since) if cursor_column else None
         shape = Shape(columns, absent == "null")
-        yield from Pull(asking, shape, increment, cursor, now).frames()
+        yield from manners.paced(Pull(asking, shape, increment, cursor, now).frames())
 
 
 @soap.columns

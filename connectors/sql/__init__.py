@@ -27,11 +27,10 @@ from typing import TYPE_CHECKING, Annotated, Any, Protocol
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from exchange.connect import Cursor, Misconfigured, Pulled, Secret, Text, connector
+from exchange.connect import Cursor, Manners, Misconfigured, Pulled, Secret, Text, connector
 from exchange.connectors.sql.address import POSTGRES, checked_scheme, near
 from exchange.connectors.sql.condition import checked_condition
 from exchange.connectors.sql.cursor import CursorState
-from exchange.connectors.sql.manners import Manners
 from exchange.connectors.sql.pulls import Incremental, odd_rows, snapshot
 from exchange.connectors.sql.reader import Address, Rows, TableReader, Want
 from exchange.connectors.sql.window import MAX_WINDOW_ROWS

@@ -19,6 +19,7 @@ from exchange.connect import (
     Cursor,
     HttpClient,
     HttpLimits,
+    Manners,
     Misconfigured,
     Pulled,
     Secret,
@@ -129,6 +130,13 @@ def webtable(
         Literal["auto", "utf-8", "gb18030"],
         Text("页面编码，默认按页面声明", "encoding of pages; auto: as they declare"),
     ] = "auto",
+    hours: Annotated[
+        tuple[str, ...],
+        Text(
+            '允许读取的时段，北京时间，如 ["20:00-06:00"]；默认不限',
+            'when it may be read, Beijing time, such as ["20:00-06:00"]; always by default',
+        ),
+    ] = (),
     rate: Annotated[
         float, Text("每秒最多请求数，0 不限", "most requests a second; 0: no limit"), Field(ge=0)
     ] = 1,
@@ -157,6 +165,8 @@ def webtable(
     base: Path,
 ) -> Iterator[Pulled]:
     """Pull the records of a table on web pages, behind a login: paged, counted, gentle."""
+    manners = Manners.read(hours, None, now, sleep)
+    manners.check()
     asked = WebQuery(
         url,
         method == "POST",
@@ -189,7 +199,8 @@ def webtable(
         if not columns:
             raise _no_columns(site)
         increment = Increment.read(cursor, cursor_column, overlap, since) if cursor_column else None
-        yield from Pull(site, Shape({}, optional=False), increment, cursor, now).frames()
+        pull = Pull(site, Shape({}, optional=False), increment, cursor, now)
+        yield from manners.paced(pull.frames())
 
 
 @webtable.columns

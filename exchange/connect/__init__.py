@@ -8,6 +8,7 @@ leaves as Transient, Misconfigured, Denied or Rejected, without secrets in its t
 
 from exchange.connect.error_map import database_error
 from exchange.connect.http_client import HttpClient, HttpLimits, judge
+from exchange.connect.manners import Manners
 from exchange.connect.registry import find, installed
 from exchange.connect.secrets import Resolver, Secret
 from exchange.connect.slicing import slices
@@ -26,6 +27,7 @@ __all__ = [
     "HttpClient",
     "HttpLimits",
     "Look",
+    "Manners",
     "Misconfigured",
     "Note",
     "Pulled",

@@ -177,6 +177,21 @@ def test_pages_are_asked_for_gently(serve: Callable[[Behaviour], Service]) -> No
     assert clock.slept == [1.0] * (len(served.asked) - 1)
 
 
+def test_nothing_is_asked_outside_the_hours(serve: Callable[[Behaviour], Service]) -> None:
+    served = serve(OldSite(records(20)))
+    night = source(root(served), hours=["20:00-06:00"])  # the clock says 8:00 in Beijing
+    with pytest.raises(Transient, match="outside the hours for reading: 20:00-06:00"):
+        list(night.pull())
+    assert served.asked == []
+    ends = source(root(served), Clock(step=600), hours=["07:00-09:00"])
+    stream = ends.pull()
+    taken = [next(stream)]
+    with pytest.raises(Transient, match="outside the hours"):
+        taken.extend(stream)
+    rest = list(source(root(served)).pull(taken[-1].cursor))
+    assert numbers([*taken, *rest]) == [f"A{n:04}" for n in range(20)]
+
+
 # --- pages ------------------------------------------------------------------------------------
 
 

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from datetime import datetime, time
+from datetime import datetime, time, timedelta, timezone
 from typing import Self
 
-from exchange.connect import Misconfigured, Pulled, Text, Transient
-from exchange.connectors.sql.reader import ZONE
+from exchange.connect.surface import Pulled
+from exchange.errors import Misconfigured, Transient
+from exchange.text import Text
+
+_ZONE = timezone(timedelta(hours=8))
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +35,7 @@ class Hours:
 
     def holds(self, moment: datetime) -> bool:
         """Tell whether a moment lies within."""
-        now = moment.astimezone(ZONE).time()
+        now = moment.astimezone(_ZONE).time()
         if self.start <= self.end:
             return self.start <= now < self.end
         return now >= self.start or now < self.end
@@ -40,7 +43,7 @@ class Hours:
 
 @dataclass(frozen=True, slots=True)
 class Manners:
-    """What a department allows its database to be asked."""
+    """What a department allows its source to be asked."""
 
     hours: tuple[Hours, ...]
     rows_per_second: float | None
