@@ -177,9 +177,10 @@ def _has_deletions(node: Node, name: str) -> bool:
         return False
     state = PullState.of(node.log.latest(CURSORS, pull_key(name)))
     cursor = state.cursor if state is not None else None
-    if not cursor or "decision" in cursor:
+    if not cursor:
         return False
-    return waiting(node.difference_folder(name), cursor.get("known")) is not None
+    waits = waiting(node.difference_folder(name), cursor.get("known"))
+    return waits is not None and cursor.get("decision", {}).get("deleted", -1) < waits.deleted
 
 
 def _drift(node: Node, name: str) -> tuple[str, str]:

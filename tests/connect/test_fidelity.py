@@ -108,7 +108,10 @@ def shown(value: Any) -> str:
 
 
 def judged(kind: str, text: str, value: Any) -> str:
-    return "✓" if fidelity.same(kind, text, value) else shown(value)
+    if fidelity.same(kind, text, value):
+        return "✓"
+    another = kind == "text" and value is not None and not isinstance(value, str)
+    return f"{shown(value)} ({type(value).__name__})" if another else shown(value)
 
 
 def peers(addresses: dict[str, str]) -> dict[str, dict[str, dict[str, Any]]]:

@@ -106,7 +106,11 @@ def test_new_changed_and_gone_rows(whole: Whole) -> None:
     assert whole.pull() == []
     whole.rows = [row("d"), row("b", "y"), row("e"), row("a")]
     assert whole.pull() == [("D", "c", None), ("U", "b", "y"), ("I", "e", "x")]
+    before = whole.cursor
     assert whole.pull() == []
+    assert whole.cursor == before, "nothing has changed: nothing is written"
+    (folder,) = [path for path in whole.folder.iterdir() if path.is_dir()]
+    assert folder.name == before["known"]
 
 
 keys = st.sampled_from(["a", "b", "c", "甲", " a", "", None])

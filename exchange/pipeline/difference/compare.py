@@ -67,6 +67,12 @@ class Comparison:
         """Count the keys that are gone; asked when everything was taken."""
         return int(self.before - self._present.sum())
 
+    @property
+    def is_unchanged(self) -> bool:
+        """Whether every row is there, as it was; asked when everything was taken."""
+        changes = self._parts or self._waiting
+        return self._known is not None and not changes and not self.deleted
+
     def take(self, pulled: Pulled) -> None:
         """Compare what the source brings.
 

@@ -89,7 +89,11 @@ class DifferenceSource:
         with _disk():
             self._sweep(place)
             if place.next is None or not (self.folder / place.next).is_dir():
-                place = replace(place, next=self._prepare(place, arrive), part=0)
+                token = self._prepare(place, arrive)
+                if token is None:
+                    yield Pulled(pl.DataFrame(), _Place(place.known, place.rows).cursor())
+                    return
+                place = replace(place, next=token, part=0)
             after = KnownState(self.folder / str(place.next))
             contents = after.contents
             for number in range(place.part, len(contents.parts)):
@@ -110,8 +114,11 @@ class DifferenceSource:
                 shutil.rmtree(folder)
         self.failpoint("difference:swept")
 
-    def _prepare(self, place: _Place, arrive: Callable[[], None]) -> str:
-        """Read the source, and make the folder of its new state and of what leads to it."""
+    def _prepare(self, place: _Place, arrive: Callable[[], None]) -> str | None:
+        """Read the source, and make the folder of its new state and of what leads to it.
+
+        Return None where nothing has changed: the state stays.
+        """
         known = None if place.known is None else self._known(place.known)
         token = self.entropy(8).hex()
         part = self.folder / (token + _PART)
@@ -121,6 +128,10 @@ class DifferenceSource:
             for pulled in stream:
                 comparison.take(pulled)
                 self.failpoint("difference:read")
+        if comparison.is_unchanged:
+            shutil.rmtree(part)
+            forget(self.folder)
+            return None
         keep = self._decide(place, comparison)
         comparison.finish(delete=not keep)
         self.failpoint("difference:written")
