@@ -142,13 +142,15 @@ class Incremental:
         """Read what was written up to the last position since the last pull."""
         state = self.state
         numbers = (state.settled, state.late_settled)
-        known = state.settled is not None and state.server == horizon.server
+        ahead = any(number is not None and number > horizon.oldest for number in numbers)
         if state.at is None:
             pass
-        elif not known or any(n is not None and n > horizon.oldest for n in numbers):
-            # Of a former version, or of another server: nobody knows who wrote what before.
-            self.state = replace(state, settled=None, late=None, late_settled=None)
+        elif state.settled is None:  # of a former version
             yield from self._again()
+        elif ahead or state.server != horizon.server:
+            # Numbers of another server: nobody knows who wrote what before.
+            self.state = replace(state, late=None, late_settled=None)
+            yield from self._written(None, horizon, None, state.at)
         else:
             yield from self._written(state.settled, horizon, state.late, state.at)
             if state.late is not None:
