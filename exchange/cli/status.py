@@ -116,8 +116,8 @@ def _lag(status: ResourceStatus, group: str, now: datetime) -> dict[str, Any]:
 def _resources(output: Output, rows: Sequence[Mapping[str, Any]]) -> None:
     heads = {
         "resource": output.t("资源", "resource"),
-        "unchecked": output.t("未检", "unchecked"),
-        "quarantine": output.t("隔离", "quarantine"),
+        "unchecked": output.t("未检（消息）", "unchecked (messages)"),
+        "quarantine": output.t("隔离（记录）", "quarantine (records)"),
         "batches": output.t("批次", "batches"),
         "receipts": output.t("回执", "receipts"),
         "waiting": output.t("待投递", "waiting"),

@@ -58,6 +58,8 @@ class NoticeLoop:
         """What is wrong in this run, and its sources; None until the main thread has said it."""
         self._errors: dict[str, ExchangeError] = {}
         self._statuses: list[ResourceStatus] = []
+        self._failing: dict[str, str] = {}
+        """By source, the kind of error that its last pull ended with."""
         self._looked: float | None = None
         self._began = monotonic()
         self._news = threading.Event()
@@ -114,11 +116,14 @@ class NoticeLoop:
                 self._errors.pop(name, None)
 
     def _look(self) -> list[ResourceStatus]:
-        """Return how every resource stood a moment ago."""
+        """Return how every resource stood a moment ago; learn which sources fail."""
         now = self._monotonic()
         if self._looked is None or now - self._looked >= _LOOK.total_seconds():
-            self._looked = now
+            for name in self._node.settings.sources:
+                failure = PullFailure.of(self._node.context.latest(failure_key(name)))
+                self._failing[name] = failure.kind
             self._statuses = StatusReader(self._node)()
+            self._looked = now
         return self._statuses
 
     def _lasting(self, sources: Collection[str], told: Collection[str]) -> dict[str, str]:
@@ -127,17 +132,16 @@ class NoticeLoop:
         One worker tells of a resource: the one that pulls its first source.
         """
         settings, now = self._node.settings.sources, self._node.clock()
+        statuses = self._look()
         problems = {}
-        for name in settings:
+        for name, kind in self._failing.items():
             where = str(Where("pull", name))
-            if name in sources or where in told:
-                failure = PullFailure.of(self._node.context.latest(failure_key(name)))
-                if failure.kind:
-                    problems[where] = failure.kind
+            if kind and (name in sources or where in told):
+                problems[where] = kind
         first: dict[str, str] = {}
         for name, source in settings.items():
             first.setdefault(source.resource, name)
-        for status in self._look():
+        for status in statuses:
             since = status.since("cascade")
             wrong = {
                 "halt": bool(status.halted or status.deliveries.get(State.HALTED)),

@@ -22,6 +22,7 @@ import trustme
 
 from exchange.errors import Denied, ExchangeError, Misconfigured, Rejected, Transient
 from exchange.run.channels import send_chat, send_mail
+from exchange.run.notice_loop import NoticeLoop
 from exchange.run.notices import (
     LASTING,
     TITLES,
@@ -325,3 +326,38 @@ def _supervise(service: Robot, notices: int) -> None:
         stop.set()
         thread.join(60)
     assert len(service.asked) == notices
+
+
+def test_halts_and_overdue_receipts_are_looked_up_and_summed_up(folder: Path, run: Run) -> None:
+    catalog = folder / "catalog.yaml"
+    limited = catalog.read_text("utf-8").replace(
+        "key: [uscc]", "key: [uscc]\n    limits: {max_count: 1}"
+    )
+    catalog.write_text(limited, "utf-8")
+    with robot() as service:
+        add_notify(folder, service.url)
+        path = folder / "exchange.yaml"
+        text = path.read_text("utf-8").replace(
+            "after: 0s", "after: 0s\n  overdue: 1h\n  summary: '00:00'"
+        )
+        path.write_text(text, "utf-8")
+        run("run", "--once", "--only", "pull", "--only", "seal")
+        later = datetime.now(UTC) + timedelta(hours=2)
+        with open_node() as node:
+            node.clock = lambda: later
+            assert node.settings.notify is not None
+            for _ in range(2):  # as after a restart
+                loop = NoticeLoop(node, node.settings.notify, pause=1)
+                loop.step({}, {"companies"})
+                loop.step({}, {"companies"})
+                assert loop.errors() == {}
+            NoticeLoop(node, node.settings.notify, pause=1).step({}, set())
+        documents = [document for _, document in service.asked]
+    problems, summary = documents
+    assert problems["title"] == "【大兴安岭地区】2 项需要处理"
+    lines = str(problems["lines"])
+    assert "companies 资源已停止" in lines
+    assert "companies 回执逾期" in lines
+    assert str(summary["lines"]).startswith(
+        "['companies：批次 1，回执 0，待投递 1，退回 0；隔离记录 2"
+    )
