@@ -73,6 +73,8 @@ release: $(READY)       ## wheel (built twice), lists of components, licences an
 KERNEL := tools/build_kernel.py exchange/seal/crypto/hash_kernel.c exchange/seal/crypto/hash_kernel_lanes.h
 
 $(READY): requirements/dev.txt pyproject.toml $(KERNEL)
+	@echo "installing $$(grep -c == requirements/dev.txt) packages of requirements/dev.txt into $(VENV), about a minute"
+	@echo "正在把 requirements/dev.txt 的依赖安装到 $(VENV)，约一分钟"
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes --only-binary :all: -r requirements/dev.txt
 	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .

@@ -115,6 +115,48 @@ _PYDANTIC: Final[Mapping[str, Text]] = {
 }
 """What pydantic refuses, by its type of error."""
 
+_SUBJECT: Final[Mapping[str, str]] = {
+    "Organization Identifier": "统一社会信用代码",
+    "Organizational Unit": "部门",
+    "Organization": "单位",
+    "Common Name": "名称",
+    "Country": "国家",
+    "State/Province": "省",
+    "Locality": "地",
+    "Serial Number": "序号",
+    "Email Address": "邮箱",
+}
+"""The attributes of a subject, by the words of asn1crypto."""
+EXTRAS: Final[Mapping[str, str]] = {
+    "cryptography": "base",
+    "numpy": "base",
+    "pydantic": "base",
+    "rich": "base",
+    "yaml": "base",
+    "alembic": "node",
+    "charset_normalizer": "node",
+    "croniter": "node",
+    "fastavro": "node",
+    "lxml": "node",
+    "polars": "node",
+    "pyarrow": "node",
+    "requests": "node",
+    "sqlalchemy": "node",
+    "xlrd": "node",
+    "xlsxwriter": "node",
+    "fastapi": "receiver",
+    "uvicorn": "receiver",
+    "adbc_driver_manager": "postgres",
+    "adbc_driver_postgresql": "postgres",
+    "psycopg": "postgres",
+    "pymysql": "mysql",
+    "kafka": "kafka",
+    "paramiko": "sftp",
+    "zeep": "soap",
+    "prometheus_client": "metrics",
+}
+"""The extra that installs a package, by the package's import name."""
+
 
 def original(text: object) -> Text:
     """Quote what somebody else's program says."""
@@ -153,3 +195,39 @@ def setting_reason(item: Mapping[str, Any]) -> Text:
         return original(item["msg"])
     values = {key: str(value).replace(" or ", ", ") for key, value in context.items()}
     return Text(text.zh.format(**values), text.en.format(**values))
+
+
+def subject(title: str) -> Text:
+    """Write the subject of a certificate, as the ASN.1 library does, in both languages."""
+    chinese = title
+    for english, word in _SUBJECT.items():
+        chinese = chinese.replace(f"{english}: ", f"{word} ")
+    return Text(chinese.replace(", ", "，"), title)
+
+
+def missing_package(error: ModuleNotFoundError) -> tuple[Text, Text] | None:
+    """Say which package is missing, and the command that installs the extra that brings it.
+
+    None for a package of no extra.
+    """
+    package = (error.name or "").partition(".")[0]
+    if package not in EXTRAS:
+        return None
+    command = f"pip install 'gov-exchange[{EXTRAS[package]}]'"
+    return (
+        Text(f"缺少 Python 包 {package}", f"the package {package} is not installed"),
+        Text(f"请运行 {command}", f"run {command}"),
+    )
+
+
+def program_reason(error: BaseException) -> Text:
+    """Say what went wrong in somebody's Python code."""
+    if isinstance(error, KeyError) and error.args:
+        return Text(f"没有名为“{error.args[0]}”的键", f"there is no key {error.args[0]!r}")
+    if isinstance(error, OSError) and error.errno:
+        reason = os_reason(error)
+        name = "" if error.filename is None else str(error.filename)
+        return Text(f"{name}：{reason.zh}", f"{name}: {reason.en}") if name else reason
+    kind = type(error)
+    name = f"{kind.__module__}.{kind.__qualname__}".removeprefix("builtins.")
+    return original(f"{name}: {error}")

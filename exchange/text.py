@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from datetime import datetime, timedelta, timezone
 from typing import Final, Literal, NamedTuple
 
@@ -63,15 +63,32 @@ def with_beijing(text: str) -> str:
     return _INSTANT.sub(write, text)
 
 
-def suggest(word: str, choices: Iterable[str]) -> Text:
-    """Say which of ``choices`` was probably meant, or list some of them."""
+def counted(number: int, noun: str) -> str:
+    """Write a number with its English noun: ``1 record``, ``2 batches``."""
+    ending = "" if number == 1 else "es" if noun.endswith("ch") else "s"
+    return f"{number:,} {noun}{ending}"
+
+
+def suggest(word: str, choices: Iterable[str], meanings: Mapping[str, Text] | None = None) -> Text:
+    """Say which of ``choices`` was probably meant, or list some of them with their meanings.
+
+    A word that is the meaning of one of them names it: 每日 is ``daily``.
+    """
     import difflib
 
+    titles = {} if meanings is None else meanings
+    for name, title in titles.items():
+        if word and word in title:
+            return Text(f"“{word}”写作 {name}", f"write {name} for '{word}'")
     names = sorted(set(choices))
     by_lower = {name.lower(): name for name in names}
     near = difflib.get_close_matches(word[:64].lower(), by_lower, n=1, cutoff=0.6)
     if near:
         name = by_lower[near[0]]
         return Text(f"是不是“{name}”？", f"did you mean '{name}'?")
-    name_list = ", ".join(names[:_LISTED]) + (", …" if len(names) > _LISTED else "")
-    return Text(f"可用：{name_list or '（无）'}", f"one of: {name_list or '(none)'}")
+    more = ", …" if len(names) > _LISTED else ""
+    none = Text("", "")
+    pairs = [(name, titles.get(name, none)) for name in names[:_LISTED]]
+    zh = ", ".join(f"{name} {title.zh}".strip() for name, title in pairs) + more
+    en = ", ".join(f"{name} ({title.en})" if title.en else name for name, title in pairs) + more
+    return Text(f"可用：{zh or '（无）'}", f"one of: {en or '(none)'}")

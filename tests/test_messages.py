@@ -7,10 +7,12 @@ import re
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from exchange.catalog.resources import _OPTIONAL, _REQUIRED
 from exchange.catalog.sections import _SECTIONS
+from exchange.cli.assembly import command_tree
+from exchange.cli.verify import parsers
 
 ROOT = Path(__file__).parents[1]
 PAIRS: Final = {"Text", "t", "inform", "bilingual", "notify", "_notify", "wrong"}
@@ -39,14 +41,14 @@ class Pair(NamedTuple):
     en: str
 
 
-def _literal(node: ast.expr) -> str | None:
+def literal(node: ast.expr) -> str | None:
     match node:
         case ast.Constant(value=str(value)):
             return value
         case ast.JoinedStr(values=values):
             return "".join(v.value if isinstance(v, ast.Constant) else "{}" for v in values)  # type: ignore[misc]
         case ast.BinOp(left=left, op=ast.Add(), right=right):
-            return (_literal(left) or "{}") + (_literal(right) or "{}")
+            return (literal(left) or "{}") + (literal(right) or "{}")
     return None
 
 
@@ -72,10 +74,10 @@ def _pairs(name: str, tree: ast.Module) -> Iterator[Pair]:
             case ast.Call(func=ast.Attribute(attr=call), args=[first, second, *_]):
                 known = call in PAIRS
             case ast.Tuple(elts=[first, second]):
-                known = HAN.search(_literal(first) or "") is not None
+                known = HAN.search(literal(first) or "") is not None
             case _:
                 continue
-        zh, en = _literal(first), _literal(second)
+        zh, en = literal(first), literal(second)
         if known and zh is not None and en is not None:
             yield Pair(f"{name}:{node.lineno}", zh, en)
 
@@ -146,3 +148,43 @@ def _bare_errors(name: str, tree: ast.Module) -> Iterator[str]:
                 told = bare or expression.endswith((".strerror", ".verify_message"))
                 if told and HAN.search(before) and not before.endswith("原文："):
                     yield f"{name}:{node.lineno} {before}"
+
+
+COMMAND: Final = re.compile(
+    r"exchange((?: [a-z][a-z-]*)+)((?: (?:--?[a-z][a-z-]*|[^ `；;，。、,]+))*)"
+)
+
+
+def test_commands_in_messages_and_chinese_pages_exist_with_their_options() -> None:
+    """Who reads a hint types it."""
+    tree = command_tree("en")
+    texts = [(pair.place, text) for pair in pairs() for text in pair[1:]]
+    pages = sorted((ROOT / "docs").glob("*.zh-CN.md"))
+    texts += [(page.name, page.read_text("utf-8")) for page in pages]
+    found = [(place, *match) for place, text in texts for match in COMMAND.findall(text)]
+    assert len(found) > 150
+    assert [item for item in found if _unknown(tree, *item[1:])] == []
+
+
+def _unknown(tree: Any, words: str, rest: str) -> set[str]:
+    """Return what of a command line does not exist."""
+    command, names = tree, words.split()
+    for name in names:
+        inner = getattr(command, "commands", {})
+        if command is tree and name not in inner:
+            return {name}
+        if name not in inner:
+            break
+        command = inner[name]
+    options = {option for item in command.params for option in item.opts}
+    if names[0] in {"verify", "prove"}:
+        options = set(parsers("en")[names[0]]._option_string_actions)
+    return set(re.findall(r"(?<= )--[a-z][a-z-]*", rest)) - options - {"--config", "--lang"}
+
+
+def test_the_page_of_errors_is_as_the_source() -> None:
+    """Written again by ``python -m tests.messages_page``."""
+    from tests.messages_page import PAGE, found, page
+
+    assert len(found()) > 300
+    assert PAGE.read_text("utf-8") == page()

@@ -37,7 +37,7 @@ def blocks(page: str) -> list[tuple[str, str]]:
 def commands(page: str) -> list[str]:
     """Return the commands of a page's walk, without comments."""
     lines = [line for kind, text in blocks(page) if kind == "sh" for line in text.splitlines()]
-    return [re.sub(r"\s+# .*", "", line) for line in lines]
+    return [re.sub(r"\s+# .*", "", line) for line in lines if not line.startswith("# ")]
 
 
 def test_both_languages_have_the_same_walk() -> None:
@@ -91,6 +91,7 @@ def test_the_walk(tmp_path: Path, companies: str) -> None:
         step
         for kind, text in blocks("README.md")
         for step in (text.splitlines() if kind == "sh" else [text])
+        if not step.startswith("# ")
     ]
     walk(shell, steps, port, companies)
 
@@ -107,6 +108,10 @@ def test_the_walk(tmp_path: Path, companies: str) -> None:
     verified = [line for line in shell.said if line.startswith("exchange verify")]
     assert len(verified) == 4
     assert "data:image" in (shell.folder / "certificate.html").read_text("utf-8"), "the seal"
+    certificate = (shell.folder / "certificate.html").read_text("utf-8")
+    for text in ("福州市大数据发展管理委员会", "企业名称", "统一社会信用代码", "附件：核验明细"):
+        assert text in certificate, text
+    assert "data:image/svg+xml" in certificate, "the seal with the name along its ring"
     for line in verified:
         answer = json.loads(shell.run(f"{line.removesuffix(' --json')} --json"))
         assert answer["ok"] is True

@@ -195,7 +195,9 @@ def border(where: Address) -> Iterator[None]:
         told = Text("没有该数据库的驱动", "the driver of this database is not installed")
         raise Misconfigured(told, hint=_DRIVER) from error
     except ImportError as error:
-        told = Text(f"该数据库的驱动无法加载：{error}", f"the database's driver fails: {error}")
+        told = Text(
+            f"该数据库的驱动无法加载：原文：{error}", f"the database's driver fails: {error}"
+        )
         raise Misconfigured(told, hint=_VERSIONS) from error
     except exc.ArgumentError:
         told = Text("数据库地址写法不对", "the database address cannot be read")

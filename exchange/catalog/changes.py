@@ -17,6 +17,7 @@ from exchange.catalog.model import (
     CodeTable,
     Department,
     Field,
+    Limits,
     Resource,
     Rule,
     UpdateCycle,
@@ -336,11 +337,7 @@ def _facets(facets: Iterable[_Facet[T]], where: str, old: T, new: T) -> Iterator
         if before == after:
             continue
         breaking = facet.breaks(before, after)
-        texts = shorten(_display(before)), shorten(_display(after))
-        text = Text(
-            f"{facet.title.zh}由“{texts[0]}”改为“{texts[1]}”",
-            f"{facet.title.en}: '{texts[0]}' becomes '{texts[1]}'",
-        )
+        text = _difference(facet.title, before, after)
         why = facet.why if breaking else _NO_REASON
         yield Change(facet.kind, where, breaking, _because(text, why))
 
@@ -362,15 +359,36 @@ def _because(text: Text, why: Text) -> Text:
     return Text(f"{text.zh}：{why.zh}", f"{text.en}: {why.en}") if why.zh else text
 
 
-def _display(value: object) -> str:
+def _difference(title: Text, before: object, after: object) -> Text:
+    """Say what is another: of a mapping only the entries that differ."""
+    if isinstance(before, dict) and isinstance(after, dict):
+        same = {key for key in before if after.get(key) == before[key]}
+        before = {key: value for key, value in before.items() if key not in same}
+        after = {key: value for key, value in after.items() if key not in same}
+    old, new = _display(before), _display(after)
+    return Text(
+        f"{title.zh}由“{shorten(old.zh)}”改为“{shorten(new.zh)}”",
+        f"{title.en}: '{shorten(old.en)}' becomes '{shorten(new.en)}'",
+    )
+
+
+def _display(value: object) -> Text:  # noqa: PLR0911 - one line for each kind of value
     match value:
         case BusinessType():
-            return value.spec
+            return Text(value.spec, value.spec)
         case tuple():
-            return "; ".join(_display(item) for item in value)
+            items = [_display(item) for item in value]
+            return Text("；".join(item.zh for item in items), "; ".join(i.en for i in items))
+        case dict():
+            pairs = ", ".join(f"{key} → {name}" for key, name in value.items())
+            return Text(pairs, pairs)
+        case Limits():
+            numbers = value.model_dump(exclude_none=True)
+            text = ", ".join(f"{key} {number}" for key, number in numbers.items())
+            return Text(text, text)
         case bool():
-            return "是/yes" if value else "否/no"
+            return Text("是", "yes") if value else Text("否", "no")
         case None:
-            return ""
+            return Text("", "")
         case _:
-            return str(value)
+            return Text(str(value), str(value))

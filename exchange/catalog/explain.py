@@ -11,35 +11,12 @@ from exchange.catalog.model import (
     Field,
     Physical,
     Resource,
-    Sensitivity,
-    ShareType,
-    UpdateCycle,
 )
 from exchange.catalog.types import TYPES
+from exchange.catalog.words import SENSITIVITY, SHARE_TYPE, UPDATE_CYCLE
 from exchange.errors import Rejected
 from exchange.text import Text, suggest
 
-SENSITIVITY: Final = {
-    Sensitivity.S1: Text("公开", "public"),
-    Sensitivity.S2: Text("政务内部", "internal"),
-    Sensitivity.S3: Text("一般个人信息或商业信息", "personal or commercial"),
-    Sensitivity.S4: Text("敏感个人信息", "sensitive personal"),
-}
-SHARE_TYPE: Final = {
-    ShareType.UNCONDITIONAL: Text("无条件共享", "shared without conditions"),
-    ShareType.CONDITIONAL: Text("有条件共享", "shared on conditions"),
-    ShareType.NOT_SHARED: Text("不予共享", "not shared"),
-}
-UPDATE_CYCLE: Final = {
-    UpdateCycle.REALTIME: Text("实时", "in real time"),
-    UpdateCycle.DAILY: Text("每日", "daily"),
-    UpdateCycle.WEEKLY: Text("每周", "weekly"),
-    UpdateCycle.MONTHLY: Text("每月", "monthly"),
-    UpdateCycle.QUARTERLY: Text("每季度", "quarterly"),
-    UpdateCycle.HALF_YEARLY: Text("每半年", "half-yearly"),
-    UpdateCycle.YEARLY: Text("每年", "yearly"),
-    UpdateCycle.IRREGULAR: Text("不定期", "irregularly"),
-}
 _CHECKS: Final = {
     "uscc": Text(
         "两个校验位均须正确（GB 32100、GB 11714）",

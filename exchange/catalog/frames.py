@@ -62,6 +62,8 @@ class Conditions:
 
     def __init__(self, fields: Iterable[Field], broken: Collection[str] = ()) -> None:
         """``broken`` names fields that could not be read: conditions on them are let pass."""
+        fields = tuple(fields)
+        self._titles = {field.name: Text(field.title, "") for field in fields}
         kinds = {**frame_schema(fields), TODAY: pl.Date()}
         self._empty = pl.DataFrame([_nothing(kind).alias(name) for name, kind in kinds.items()])
         self._sorted = self._empty.lazy().with_row_index("_row").sort("_row")
@@ -113,7 +115,7 @@ class Conditions:
         for name in sorted(roots - set(self._empty.columns)):
             raise BadCondition(
                 Text(f"条件引用了不存在的字段“{name}”", f"the condition names no field: '{name}'"),
-                width_hint(name) or suggest(name, self._empty.columns),
+                width_hint(name) or suggest(name, self._empty.columns, self._titles),
             )
         if not roots:
             raise BadCondition(

@@ -83,8 +83,10 @@ def _finish(source: SectionNodes, complete: bool, problems: Problems) -> Catalog
 
 def _tree(path: Path, problems: Problems) -> YamlNode | None:
     place = Scalar(str(path), 0, "")
+    data = b""
     try:
-        text = read_file(path, MAX_BYTES).decode("utf-8-sig")
+        data = read_file(path, MAX_BYTES)
+        text = data.decode("utf-8-sig")
     except OSError as error:
         problems.add(
             place,
@@ -96,13 +98,22 @@ def _tree(path: Path, problems: Problems) -> YamlNode | None:
         )
     except UnicodeDecodeError as error:
         problems.add(
-            place,
-            Text(f"第 {error.start} 字节起不是 UTF-8", f"not UTF-8 from byte {error.start} on"),
-            Text("用编辑器另存为 UTF-8（可能是 GBK）", "save it as UTF-8; it may be GBK"),
+            Scalar(str(path), data.count(b"\n", 0, error.start) + 1, ""),
+            Text("文件不是 UTF-8 编码" + _gbk(data).zh, "the file is not UTF-8" + _gbk(data).en),
+            Text("在编辑器中另存为 UTF-8", "save it as UTF-8"),
         )
     else:
         return parse(text, str(path), problems)
     return None
+
+
+def _gbk(data: bytes) -> Text:
+    """Say whether a file that is not UTF-8 can be read as GBK."""
+    try:
+        data.decode("gb18030")
+    except UnicodeDecodeError:
+        return Text("", "")
+    return Text("，看来是 GBK", ", it seems to be GBK")
 
 
 def _included(includes: list[Scalar], main: Path, problems: Problems) -> list[Path]:

@@ -8,6 +8,7 @@ from typing import Final, TypeVar
 
 from exchange.catalog.problems import Problems, shorten, width_hint
 from exchange.catalog.tree import Items, Pairs, Scalar, YamlNode
+from exchange.catalog.words import KEYS, SYNONYMS
 from exchange.text import Text
 
 T = TypeVar("T")
@@ -15,6 +16,7 @@ T = TypeVar("T")
 _INTEGER: Final = re.compile(r"0|[1-9][0-9]{0,8}")
 _NUMBER: Final = re.compile(r"(?:0|[1-9][0-9]{0,8})(?:\.[0-9]{1,6})?")
 _KEY: Final = Text("键", "key")
+_LIST: Final = Text("列表 [a, b]", "a list [a, b]")
 
 
 class NodeReader:
@@ -43,18 +45,24 @@ class NodeReader:
         """Return the values of a mapping whose keys are fixed."""
         names = {*required, *optional}
         values: dict[str, YamlNode] = {}
+        empty: Scalar | None = None
         for key, value in self.pairs(node, what).items():
             if key.text in names:
                 values[key.text] = value
             elif re.match("[0-9]+\\)", key.text):
                 self.cut_by_comma(key)
+            elif empty is not None and isinstance(value, Pairs):
+                self._out_of(empty, key)
             else:
-                self.problems.unknown(key, _KEY, key.text, names - set(values))
+                self.problems.unknown(
+                    key, _KEY, key.text, names - set(values), _key_meanings(names)
+                )
+            empty = key if isinstance(value, Scalar) and not value.text else None
         for name in required:
             if name not in values:
                 self.problems.add(
                     node,
-                    Text(f"{what.zh}缺少 {name}", f"{what.en} has no '{name}'"),
+                    Text(f"{what.zh}缺少 {name}{_meaning(name)}", f"{what.en} has no '{name}'"),
                     Text(f"加上“{name}: …”", f"add '{name}: …'"),
                 )
         return values
@@ -126,13 +134,21 @@ class NodeReader:
         )
         return None
 
-    def choice(self, node: YamlNode | None, what: Text, choices: Mapping[str, T]) -> T | None:
-        """Return one of some named values."""
+    def choice(
+        self,
+        node: YamlNode | None,
+        what: Text,
+        choices: Mapping[str, T],
+        meanings: Mapping[str, Text] | None = None,
+    ) -> T | None:
+        """Return one of some named values; ``meanings`` say what each of them stands for."""
         text = self.text(node, what)
         if node is None or text is None:
             return None
         if text not in choices:
-            self.problems.unknown(node, what, text, choices)
+            if SYNONYMS.get(text) in choices:
+                meanings = {SYNONYMS[text]: Text(text, text)}
+            self.problems.unknown(node, what, text, choices, meanings)
             return None
         return choices[text]
 
@@ -141,11 +157,17 @@ class NodeReader:
         if node is None:
             return ()
         if not isinstance(node, Items):
-            self._kind(node, what, Text("列表 [a, b]", "a list [a, b]"))
+            self._kind(node, what, _LIST)
             return ()
         return node.nodes
 
-    def names(self, node: YamlNode | None, what: Text, choices: Collection[str]) -> tuple[str, ...]:
+    def names(
+        self,
+        node: YamlNode | None,
+        what: Text,
+        choices: Collection[str],
+        meanings: Mapping[str, Text] | None = None,
+    ) -> tuple[str, ...]:
         """Return a list of different names, each one of ``choices``."""
         places: dict[str, Scalar] = {}
         for item in self.items(node, what):
@@ -155,7 +177,7 @@ class NodeReader:
             if name in choices:
                 self.once(places, name, item)
             else:
-                self.problems.unknown(item, what, name, choices)
+                self.problems.unknown(item, what, name, choices, meanings)
         return tuple(places)
 
     def once(self, firsts: dict[str, Scalar], word: str, node: YamlNode) -> bool:
@@ -180,8 +202,24 @@ class NodeReader:
             Text('值加引号，如 "金额 decimal(16,6)"', 'quote it: "金额 decimal(16,6)"'),
         )
 
+    def _out_of(self, section: Scalar, key: Scalar) -> None:
+        """Explain a key that should stand inside the one before it, which is empty."""
+        self._note(
+            key,
+            Text(
+                f"“{shorten(key.text)}”的缩进不够，不在“{section.text}”里面",
+                f"'{shorten(key.text)}' is not inside '{section.text}': it is indented too little",
+            ),
+            Text(
+                f"比“{section.text}”多缩进 2 个空格",
+                f"indent it 2 blanks more than '{section.text}'",
+            ),
+        )
+
     def _kind(self, node: YamlNode, what: Text, kind: Text) -> None:
         wide = width_hint(node.text) if isinstance(node, Scalar) else None
+        if wide is None and isinstance(node, Scalar) and node.text and kind is _LIST:
+            wide = Text(f"写 [{shorten(node.text)}]", f"write [{shorten(node.text)}]")
         self._note(
             node,
             Text(f"{what.zh}应为{kind.zh}", f"{what.en} must be {kind.en}"),
@@ -190,3 +228,11 @@ class NodeReader:
 
     def _note(self, node: YamlNode, what: Text, hint: Text) -> None:
         self.problems.add(node, what, hint)
+
+
+def _meaning(name: str) -> str:
+    return f"（{KEYS[name].zh}）" if name in KEYS else ""
+
+
+def _key_meanings(names: Collection[str]) -> dict[str, Text]:
+    return {name: KEYS[name] for name in names if name in KEYS}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import unicodedata
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Final, Protocol
 
@@ -77,12 +77,19 @@ class Problems:
         if len(self.items) < MAX_PROBLEMS:
             self.items.append(Problem(place.file, place.line, what, hint))
 
-    def unknown(self, place: Place, kind: Text, word: str, choices: Iterable[str]) -> None:
-        """Note a word that is none of ``choices``, with the nearest ones."""
+    def unknown(
+        self,
+        place: Place,
+        kind: Text,
+        word: str,
+        choices: Iterable[str],
+        meanings: Mapping[str, Text] | None = None,
+    ) -> None:
+        """Note a word that is none of ``choices``, with the nearest ones, or with all of them."""
         self.add(
             place,
             Text(f"未知的{kind.zh}“{shorten(word)}”", f"unknown {kind.en} '{shorten(word)}'"),
-            width_hint(word) or suggest(word, choices),
+            width_hint(word) or suggest(word, choices, meanings),
         )
 
     def check(self) -> None:
@@ -91,10 +98,21 @@ class Problems:
             raise FileErrors(self.subject, self.items)
 
 
+_NARROW: Final = {
+    "“": '"',
+    "”": '"',
+    "‘": "'",
+    "’": "'",
+    "、": ",",
+    "【": "[",
+    "】": "]",
+}
+
+
 def width_hint(text: str) -> Text | None:
     """Explain full-width punctuation, letters or blanks where ASCII is needed."""
     for character in text:
-        narrow = {"“": '"', "”": '"', "‘": "'", "’": "'", "、": ","}.get(character)
+        narrow = _NARROW.get(character)
         if narrow is None and unicodedata.east_asian_width(character) == "F":
             narrow = unicodedata.normalize("NFKC", character)
         if narrow is not None and narrow.isascii():

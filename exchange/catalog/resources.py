@@ -22,6 +22,7 @@ from exchange.catalog.model import (
 from exchange.catalog.node_reader import NodeReader
 from exchange.catalog.tree import Scalar, YamlNode
 from exchange.catalog.types import TYPES
+from exchange.catalog.words import CYCLE_WORDS, LEVEL_WORDS, SHARE_WORDS
 from exchange.text import Text
 
 RESOURCE_CODE: Final = "[123][0-9]{2}[0-9]{3}[0-9A-Z]*/[0-9]{1,10}"
@@ -62,6 +63,7 @@ class Resources:
         self.groups = groups
         self.code_pattern = code_pattern
         self.codes: dict[str, Scalar] = {}
+        self._department_names = {key: Text(item.name, "") for key, item in departments.items()}
 
     def read(self, key: Scalar, node: YamlNode) -> Resource | None:
         """Return the resource, or None after noting why there is none."""
@@ -71,9 +73,14 @@ class Resources:
         code = self._code(section.get("code"))
         title = reader.text(section.get("title"), Text("资源名称", "resource title"), limit=500)
         department = reader.choice(
-            section.get("department"), Text("部门", "department"), self.departments
+            section.get("department"),
+            Text("部门", "department"),
+            self.departments,
+            self._department_names,
         )
-        share = reader.choice(section.get("share"), Text("共享类型", "share type"), _SHARE)
+        share = reader.choice(
+            section.get("share"), Text("共享类型", "share type"), _SHARE, SHARE_WORDS
+        )
         condition = reader.text(section.get("condition"), Text("共享条件", "share condition"))
         if share not in {None, ShareType.UNCONDITIONAL} and "condition" not in section:
             self.problems.add(
@@ -84,8 +91,12 @@ class Resources:
                     "add condition: terms of use or legal basis",
                 ),
             )
-        cycle = reader.choice(section.get("cycle"), Text("更新周期", "update cycle"), _CYCLES)
-        level = reader.choice(section.get("sensitivity"), Text("分级", "sensitivity"), _LEVELS)
+        cycle = reader.choice(
+            section.get("cycle"), Text("更新周期", "update cycle"), _CYCLES, CYCLE_WORDS
+        )
+        level = reader.choice(
+            section.get("sensitivity"), Text("分级", "sensitivity"), _LEVELS, LEVEL_WORDS
+        )
         version = reader.integer(section.get("version"), Text("版本号", "version"), least=1)
         abstract = reader.text(section.get("abstract"), Text("摘要", "abstract"))
         group = Group(complete=False)
@@ -97,6 +108,7 @@ class Resources:
         limits = self._limits(section.get("limits"))
         if not group.complete:
             return None
+        titles = {field.name: Text(field.title, "") for field in fields}
         resource_key = self._key(section.get("key"), names, fields)
         unique = reader.items(section.get("unique"), Text("唯一性", "unique"))
         columns = self._columns(section.get("columns"), names)
@@ -110,7 +122,7 @@ class Resources:
             department=department,
             fields=fields,
             key=resource_key,
-            unique=tuple(reader.names(item, _FIELD, names) for item in unique),
+            unique=tuple(reader.names(item, _FIELD, names, titles) for item in unique),
             rules=conditions,
             version=version or 1,
             share_type=share,
@@ -150,7 +162,9 @@ class Resources:
                 continue
             table = text.type.table
             if table is not None and table not in self.tables:
-                self.problems.unknown(entry.place, Text("代码表", "code table"), table, self.tables)
+                tables = {name: Text(item.title, "") for name, item in self.tables.items()}
+                kind = Text("代码表", "code table")
+                self.problems.unknown(entry.place, kind, table, tables, tables)
             yield Field(
                 name=entry.name,
                 title=text.title,
@@ -165,7 +179,9 @@ class Resources:
         self, node: YamlNode | None, names: set[str], fields: Sequence[Field]
     ) -> tuple[str, ...]:
         """Return the primary key, whose fields must always be there."""
-        key = self.reader.names(node, Text("主键字段", "key field"), names)
+        titles = {field.name: Text(field.title, "") for field in fields}
+        before = len(self.problems.items)
+        key = self.reader.names(node, Text("主键字段", "key field"), names, titles)
         if node is None:
             return key
         for field in fields:
@@ -179,7 +195,7 @@ class Resources:
                         "在类型后加 !，或更换主键", "put ! behind its type, or choose another key"
                     ),
                 )
-        if not key:
+        if not key and len(self.problems.items) == before:
             self.problems.add(
                 node,
                 Text("主键为空", "the key is empty"),

@@ -7,13 +7,15 @@ refused, depth and size are bounded, duplicate keys are kept for the reader to r
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
 import yaml
 
 from exchange.catalog.problems import Problems, width_hint
+from exchange.catalog.words import SYNTAX
+from exchange.foreign import original
 from exchange.text import Text
 
 try:
@@ -57,6 +59,14 @@ class Pairs:
 YamlNode = Scalar | Items | Pairs
 
 
+_LOOK: Final = Text(
+    "检查缩进、引号和冒号后的空格；含逗号的值要加引号",
+    "check indentation, quotes, the blank after a colon; quote values with commas",
+)
+_WIDE: Final = re.compile("[，：；｛｝［］【】]")
+"""Full-width forms of what gives a file its structure."""
+
+
 class _Refused(Exception):
     def __init__(self, mark: Any, what: Text, hint: Text) -> None:
         self.mark, self.what, self.hint = mark, what, hint
@@ -88,13 +98,11 @@ def parse(text: str, file: str, problems: Problems) -> YamlNode | None:
         if len(problems.items) == before:
             line = min(mark.line, text.count("\n")) + 1 if mark is not None else 1
             detail = error.problem or error.context or "not YAML"
+            what, hint = SYNTAX.get(detail, (original(detail), _LOOK))
             problems.add(
                 Scalar(file, line, ""),
-                Text(f"YAML 语法错误：{detail}", f"YAML syntax error: {detail}"),
-                Text(
-                    "检查缩进、引号和冒号后的空格；含逗号的值要加引号",
-                    "check indentation, quotes, the blank after a colon; quote values with commas",
-                ),
+                Text(f"YAML 语法错误：{what.zh}", f"YAML syntax error: {what.en}"),
+                _structure_hint(text.split("\n"), line) or hint,
             )
     except (yaml.YAMLError, UnicodeError) as error:
         bad = next((c for c in text if not c.isprintable() and c not in "\r\n\t\ufeff"), "?")
@@ -165,6 +173,26 @@ def _node(event: Any, events: Iterator[Any], file: str, depth: int) -> YamlNode:
             )
         pairs.append((key, _node(next(events), events, file, depth + 1)))
     return Pairs(file, line, tuple(pairs))
+
+
+def _structure_hint(lines: Sequence[str], line: int) -> Text | None:
+    """Explain a wrong line: full-width marks in it, or an indentation unlike that before it."""
+    own = lines[line - 1] if line <= len(lines) else ""
+    wide = _WIDE.search(own)
+    if wide is not None and (hint := width_hint(wide[0])) is not None:
+        return hint
+    before = next((item for item in reversed(lines[: line - 1]) if item.strip()), "")
+    blanks, expected = _indent(own), _indent(before)
+    if blanks == expected or before.rstrip().endswith((":", ",", "{", "[")) or not own.strip():
+        return None
+    return Text(
+        f"这一行缩进 {blanks} 格，上一行 {expected} 格：同一级的键要对齐",
+        f"this line is indented {blanks}, the one before it {expected}: align keys of one level",
+    )
+
+
+def _indent(line: str) -> int:
+    return len(line) - len(line.lstrip(" "))
 
 
 def _note_tabs(text: str, file: str, problems: Problems) -> None:

@@ -15,6 +15,7 @@ from exchange.catalog.identifiers import (
 )
 from exchange.catalog.model import BusinessType, Physical, Sensitivity
 from exchange.catalog.problems import width_hint
+from exchange.catalog.words import COMMON_TYPES, TYPE_SYNONYMS
 from exchange.text import Text, suggest
 
 MAX_TEXT: Final = 100_000
@@ -52,6 +53,11 @@ class TypeEntry:
 
 
 def _count(name: str, argument: str, limit: int) -> int:
+    if not argument:
+        raise BadType(
+            Text(f"类型 {name} 没有写长度", f"the type {name} has no length"),
+            Text(f"写最大长度，如 {name}(200)", f"write how long it may be: {name}(200)"),
+        )
     if _COUNT.fullmatch(argument) is None or int(argument) > limit:
         raise BadType(
             Text(f"{name}({argument}) 的长度无效", f"the length of {name}({argument}) is invalid"),
@@ -145,9 +151,12 @@ def _decimal(name: str, argument: str) -> BusinessType:
 def _code(name: str, argument: str) -> BusinessType:
     if re.fullmatch("[a-z][a-z0-9_]*", argument) is None:
         raise BadType(
-            Text(f"{name}({argument}) 没有给出代码表", f"{name}({argument}) names no code table"),
+            Text(f"{name}({argument}) 没有代码表的键", f"{name}({argument}) names no code table"),
             width_hint(argument)
-            or Text("写 code(代码表的键)，如 code(sex)", "write code(table), such as code(sex)"),
+            or Text(
+                "写代码表的键，不写名称，如 code(sex)",
+                "write the table's key, not its title, such as code(sex)",
+            ),
         )
     return BusinessType(name=name, argument=argument, physical=Physical.STRING, table=argument)
 
@@ -274,6 +283,25 @@ TYPES: Final[Mapping[str, TypeEntry]] = MappingProxyType(
 )
 
 
+def _suggest_type(name: str) -> Text:
+    """Name the type that was meant, in the way that it is written."""
+    for entry in TYPES.values():
+        if name == entry.title.zh:
+            return Text(f"“{name}”写作 {entry.example}", f"write {entry.example} for '{name}'")
+    if name.lower() in TYPE_SYNONYMS:
+        example = TYPE_SYNONYMS[name.lower()]
+        return Text(f"“{name}”写作 {example}", f"write {example} for '{name}'")
+    if re.fullmatch("[Ss][0-9]", name):
+        return Text("分级是 S1 至 S4，写在类型后面", "the level is S1 to S4, behind the type")
+    near = suggest(name, TYPES)
+    if near.zh.startswith("是不是"):
+        return near
+    common = [TYPES[key] for key in COMMON_TYPES]
+    zh = "、".join(f"{entry.example} {entry.title.zh}" for entry in common)
+    en = ", ".join(f"{entry.example} ({entry.title.en})" for entry in common)
+    return Text(f"常用：{zh}；其他见 docs/catalog.md", f"such as {en}; others: docs/catalog.md")
+
+
 def parse_type(text: str) -> BusinessType:
     """Return the type that ``text`` names, such as ``text(200)``; raises :class:`BadType`."""
     match = _SPEC.fullmatch(text)
@@ -282,6 +310,6 @@ def parse_type(text: str) -> BusinessType:
         name = re.split(r"[（(]", text, maxsplit=1)[0]
         raise BadType(
             Text(f"未知的类型“{text[:60]}”", f"unknown type '{text[:60]}'"),
-            width_hint(text) or suggest(name, TYPES),
+            width_hint(text) or _suggest_type(name),
         )
     return entry.build(match[1], match[2] or "")

@@ -10,7 +10,7 @@ from exchange.cascade.delivery import State
 from exchange.errors import ExchangeError
 from exchange.foreign import original
 from exchange.log import CURSORS, SEALS
-from exchange.text import Text
+from exchange.text import Text, counted
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -132,14 +132,16 @@ def of_resource(node: Node, status: ResourceStatus) -> Iterator[Item]:
     for partition, why in status.halted.items():
         yield Item(f"{name}/{partition}", why, f"exchange release {name}")
     if wrong := status.deliveries.get(State.HALTED, 0):
-        text = Text(f"{wrong} 个批次的回执不成立", f"wrong receipt of {wrong} batches")
+        text = Text(f"{wrong} 个批次的回执不成立", f"wrong receipt of {counted(wrong, 'batch')}")
         yield Item(name, text, f"exchange cascade retry {name}")
     if status.deliveries.get(State.WAITING) and (blocked := node.glance().blocked(name)):
         why = Text.split(blocked)
         text = Text(f"投递等待：{why.zh}", f"a batch waits: {why.en}")
         yield Item(name, text, f"exchange cascade list {name} --state waiting")
     if refused := status.deliveries.get(State.REFUSED, 0):
-        text = Text(f"省级退回 {refused} 个批次", f"{refused} batches refused by the province")
+        text = Text(
+            f"省级退回 {refused} 个批次", f"{counted(refused, 'batch')} refused by the province"
+        )
         yield Item(name, text, f"exchange cascade list {name} --state refused")
     if status.quarantine and (unreadable := node.glance().unreadable(name)):
         text = Text(

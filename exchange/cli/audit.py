@@ -10,7 +10,8 @@ import typer
 from exchange.cli.invocation import Invocation
 from exchange.cli.options import Json, alone, bilingual
 from exchange.cli.output import Progress
-from exchange.cli.verify import read, show_verdict, write
+from exchange.cli.verdict import show_verdict
+from exchange.cli.verify import read, write
 from exchange.errors import Integrity
 
 if TYPE_CHECKING:

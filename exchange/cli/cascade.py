@@ -14,7 +14,7 @@ from exchange.cli.options import BatchNumber, Json, OptionalResource, bilingual,
 from exchange.durable import write_file
 from exchange.errors import Misconfigured, Rejected
 from exchange.foreign import os_reason
-from exchange.text import Text, beijing
+from exchange.text import Text, beijing, counted
 
 if TYPE_CHECKING:
     from exchange.node.node import Node
@@ -126,7 +126,10 @@ def retry(
     numbers = [row.batch_no for row in rows]
     output.answer(
         {"resource": resource, "batches": numbers},
-        output.t(f"{len(numbers)} 个批次将重新投递", f"{len(numbers)} batches will be sent again"),
+        output.t(
+            f"{len(numbers)} 个批次将重新投递",
+            f"{counted(len(numbers), 'batch')} will be sent again",
+        ),
     )
     if numbers:
         output.inform(

@@ -12,8 +12,9 @@ import typer
 from exchange.cli.catalog_draft import HELP, draft
 from exchange.cli.invocation import Invocation, actor
 from exchange.cli.options import Json, bilingual, group
-from exchange.cli.output import Output
+from exchange.cli.output import Output, shown_path
 from exchange.errors import Misconfigured
+from exchange.text import counted
 
 if TYPE_CHECKING:
     from exchange.catalog.plan import Plan
@@ -51,8 +52,8 @@ def check(
         {"ok": True, "problems": []},
         output.t(
             f"目录无误：版本 {catalog.version}，{len(catalog.resources)} 个资源，{fields} 个数据项",
-            f"the catalog is sound: version {catalog.version}, {len(catalog.resources)} resources, "
-            f"{fields} fields",
+            f"the catalog is sound: version {catalog.version}, "
+            f"{counted(len(catalog.resources), 'resource')}, {counted(fields, 'field')}",
         ),
     )
     return 0
@@ -126,7 +127,10 @@ def apply(
             node.store.audit.append(actor(), "catalog.apply", subject, "; ".join(changes))
     output.answer(_facts(applied, mended), _lines(output, applied, mended))
     if not applied.empty:
-        output.inform(f"已生效；Avro 模式在 {schemas}", f"applied; the schemas are in {schemas}")
+        output.inform(
+            f"已生效；Avro 模式在 {shown_path(schemas)}",
+            f"applied; the schemas are in {shown_path(schemas)}",
+        )
     for item in remaining:
         output.inform(f"! {item.topic}: {output.text(drift_text(item))}")
     return 2 if remaining else 0

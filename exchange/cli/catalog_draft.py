@@ -97,7 +97,11 @@ def _entry(
         options["table"] = table
     if file is not None:
         options["glob"] = glob.escape(file)
-    every = node.source(source, options).discover()
+    try:
+        every = node.source(source, options).discover()
+    except Misconfigured as error:
+        plain = node.source(source)  # raises where its settings are wrong by themselves
+        raise _no_such_choice(source, plain.discover(), error) from error
     candidates = [entry for entry in every if entry.get("kind") != "skipped"]
     if sheet is not None:
         candidates = [entry for entry in candidates if entry.get("with", {}).get("sheet") == sheet]
@@ -105,16 +109,35 @@ def _entry(
         candidates = [entry for entry in candidates if entry["name"] == table]
     tables = [entry for entry in candidates if entry.get("kind") in _TABLES]
     if len(tables) > 1 or not candidates:
-        raise _choose(source, [str(entry["name"]) for entry in every], several=bool(candidates))
+        names = [str(entry["name"]) for entry in every]
+        wanted = " ".join(filter(None, (table, file, sheet)))
+        raise _choose(source, wanted, names, several=bool(candidates))
     return next((entry for entry in candidates if "why" not in entry), candidates[0])
 
 
-def _choose(source: str, names: Sequence[str], *, several: bool) -> Misconfigured:
+def _no_such_choice(
+    source: str, every: Sequence[Mapping[str, Any]], error: Misconfigured
+) -> Misconfigured:
+    """Say how this source is chosen from: a database by table, a folder by file."""
+    if any(entry.get("kind") in {"table", "view"} for entry in every):
+        option = "--table"
+    elif any(entry.get("kind") in {"file", "sheet"} for entry in every):
+        option = "--file"
+    else:
+        return error
+    listed = ", ".join(str(entry["name"]) for entry in every[:_SHOWN_NAMES])
+    return Misconfigured(
+        Text(f"数据源 {source} 里没有所指的内容", f"source {source} has nothing of that name"),
+        hint=Text(f"用 {option} 写明一个：{listed}", f"name one by {option}: {listed}"),
+    )
+
+
+def _choose(source: str, wanted: str, names: Sequence[str], *, several: bool) -> Misconfigured:
     listed = ", ".join(names[:_SHOWN_NAMES]) or "-"
     what = (
         Text(f"数据源 {source} 有多个表", f"source {source} has several tables")
         if several
-        else Text(f"数据源 {source} 中没有找到", f"source {source} has nothing of that name")
+        else Text(f"数据源 {source} 中没有 {wanted}", f"source {source} has no {wanted}")
     )
     return Misconfigured(
         what,

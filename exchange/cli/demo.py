@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import sys
 import tempfile
@@ -59,7 +60,7 @@ def demo(
         progress=progress.count,
     )
     progress.end()
-    _table(output, result)
+    show_results(output, result)
     for name, error in result.outcome.errors.items():
         output.inform(f"— {name}")
         output.error(error)
@@ -71,12 +72,13 @@ def demo(
             "ok": result.whole,
             "node": str(result.node),
         },
-        _summary(output, result),
+        summary(output, result, command()),
     )
     return 0 if result.whole else 1
 
 
-def _table(output: Output, result: DemoResult) -> None:
+def show_results(output: Output, result: DemoResult) -> None:
+    """Show what happened to each source, department by department."""
     heads = [
         output.t("部门", "department"),
         output.t("资源", "resource"),
@@ -108,10 +110,11 @@ def _table(output: Output, result: DemoResult) -> None:
     output.table(output.t("从部门数据到省级回执", "from departments to receipts"), heads, rows)
 
 
-def _summary(output: Output, result: DemoResult) -> str:
+def summary(output: Output, result: DemoResult, here: str) -> str:
+    """Say what happened in a sentence, and what to try next; ``here`` is how to call us."""
     run = result.outcome
-    here = command()
-    batch = min((path for path in result.files if path.suffix == ".avro"), default=result.node)
+    first = min((path for path in result.files if path.suffix == ".avro"), default=result.node)
+    batch = Path(os.path.relpath(first, result.node))
     return output.t(
         f"拉取 {run.pulled:,} 条 = 封签 {run.accepted:,} + 隔离 {run.quarantined:,}；"
         f"{run.batches} 个批次，{run.receipts} 份回执，{result.verified} 个文件验证通过；"
@@ -122,7 +125,7 @@ def _summary(output: Output, result: DemoResult) -> str:
         f"  {here} quarantine list                         # 被拒收的记录与原因\n"
         f"  {here} verify {batch}\n"
         f"  {here} verify {batch.with_suffix('.receipt.json')}\n"
-        f"  {here} prove {batch} --row 1 --to proof.json   # 单条记录的证明\n"
+        f"  {here} prove {batch} --row 1 --to proof.json\n"
         f"  {here} verify proof.json",
         f"{run.pulled:,} records pulled = {run.accepted:,} sealed + {run.quarantined:,} in "
         f"quarantine; {run.batches} batches, {run.receipts} receipts, {result.verified} files "
@@ -133,7 +136,7 @@ def _summary(output: Output, result: DemoResult) -> str:
         f"  {here} quarantine list                         # refused records and reasons\n"
         f"  {here} verify {batch}\n"
         f"  {here} verify {batch.with_suffix('.receipt.json')}\n"
-        f"  {here} prove {batch} --row 1 --to proof.json   # proof of a single record\n"
+        f"  {here} prove {batch} --row 1 --to proof.json\n"
         f"  {here} verify proof.json",
     )
 

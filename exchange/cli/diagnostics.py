@@ -16,6 +16,7 @@ NO_HINT = Text("", "")
 TITLES: Final[Mapping[str, Text]] = {
     "python": Text("运行环境", "python"),
     "crypto": Text("密码库", "crypto"),
+    "hashing": Text("杂凑", "hashing"),
     "settings": Text("配置", "settings"),
     "catalog": Text("目录", "catalog"),
     "catalog plan": Text("目录变更", "catalog plan"),

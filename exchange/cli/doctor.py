@@ -20,6 +20,7 @@ from exchange.cli.doctor_outside import examine_evidence, examine_upstream, reac
 from exchange.cli.invocation import Invocation
 from exchange.cli.layout import pad
 from exchange.cli.options import Json, alone, bilingual
+from exchange.cli.output import shown_path
 from exchange.errors import (
     Denied,
     ExchangeError,
@@ -28,7 +29,7 @@ from exchange.errors import (
     Rejected,
     Transient,
 )
-from exchange.text import BEIJING, Text, beijing, day
+from exchange.text import BEIJING, Text, beijing, counted, day
 
 if TYPE_CHECKING:
     from exchange.catalog.model import Resource
@@ -89,7 +90,7 @@ def _examine(call: Invocation) -> Iterator[Diagnostic]:
         return
     from exchange.node.node import Node
 
-    yield Diagnostic("settings", Grade.OK, Text(str(path), str(path)))
+    yield Diagnostic("settings", Grade.OK, Text(shown_path(path), shown_path(path)))
     with Node(settings, environ=call.environ) as node:
         catalog_checks = list(_catalog(node))
         yield from catalog_checks
@@ -159,7 +160,7 @@ def _catalog(node: Node) -> Iterator[Diagnostic]:
         count = len(catalog.resources)
         return Text(
             f"版本 {catalog.version}，{count} 个资源",
-            f"version {catalog.version}, {count} resources",
+            f"version {catalog.version}, {counted(count, 'resource')}",
         )
 
     def pending() -> Text | Diagnostic:
@@ -237,7 +238,7 @@ def _trust(node: Node) -> Text | Diagnostic:
     province = len(node.trust(upstream.trust).anchors) if upstream else 0
     text = Text(
         f"本级信任根 {own} 个，上级 {province} 个",
-        f"{own} roots of ours, {province} of the province",
+        f"{counted(own, 'root')} of ours, {province} of the province",
     )
     if own and (province or upstream is None):
         return text
@@ -256,7 +257,7 @@ def _log(node: Node) -> Text:
     node.log.ensure([Topic(CURSORS, compacted=True)])
     with node.log.transaction("doctor") as tx:
         tx.append(state_message("doctor", {"at": node.clock().isoformat()}))
-    path = node.settings.resolve(node.settings.log.path)
+    path = shown_path(node.settings.resolve(node.settings.log.path))
     return Text(f"{path} 可写", f"{path} takes writes")
 
 
@@ -288,7 +289,10 @@ def _clock(node: Node) -> Text | Diagnostic:
 def _store(node: Node) -> Text:
     node.store.deliveries.counts()
     number, _ = node.store.audit.head()
-    return Text(f"结构已是最新，审计 {number} 条", f"schema up to date, {number} audit entries")
+    return Text(
+        f"结构已是最新，审计 {number} 条",
+        f"schema up to date, audit trail: {number}",
+    )
 
 
 def _disk(settings: Settings) -> Diagnostic:

@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 from exchange.cli.diagnostics import NO_HINT, Diagnostic, Grade, probe
 from exchange.errors import Misconfigured, Transient
 from exchange.foreign import os_reason
-from exchange.text import Text
+from exchange.text import Text, with_beijing
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -155,7 +155,7 @@ def ask_witness(node: Node) -> Text:
     wrong = contradiction(seen.head, size, (lambda _size: empty) if log is None else log.root_of)
     if wrong is not None:
         raise wrong
-    at = seen.at
+    at = with_beijing(str(seen.at))
     return Text(
         f"上级见过 {seen.head.size} 条（{at}），与本地一致，本地 {size} 条",
         f"it has seen {seen.head.size} entries ({at}), ours begin with them; ours are {size}",

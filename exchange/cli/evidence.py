@@ -11,7 +11,8 @@ import typer
 from exchange.cli.invocation import Invocation
 from exchange.cli.options import BatchNumber, Json, bilingual, group
 from exchange.cli.output import USAGE
-from exchange.cli.verify import read, record_key, show_verdict, write
+from exchange.cli.verdict import show_verdict
+from exchange.cli.verify import read, record_key, write
 from exchange.errors import Integrity, Rejected
 from exchange.text import Text
 

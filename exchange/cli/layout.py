@@ -22,8 +22,11 @@ _WIDE = (
     "\u1100-\u115f\u2e80-\ua4cf\uac00-\ud7a3\uf900-\ufaff\ufe30-\ufe4f\uff00-\uff60\uffe0-\uffe6"
 )
 _PIECE = re.compile(
-    rf"\s+|[{_OPENING}]*[{_WIDE}“”‘’…][{_CLOSING}“”]*|[^\s{_WIDE}{_OPENING}{_CLOSING}]+[{_CLOSING}]*|."
+    r"[0-9]{4}-[0-9]{2}-[0-9]{2} [0-9:]{8}|\s+"
+    rf"|[{_OPENING}]*[{_WIDE}“”‘’…][{_CLOSING}“”]*"
+    rf"|[^\s{_WIDE}{_OPENING}{_CLOSING}]+[{_CLOSING}]*|."
 )
+"""What stays whole: a time, blanks, a Chinese character with its marks, a word."""
 _NUMBER = re.compile(r"-?[0-9][0-9,.]*(?:/[0-9,]+)?%?|-?")
 
 

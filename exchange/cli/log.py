@@ -9,6 +9,7 @@ import typer
 
 from exchange.cli.invocation import Invocation, actor
 from exchange.cli.options import Json, OptionalResource, bilingual, group
+from exchange.text import counted
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -96,7 +97,7 @@ def _show(output: Output, removals: Sequence[Removal], *, applied: bool) -> None
             "applied": applied,
             "topics": [removal.as_dict() for removal in removals],
         },
-        output.t(f"共 {count:,} 条消息", f"{count:,} messages"),
+        output.t(f"共 {count:,} 条消息", counted(count, "message")),
     )
     if applied:
         output.inform(

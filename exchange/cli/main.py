@@ -17,35 +17,6 @@ if TYPE_CHECKING:
 
 _ANYWHERE = {"--config": "EXCHANGE_CONFIG", "--lang": "EXCHANGE_LANG"}
 
-EXTRAS: Mapping[str, str] = {
-    "cryptography": "base",
-    "numpy": "base",
-    "pydantic": "base",
-    "rich": "base",
-    "yaml": "base",
-    "alembic": "node",
-    "charset_normalizer": "node",
-    "croniter": "node",
-    "fastavro": "node",
-    "lxml": "node",
-    "polars": "node",
-    "pyarrow": "node",
-    "requests": "node",
-    "sqlalchemy": "node",
-    "xlrd": "node",
-    "xlsxwriter": "node",
-    "fastapi": "receiver",
-    "uvicorn": "receiver",
-    "adbc_driver_manager": "postgres",
-    "adbc_driver_postgresql": "postgres",
-    "psycopg": "postgres",
-    "pymysql": "mysql",
-    "kafka": "kafka",
-    "paramiko": "sftp",
-    "prometheus_client": "metrics",
-}
-"""The extra that installs a package, by the package's import name."""
-
 
 def take_global(arguments: Sequence[str]) -> tuple[list[str], dict[str, str]]:
     """Take ``--config X`` and ``--lang X`` from anywhere; return the rest and their values."""
@@ -129,16 +100,10 @@ def _run(call: Invocation, arguments: Sequence[str]) -> int:
 def _missing_extra(error: ModuleNotFoundError) -> ExchangeError | None:
     """Name the extra that brings a missing package; None for a package of no extra."""
     from exchange.errors import Misconfigured
-    from exchange.text import Text
+    from exchange.foreign import missing_package
 
-    package = (error.name or "").partition(".")[0]
-    if package not in EXTRAS:
-        return None
-    command = f"pip install 'gov-exchange[{EXTRAS[package]}]'"
-    return Misconfigured(
-        Text(f"此命令需要 Python 包 {package}", f"this command needs the package {package}"),
-        hint=Text(command, command),
-    )
+    missing = missing_package(error)
+    return None if missing is None else Misconfigured(missing[0], hint=missing[1])
 
 
 def run() -> NoReturn:

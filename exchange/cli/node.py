@@ -21,16 +21,38 @@ def init(
     context: typer.Context,
     folder: Annotated[Path, typer.Argument(help=bilingual("新目录", "a new folder"))],
     *,
+    code: Annotated[
+        str, typer.Option(help=bilingual("行政区划代码，如 350100", "division code of six digits"))
+    ] = "",
+    name: Annotated[str, typer.Option(help=bilingual("地市名称", "name of the prefecture"))] = "",
+    department: Annotated[
+        list[str] | None,
+        typer.Option(
+            help=bilingual(
+                "信用代码=部门名称，可多个；第一个是数据主管部门",
+                "USCC=NAME, repeatable; the first keeps the data",
+            )
+        ),
+    ] = None,
     port: Annotated[int, typer.Option(min=1, max=65535)] = 8470,
     suite: Annotated[str, typer.Option(help="sm2-sm3 | ecdsa-p256-sha256")] = "sm2-sm3",
 ) -> int:
-    """Make a new node."""
+    """Make a new node, for the prefecture that is named or for the one of the examples."""
     from exchange.node.node import utc_now
+    from exchange.node.prefecture import Prefecture
     from exchange.node.scaffold import new_node
 
     call: Invocation = context.obj
     output = call.output()
-    new_node(folder, now=utc_now(), entropy=secrets.token_bytes, port=port, suite_id=suite)
+    named = bool(code or name or department)
+    new_node(
+        folder,
+        now=utc_now(),
+        entropy=secrets.token_bytes,
+        prefecture=Prefecture.of(code, name, department or ()) if named else None,
+        port=port,
+        suite_id=suite,
+    )
     output.inform(
         f"节点已建好：{folder}\n"
         "  exchange.yaml   配置：在 sources 下登记数据源\n"
@@ -38,14 +60,14 @@ def init(
         "  seals/          测试印章（软件密钥，仅供试用）\n"
         "  province/       模拟省级平台\n"
         f"下一步：cd {folder}；exchange receiver serve --config province/exchange.yaml &；"
-        "exchange doctor",
+        "exchange catalog apply；exchange doctor",
         f"the node is ready: {folder}\n"
         "  exchange.yaml   settings: name your sources there\n"
         "  catalog.yaml    the catalog: resources and their fields\n"
         "  seals/          test seals (software keys, for trying only)\n"
         "  province/       a test province\n"
         f"next: cd {folder}; exchange receiver serve --config province/exchange.yaml &; "
-        "exchange doctor",
+        "exchange catalog apply; exchange doctor",
     )
     return 0
 

@@ -8,6 +8,7 @@ import sys
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from exchange.cli.layout import fold, table
@@ -47,6 +48,12 @@ def screen_width(environ: Mapping[str, str]) -> int | None:
         return max(os.get_terminal_size(sys.stdout.fileno()).columns, NARROWEST)
     except (OSError, ValueError, AttributeError):
         return None
+
+
+def shown_path(path: Path) -> str:
+    """Write a path as short as it can be typed here."""
+    here = Path.cwd()
+    return str(path.relative_to(here)) if path.is_relative_to(here) else str(path)
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ from exchange.cli.output import Output
 from exchange.cli.quarantine_dismiss import HELP, dismiss
 from exchange.cli.reasons import note_kind, reason
 from exchange.errors import Rejected
-from exchange.text import Text
+from exchange.text import Text, counted
 
 if TYPE_CHECKING:
     from exchange.catalog.model import Resource
@@ -185,7 +185,7 @@ def export(
         count = write(waiting(node.context, node.store, rows), form, to, node.catalog.tables)
     output.answer(
         {"resource": resource, "file": str(to), "rows": count},
-        output.t(f"{to}：{count:,} 条记录", f"{to}: {count:,} records"),
+        output.t(f"{to}：{count:,} 条记录", f"{to}: {counted(count, 'record')}"),
     )
     output.inform(
         f"改正后送回：exchange quarantine replay {resource} --file {to}",
@@ -233,7 +233,9 @@ def replay(
             node.store.audit.append(by, "quarantine.replay", resource, detail)
     output.answer(
         {"resource": resource, "pull": replayed.pull if replayed.rows else None, **numbers},
-        output.t(f"{replayed.rows:,} 条已送回待检", f"{replayed.rows:,} records went back"),
+        output.t(
+            f"{replayed.rows:,} 条已送回待检", f"{counted(replayed.rows, 'record')} went back"
+        ),
     )
     if replayed.held:
         output.inform(

@@ -11,7 +11,7 @@ from exchange.cli.options import Json, bilingual
 from exchange.cli.output import Output
 from exchange.cli.reasons import reason as worded
 from exchange.errors import Rejected
-from exchange.text import Text
+from exchange.text import Text, counted
 
 HELP = bilingual(
     "不再处理隔离的记录（试运行，--apply 生效）", "give refused records up; a dry run first"
@@ -76,7 +76,7 @@ def dismiss(
             "reasons": counts,
             "applied": apply,
         },
-        output.t(f"{resource}：{rows:,} 条记录", f"{resource}: {rows:,} records"),
+        output.t(f"{resource}：{rows:,} 条记录", f"{resource}: {counted(rows, 'record')}"),
     )
     for name, count in counts.items():
         output.inform(

@@ -15,7 +15,7 @@ import typer
 from exchange.cli.invocation import Invocation, actor
 from exchange.cli.options import Json, OptionalResource, bilingual, group
 from exchange.errors import Misconfigured, Rejected
-from exchange.text import Text, beijing
+from exchange.text import Text, beijing, counted, with_beijing
 
 if TYPE_CHECKING:
     from exchange.receiver.callers import Caller
@@ -123,6 +123,7 @@ def show(
     as_json: Json = False,
 ) -> int:
     """Show a received batch with the receipt that was answered, and others of its number."""
+    from exchange.evidence.report.facts import LABELS
     from exchange.receipt import read
 
     call: Invocation = context.obj
@@ -144,7 +145,7 @@ def show(
     settings = call.settings()
     file = settings.resolve(_section(settings).folder) / row.path
     lines = [
-        f"{_address(row)}  {output.t(f'{row.rows:,} 条', f'{row.rows:,} records')}",
+        f"{_address(row)}  {output.t(f'{row.rows:,} 条', counted(row.rows, 'record'))}",
         f"{output.t('接收时间', 'received')}  {beijing(row.received_at)}",
         f"{output.t('报送方', 'sender')}  {row.sender}",
         f"{output.t('声明摘要', 'statement')}  {row.statement}",
@@ -155,7 +156,10 @@ def show(
             for other in others
         ),
         output.t("回执", "receipt"),
-        *(f"  {name}  {value}" for name, value in read(row.receipt).value().items()),
+        *(
+            f"  {output.text(LABELS.get(name, Text(name, name)))}  {with_beijing(str(value))}"
+            for name, value in read(row.receipt).value().items()
+        ),
     ]
     answer = _facts(row) | {"receipt": json.loads(row.receipt)}
     output.answer(answer | {"others": [_facts(other) for other in others]}, "\n".join(lines))

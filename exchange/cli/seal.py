@@ -19,7 +19,7 @@ from exchange.cli.output import Output
 from exchange.durable import write_file
 from exchange.errors import Misconfigured, Rejected
 from exchange.foreign import os_reason
-from exchange.text import Text, beijing, with_beijing
+from exchange.text import Text, beijing, counted, with_beijing
 
 if TYPE_CHECKING:
     from exchange.node.node import Node
@@ -349,7 +349,7 @@ def export(
     _write(to, text.getvalue().encode())
     output.answer(
         {"file": str(to), "seals": len(rows)},
-        output.t(f"{to}：{len(rows)} 枚印章", f"{to}: {len(rows)} seals"),
+        output.t(f"{to}：{len(rows)} 枚印章", f"{to}: {counted(len(rows), 'seal')}"),
     )
     return 0
 

@@ -11,7 +11,7 @@ import contextlib
 import errno
 import sys
 from base64 import b64decode
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -20,13 +20,15 @@ from exchange import __version__
 from exchange.cli.invocation import Invocation
 from exchange.cli.output import USAGE, Output
 from exchange.cli.usage import Parser, wrong
+from exchange.cli.verdict import show_verdict
 from exchange.durable import read_file, write_file
 from exchange.errors import ExchangeError, Integrity, Misconfigured, Rejected
 from exchange.foreign import os_reason
-from exchange.text import Text, with_beijing
+from exchange.text import Text
 
 if TYPE_CHECKING:
     from exchange.evidence.files import Circumstances, FileVerdict, Verifier
+    from exchange.evidence.report import Titles
     from exchange.seal.pki.trust import Delegation
 
 MAX_FILE = 8 * 1024 * 1024
@@ -221,13 +223,14 @@ def verify(call: Invocation, options: argparse.Namespace) -> int:
         if not options.reveal:
             verdict = verdict.veil()
         verdicts.append(verdict)
-        show_verdict(output, verdict, several=len(options.files) > 1)
+        fields = _field_titles(call, verdict)
+        show_verdict(output, verdict, several=len(options.files) > 1, fields=fields)
     together = verifier.together()
     if together is not None:
         verdicts.append(together)
         show_verdict(output, together, several=True)
     if options.report:
-        _report(output, options.report, verdicts, circumstances)
+        _report(call, options.report, verdicts, circumstances)
     if all(verdict.ok for verdict in verdicts):
         return failures
     if not circumstances.trust.anchors and not circumstances.province.anchors:
@@ -390,97 +393,50 @@ def write(path: Path, data: bytes) -> None:
         ) from error
 
 
+def _titles(call: Invocation) -> Titles:
+    """Take the names of the catalog of the node found from here; none where there is no node."""
+    from exchange.evidence.report import Titles
+
+    try:
+        from exchange.catalog.loader import load
+
+        settings = call.settings()
+        catalog = load(settings.resolve(settings.catalog))
+    except (ExchangeError, ModuleNotFoundError):
+        return Titles()
+    return Titles(
+        {unit.code: unit.name for unit in catalog.departments.values()},
+        {name: resource.title for name, resource in catalog.resources.items()},
+        {
+            name: {item.name: item.title for item in resource.fields}
+            for name, resource in catalog.resources.items()
+        },
+    )
+
+
 def _report(
-    output: Output, path: Path, verdicts: Sequence[FileVerdict], circumstances: Circumstances
+    call: Invocation, path: Path, verdicts: Sequence[FileVerdict], circumstances: Circumstances
 ) -> None:
     from exchange.evidence.report import certificate
 
+    output = call.output()
     page = certificate(
         verdicts,
         at=datetime.now(UTC),
         version=__version__,
         trust=circumstances.trust,
         province=circumstances.province,
+        titles=_titles(call),
     )
     write(path, page.encode())
     output.inform(f"验证书：{path}", f"certificate: {path}")
 
 
-def show_verdict(output: Output, verdict: FileVerdict, *, several: bool) -> None:
-    """Answer with the checks of one file, in words or as JSON."""
-    answer = verdict.verification.as_dict() | {"kind": verdict.kind}
-    output.answer({"file": verdict.name, **answer} if several else answer)
-    if not output.as_json:
-        output.answer(None, "\n".join(_lines(output, verdict)))
-
-
-def _lines(output: Output, verdict: FileVerdict) -> Iterator[str]:
-    from exchange.evidence.files import KINDS
-
-    yield f"{verdict.name}  {output.text(KINDS[verdict.kind])}".strip()
-    for number, check in enumerate(verdict.verification.checks, start=1):
-        mark = "✗" if not check.ok else "!" if check.note else "✓"
-        text = with_beijing(output.text(check.text))
-        yield f"  {mark} {number:>2} " + output.t(text, f"{check.name}  {text}")
-        if not check.ok and check.expected:
-            yield f"       {output.t('应为', 'expected')}  {with_beijing(check.expected)}"
-        if not check.ok:
-            yield f"       {output.t('实为', 'found')}  {with_beijing(check.found) or '-'}"
-            yield f"       {output.t('代码', 'code')}  {check.name}"
-    yield _conclusion(output, verdict)
-
-
-def _conclusion(output: Output, verdict: FileVerdict) -> str:
-    verification = verdict.verification
-    total = len(verification.checks)
-    if not verification.ok:
-        failed, names = (
-            len(verification.failed),
-            ", ".join(check.name for check in verification.failed),
-        )
-        return output.t(
-            f"✗ 不成立：{failed} 项未通过（{names}）",
-            f"✗ does not verify: {failed} of {total} checks failed ({names})",
-        )
-    text = output.t(
-        f"✓ 成立：{total} 项全部通过",
-        f"✓ verified: all {total} checks",
-    )
-    if verification.notes:
-        text += output.t(
-            f"，{len(verification.notes)} 项注意", f", {len(verification.notes)} noted"
-        )
-    facts = verification.facts
-    keys = ("resource", "receipt_no", "batch_no", "received_at", "sealed_at")
-    values = [with_beijing(str(facts[name])) for name in keys if facts.get(name)]
-    if values:
-        values.insert(1, output.t(f"{verification.rows:,} 条", f"{verification.rows:,} records"))
-        text += "; " + ", ".join(values)
-    text += _owner(output, verdict)
-    if verdict.kind == "audit":
-        at = with_beijing(str(facts["at"]))
-        text += f"; {facts['node']}, {at}: {facts['result']} {facts['failed']}".rstrip()
-    if verdict.record is not None:
-        text += "".join(f"\n    {name} = {value}" for name, value in verdict.record.items())
-    if verdict.veiled:
-        text += "\n    "
-        text += output.t("（值已隐去；--reveal 显示）", "(values are hidden: --reveal shows them)")
-    return text
-
-
-def _owner(output: Output, verdict: FileVerdict) -> str:
-    """Say who signed, whose seal it is, and for which department."""
-    facts = verdict.verification.facts
-    if "signer" not in facts:
-        return ""
-    unnamed = output.t("证书未写明", "the certificate does not say")
-    rows = (
-        (output.t("签章者", "signer"), facts["signer"]),
-        (output.t("印章", "seal"), f"{facts['seal_name']} ({facts['seal_number']})"),
-        (output.t("印章归属", "owner"), facts["seal_owner"] or unnamed),
-        (output.t("部门", "department"), facts["department"]),
-    )
-    return "".join(f"\n    {name}  {value}" for name, value in rows)
+def _field_titles(call: Invocation, verdict: FileVerdict) -> Mapping[str, str]:
+    """Name the fields of a record by the reader's catalog."""
+    if verdict.record is None:
+        return {}
+    return _titles(call).fields.get(str(verdict.verification.facts.get("resource", "")), {})
 
 
 # --- prove --------------------------------------------------------------------------------------

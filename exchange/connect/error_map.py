@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from exchange.errors import Denied, ExchangeError, Misconfigured, Rejected, Transient
-from exchange.foreign import original
+from exchange.foreign import missing_package, original, program_reason
 from exchange.text import Text
 
 if TYPE_CHECKING:
@@ -182,12 +182,14 @@ def translate(error: BaseException, connector: str, secrets: Sequence[Secret]) -
             verdict, hint = entry
             break
     place = place_of(error) if verdict is Rejected else ""
-    name = f"{type(error).__module__}.{type(error).__qualname__}".removeprefix("builtins.")
-    text = _hidden(str(error), secrets)[:_MAX_TEXT]
+    if isinstance(error, ModuleNotFoundError) and (missing := missing_package(error)) is not None:
+        return Misconfigured(missing[0], hint=missing[1])
+    why = program_reason(error)
+    zh, en = (_hidden(text, secrets)[:_MAX_TEXT] for text in why)
     return verdict(
         Text(
-            f"连接器 {connector} 出错：{name}：{text}" + (f"（{place}）" if place else ""),
-            f"{connector} raised {name}: {text}" + (f" ({place})" if place else ""),
+            f"连接器 {connector} 出错：{zh}" + (f"（{place}）" if place else ""),
+            f"{connector} failed: {en}" + (f" ({place})" if place else ""),
         ),
         hint=hint,
     )

@@ -15,6 +15,7 @@ from exchange.catalog.loader import load as load_catalog
 from exchange.catalog.model import Catalog
 from exchange.durable import write_file
 from exchange.errors import Misconfigured
+from exchange.node.prefecture import Prefecture, province_of
 from exchange.seal.crypto.der import to_pem
 from exchange.seal.crypto.suites import Suite, suite
 from exchange.seal.eseal.folder import write_seal_folder
@@ -25,7 +26,7 @@ from exchange.seal.eseal.pilot import (
     password_of,
     write_authority,
 )
-from exchange.seal.eseal.test_authority import Authority, draw_picture, make_authority
+from exchange.seal.eseal.test_authority import Authority, make_authority
 from exchange.text import Text
 
 STARTER_CATALOG = """\
@@ -76,12 +77,13 @@ sources:{sources}
 
 _PROVINCE = """\
 # 模拟省级平台 test province: exchange receiver serve --config province/exchange.yaml
-node: {{code: "230000", name: 黑龙江省（模拟）}}
+node: {{code: "{code}", name: {name}（模拟）}}
 receiver:
   port: {port}
   folder: received
   store: sqlite:///received.db
   sid: {sid}
+  province: "{province}"
   clients:
     - rid: {rid}
       secret: "file:../secrets/province.txt"
@@ -109,30 +111,36 @@ def new_node(
     now: datetime,
     entropy: Callable[[int], bytes],
     catalog: Path | None = None,
+    prefecture: Prefecture | None = None,
     sources: str = _NO_SOURCES,
     port: int = 8470,
     suite_id: str = "sm2-sm3",
 ) -> None:
-    """Make a node in ``folder``, which is new or empty; raises Misconfigured otherwise."""
+    """Make a node in ``folder``, which is new or empty; raises Misconfigured otherwise.
+
+    Its catalog is a copy of ``catalog``, or the starter's, for ``prefecture`` if there is one.
+    """
     if folder.exists() and any(folder.iterdir()):
         raise Misconfigured(
             Text(f"目录 {folder} 不是空的", f"the folder {folder} is not empty"),
             hint=Text("请指定一个新目录", "name a new folder"),
         )
     folder.mkdir(parents=True, exist_ok=True)
-    content = STARTER_CATALOG.encode() if catalog is None else catalog.read_bytes()
+    starter = STARTER_CATALOG if prefecture is None else starter_catalog(prefecture)
+    content = starter.encode() if catalog is None else catalog.read_bytes()
     write_file(folder / "catalog.yaml", content)
     new_catalog = load_catalog(folder / "catalog.yaml")
     cipher = suite(suite_id)
     secret = base64.b64encode(entropy(24)).decode()
     write_file(folder / "secrets" / "province.txt", f"{secret}\n".encode(), mode=0o600)
     names = _department_seals(folder, new_catalog, cipher, now, entropy)
+    province_code, province_name = province_of(new_catalog.area.code)
     province = make_authority("模拟省级根证书（测试）", cipher, now=now, entropy=entropy)
     _seal(
         folder / "province" / "seal",
         province,
         "模拟省级数据共享平台（测试）",
-        "23000000000001",
+        f"{province_code}00000001",
         now=now,
         entropy=entropy,
     )
@@ -140,6 +148,9 @@ def new_node(
     write_file(
         folder / "province" / "exchange.yaml",
         _PROVINCE.format(
+            code=province_code,
+            name=province_name,
+            province=province_code[:2],
             port=port,
             sid=sid,
             rid=rid,
@@ -162,6 +173,20 @@ def new_node(
             sources=sources,
         ).encode(),
     )
+
+
+def starter_catalog(prefecture: Prefecture) -> str:
+    """Write the starter's catalog for a prefecture and its departments."""
+    area, _, rest = STARTER_CATALOG.partition("area: ")
+    _, _, below = rest.partition("\ntables:")
+    lines = [
+        f"area: {{code: {prefecture.area.code}, name: {prefecture.area.name}}}",
+        "",
+        "departments:",
+    ]
+    for key, (code, name) in prefecture.departments.items():
+        lines.append(f"  {key}: {{code: {code}, name: {name}}}")
+    return area + "\n".join(lines) + "\n\ntables:" + below
 
 
 def _department_seals(
@@ -205,7 +230,6 @@ def _seal(
         now=now,
         entropy=entropy,
         years=SEAL_YEARS,
-        picture=draw_picture(),
         unit=unit,
     )
     write_seal_folder(

@@ -24,7 +24,7 @@ from exchange.log import (
     sealed_topic,
 )
 from exchange.seal.batch.statement import instant
-from exchange.text import Text
+from exchange.text import Text, counted
 
 NOBODY: Final = "-"
 """Stands for the source and the pull of a message that no node of ours wrote."""
@@ -178,7 +178,7 @@ class Original:
         return Text(
             f"该消息不能读作记录，原样保留：{zh}，自称 {self.rows} 条记录",
             f"this message cannot be read as records; it is kept as it is: {en},"
-            f" {self.rows} records by its own account",
+            f" {counted(self.rows, 'record')} by its own account",
         )
 
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from exchange.catalog.explain import SENSITIVITY, SHARE_TYPE, UPDATE_CYCLE, explain
+from exchange.catalog.explain import explain
 from exchange.catalog.model import Catalog, Sensitivity, ShareType, UpdateCycle
+from exchange.catalog.words import SENSITIVITY, SHARE_TYPE, UPDATE_CYCLE
 from exchange.errors import Rejected
 
 ASKED = {

@@ -65,7 +65,7 @@ MISTAKES = {
     "duplicate field": ("count: 次数", "sex: 次数", 26, ":25 already"),
     "fields that differ in case": ("count: 次数", "SEX: 次数", 26, ":25 already"),
     "unknown type": ("次数 integer", "次数 interger", 26, "did you mean 'integer'"),
-    "type without length": ("text(200)", "text", 25, "from 1 to"),
+    "type without length": ("text(200)", "text", 25, "how long it may be: text(200)"),
     "type with leading zero": ("text(200)", "text(0200)", 25, "from 1 to"),
     "full-width brackets": ("备注 text(200)", "备注 text（200）", 25, "full-width"),
     "argument where none goes": ("次数 integer", "次数 integer(3)", 26, "write integer"),
@@ -73,8 +73,8 @@ MISTAKES = {
     "unquoted decimal": ('"金额 decimal(16,6)"', "金额 decimal(16,6)", 26, "quote it"),
     "field without title": ("备注 text(200)", "text(200)", 25, "write 'title type'"),
     "required twice": ("编号 digits(10)!", "编号 digits(10)! when count > 1", 25, "required: !"),
-    "unknown sensitivity": ("code(sex) S3", "code(sex) S5", 25, "one of"),
-    "code without table": ("code(sex)", "code()", 25, "code(table)"),
+    "unknown sensitivity": ("code(sex) S3", "code(sex) S5", 25, "the level is S1 to S4"),
+    "code without table": ("code(sex)", "code()", 25, "write the table's key"),
     "unknown table": ("code(sex)", "code(sexe)", 25, "did you mean 'sex'"),
     "table without values": (
         "values: {0: 未知, 1: 男, 2: 女, 9: 未说明}",
@@ -114,7 +114,7 @@ MISTAKES = {
     "key that is no field": ("key: [code]", "key: [cod]", 19, "did you mean 'code'"),
     "key that is optional": ("key: [code]", "key: [sex]", 19, "put ! behind"),
     "empty key": ("key: [code]", "key: []", 19, "write key: [field]"),
-    "key as text": ("key: [code]", "key: code", 19, "check indentation"),
+    "key as text": ("key: [code]", "key: code", 19, "write [code]"),
     "unique over no field": (
         "unique: [[a_name, a_kind]]",
         "unique: [[a_nam]]",
@@ -129,7 +129,7 @@ MISTAKES = {
     "no number": ("max_count: 100", "max_count: many", 22, "write a number"),
     "malformed resource code": ("code: 307001/1", "code: 30700/1", 14, "such as 307001/1"),
     "unknown department": ("department: data", "department: date", 16, "did you mean 'data'"),
-    "unknown share type": ("share: 1", "share: 4", 17, "one of: 1, 2, 3"),
+    "unknown share type": ("share: 1", "share: 4", 17, "one of: 1 (shared without"),
     "share without condition": ("share: 1", "share: 2", 17, "add condition"),
     "unknown cycle": ("cycle: daily", "cycle: dayly", 18, "did you mean 'daily'"),
     "unknown group": ("use: holder", "use: holders", 24, "did you mean 'holder'"),
@@ -159,7 +159,7 @@ MISTAKES = {
     "anchor": ("key: [code]", "key: &k [code]", 19, "groups: and use:"),
     "alias": ("key: [code]", "key: *k", 19, "groups: and use:"),
     "tag": ("title: 人员", "title: !!str 人员", 15, "every value is read as text"),
-    "open quote": ("title: 人员", "title: '人员", 15, "check indentation"),
+    "open quote": ("title: 人员", "title: '人员", 15, "close the quote"),
     "two documents": ("resources:", "---\nresources:", 12, "two files"),
     "deep nesting": ("key: [code]", "key: " + "[" * 40 + "]" * 40, 19, "brackets are closed"),
     "control character": ("title: 人员", "title: 人\x07员", 15, "remove it"),
@@ -307,7 +307,8 @@ class TestFiles:
         main.write_bytes(small.encode("gbk"))
         with pytest.raises(FileErrors) as caught:
             load(main)
-        assert "GBK" in caught.value.problems[0].hint.zh
+        assert "GBK" in caught.value.problems[0].what.zh
+        assert "UTF-8" in caught.value.problems[0].hint.zh
 
     def test_a_pipe_is_no_file(self, tmp_path: Path, small: str) -> None:
         main = tmp_path / "catalog.yaml"

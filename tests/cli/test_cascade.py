@@ -50,7 +50,7 @@ def test_list_in_both_languages(run: Run) -> None:
 def test_a_refused_batch_is_sent_again_as_it_was(folder: Path, run: Run, refused: str) -> None:
     put_back = run("cascade", "retry", "companies")
     assert put_back.code == 0
-    assert "1 batches will be sent again" in put_back.out
+    assert "1 batch will be sent again" in put_back.out
     with serving(folder):
         result = run("run", "--once", "--only", "cascade", "--json")
         assert (result.code, result.json["receipts"], result.json["waiting"]) == (0, 1, 0)

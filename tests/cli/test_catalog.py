@@ -19,7 +19,7 @@ def test_check_finds_the_nodes_catalog(run: Run) -> None:
     result = run("catalog", "check")
     assert (result.code, result.out) == (
         0,
-        "the catalog is sound: version 1, 1 resources, 5 fields\n",
+        "the catalog is sound: version 1, 1 resource, 5 fields\n",
     )
     assert run("catalog", "check", "--json").json == {"ok": True, "problems": []}
     assert "目录无误" in run("catalog", "check", lang="zh").out

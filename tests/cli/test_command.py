@@ -16,7 +16,7 @@ import pytest
 
 from exchange import __version__
 from exchange.cli.assembly import _MODULES
-from exchange.cli.main import EXTRAS
+from exchange.foreign import EXTRAS
 from tests.cli.conftest import Run
 
 ROOT = Path(__file__).parents[2]
@@ -206,7 +206,7 @@ def test_the_environment_is_handed_in_and_left_alone(
         ("init a --port 0", "错误：--port 的值不正确：须不小于 1"),
         ("init a --port x", "错误：--port 的值不正确：应为整数"),
         ("init a b", "错误：多余的参数：b"),
-        ("init a --portt 1", "错误：没有选项 --portt；是不是 --port？"),
+        ("init a --porty 1", "错误：没有选项 --porty；是不是 --port？"),
         ("init", "错误：缺少参数 folder"),
         ("find a", "错误：缺少选项 --key"),
         ("find a --key", "错误：选项 --key 后面要有值"),

@@ -54,7 +54,9 @@ def test_a_changed_byte_names_the_check(files: tuple[Path, Path], run: Run) -> N
     assert "✗ does not verify" in result.out
     data[0] ^= 1
     files[0].write_bytes(data)
-    assert "✗  1 container" in run("verify", files[0], lang="zh").out
+    chinese = run("verify", files[0], lang="zh").out
+    assert "✗  1 文件正是其各部分写成的字节" in chinese
+    assert "代码  container" in chinese
     assert run("verify", *files, "--json").code == 6
 
 

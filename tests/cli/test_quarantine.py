@@ -154,7 +154,7 @@ def test_a_part_of_the_records(held: Path, run: Run) -> None:
     lines = path.read_text(encoding="gb18030").splitlines()
     path.write_text("\n".join(lines[:3]), encoding="gb18030")
     back = run("quarantine", "replay", "companies", "--file", path)
-    assert "1 records went back" in back.out
+    assert "1 record went back" in back.out
     assert waiting(run) == 1
     left = corrected(held, run, lambda cells: cells.update(uscc=uscc(7), contact=""))
     assert [line[:5] for line in left.read_text(encoding="gb18030").splitlines()[2:]] == ["0-0-1"]
@@ -234,7 +234,7 @@ def test_records_are_dismissed_for_a_reason(run: Run) -> None:
     assert waiting(run) == 2, "a dry run changes nothing"
     result = run(*by_rule, "--reason", "历史数据", "--apply")
     assert result.code == 0
-    assert "companies: 1 records" in result.out
+    assert "companies: 1 record" in result.out
     (message,) = run("quarantine", "list", "--json").json["messages"]
     assert (message["waiting"], message["dismissed"]) == (1, 1)
     assert "table:status" not in message["reasons"], "reasons are those of what waits"

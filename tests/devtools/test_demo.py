@@ -31,13 +31,6 @@ def test_the_demo_ends_with_one_json_line(tmp_path: Path) -> None:
     assert len(evidence) == answer["verified"]
 
 
-def test_the_demo_speaks_to_a_person_in_chinese(tmp_path: Path) -> None:
-    result = run("--lang", "zh", "--folder", str(tmp_path / "demo"), "--scale", "0.01")
-    assert result.returncode == 0, result.stderr
-    assert "从部门数据到省级回执" in result.stdout
-    assert "接下来可以试试" in result.stdout
-
-
 def test_a_folder_in_use_is_refused(tmp_path: Path) -> None:
     (tmp_path / "node").mkdir()
     (tmp_path / "node" / "something").touch()

@@ -69,7 +69,7 @@ def test_it_goes_to_quarantine_as_a_whole(place: Place) -> None:
         for offset, (value, reason) in enumerate(zip(VALUES.values(), told, strict=False)):
             place_ = f"exchange.raw.cases/0/{offset}, {len(value)} bytes"
             assert f"{place_}, SHA-256 {sha256(value).hexdigest()}" in reason["en"]
-            assert "1 records by its own account" in reason["en"]
+            assert "1 record by its own account" in reason["en"]
             assert "自称 1 条记录" in reason["zh"]
         assert "records unknown" in told[-1]["en"]
         assert "记录数不明" in told[-1]["zh"]

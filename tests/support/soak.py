@@ -42,6 +42,7 @@ STEPS: Final = Amount("of the system calls of an append, one in", 2, 1)
 HISTORIES: Final = Amount("histories of sources, quarantine and replays", 7, 40)
 INTERLEAVINGS: Final = Amount("histories of open transactions and pulls, by server", 1, 100)
 ATTACK: Final = Amount("seconds of silent connections at the receiver", 3, 120)
+SCREENS: Final = Amount("screens of the walk that are compared with their pages", 2, 4)
 PLANTED: Final = Amount("planted bugs that chaos must notice", 0, 1)
 
 AMOUNTS: Final = (
@@ -62,6 +63,7 @@ AMOUNTS: Final = (
     HISTORIES,
     INTERLEAVINGS,
     ATTACK,
+    SCREENS,
     PLANTED,
 )
 

@@ -178,6 +178,8 @@ def _disk() -> Iterator[None]:
         yield
     except OSError as error:
         raise Transient(
-            Text(f"无法写入快照比对的文件：{error}", f"a file of the difference fails: {error}"),
+            Text(
+                f"无法写入快照比对的文件：原文：{error}", f"a file of the difference fails: {error}"
+            ),
             hint=Text("请检查磁盘空间和权限", "look at the disk's space and rights"),
         ) from error
