@@ -13,7 +13,7 @@ from exchange.errors import ExchangeError, Transient
 from exchange.log import Fenced
 from exchange.node.node import Node
 from exchange.pipeline.failure import PullFailure, failure_key
-from exchange.pipeline.messages import PullState
+from exchange.pipeline.messages import PullState, pull_key
 from exchange.pipeline.pause import Pause, pause_key
 from exchange.run.outcome import RunOutcome, Where
 from exchange.run.pull_pool import PullEnd, PullJob, PullPool, PullRows, PullSeen
@@ -236,7 +236,8 @@ class SourcePulls:
             since = self._node.clock().isoformat(timespec="seconds")
             failure = PullFailure(type(error).__name__, error.what, error.hint, since)
         if not failure.is_same(known):
-            with log.transaction(key) as tx:
+            # As an owner of its own below the pull's: the rights of who pulls are enough.
+            with log.transaction(f"{pull_key(name)}/failure") as tx:
                 tx.append(failure.to_message(name))
 
     def _check_backlog(self, resource: str) -> None:
