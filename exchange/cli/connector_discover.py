@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Annotated, Any
 
@@ -39,6 +40,8 @@ _KINDS: Mapping[str, Text] = {
     "operation": Text("操作", "operation"),
     "skipped": Text("不读取", "not read"),
 }
+_CHOSEN = frozenset({"list", "topic", "operation"})
+"""Kinds whose settings a person writes under ``with``."""
 
 
 def discover(
@@ -54,8 +57,11 @@ def discover(
     call: Invocation = context.obj
     output = call.output(as_json=as_json)
     with call.open_node() as node:
-        options = {} if table is None else {"table": table}
+        settings = {item["name"] for item in node.source(source).connector.spec()["settings"]}
+        options = {"table": table} if table is not None and "table" in settings else {}
         entries = node.source(source, options).discover()
+    if table is not None and not options:
+        entries = [entry for entry in entries if entry["name"] == table]
     output.answer({"source": source, "entries": entries})
     if as_json:
         return 0
@@ -109,6 +115,9 @@ def how(entry: Mapping[str, Any], output: Output) -> Iterator[str]:
         if entry.get(key) not in (None, ""):
             value = repr(entry[key]) if key == "delimiter" else entry[key]
             yield f"{name}{value}" + (output.t(" 行", "") if key == "header" else "")
+    chosen = entry.get("with", {})
+    if entry.get("kind") in _CHOSEN or "columns" in chosen:
+        yield "with: " + json.dumps(chosen, ensure_ascii=False)
     if entry.get("visible") is False:
         yield output.t("隐藏", "hidden")
     for key in ("why", "hint"):

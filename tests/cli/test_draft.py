@@ -6,6 +6,7 @@ import sqlite3
 from contextlib import closing
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import psycopg
 import pytest
@@ -13,7 +14,11 @@ import python_calamine as calamine
 import xlsxwriter
 
 from tests.cli.conftest import Run, grades, uscc
+from tests.support import web_service
+from tests.support.old_site import COLUMNS, PASSWORD, USER, OldSite
+from tests.support.old_site import records as old_records
 from tests.support.servers import Server
+from tests.support.web_service import serving
 
 
 def add_source(folder: Path, name: str, connector: str, options: str) -> None:
@@ -226,3 +231,26 @@ COMMENT ON COLUMN 民政.低保.xb IS '性别';
 INSERT INTO 民政.低保 SELECT to_char(i, 'FM000000000000'), '王小明', '11010519491231002X', i * 1.5,
     CASE i % 2 WHEN 0 THEN '男' ELSE '女' END, now() FROM generate_series(1, 40) i
 """
+
+
+def test_an_unknown_service_and_an_old_site_are_discovered_and_drafted(
+    folder: Path, run: Run
+) -> None:
+    records: list[Any] = [{"id": n, "name": f"企业{n}", "at": {"city": "漠河"}} for n in range(9)]
+    with serving(web_service.pages(records)) as service, serving(OldSite(old_records(9))) as site:
+        base = site.url.removesuffix(urlsplit(site.url).path)
+        add_source(folder, "firms", "rest", f'{{url: "{service.url}", paging: page}}')
+        login = f'login_url: "{base}/login.asp", user: {USER}, secret: "file:password"'
+        add_source(folder, "cases", "webtable", f'{{url: "{base}/list.asp", {login}}}')
+        (folder / "password").write_text(PASSWORD, encoding="utf-8")
+        (folder / "password").chmod(0o600)
+        shown = run("connector", "discover", "firms").out
+        assert '"records": "data.list"' in " ".join(shown.split())
+        (entry,) = run("connector", "discover", "firms", "--table", "data.list", "--json").json[
+            "entries"
+        ]
+        assert entry["with"]["total"] == "data.total"
+        drafted = run("catalog", "draft", "firms", "--table", "data.list", "--json")
+        assert [column["column"] for column in drafted.json["columns"]] == ["id", "name", "at_city"]
+        drafted = run("catalog", "draft", "cases", "--json")
+        assert [column["column"] for column in drafted.json["columns"]] == list(COLUMNS)
