@@ -339,10 +339,15 @@ def judge_space(free: int) -> Diagnostic:
 def _source(node: Node, name: str, *, compared: bool) -> Text | Diagnostic:
     """Try the source, and whether what it brings could be sealed; name what is amiss.
 
-    It is not ``compared`` with a catalog that cannot be read: its own check tells.
+    It is not ``compared`` with a catalog that cannot be read: that check names the mistakes.
     """
     if not compared:
-        return node.source(name).check(timeout=SOURCE_SECONDS)
+        node.source(name).check(timeout=SOURCE_SECONDS)
+        text = Text(
+            "可以读取；目录不能读，无法比对", "can be read; there is no catalog to compare it with"
+        )
+        code = Misconfigured.exit_code
+        return Diagnostic(f"source {name}", Grade.FAIL, text, code=code)
     resource = node.catalog.resource(node.source_settings(name).resource)
     node.seals.of(resource)
     source = node.source(name)
