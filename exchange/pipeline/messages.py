@@ -381,6 +381,9 @@ class PullState:
     def to_message(self, source: str) -> Message:
         """Make the message."""
         state = asdict(self) | {"version": STATE_VERSION, "began": instant(self.began)}
+        if not self.columns:  # as it was written before they were known
+            for name in ("columns", "appeared", "learns"):
+                del state[name]
         return state_message(pull_key(source), state)
 
     @classmethod

@@ -147,6 +147,7 @@ def test_an_unreadable_message_is_kept_with_what_is_known_of_it() -> None:
 # --- states ---------------------------------------------------------------------------------------
 
 PULLED = PullState("p", AT, {"id": 3}, 4, (1, 0), (7, 9), done=True, absent=("x",))
+LEARNED = replace(PULLED, columns=("a", "b"), appeared=("c",), learns=False)
 PARTITION = PartitionState("20261123", 3, 64, "sm3:0", "p", 5, 2, ((7, 2),), Text("停", "s"), "q")
 
 
@@ -198,6 +199,7 @@ def test_states_keep_their_keys_and_members() -> None:
 
 READ: list[tuple[Callable[[Entry | None], object], Message, object]] = [
     (PullState.of, PULLED.to_message("cases-db"), PULLED),
+    (PullState.of, LEARNED.to_message("cases-db"), LEARNED),
     (PartitionState.of, PARTITION.to_message("cases", 2), PARTITION),
     (
         lambda item: Numbers.of(item).blocks["0"][1],
