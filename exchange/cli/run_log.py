@@ -19,6 +19,7 @@ from typing import IO, Any
 
 from exchange.cli.output import Output, Progress
 from exchange.errors import ExchangeError, Misconfigured
+from exchange.foreign import os_reason
 from exchange.run.outcome import Where
 from exchange.run.source_pulls import PullReport
 from exchange.text import Text, beijing
@@ -117,7 +118,8 @@ def open_log(path: Path | None) -> Iterator[IO[str] | None]:
     except OSError as error:
         raise Misconfigured(
             Text(
-                f"不能写日志文件 {path}：{error.strerror}", f"cannot write the log {path}: {error}"
+                f"不能写日志文件 {path}：{os_reason(error).zh}",
+                f"cannot write the log {path}: {os_reason(error).en}",
             ),
             hint=Text("请修改 --log", "correct --log"),
         ) from error
