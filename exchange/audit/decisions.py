@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from exchange.audit.findings import Findings
 from exchange.audit.given import Given, Trail
@@ -20,12 +20,21 @@ if TYPE_CHECKING:
     from exchange.store.node.quarantine import QuarantineRow
 
 
+RECOVERED: Final = "trail.recover"
+"""The line of the trail that names the lines which were lost before it."""
+
+
 def read_trail(store: Store, leaves: Sequence[TrailEntry], findings: Findings) -> Trail:
     """Check the chain of the audit trail, and that it is the one the evidence log knows."""
+    gaps = _gaps(store)
+    leaves, lost = _split(leaves, gaps)
     wanted: dict[int, set[str]] = {}
     for leaf in leaves:
         wanted.setdefault(leaf.number, set()).add(leaf.digest)
     trails = {leaf.trail for leaf in leaves}
+    for gap in lost:
+        text = f"lines up to {gap.number} of {gap.trail} were lost, {gap.kept} of them are there"
+        findings.note("evidence.trail", text)
     trail, first, last = Trail(), "", 0
     for row, sound in store.audit.walk():
         first, last = first or row.digest, row.number
@@ -43,13 +52,64 @@ def read_trail(store: Store, leaves: Sequence[TrailEntry], findings: Findings) -
     return trail
 
 
+class _Gap(NamedTuple):
+    """Lines of the trail that were lost, as the line says that goes on from there."""
+
+    trail: str
+    number: int
+    digest: str
+    """Of the newest line that the evidence log knew."""
+    kept: int
+    """Number of the last line that is still there."""
+
+
+def _gaps(store: Store) -> dict[tuple[str, int, str], _Gap]:
+    """Read the lines that name lost lines: each stands where it says, behind those kept."""
+    found = {}
+    for row, _ in store.audit.walk():
+        if row.action != RECOVERED:
+            continue
+        try:
+            detail = json.loads(row.detail)
+            gap = _Gap(
+                str(detail["trail"]), int(detail["number"]), str(detail["digest"]),
+                int(detail["kept"]),
+            )  # fmt: skip
+        except (ValueError, KeyError, TypeError):
+            continue
+        if (gap.kept, row.previous) == (row.number - 1, detail.get("head")):
+            found[gap.trail, gap.number, gap.digest] = gap
+    return found
+
+
+def _split(
+    leaves: Sequence[TrailEntry], gaps: dict[tuple[str, int, str], _Gap]
+) -> tuple[list[TrailEntry], list[_Gap]]:
+    """Take out the leaves of lines that were lost: those up to the leaf that a gap names.
+
+    A trail goes on where its numbers rise. Where they do not, or another trail begins, the leaf
+    before has to be the one that a gap names.
+    """
+    present: list[TrailEntry] = []
+    lost: list[_Gap] = []
+    for index, leaf in enumerate(leaves):
+        present.append(leaf)
+        after = leaves[index + 1] if index + 1 < len(leaves) else None
+        gap = gaps.get((leaf.trail, leaf.number, leaf.digest))
+        begins_anew = after is None or after.trail != leaf.trail or after.number <= leaf.number
+        if gap is not None and begins_anew:
+            lost.append(gap)
+            present = [one for one in present if one.trail == leaf.trail and one.number <= gap.kept]
+    return present, lost
+
+
 def _take(trail: Trail, row: AuditRow) -> None:
     if row.action in {"source.rewind", "source.retry"}:
         trail.rewinds[row.subject] += 1
-    elif row.action in {"quarantine.dismiss", "log.retain"}:
+    elif row.action in {"quarantine.dismiss", "log.retain", "log.recover"}:
         try:
             detail = json.loads(row.detail)
-            if row.action == "log.retain":
+            if row.action != "quarantine.dismiss":
                 for place, _, offsets in (str(item).partition(": ") for item in detail):
                     trail.retained[place] = int(offsets.partition("-")[2]) + 1
                 return

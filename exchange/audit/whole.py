@@ -245,7 +245,7 @@ def _lines(log: Log, findings: Findings) -> Iterator[bytes]:
 def _check_evidence(given: Given, totals: Totals, sources: Mapping[str, str]) -> None:
     """Compare the evidence log with what was read: order, leaves without their thing, pulls."""
     findings, leaves = given.findings, given.leaves
-    for what, digest in unexplained(given, totals):
+    for what, digest in unexplained(given):
         findings.fault("evidence.batches", what, digest, "nothing in the log")
     for place in leaves.left():
         findings.fault("evidence.quarantine", place, "messages with leaves", "no such partition")

@@ -26,6 +26,7 @@ _MODULES = {
     "run": "run",
     "publish": "publish",
     "status": "status",
+    "recover": "recover",
     "release": "node",
     "migrate": "node",
     "quarantine": "quarantine",

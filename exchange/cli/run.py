@@ -177,6 +177,7 @@ def _run_once(
             "appeared": outcome.appeared,
             "coarsened": outcome.coarsened,
             "resting": {name: why._asdict() for name, why in outcome.resting.items()},
+            "unasked": None if outcome.unasked is None else outcome.unasked._asdict(),
             "errors": {str(where): _facts(error) for where, error in outcome.errors.items()},
         }
     )
@@ -186,6 +187,12 @@ def _run_once(
         [(output.text(_COUNTS[name]), f"{value:,}") for name, value in numbers.items()],
     )
     _report_left_out(output, outcome)
+    if outcome.unasked is not None:
+        output.inform(
+            f"没有问到见证方，整体是否为旧副本未核对：{outcome.unasked.zh}",
+            "the witness was not asked, so nobody outside says whether all of this is an older"
+            f" copy: {outcome.unasked.en}",
+        )
     for name, error in outcome.errors.items():
         output.inform(f"— {name}")
         output.error(error)

@@ -66,9 +66,8 @@ def _lost(entries: int, batches: int) -> Integrity:
     return Integrity(
         Text(f"日志丢失：日志是空的，而{zh}", f"the log was lost: it is empty, and {en}"),
         hint=Text(
-            "从备份恢复日志；没有备份时见运维手册“日志丢失”：移走存储和存证目录，"
-            "更换 evidence.origin，并通知上级平台",
-            "restore the log from a backup; without one see 'A lost log' in docs/operations.md:"
-            " move store and evidence away, name evidence.origin anew, tell the province",
+            "从备份恢复日志；没有备份时运行 exchange recover 查看能重建什么，再加 --apply 重建",
+            "restore the log from a backup; without one `exchange recover` shows what can be"
+            " rebuilt, and rebuilds it with --apply",
         ),
     )

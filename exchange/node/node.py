@@ -157,13 +157,36 @@ class Node:
 
     @cached_property
     def store(self) -> Store:
-        """The store, migrated when it is ours alone."""
+        """The store, migrated when it is ours alone.
+
+        Raises Integrity where the log remembers one and there is none: no empty one is made.
+        """
+        from exchange.node.part_marks import check_store_file
         from exchange.store.database import open_store
 
+        check_store_file(self)
         self.settings.resolve(self.settings.state).mkdir(parents=True, exist_ok=True)
         store = open_store(self.settings.url(self.settings.store, self.environ), clock=self.clock)
         self._open.callback(store.close)
         return store
+
+    def make_store(self) -> Store:
+        """Open the store, and make one where it was lost: for those who rebuild it."""
+        from exchange.store.database import open_store
+
+        if "store" not in vars(self):
+            self.settings.resolve(self.settings.state).mkdir(parents=True, exist_ok=True)
+            url = self.settings.url(self.settings.store, self.environ)
+            vars(self)["store"] = open_store(url, clock=self.clock)
+            self._open.callback(self.store.close)
+        return self.store
+
+    def close_log(self) -> None:
+        """Close the log: another file takes its place."""
+        if "log" in vars(self):
+            self.log.close()
+        for name in ("log", "context", "topics", "seal_register"):
+            vars(self).pop(name, None)
 
     def glance(self) -> Glance:
         """Return what a status asks of the store; a file is not opened as a store for that."""
@@ -223,10 +246,12 @@ class Node:
 
     def _seal_state(self, es_id: str) -> str | None:
         """Read the state of a seal; from the store while the log has nothing of its register."""
+        from exchange.node.part_marks import lost_store
+
         register = self.seal_register
-        if not register.rows():
-            return self.store.seals.state(es_id)
-        return register.state(es_id)
+        if register.rows() or lost_store(self):
+            return register.state(es_id)
+        return self.store.seals.state(es_id)
 
     @cached_property
     def upstream(self) -> Upstream:

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from exchange.evidence.checkpoint import Checkpoint, SignedNote
     from exchange.http.transport import Transport
     from exchange.pipeline.evidence import Ask
-    from exchange.settings import Settings
+    from exchange.settings import Settings, Timeouts
     from exchange.settings.sections import UpstreamSettings
 
 
@@ -75,7 +75,7 @@ class Upstream:
             now=self.clock,
         )
 
-    def seen_by_witness(self, origin: str) -> Checkpoint | None:
+    def seen_by_witness(self, origin: str, timeouts: Timeouts | None = None) -> Checkpoint | None:
         """Ask the witness what it has seen of a log last; None: nothing.
 
         Raises as :func:`exchange.cascade.witness.ask`, Integrity for what is no checkpoint.
@@ -83,7 +83,7 @@ class Upstream:
         from exchange.cascade.witness import ask_seen
         from exchange.evidence.checkpoint import Checkpoint
 
-        target, transport = self._service(self.section.witness or "")
+        target, transport = self._service(self.section.witness or "", timeouts)
         text = ask_seen(origin, target=target, get=transport.get, now=self.clock)
         try:
             checkpoint = None if text is None else Checkpoint.from_bytes(text)
@@ -121,7 +121,7 @@ class Upstream:
         """The way to the witness; for use by one thread."""
         return self._service(self.section.witness or "")
 
-    def _service(self, path: str) -> tuple[Target, Transport]:
+    def _service(self, path: str, timeouts: Timeouts | None = None) -> tuple[Target, Transport]:
         """Open the way to one service of the province."""
         from exchange.cascade.profiles import Target
         from exchange.cascade.signing import Credentials
@@ -131,7 +131,7 @@ class Upstream:
         transport = Transport(
             section.endpoint,
             monotonic=time.monotonic,
-            timeouts=section.timeouts,
+            timeouts=timeouts or section.timeouts,
             ca=self.settings.resolve(section.ca) if section.ca else None,
             insecure_http=section.insecure_http,
         )

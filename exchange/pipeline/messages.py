@@ -461,6 +461,27 @@ def identity_of(entry: Entry | None) -> str:
     return str(state_of(entry).get("log", ""))
 
 
+STORE_KEY: Final = "part/store"
+"""Key of the state that says which store is the node's, and how far it was."""
+
+
+@dataclass(frozen=True, slots=True)
+class StoreMark:
+    """What the log remembers of the store: its identity, and its mark, which only rises."""
+
+    identity: str = ""
+    mark: int = 0
+
+    def to_message(self) -> Message:
+        """Make the message."""
+        return state_message(STORE_KEY, asdict(self))
+
+    @classmethod
+    def of(cls, entry: Entry | None) -> Self:
+        """Read the newest state; empty while no store is remembered."""
+        return cls(**state_of(entry))
+
+
 @dataclass(frozen=True, slots=True)
 class EvidenceState:
     """Up to where topic and folder of the evidence log are known to agree."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from datetime import datetime
+from functools import partial
 
 from anyio import CapacityLimiter
 from anyio.to_thread import run_sync
@@ -14,6 +15,7 @@ from starlette.exceptions import HTTPException
 from exchange.cascade.profiles import BATCH_HEADER, DEPARTMENT_HEADER, RESOURCE_HEADER
 from exchange.cascade.witness import MAX_BODY
 from exchange.receiver.admission import Callers, NotAdmitted, drain
+from exchange.receiver.mark import write_mark
 from exchange.receiver.openapi import openapi
 from exchange.receiver.options import ReceiverOptions
 from exchange.receiver.reception import Reception, Reply
@@ -54,6 +56,7 @@ def create_app(
         store=store,
         sealer=sealer,
         clock=clock,
+        rise=partial(write_mark, store, settings.folder, entropy),
     )
     limiter = CapacityLimiter(settings.workers)
     app = FastAPI(title="exchange receiver", openapi_url=None, docs_url=None, redoc_url=None)

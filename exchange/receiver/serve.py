@@ -27,6 +27,7 @@ from exchange.receiver.connections import (
     Connections,
     LimitedConnection,
 )
+from exchange.receiver.mark import check_mark, write_mark
 from exchange.receiver.memory import keep_freed_memory
 from exchange.receiver.options import ReceiverOptions, Tls
 from exchange.seal.eseal.signature import Sealer
@@ -50,7 +51,9 @@ def run_receiver(
     keep_freed_memory()
     check_database(settings.store, settings.folder)
     with contextlib.closing(open_store(settings.store, clock=clock, migrate=True)) as store:
+        check_mark(store, settings.folder)
         remove_parts(settings.folder)
+        write_mark(store, settings.folder, entropy)
         app = create_app(settings, store=store, sealer=sealer, clock=clock, entropy=entropy)
         serve(
             app,
@@ -61,6 +64,7 @@ def run_receiver(
             tls=settings.tls,
             share_port=settings.share_port,
         )
+        write_mark(store, settings.folder, entropy)
 
 
 def check_database(address: str, folder: Path) -> None:

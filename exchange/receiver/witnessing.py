@@ -13,6 +13,7 @@ import json
 import logging
 from base64 import b64decode, b64encode
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -74,6 +75,8 @@ class Witness:
     store: Store
     sealer: Sealer
     clock: Callable[[], datetime]
+    rise: Callable[[], None] = lambda: None
+    """Raises the mark of the database (:mod:`exchange.receiver.mark`)."""
 
     def take(self, body: bytes, *, caller: Caller) -> Reply:
         """Answer one request; never raises for what the caller sent."""
@@ -113,6 +116,8 @@ class Witness:
         head, signer = checkpoint.head, _signer(note, signers)
         row = WitnessedLogRow(head.origin, signer, head.size, checkpoint.to_bytes(), now, rid)
         self.store.witnessed_checkpoints.move(before, row)
+        with suppress(OSError):  # a mark that stays behind is as true
+            self.rise()
         if before is not None and before.signer not in {"", signer}:
             detail = f"{before.signer} to {signer} at {head.size} entries"
             self.store.audit.append(rid, "witness.key", head.origin, detail)

@@ -72,6 +72,8 @@ class RunOutcome:
     """By resource and field, instants of which only the milliseconds were kept."""
     kept: int = 0
     """Statements and receipts that are new in the evidence log."""
+    unasked: Text | None = None
+    """Why the witness was not asked, before the run, what it has seen of the evidence log."""
     halted: set[Where] = field(default_factory=set)
     """What waits for a person: a resource in the stage seal or cascade."""
     errors: dict[Where, ExchangeError] = field(default_factory=dict)

@@ -17,13 +17,14 @@ import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from exchange.cascade.delivery import Policy, State
 from exchange.errors import ExchangeError, Rejected, Transient
 from exchange.evidence.log import Locked
 from exchange.node.lost_log import check_log
 from exchange.node.node import Node
+from exchange.node.part_marks import check_marks, check_witness, exchange_marks
 from exchange.node.seal_projection import show_register
 from exchange.node.topics import SourceAssignment
 from exchange.pipeline.evidence import EvidenceStage
@@ -45,6 +46,8 @@ _IDLE_SECONDS = 0.02
 _SUPERVISED_IDLE_SECONDS = 0.5
 _NOTICE_SECONDS = 1.0
 """Between two decisions on notices."""
+_MARKS_EVERY = timedelta(minutes=1)
+"""How often log and store write down each other's newest state."""
 _SWITCH_SECONDS = 0.001
 """Python's thread switch: the short steps of delivery must not wait 5 ms for sealing."""
 
@@ -93,6 +96,8 @@ class Runner:
             self._notices() as notices,
         ):
             outcome = run.outcome
+            if run.unasked is not None:
+                report(Where("evidence", "start"), run.unasked)
             while not stop.is_set():
                 run.take_reports()
                 with outcome.keep(Where("log")):  # which does not answer now, but will
@@ -106,6 +111,7 @@ class Runner:
                     if run.has_news():
                         notices.look_again()
                     run.take_notice_errors(notices.errors())
+                    run.exchange_marks(every=_MARKS_EVERY)
                 errors = {where: str(error) for where, error in outcome.errors.items()}
                 for where, text in errors.items():
                     if reported.get(where) != text:
@@ -140,13 +146,31 @@ class Runner:
 
     @contextmanager
     def _open(self, stop: threading.Event | None) -> Iterator[_Run]:
-        check_log(self.node)
-        if "seal" in self.stages:
-            show_register(self.node)
+        unasked = self._check_parts()
+        outcome = RunOutcome(unasked=None if unasked is None else unasked.what)
         with self._delivery(supervised=stop is not None) as delivery:
-            run = _Run(self, RunOutcome(), delivery, stop)
+            run = _Run(self, outcome, delivery, stop)
+            run.unasked = unasked
             with closing(run):
                 yield run
+            run.exchange_marks()
+
+    def _check_parts(self) -> ExchangeError | None:
+        """Raise Integrity for a part that is lost, older or foreign.
+
+        Returns why the witness was not asked.
+        """
+        node, stages = self.node, self.stages
+        check_log(node)
+        check_marks(node, stages)
+        unasked = None
+        local = node.settings.log.driver != "kafka"
+        if "evidence" in stages or (local and not {"pull", "seal"}.isdisjoint(stages)):
+            unasked = check_witness(node)
+        if "seal" in stages:
+            show_register(node)
+            exchange_marks(node)
+        return unasked
 
     @contextmanager
     def _delivery(self, *, supervised: bool) -> Iterator[DeliveryLoop | None]:
@@ -212,6 +236,10 @@ class _Run:
         self._evidence_resources: list[str] = []
         self._witness_asked_at: datetime | None = None
         """When the witness was asked last."""
+        self.unasked: ExchangeError | None = None
+        """Why the witness was not asked before the run."""
+        self._marked_at = self._node.clock()
+        """When log and store wrote down each other's newest state."""
 
     def close(self) -> None:
         """End what is under way, and close the stages."""
@@ -222,6 +250,14 @@ class _Run:
         for seal, project in self._seals.values():
             seal.close()
             project.close()
+
+    def exchange_marks(self, every: timedelta = timedelta()) -> None:
+        """Let log and store write down each other's newest state, not more often than ``every``."""
+        if "seal" not in self._stages or abs(self._node.clock() - self._marked_at) < every:
+            return
+        with self.outcome.keep(Where("store", "marks")):
+            exchange_marks(self._node)
+        self._marked_at = self._node.clock()
 
     def _stopping(self) -> bool:
         return self._stop is not None and self._stop.is_set()

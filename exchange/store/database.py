@@ -17,6 +17,7 @@ from exchange.store.node.pulls import Pulls
 from exchange.store.node.quarantine import Quarantine
 from exchange.store.node.receipts import Receipts
 from exchange.store.node.seals import SealProjection
+from exchange.store.parts import PartRows
 from exchange.store.receiver.batches import ReceivedBatches
 from exchange.store.receiver.checkpoints import WitnessedCheckpoints
 from exchange.store.sql_errors import map_errors
@@ -48,6 +49,7 @@ class Store:
         self.audit = AuditTrail(transactions, clock, audit_hash)
         self.received_batches = ReceivedBatches(transactions, clock, self.audit)
         self.seals = SealProjection(transactions, self.audit)
+        self.parts = PartRows(transactions)
 
     def __repr__(self) -> str:
         """Show the address without its password."""

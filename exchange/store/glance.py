@@ -20,7 +20,7 @@ from urllib.parse import quote
 if TYPE_CHECKING:
     from exchange.store.database import Store
 
-HEAD: Final = "0008"
+HEAD: Final = "0009"
 """The newest revision in ``migrations/versions``."""
 _FILE: Final = "sqlite:///"
 _PATIENCE_SECONDS = 10

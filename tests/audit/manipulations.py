@@ -16,6 +16,7 @@ from datetime import timedelta
 from pathlib import Path
 
 from exchange import receipt as receipts
+from exchange.audit.decisions import RECOVERED
 from exchange.catalog.canonical import catalog_digest
 from exchange.catalog.model import Catalog
 from exchange.catalog.plan import APPLIED
@@ -712,6 +713,17 @@ def _(copy: Copy) -> None:
     receipt = replace(receipts.read(row.value), rows_sent=1, rows_accepted=1)
     content = receipts.issue(receipt, sealer, receiver.clock())
     copy.sql("UPDATE received_batches SET receipt = ?", content, store="province/received.db")
+
+
+@manipulation("the audit trail is cut, and says that fewer lines were lost", "evidence.trail")
+def _(copy: Copy) -> None:
+    copy.sql("DELETE FROM audit_trail WHERE entry_no > 2")
+    with copy.node() as node:
+        audit = node.store.audit
+        number, digest = audit.head()
+        (first,) = audit.find(limit=1)
+        gap = {"trail": first.digest, "number": 3, "digest": digest, "kept": number}
+        audit.append("wang", RECOVERED, "", json.dumps(gap | {"head": digest}))
 
 
 # --- the register of seals ----------------------------------------------------------------

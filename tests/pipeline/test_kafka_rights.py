@@ -8,6 +8,7 @@ refused records, foreign messages, batches, receipts.
 from __future__ import annotations
 
 import re
+import sqlite3
 from collections.abc import Iterator
 from contextlib import ExitStack, closing
 from itertools import count
@@ -115,9 +116,10 @@ def work(place: Place, broker: SecuredBroker, user: str) -> None:
         if user == "pull":
             add(place)
             stack.enter_context(closing(opened.topics.source_assignment()))
-        if user == "seal":  # a store that was lost is made again from the log
-            for path in (place.folder / "data").glob("store.db*"):
-                path.unlink()
+        if user == "seal":  # what the store has lost is shown again from the log
+            with closing(sqlite3.connect(place.folder / "data" / "store.db")) as store, store:
+                for table in ("deliveries", "receipts"):
+                    store.execute(f"DELETE FROM {table}")
         if user == "cascade":
             strange(broker)
         outcome = Runner(opened, policy=EAGER, stages=(user,)).once()

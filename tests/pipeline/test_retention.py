@@ -19,7 +19,7 @@ from exchange.run.retention import KINDS, Removal, TopicKind, kinds_of, plan_ret
 from exchange.run.runner import STAGES, Runner
 from tests.pipeline.place import EAGER, Place, now, records
 from tests.receiver.faults import Fault
-from tests.support.nodes import add, command, faulty, make
+from tests.support.nodes import add, command, faulty, make, rebuild
 
 AGE = timedelta(days=30)
 ROWS = 250
@@ -140,6 +140,7 @@ def test_a_store_made_again_has_what_the_log_keeps(place: Place) -> None:
         outcome = run(place)
         for path in (place.folder / "data").glob("store.db*"):
             path.unlink()
+        rebuild(place, "store")
         assert run(place).errors == {}
     with place.node() as node:
         assert node.store.deliveries.counts() == {("cases", State.RECEIPTED): outcome.batches}

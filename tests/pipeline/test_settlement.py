@@ -299,6 +299,7 @@ def test_a_store_made_again_settles_the_same(world: World) -> None:
     world.close()
     (world.place.folder / "data" / "store.db").unlink()
     world.open()
+    assert world.node.make_store().deliveries.counts() == {}
     assert catch_up(world.node.context, world.node.store, "cases")
     assert list(world.waiting_versions().values()) == before == [("a", 3)]
     assert world.node.store.quarantine.counts() == {"cases": (2, 0, 0, 1)}

@@ -1,7 +1,8 @@
 """A province that misbehaves: the real receiver behind a layer that spoils its answers.
 
 ``FaultyProvince`` is an application of the same HTTP surface; ``fault`` may be changed at any
-time, ``times`` says for how many requests it lasts. "Down" needs no layer: do not serve.
+time, ``times`` says for how many requests it lasts. Questions are answered as they should be.
+"Down" needs no layer: do not serve.
 """
 
 from __future__ import annotations
@@ -87,7 +88,8 @@ class FaultyProvince:
     """When a spoilt receipt is sealed."""
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
-        fault = self._next() if scope["path"].startswith("/sysapi/") else Fault.NONE
+        delivers = scope["path"].startswith("/sysapi/") and scope.get("method") != "GET"
+        fault = self._next() if delivers else Fault.NONE
         if fault in PAGES:
             await _drain(receive)
             await _answer(send, *PAGES[fault])

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from exchange.cascade.profiles import RESOURCE_HEADER
+from exchange.node.recovery import plan_recovery, recover
 from exchange.run.outcome import RunOutcome
 from exchange.run.runner import Runner
 from exchange.seal.eseal.signature import Sealer
@@ -52,6 +53,14 @@ def make(folder: Path, sources: dict[str, list[Record]], **of_catalog: object) -
 def run(place: Place, **options: object) -> RunOutcome:
     with place.node(**options) as node:
         return Runner(node, policy=EAGER).once()
+
+
+def rebuild(place: Place, *parts: str, **options: object) -> None:
+    """Rebuild the parts that are lost or older: these and no others."""
+    with place.node(**options) as node:
+        plan = plan_recovery(node)
+        assert plan.parts == parts
+        recover(node, plan, by="wang")
 
 
 def add(place: Place, name: str, rows: list[Record]) -> None:

@@ -270,6 +270,23 @@ class EmbeddedLog:
                     (shard.address(0), shard.address(max(first, before)), RETAIN_SLICE),
                 ).rowcount
 
+    def begin(self, topic: str, partition: int, offset: int) -> None:
+        """Let an empty partition begin at an offset, as if what is before had been retained away.
+
+        Raises Rejected where it has entries.
+        """
+        shard = self._shard(topic, partition)
+        with self._file.write() as rows:
+            done = rows.execute(
+                "UPDATE shard SET first = ?, next = ? WHERE id = ? AND next = 0",
+                (offset, offset, shard.id),
+            ).rowcount
+        if done != 1:
+            raise Rejected(
+                Text(f"{topic}/{partition} 不是空的", f"{topic}/{partition} is not empty"),
+                hint=Text("只有空分区可以设定起点", "only an empty partition may begin elsewhere"),
+            )
+
     def close(self) -> None:
         """Close the file."""
         self._file.close()

@@ -146,6 +146,13 @@ class Deliveries:
         with self._lender.read() as connection:
             return DELIVERIES.page(connection, after, DELIVERIES.c.resource == resource)
 
+    def newest(self, resource: str) -> DeliveryRow | None:
+        """Find the delivery of a resource with the highest batch number."""
+        query = select(func.max(DELIVERIES.c.batch_no)).where(DELIVERIES.c.resource == resource)
+        with self._lender.read() as connection:
+            number = connection.execute(query).scalar()
+            return None if number is None else DELIVERIES.get(connection, resource, number)
+
     def counts(self) -> Mapping[tuple[str, str], int]:
         """Count deliveries by resource and state."""
         query = select(DELIVERIES.c.resource, DELIVERIES.c.state, func.count()).group_by(
