@@ -186,6 +186,7 @@ def files(
     found = listing(root, glob)
     taken.forget(found.files)
     uploads = Uploads(flag, index)
+    listed = found.files
     found, entries = uploads.look(root, found)
     stats = {name: _stat_or_none(path) for name, path in found.files.items()}
     fresh = {name: s for name, s in stats.items() if s is not None and taken.is_new(name, s)}
@@ -201,7 +202,7 @@ def files(
         sheet, sheets, header, columns, group_rows, footer, further_sheets, batch_rows
     )
     failed: list[ExchangeError] = list(found.refused.values())
-    unfinished = False
+    unfinished = uploads.leave_out(root, listed, found.files)
     with ReaderProcess(memory=read_memory, seconds=read_seconds) as reader:
         reading = _reading(text, workbook, read_memory, read_seconds)
         how = _How(root, text, workbook, reader, reading)

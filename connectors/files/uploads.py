@@ -70,10 +70,7 @@ class Uploads:
         """Return the listing with whole files only, and what the indexes say about them."""
         entries, own = self._entries(root)
         if self.flag:
-            flags = map(self._flag, found.files.values())
-            own |= {
-                os.fsencode(flag.relative_to(root)).decode("utf-8", "replace") for flag in flags
-            }
+            own |= {self._name(root, self._flag(path)) for path in found.files.values()}
         files = {
             name: path
             for name, path in found.files.items()
@@ -84,6 +81,20 @@ class Uploads:
             lost = Text("索引中有，文件夹里没有", "the index names it, and it is not there")
             passed |= {name: lost for name in entries if name not in found.files}
         return Listing(files, passed, found.refused), entries
+
+    def leave_out(self, root: Path, listed: Mapping[str, Path], whole: Mapping[str, Path]) -> bool:
+        """Tell whether a file of the folder is not whole; flags and indexes are none."""
+        left = {name: path for name, path in listed.items() if name not in whole}
+        if not left or not self.are_told:
+            return False
+        own = set(listing(root, self.index, suffixes=None).files) if self.index else set()
+        if self.flag:
+            own |= {self._name(root, self._flag(path)) for path in listed.values()}
+        return not left.keys() <= own
+
+    @staticmethod
+    def _name(root: Path, path: Path) -> str:
+        return os.fsencode(path.relative_to(root)).decode("utf-8", "replace")
 
     def _is_whole(self, name: str, path: Path, entries: Mapping[str, UploadEntry]) -> bool:
         try:
