@@ -161,7 +161,7 @@ def ignores(pid: int, number: int) -> bool:
         (["--workers", "1", "--name", "a b"], 3, "--name a b cannot be used"),
         (["--workers", "1", "--drain", "soon"], 3, "--drain soon is no duration"),
         (["--once", "--wait", "never"], 3, "--wait never is no duration"),
-        (["--workers", "0"], 64, "Invalid value for '--workers'"),
+        (["--workers", "0"], 64, "Invalid value for --workers: it must be 1 or more"),
         (["--workers", "2", "--once"], 64, "neither with --once nor with sources"),
         (["--workers", "2", "companies"], 64, "neither with --once nor with sources"),
         (["--only", "pull", "--only", "push"], 3, "there is no stage push"),
