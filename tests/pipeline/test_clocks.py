@@ -142,9 +142,15 @@ def test_a_gap_is_told_and_the_missing_batch_goes_first(place: Place) -> None:
 
 
 def test_a_number_in_use_is_let_in_by_a_person(place: Place, tmp_path: Path) -> None:
-    """A node from an old backup seals other records under a number that is taken."""
+    """A node from an old backup seals other records under a number that is taken.
+
+    Its evidence log has another name: under the old one, the witness would tell.
+    """
     shutil.copytree(place.folder, tmp_path / "old")
     old = Place(tmp_path / "old", {"cases": list(place.sources["cases"])})
+    path = old.folder / "exchange.yaml"
+    text = path.read_text("utf-8")
+    path.write_text(f"{text}\nevidence: {{origin: exchange/232700-2}}\n", "utf-8")
     feed(old)
     store = receiver_options(place.province, os.environ, port=0).store
     with place.receiver() as endpoint:
