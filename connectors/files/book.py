@@ -22,6 +22,7 @@ from exchange.connectors.files.layout import (
     find_layout,
     is_footer,
     is_group,
+    is_header,
     note,
     squeezed,
 )
@@ -219,6 +220,8 @@ class SheetTable:
             elif self.how.footer == "note" and is_footer([_first_text(inner)]):
                 text = " ".join(_text(cell) for cell in inner if cell not in (None, ""))
                 notes.append(note(number, "footer", text))
+            elif is_header(inner, self.layout.names):
+                notes.append(note(number, "header", " ".join(map(_text, inner))))
             else:
                 records.append((number, inner))
         columns, defects = _columns(self.layout.names, records)

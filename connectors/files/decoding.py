@@ -40,7 +40,7 @@ def decode(block: bytes, encoding: str) -> Lines:
     if block.isascii():
         return Lines(block)
     if encoding == "utf-8" and is_utf8(block):
-        return Lines(block, _chance_lines(block))
+        return Lines(block, chance_lines(block))
     foreign = _utf8_lines(block) if encoding == "gb18030" else ()
     try:
         return Lines(block.decode(encoding).encode(), foreign)
@@ -71,7 +71,7 @@ def _is_doubtful(line: bytes) -> bool:
     return _decodes(line, "gb18030") and max(line.decode("gb18030")) >= "\u4e00"
 
 
-def _chance_lines(block: bytes) -> tuple[int, ...]:
+def chance_lines(block: bytes) -> tuple[int, ...]:
     """Return the lines (from 0) that are valid UTF-8 perhaps by chance, and hanzi in GBK.
 
     Hanzi take three bytes in UTF-8. A line without any, but with two or more characters side by

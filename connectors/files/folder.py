@@ -16,6 +16,8 @@ from exchange.connect import Denied, Misconfigured, Text, Transient
 SUFFIXES = {".csv", ".txt", ".tsv", ".xls", ".xlsx", ".xlsm", ".xlsb", ".ods", ".et", ".dbf"}
 MAX_FILES = 4_096
 """Files remembered in the cursor; files that are gone are forgotten first, oldest first."""
+MAX_BYTES = 560 * 1024
+"""What they take in the cursor at most; refused files and names passed over have the rest."""
 _MAX_SEEN = 65_536
 """Entries of a folder that are looked at."""
 
@@ -66,22 +68,27 @@ def listing(
         # A name in the bytes of another system must not break the cursor.
         name = os.fsencode(path.relative_to(root)).decode("utf-8", "backslashreplace")
         if not path.is_file():
-            passed[name] = _NO_FILE
+            passed[name] = _FOLDER if path.is_dir() else _NO_FILE
         elif suffixes is not None and path.suffix.lower() not in suffixes:
             passed[name] = _reason(path)
         elif not path.resolve().is_relative_to(root):
             refused[name] = _outside(name)
         else:
             files[name] = path
-    if len(files) > MAX_FILES:
+    if len(files) > MAX_FILES or sum(map(cursor_bytes, files)) > MAX_BYTES:
         raise Misconfigured(
             Text(
-                f"文件夹里有 {len(files)} 个文件，上限 {MAX_FILES}",
-                f"the folder has {len(files)} files, the limit is {MAX_FILES}",
+                f"文件夹里有 {len(files)} 个文件，上限 {MAX_FILES}（文件名很长时更少）",
+                f"the folder has {len(files)} files, the limit is {MAX_FILES}, fewer of long names",
             ),
             hint=Text("请把已处理的文件移走", "move files away that were processed"),
         )
     return Listing(files, passed, refused)
+
+
+def cursor_bytes(name: str) -> int:
+    """Return how many bytes a file has in the cursor: its name, size, time and digest."""
+    return len(name.encode()) + 110
 
 
 def open_file(path: Path, root: Path, name: str) -> BinaryIO:
@@ -146,6 +153,10 @@ def times(found: os.stat_result) -> Stat:
 
 
 _NO_FILE = Text("不是普通文件（管道、设备或目录）", "no regular file (a pipe, device or folder)")
+_FOLDER = Text(
+    "是文件夹；要读取其中的文件，请设置 glob: '**/*'",
+    "a folder; `glob: '**/*'` reads the files in it",
+)
 _ARCHIVES = {".zip", ".rar", ".7z", ".gz", ".tar", ".tgz", ".bz2", ".xz"}
 
 
@@ -157,14 +168,17 @@ def _reason(path: Path) -> Text:
     return Text(f"不读取 {kind} 类型的文件", f"files of the type {kind} are not read")
 
 
-def _matching(folder: Path, parts: tuple[str, ...]) -> Iterator[Path]:
-    """Yield what a glob names below a folder; ``**`` goes into folders, not through links."""
+def _matching(folder: Path, parts: tuple[str, ...], *, within: bool = False) -> Iterator[Path]:
+    """Yield what a glob names below a folder; ``**`` goes into folders, not through links.
+
+    ``within``: folders are gone into anyway, and are not yielded.
+    """
     if not parts:
         return
     part, rest = parts[0], parts[1:]
     deep = part == "**"
     if deep and rest:
-        yield from _matching(folder, rest)
+        yield from _matching(folder, rest, within=True)
     pattern = re.compile(fnmatch.translate(part), re.IGNORECASE)
     for entry in _entries(folder):
         if deep:
@@ -173,7 +187,7 @@ def _matching(folder: Path, parts: tuple[str, ...]) -> Iterator[Path]:
         elif pattern.match(entry.name):
             if rest and entry.is_dir():
                 yield from _matching(Path(entry.path), rest)
-            elif not rest and not (entry.is_dir() and part == "*"):
+            elif not rest and not (within and entry.is_dir()):
                 yield Path(entry.path)
 
 

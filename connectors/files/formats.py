@@ -36,10 +36,12 @@ _TOKEN = re.compile(
     re.DOTALL | re.IGNORECASE,
 )
 _CURRENCY = re.compile(r"[\s¥￥$€£₩()+\-−:,]|RMB|CNY|USD|HKD|EUR", re.IGNORECASE)
-_UNIT = re.compile(
-    r"^[\s)]*(?:[十百千万亿]*[元角分人户个件家所年月日天岁米亩吨次项名台套辆张份]|RMB|CNY|USD|"
-    r"公里|千米|平方米|平方公里|公顷|公斤|千克|立方米)?[\s)]*$"
+_UNITS = (
+    r"(?:[十百千万亿]*[元角分人户个件家所年月日天岁米亩吨次项名台套辆张份]|RMB|CNY|USD|"
+    r"公里|千米|平方米|平方公里|公顷|公斤|千克|立方米)"
 )
+UNIT_BEHIND = re.compile(rf"(?<=[0-9)])\s*{_UNITS}[\s)]*$")
+_UNIT = re.compile(rf"^[\s)]*{_UNITS}?[\s)]*$")
 """What may stand behind a number without making a code of it."""
 _ELAPSED = re.compile(r"^(h+|m+|s+)$", re.IGNORECASE)
 _CONDITION = re.compile(r"^(<=|>=|<>|<|>|=)(-?[0-9.]+)$")

@@ -105,6 +105,14 @@ def is_footer(cells: Sequence[object]) -> bool:
     return _FOOTER.match(str(first)) is not None
 
 
+def is_header(cells: Sequence[object], names: Sequence[str]) -> bool:
+    """Whether a row repeats the header: every filled cell, at least two, is its column's title."""
+    filled = [
+        (str(cell), name) for cell, name in zip(cells, names, strict=False) if _is_filled(cell)
+    ]
+    return len(filled) > 1 and all(squeezed(cell) == squeezed(name) for cell, name in filled)
+
+
 def note(row: int, kind: str, text: str) -> Remark:
     """Make a note of bounded length."""
     return Remark(row, kind, " ".join(text.split())[:_MAX_NOTE])
@@ -262,6 +270,11 @@ def _is_number(text: str) -> bool:
 
 
 def _no_header(rows: Sequence[Row], columns: Sequence[str], place: str) -> Misconfigured:
+    if not any(_filled(cells) for _, cells in rows):
+        return Misconfigured(
+            Text(f"{place} 是空的", f"{place} is empty"),
+            hint=Text("请重新导出该文件", "export the file again"),
+        )
     if not columns:
         return Misconfigured(
             Text(f"{place} 中找不到表头", f"{place}: no header row found"),

@@ -10,12 +10,12 @@ import email.policy
 import re
 import zipfile
 from collections.abc import Callable, Iterator, Mapping
-from datetime import datetime
+from datetime import date, datetime
 from typing import Any
 
 from exchange.connectors.files.book import Book, Range, Sheet, SheetRow, kept
 from exchange.connectors.files.encoding import encoding_of
-from exchange.connectors.files.formats import Format, Odd, Value, shown_number
+from exchange.connectors.files.formats import UNIT_BEHIND, Format, Odd, Value, shown_number
 from exchange.connectors.files.xls import protected
 from exchange.connectors.files.xlsx import UNCALCULATED, damaged
 from exchange.connectors.files.xml import attribute, document, elements, local
@@ -36,6 +36,8 @@ _FORMATS_2003 = {
     "Yes/No": '"Yes";"Yes";"No"', "True/False": '"TRUE";"TRUE";"FALSE"',
     "On/Off": '"On";"On";"Off"', "Euro Currency": "#,##0.00",
 }  # fmt: skip
+_NO_DAY = {date(1899, 12, 30), date(1899, 12, 31)}
+"""The days that a time alone is written with."""
 _CODE = re.compile(r"^-?0[0-9]+$|[A-Za-z\u4e00-\u9fff]|[0-9]-[0-9]")
 _DRESSED = re.compile(r"[\s,¥￥$€£%()+\-−]|CN¥|CNY|RMB|元")
 
@@ -132,13 +134,34 @@ def _html_rows(table: Any) -> Iterator[tuple[int, list[tuple[Value | None, int, 
             continue
         number += 1
         cells: list[tuple[Value | None, int, int, int]] = []
+        unseen = _is_hidden(row)
         for cell in row.iterchildren("td", "th"):
-            nested = next(cell.iter("table"), None)
-            value: Value = _cell_text(cell)
-            if nested is not None:
-                value = Odd(_text_of(value), "a table within a cell")
+            value = _html_value(cell)
+            if unseen:
+                value = Odd(_text_of(value), "a hidden row")
             cells.append((value, -1, _span(cell, "rowspan"), _span(cell, "colspan")))
         yield number, cells
+
+
+def _html_value(cell: Any) -> Value:
+    """Return what a browser shows of a cell, or the number or text that Excel wrote beside it."""
+    text = _cell_text(cell)
+    if next(cell.iter("table"), None) is not None:
+        return Odd(text, "a table within a cell")
+    if any(next(cell.iter(name), None) is not None for name in ("input", "select", "textarea")):
+        return Odd(text, "a form field within a cell")
+    number = (cell.get("x:num") or "").strip()
+    if number:
+        try:
+            return _as_shown(float(number), text)
+        except ValueError:
+            return Odd(text, f"the number {number[:40]}")
+    return cell.get("x:str") or text
+
+
+def _is_hidden(element: Any) -> bool:
+    style = re.sub(r"\s", "", element.get("style") or "").lower()
+    return "hidden" in element.attrib or "display:none" in style
 
 
 def _text_of(value: Value) -> str:
@@ -156,6 +179,8 @@ def _cell_text(cell: Any) -> str:
 
     def walk(element: Any) -> None:
         if not isinstance(element.tag, str) or element.tag in ("script", "style"):
+            return
+        if element is not cell and _is_hidden(element):
             return
         if element.tag == "br" or (element.tag in _BLOCKS and any(map(str.strip, pieces))):
             pieces.append("\n")
@@ -222,7 +247,9 @@ def _index(element: Any, otherwise: int) -> int:
     return int(text) if text is not None else otherwise
 
 
-def _value_2003(cell: Any, formats: Mapping[str | None, Format]) -> Value | None:
+def _value_2003(  # noqa: PLR0911 - a line for each kind
+    cell: Any, formats: Mapping[str | None, Format]
+) -> Value | None:
     data = next(cell.iterchildren("{*}Data"), None)
     if data is None:
         return Odd("", UNCALCULATED) if attribute(cell, "Formula") else None
@@ -234,6 +261,8 @@ def _value_2003(cell: Any, formats: Mapping[str | None, Format]) -> Value | None
         return "TRUE" if text == "1" else "FALSE"
     if kind == "DateTime":
         moment = datetime.fromisoformat(text)
+        if moment.date() in _NO_DAY:
+            return f"{moment:%H:%M:%S}"
         return moment.date() if moment.time() == datetime.min.time() else moment
     if kind == "Number":
         shape = formats.get(attribute(cell, "StyleID")) or formats.get("Default")
@@ -347,6 +376,7 @@ def _ods_time(text: str) -> str:
 
 def _as_shown(number: float, shown: str) -> str | Odd:
     """Return the number, or the code that its format makes of it."""
+    shown = UNIT_BEHIND.sub("", shown)
     bare = _DRESSED.sub("", shown)
     if _CODE.search(shown.strip()) and not re.match(r"^-?[0-9.]+E[+-]?[0-9]+$", bare):
         return shown.strip()

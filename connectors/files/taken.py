@@ -4,11 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from hashlib import sha256
 from typing import Any
 
 from exchange.connect import Cursor
-from exchange.connectors.files.folder import MAX_FILES, Stat
+from exchange.connectors.files.folder import MAX_BYTES, MAX_FILES, Stat, cursor_bytes
 from exchange.connectors.files.refusal import MAX_REFUSALS, Refusal
+
+
+def _digest(name: str) -> str:
+    return sha256(name.encode()).hexdigest()[:12]
 
 
 @dataclass(slots=True)
@@ -19,7 +24,7 @@ class Taken:
     at: dict[str, Any] = field(default_factory=dict)
     """Where the current file stands."""
     passed: list[str] = field(default_factory=list)
-    """Names passed over that were noted."""
+    """Digests of the names passed over that were noted."""
     refused: dict[str, Refusal] = field(default_factory=dict)
 
     @classmethod
@@ -84,14 +89,18 @@ class Taken:
 
     def told(self, passed: Iterable[str]) -> list[str]:
         """Remember which names are passed over; return those that were not told before."""
-        names = sorted(passed)[:MAX_FILES]
-        new = [name for name in names if name not in self.passed]
-        self.passed = names
+        names = {_digest(name): name for name in sorted(passed)[:MAX_FILES]}
+        known = set(self.passed)
+        new = [name for digest, name in names.items() if not known & {digest, name}]
+        self.passed = list(names)
         return new
 
     def forget(self, found: Mapping[str, Any]) -> None:
         """Keep the cursor bounded: forget files that are gone, the oldest first."""
-        gone = [name for name in self.files if name not in found]
-        for name in gone[: max(0, len(self.files) - MAX_FILES)]:
+        size = sum(map(cursor_bytes, self.files))
+        for name in [name for name in self.files if name not in found]:
+            if len(self.files) <= MAX_FILES and size <= MAX_BYTES:
+                break
+            size -= cursor_bytes(name)
             del self.files[name]
         self.refused = {name: known for name, known in self.refused.items() if name in found}

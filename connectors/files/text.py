@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import csv
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, BinaryIO, NamedTuple
 
 import polars as pl
@@ -42,6 +42,10 @@ MAX_LINE_BYTES = 64 * 1024 * 1024
 MAX_RECORD_LINES = 1_000
 """Lines that a quoted cell may span; longer means that a quote was never closed."""
 _MAX_ORIGINAL = 2_000
+_BEHIND = "_behind"
+"""The column behind the last delimiter of a record."""
+_AS_TEXT = r'^="([^"]*)"$'
+"""How a spreadsheet is made to take digits for a text: what it shows is within."""
 _WRONG_COUNT = r"^\d+ cells where the header has \d+\n"
 _DELIMITERS = (",", "\t", ";", "|")
 SWAPPED = bytes.maketrans(b"\r\n", b"\n\r")
@@ -108,7 +112,7 @@ def _read(  # noqa: PLR0917 - the same as read_text, and the head
     seen: Callable[[bytes], None],
 ) -> Iterator[Part]:
     encoding = how.encoding or start.encoding or known_encoding(head, place)
-    delimiter, layout = _head(head, how, encoding or "utf-8", place)
+    delimiter, layout, trailing = _head(head, how, encoding or "utf-8", place)
     stream.seek(0)
     notes: tuple[Remark, ...] = ()
     if start.offset:
@@ -120,7 +124,7 @@ def _read(  # noqa: PLR0917 - the same as read_text, and the head
         seen(stream.read(skipped))
         at = TextPosition(skipped, layout.header, encoding)
         notes = layout.notes
-    parser = _Parser(layout.names, delimiter, how, place)
+    parser = _Parser(layout.names, delimiter, how, place, trailing=trailing)
     frame = parser.empty()
     bare = not start.offset
     rest = b""
@@ -228,8 +232,8 @@ def top_rows(
     return delimiter, rows, [line + 1 for line in decoded.damaged if line < HEAD_ROWS]
 
 
-def _head(head: bytes, how: TextFormat, encoding: str, place: str) -> tuple[str, Layout]:
-    """Find delimiter and header in the first lines."""
+def _head(head: bytes, how: TextFormat, encoding: str, place: str) -> tuple[str, Layout, bool]:
+    """Find delimiter and header in the first lines, and whether rows end with a delimiter."""
     delimiter, rows, mixed = top_rows(head, how, encoding)
     try:
         layout = find_layout(rows, how.columns, how.header, place)
@@ -239,7 +243,15 @@ def _head(head: bytes, how: TextFormat, encoding: str, place: str) -> tuple[str,
         raise
     if mixed and mixed[0] <= layout.header:
         raise _mixed(place, encoding, mixed[0])
-    return delimiter, layout
+    below = [cells for line, cells in rows if line > layout.header and any(cells)]
+    width = len(layout.names)
+    wider = [len(cells) - width for cells in below]
+    if layout.names[-1] == f"column_{width}" and wider and set(wider) == {-1}:
+        # Only the header ends with a delimiter; if its last title were one, rows would have it.
+        return delimiter, replace(layout, names=layout.names[:-1]), False
+    # One record alone may as well have a cell too many.
+    trailing = len(wider) > 1 and set(wider) == {1} and not any(cells[-1] for cells in below)
+    return delimiter, layout, trailing
 
 
 def _mixed(place: str, encoding: str, line: int) -> Rejected:
@@ -303,17 +315,29 @@ def _joined(text: pl.Series) -> bytes:
 class _Parser:
     """Turns decoded blocks into frames of the header's columns, ``_row`` and ``_defect``."""
 
-    def __init__(self, names: tuple[str, ...], delimiter: str, how: TextFormat, place: str) -> None:
-        self._names = names
+    def __init__(
+        self,
+        names: tuple[str, ...],
+        delimiter: str,
+        how: TextFormat,
+        place: str,
+        *,
+        trailing: bool,
+    ) -> None:
+        """``trailing``: each record ends with a delimiter, behind which nothing may stand."""
+        self._titles = names
+        self._trailing = trailing
+        self._names = (*names, _BEHIND) if trailing else names
         self._delimiter = delimiter
         self._groups = how.group_rows == "note" and len(names) >= MIN_GROUP_COLUMNS
         self._footers = how.footer == "note"
         self._place = place
-        self._schema = dict.fromkeys(names, pl.String())
+        self._schema = dict.fromkeys(self._names, pl.String())
 
     def empty(self) -> pl.DataFrame:
         """Return a frame without rows."""
-        return pl.DataFrame(schema={**self._schema, ROW: pl.Int64(), DEFECT: pl.String()})
+        schema = dict.fromkeys(self._titles, pl.String())
+        return pl.DataFrame(schema={**schema, ROW: pl.Int64(), DEFECT: pl.String()})
 
     def parse(
         self, lines: Lines, first: int, *, last: bool
@@ -341,7 +365,8 @@ class _Parser:
         data = lines.data if regular else _joined(text[:used].filter(whole[:used]))
         frame = self._fast(data, used if regular else int(whole[:used].sum()))
         if frame is None:
-            whole, frame = pl.repeat(False, len(text), eager=True), self.empty()  # noqa: FBT003
+            whole = pl.repeat(False, len(text), eager=True)  # noqa: FBT003
+            frame = pl.DataFrame(schema={**self._schema, ROW: pl.Int64(), DEFECT: pl.String()})
         else:
             rows = whole[:used].arg_true().cast(pl.Int64) + first
             told = pl.lit(None, dtype=pl.String).alias(DEFECT)
@@ -349,7 +374,22 @@ class _Parser:
         if frame.height < used:
             odd_ones = self._slow(text, whole[:used], _records(lines.data, spans), first, lines)
             frame = pl.concat((frame, odd_ones)).sort(ROW)
-        return *self._without_groups(frame), used, used < len(text)
+        if b'="' in lines.data or b'"=""' in lines.data:
+            frame = frame.with_columns(pl.col(self._titles).str.replace(_AS_TEXT, "$1"))
+        frame, notes = self._without_groups(self._without_trailing(frame))
+        return frame, notes, used, used < len(text)
+
+    def _without_trailing(self, frame: pl.DataFrame) -> pl.DataFrame:
+        if not self._trailing:
+            return frame
+        more = pl.col(_BEHIND).is_not_null() & pl.col(DEFECT).is_null()
+        width = len(self._titles)
+        defect = pl.format(
+            f"{width + 1} cells where the header has {width}\n{{}}",
+            pl.concat_str(pl.col(self._names).fill_null(""), separator=self._delimiter),
+        )
+        told = pl.when(more).then(defect).otherwise(pl.col(DEFECT)).alias(DEFECT)
+        return frame.with_columns(told).drop(_BEHIND)
 
     def _cells(self, text: pl.Series, *, quotes: bool) -> pl.Series:
         """Count the cells of each line; delimiters within quotes do not count."""
@@ -450,7 +490,7 @@ class _Parser:
 
     def _without_groups(self, frame: pl.DataFrame) -> tuple[pl.DataFrame, tuple[Remark, ...]]:
         """Take out footers, rows where only the first cell is filled, rows without anything."""
-        first, *others = self._names
+        first, *others = self._titles
         empty = pl.all_horizontal(pl.lit(True), *(pl.col(name).is_null() for name in others))  # noqa: FBT003
         alone = empty & pl.col(DEFECT).is_null()
         if not self._groups:
@@ -458,17 +498,28 @@ class _Parser:
         footer = pl.lit(False)  # noqa: FBT003
         if self._footers:
             # A footer may have fewer cells than the header; its defect then holds all of it.
-            footer = pl.coalesce(self._names).str.contains(FOOTER).fill_null(value=False) & (
+            footer = pl.coalesce(self._titles).str.contains(FOOTER).fill_null(value=False) & (
                 pl.col(DEFECT).is_null() | pl.col(DEFECT).str.contains(_WRONG_COUNT)
             )
-        found = frame.select(alone.alias("alone"), footer.alias("footer"))
-        out = found["alone"] | found["footer"]
+        # The header again, of files that were joined: see is_header.
+        same = [pl.col(name).eq_missing(name) for name in self._titles]
+        header = (pl.sum_horizontal(same) > 1) & pl.all_horizontal(
+            match | pl.col(name).is_null() for match, name in zip(same, self._titles, strict=True)
+        )
+        found = frame.select(alone.alias("alone"), footer.alias("footer"), header.alias("header"))
+        out = found["alone"] | found["footer"] | found["header"]
         if not out.any():
             return frame, ()
-        kinds = pl.when(found["alone"]).then(pl.lit("group")).otherwise(pl.lit("footer"))
+        kinds = (
+            pl.when(found["alone"])
+            .then(pl.lit("group"))
+            .when(found["footer"])
+            .then(pl.lit("footer"))
+            .otherwise(pl.lit("header"))
+        )
         told = pl.coalesce(
             pl.col(DEFECT).str.replace(_WRONG_COUNT, ""),
-            pl.concat_str(self._names, separator=" ", ignore_nulls=True),
+            pl.concat_str(self._titles, separator=" ", ignore_nulls=True),
         )
         taken = frame.select(ROW, kinds.alias("kind"), told.alias("text")).filter(out)
         notes = [note(row, kind, text) for row, kind, text in taken.iter_rows() if text]

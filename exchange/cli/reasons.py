@@ -36,6 +36,7 @@ NOTE_KINDS: Mapping[str, Text] = {
     "title": Text("标题", "title"),
     "group": Text("分组", "group"),
     "footer": Text("表尾", "footer"),
+    "header": Text("重复的表头", "header again"),
     "outside": Text("表外内容", "outside the table"),
     "sheet": Text("未读的工作表", "sheet not read"),
     "hidden sheet": Text("隐藏的工作表", "hidden sheet"),

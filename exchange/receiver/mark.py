@@ -13,6 +13,7 @@ from pathlib import Path
 
 from exchange.durable import read_file, write_file
 from exchange.errors import Integrity, Misconfigured
+from exchange.foreign import original
 from exchange.store.database import Store
 from exchange.store.parts import OWN
 from exchange.text import Text
@@ -38,7 +39,10 @@ def check_mark(store: Store, folder: Path) -> None:
         return
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise Misconfigured(
-            Text(f"无法读取 {path}：{error}", f"cannot read {path}: {error}"),
+            Text(
+                f"无法读取 {path}：{original(error).zh}",
+                f"cannot read {path}: {original(error).en}",
+            ),
             hint=Text("检查该文件及其权限", "look at that file and its rights"),
         ) from error
     own = store.parts.get(OWN)

@@ -29,8 +29,11 @@ PLAUSIBLE: Final = (date(1800, 1, 1), date(2199, 12, 31))
 FOREVER: Final = date(9999, 12, 31)
 """Also written for 长期, a date that never comes."""
 
-CONTROL: Final = "[\\x00-\\x08\\x0b\\x0c\\x0e-\\x1f\\x7f\\u0080-\\u009f\\ufeff]"
-"""Control characters but tab and line ends, and the byte order mark."""
+CONTROL: Final = (
+    "[\\x00-\\x08\\x0b\\x0c\\x0e-\\x1f\\x7f\\u0080-\\u009f\\u00ad\\u200b\\u2028-\\u202e"
+    "\\u2060-\\u2069\\ufeff\\ufffd]"
+)
+"""Control characters but tab and line ends, invisible ones, and U+FFFD, the trace of lost ones."""
 
 FULL_WIDTH: Final = "full_width"
 """The one rule that breaks nothing by itself: it explains why another of its field failed."""
@@ -232,8 +235,8 @@ def _shape(field: Field, tables: Mapping[str, CodeTable]) -> Iterator[CompiledRu
 def _control(field: Field) -> CompiledRule:
     """Tell invisible characters; the validator screens whole columns, so this is not quick."""
     text = Text(
-        f"{field.title}：含不可见的控制字符（如 NUL、BOM），请在来源中删去",
-        f"{field.name} has control characters (such as NUL or a BOM): remove them at the source",
+        f"{field.title}：含不可见的控制字符（如 NUL、BOM）或乱码字符，请在来源中改正",
+        f"{field.name} has control characters (such as NUL or a BOM) or lost ones: mend the source",
     )
     return CompiledRule("control", (field.name,), pl.col(field.name).str.contains(CONTROL), text)
 

@@ -16,13 +16,13 @@ from typing import TYPE_CHECKING, Any
 import polars as pl
 import pytest
 import xlsxwriter
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from exchange.connect import ExchangeError, Misconfigured, Rejected, Text
 from exchange.connect.conformance import CHECKS, Case, Changes
 from exchange.connectors.files import child, files
-from exchange.connectors.files.decoding import count_utf8
+from exchange.connectors.files.decoding import chance_lines, count_utf8
 from exchange.connectors.files.encoding import encoding_of
 from exchange.connectors.files.folder import MAX_FILES
 from exchange.connectors.files.refusal import MAX_REFUSALS
@@ -438,7 +438,7 @@ def test_empty_files_and_only_headers(folder: Folder) -> None:
     assert pulled.frame.height == 0
     assert folder.pull(pulled.cursor) == []
     folder.put("a.csv", "")
-    with pytest.raises(Misconfigured, match="no header row"):
+    with pytest.raises(Misconfigured, match="is empty"):
         folder.pull(glob="a.csv")
 
 
@@ -470,6 +470,7 @@ def test_any_table_survives_text(
         [["a", "b", "c", "d"], *numbered]
     )
     data = text.getvalue().encode(encoding)
+    assume(encoding != "utf-8" or not chance_lines(data))  # nobody can tell these from GBK
     how = TextFormat(encoding, ",", 1, (), "record", block)
     seen = bytearray()
     whole = list(read_text(io.BytesIO(data), how, TextPosition(), "x", seen.extend))

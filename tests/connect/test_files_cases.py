@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import zipfile
 from datetime import datetime
 from pathlib import Path
@@ -14,7 +15,9 @@ import xlsxwriter
 import xlwt
 
 from exchange.connect import Misconfigured, Rejected
+from exchange.connectors.files.folder import MAX_BYTES, cursor_bytes
 from exchange.connectors.files.formats import Format, Odd
+from exchange.connectors.files.taken import Taken
 from tests.support.folder import Folder, records
 from tests.support.workbooks import minimal_xlsx, ods, xlsb
 
@@ -143,6 +146,85 @@ FORMATS = [
     ('_ * #,##0.00_ ;_ * -#,##0.00_ ;_ * "-"??_ ;_ @_ ', 0, "0"),
     ('#,##0;-#,##0;"零"', 0, "0"),
 ]
+
+
+def test_a_header_that_comes_again_is_no_record(folder: Folder) -> None:
+    folder.put("a.csv", f"{HEAD}1,甲,d\n{HEAD}2,乙,e\n".encode())
+    folder.put("b.xlsx", minimal_xlsx([TITLES, ["3", "丙", "f"], TITLES, ["4", "丁", "g"]]))
+    pulls = folder.pull()
+    rows = [row for pulled in pulls for row in records(pulled.frame)]
+    assert [row[0] for row in rows] == ["1", "2", "3", "4"]
+    notes = [(n.row, n.kind) for pulled in pulls for n in pulled.notes]
+    assert notes == [(3, "header"), (3, "header")]
+
+
+@pytest.mark.parametrize(
+    "text", ["a,b,c,\n1,2,3\n4,5,6\n", "a,b,c\n1,2,3,\n4,5,6,\n", "a,b,c,\n1,2,3,\n4,5,6,\n"]
+)
+def test_a_delimiter_at_the_end_is_no_column(folder: Folder, text: str) -> None:
+    folder.put("a.csv", text.encode())
+    frame = folder.frame()
+    assert frame.select("a", "b", "c").rows() == [("1", "2", "3"), ("4", "5", "6")]
+    assert defects(frame) == [None, None]
+
+
+def test_a_cell_behind_the_last_delimiter_is_too_many(folder: Folder) -> None:
+    lines = [f"{number},2,3," for number in range(60)]
+    folder.put("a.csv", "\n".join(["a,b,c", *lines, "7,8,9,10"]).encode())
+    *good, last = defects(folder.frame())
+    assert (set(good), last) == ({None}, "4 cells where the header has 3\n7,8,9,10")
+
+
+def test_digits_that_a_spreadsheet_shall_keep_come_bare(folder: Folder) -> None:
+    folder.put("a.csv", b'a,b\n="00123",x\n"=""00456""",y\n')
+    assert folder.frame()["a"].to_list() == ["00123", "00456"]
+
+
+def test_what_a_browser_hides_is_no_value(folder: Folder) -> None:
+    page = """<table><tr><td>a</td><td>b</td></tr>
+    <tr><td>1</td><td><span style="display: none">99</span>6</td></tr>
+    <tr style="display:none"><td>2</td><td>7</td></tr>
+    <tr><td>3</td><td><select><option>甲<option>乙</select></td></tr>
+    <tr><td>4</td><td><input value="77"></td></tr>
+    <tr><td x:str="00123">123</td><td x:num="0.123456789">0.12</td></tr></table>"""
+    folder.put("a.xls", page.encode())
+    frame = folder.frame()
+    told = [(text or "").split(": ")[-1].split(" (")[0] for text in defects(frame)]
+    field = "a form field within a cell"
+    assert told == ["", "a hidden row", field, field, ""]
+    assert [row for row in records(frame) if row[0] in ("1", "00123")] == [
+        ("1", "6"),
+        ("00123", "0.123456789"),
+    ]
+
+
+def test_a_folder_of_long_names_does_not_fill_its_own_memory() -> None:
+    """Files that are gone are forgotten; names that are passed over are remembered as digests."""
+    taken = Taken()
+    for number in range(1000):
+        taken.done(f"{number:04}{'很长的文件名' * 30}.csv", (number, 1), "0" * 64)
+    taken.forget({})
+    assert sum(map(cursor_bytes, taken.files)) <= MAX_BYTES
+    assert list(taken.files)[-1].startswith("0999"), "the newest stay"
+    names = [f"{number:04}{'很长的文件名' * 30}.pdf" for number in range(4_000)]
+    assert len(taken.told(names)) == 4_000
+    assert taken.told([*names, "b.pdf"]) == ["b.pdf"]
+    assert len(json.dumps(taken.cursor(), ensure_ascii=False).encode()) < 700_000
+
+
+def test_folders_that_are_not_read_are_named(folder: Folder) -> None:
+    (folder.path / "sub").mkdir()
+    folder.put("sub/b.csv", f"{HEAD}1,甲,d\n".encode())
+    folder.put("a.csv", f"{HEAD}1,甲,d\n".encode())
+    notes = [n for pulled in folder.pull() for n in pulled.notes]
+    assert [(n.kind, "sub" in n.text) for n in notes] == [("passed over", True)]
+    assert not [n for pulled in folder.pull(glob="**/*") for n in pulled.notes]
+
+
+def test_an_empty_file_is_called_so(folder: Folder) -> None:
+    folder.put("a.csv", b"\n\n")
+    with pytest.raises(Misconfigured, match="is empty"):
+        folder.pull()
 
 
 def test_a_length_of_time_is_no_moment_of_1900() -> None:

@@ -204,7 +204,8 @@ def test_what_is_no_file_is_told_and_not_waited_for(folder: Folder) -> None:
     assert folder.frame()["code"].to_list() == ["1"]
     told = folder.notes(glob="*.csv") + folder.notes(glob="*.xlsx")
     assert [text.partition("：")[0] for _, _, text in told] == ["pipe.csv", "folder.xlsx"]
-    assert all("no regular file" in text for _, _, text in told)
+    assert ["no regular file" in text for _, _, text in told] == [True, False]
+    assert "a folder" in told[1][2]
 
 
 def test_each_refused_file_is_named(folder: Folder) -> None:
