@@ -31,8 +31,9 @@ from exchange.connect import Cursor, Manners, Misconfigured, Pulled, Secret, Tex
 from exchange.connectors.sql.address import POSTGRES, checked_scheme, near
 from exchange.connectors.sql.condition import checked_condition
 from exchange.connectors.sql.cursor import CursorState
+from exchange.connectors.sql.epoch import epoch_ahead, looks_ahead
 from exchange.connectors.sql.pulls import Incremental, odd_rows, snapshot
-from exchange.connectors.sql.reader import Address, Rows, TableReader, Want
+from exchange.connectors.sql.reader import Address, Rows, TableReader, Want, plain_query
 from exchange.connectors.sql.window import MAX_WINDOW_ROWS
 
 if TYPE_CHECKING:
@@ -166,6 +167,11 @@ def sql(
     statement_seconds: Annotated[
         int, Text("一次读取的时限（秒）", "time for one read, seconds"), Field(ge=1, le=86_400)
     ] = 7_200,
+    lock_seconds: Annotated[
+        int,
+        Text("等待表锁的时限（秒）", "time to wait for a lock, seconds"),
+        Field(ge=1, le=86_400),
+    ] = 60,
     cursor: Cursor | None = None,
     now: Callable[[], datetime],
     sleep: Callable[[float], None],
@@ -177,12 +183,13 @@ def sql(
     address = Address(
         url.reveal(),
         table,
-        query,
+        plain_query(query),
         base,
         manners.frame_rows(batch_rows),
         connect_seconds,
         statement_seconds,
         _condition(where),
+        lock_seconds,
     )
     with _reader(address) as reader:
         names, order = _order_of(
@@ -247,9 +254,10 @@ def concerns(settings: _Settings, base: Path) -> tuple[Text, ...]:
     where = _address(settings, base, settings.batch_rows)
     with _reader(where) as reader:
         _, order = _plan(reader, where, settings)
-        ahead, impossible = odd_rows(reader, order)
+        odd = odd_rows(reader, order)
         horizon = reader.horizon()
-    found = []
+        ahead = _epoch_ahead(reader, order)
+    found = [] if ahead is None else [looks_ahead(cursor_column, ahead)]
     if horizon is not None and (horizon.age or 0) > _LONG_TRANSACTION:
         found.append(
             Text(
@@ -257,23 +265,40 @@ def concerns(settings: _Settings, base: Path) -> tuple[Text, ...]:
                 f"rows written since wait for a transaction that is under way: {horizon.holder}",
             )
         )
-    if ahead:
+    if odd.ahead:
         found.append(
             Text(
-                f"{cursor_column} 晚于数据库时钟的有 {ahead} 行：变化仍会读取，游标停在它们之前",
-                f"rows with a value of {cursor_column} beyond the database's clock: {ahead}; "
-                "each change of them is read, the cursor stays before them",
+                f"{cursor_column} 晚于数据库时钟的有 {odd.ahead} 行：变化仍会读取，"
+                "游标停在它们之前；写法与多数值不同的文字也计入",
+                f"rows with a value of {cursor_column} beyond the database's clock: {odd.ahead}; "
+                "each change of them is read, the cursor stays before them; text of another form "
+                "than most values counts, too",
             )
         )
-    if impossible:
+    if odd.unplaced:
         found.append(
             Text(
-                f"{impossible} 行的 {cursor_column} 不是可用的值，这些记录进入隔离区",
-                f"rows with a value of {cursor_column} that cannot be used: {impossible}; "
+                f"{odd.unplaced} 行的键列为空：每次变化都会读取，目录主键为空的记录进入隔离区",
+                f"rows with NULL in the key: {odd.unplaced}; each change of them is read, and what "
+                "lacks the key of the catalog goes to quarantine",
+            )
+        )
+    if odd.impossible:
+        found.append(
+            Text(
+                f"{odd.impossible} 行的 {cursor_column} 不是可用的值，这些记录进入隔离区",
+                f"rows with a value of {cursor_column} that cannot be used: {odd.impossible}; "
                 "these records go to quarantine",
             )
         )
     return tuple(found)
+
+
+def _epoch_ahead(reader: TableReader, order: tuple[str, ...]) -> int | None:
+    """Look for a number that is a time in the future, in a column wide enough for times."""
+    chunk = next(iter(reader.read(Want(order, Rows.TIMELY), order)), None)
+    wide = chunk is not None and str(chunk.frame[order[0]].dtype) in {"Int64", "UInt64"}
+    return epoch_ahead(reader, order) if wide else None
 
 
 @sql.rewind
@@ -334,12 +359,13 @@ def _address(settings: _Settings, base: Path, rows: int = 1) -> Address:
     return Address(
         settings.url.reveal(),
         settings.table,
-        settings.query,
+        plain_query(settings.query),
         base,
         rows,
         seconds,
         seconds,
         _condition(settings.where),
+        seconds,
     )
 
 

@@ -39,9 +39,11 @@ from exchange.connectors.sql.reader import (
     Chunk,
     Horizon,
     Want,
+    changed,
     check_zone,
     unfit,
 )
+from exchange.connectors.sql.text_forms import usual
 
 _MAX_PRECISION = 38
 _TYPMOD_HEADER = 4
@@ -73,7 +75,7 @@ class AdbcReader:
         self._connection = connection
         self._where = where
         self._execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY")
-        for name, value in postgres.session(where.statement_seconds).items():
+        for name, value in postgres.session(where.statement_seconds, where.lock_seconds).items():
             self._rows("SELECT set_config($1, $2, true)", name, value)
         ((encoding, shown, clock),) = self._rows(postgres.FACTS)
         if encoding == "SQL_ASCII":
@@ -94,10 +96,12 @@ class AdbcReader:
         self._schema = self._probe()
         self.columns = tuple(self._schema.names)
         self._types = self._declared()
+        self._forms: dict[str, str] = {}
         self.key = self._primary_key() if where.table else ()
 
     def read(self, want: Want, columns: Sequence[str]) -> Iterator[Chunk]:
         """Stream chunks; types follow from the table's definition alone."""
+        self._check_position(want)
         fields = [self._schema.field(name) for name in columns]
         picked = [f"{self._picked(f)} AS {postgres.quoted(f.name)}" for f in fields]
         exact = _Exact(want.order, self._types)
@@ -126,6 +130,17 @@ class AdbcReader:
                     yield exact.chunk(piece, decimals)
             if nothing:
                 yield exact.chunk(_frame(batches.schema.empty_table()), decimals)
+
+    def _check_position(self, want: Want) -> None:
+        """Raise Misconfigured where a remembered value is none of its column any more."""
+        position = want.after or want.upto or ()
+        for name, value in zip(want.order, position, strict=False):
+            try:
+                self._rows(f"SELECT ({self._value(0, name, value)}) IS NULL")
+            except adbc_driver_manager.Error as error:
+                if (error.sqlstate or "").startswith("22"):
+                    raise changed(name) from error
+                raise
 
     def horizon(self) -> Horizon | None:
         """Tell which transactions are running; None for a query or a view."""
@@ -158,11 +173,26 @@ class AdbcReader:
             value=lambda name, value: self._value(next(values), name, value),
             types=self._types,
             clock=self.clock,
+            form=self._form,
         )
-        if self._where.condition is None:
-            return condition
-        own = f"({self._where.condition}\n)"
-        return f"{condition} AND {own}" if condition else f" WHERE {own}"
+        own = self._own()
+        return (
+            f"{condition} AND {own}"
+            if condition and own
+            else condition or f" WHERE {own}" * bool(own)
+        )
+
+    def _own(self) -> str:
+        """Spell the department's own condition."""
+        return "" if self._where.condition is None else f"({self._where.condition}\n)"
+
+    def _form(self, column: str) -> str:
+        """Ask for the form that most texts of a column have."""
+        if column not in self._forms:
+            own = self._own()
+            place = f"(SELECT * FROM {self._from} WHERE {own}) AS {_FROM}" if own else self._from  # noqa: S608
+            self._forms[column] = usual(column, self._rows(postgres.forms(_column(column), place)))
+        return self._forms[column]
 
     def _value(self, number: int, column: str, value: Any) -> str:
         """Lay a value down in the transaction and return the expression that reads it."""

@@ -63,10 +63,13 @@ def begin(opened: sa.Connection, where: Address) -> datetime | None:
     """Begin the read-only transaction in our zone; return the database's clock, if known."""
     kind = kind_of(opened)
     _limit(opened, kind, where.statement_seconds)
+    if kind == "mysql":
+        # Of the locks of tables; a consistent read waits for no row.
+        opened.exec_driver_sql(f"SET SESSION lock_wait_timeout = {where.lock_seconds}")
     for statement in _READ_ONLY.get(kind, ()):
         opened.exec_driver_sql(statement)
     if kind == "postgresql":
-        for name, value in postgres.session(where.statement_seconds).items():
+        for name, value in postgres.session(where.statement_seconds, where.lock_seconds).items():
             opened.exec_driver_sql("SELECT set_config(%s, %s, true)", (name, value))
     if kind in _KNOWN_INSTANT:
         check_zone(opened.exec_driver_sql(_KNOWN_INSTANT[kind]).scalar_one())

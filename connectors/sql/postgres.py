@@ -11,7 +11,8 @@ from datetime import datetime
 from decimal import Decimal
 from typing import Any
 
-from exchange.connectors.sql.reader import Horizon, Rows, Settled, Want, shift, text_limits
+from exchange.connectors.sql.reader import Horizon, Rows, Settled, Want, shift
+from exchange.connectors.sql.text_forms import NUMBER, OTHER, Usual, allowed, classes, limits
 
 ZONE = "Etc/GMT-8"
 """+08:00 in every year; the sign is that of POSIX."""
@@ -74,7 +75,7 @@ _FIRST = {
     _LOCAL: "0001-01-01 00:00:00",
     _DATE: "0001-01-01",
 }
-_LIKE_TEXT = {*_TEXTS, "bpchar", "citext"}
+LIKE_TEXT = {*_TEXTS, "bpchar", "citext"}
 _LIMITS = {
     # The least and greatest value that has its place in an order; beyond lie NaN and infinity.
     "numeric": ("-1e131071", "1e131071"),
@@ -83,9 +84,10 @@ _LIMITS = {
 }
 
 
-def session(statement_seconds: int) -> dict[str, str]:
-    """Return the settings of our transactions: how values are shown, and a time limit."""
+def session(statement_seconds: int, lock_seconds: int) -> dict[str, str]:
+    """Return the settings of our transactions: how values are shown, and time limits."""
     return {
+        "lock_timeout": str(lock_seconds * 1000),
         "statement_timeout": str(statement_seconds * 1000),
         "TimeZone": ZONE,
         "DateStyle": "ISO, YMD",
@@ -126,8 +128,12 @@ def condition(
     value: Callable[[str, Any], str],
     types: Mapping[str, str],
     clock: datetime | None,
+    form: Usual,
 ) -> str:
-    """Spell which rows are wanted; ``value`` binds a value and spells its use, cast to type."""
+    """Spell which rows are wanted; ``value`` binds a value and spells its use, cast to type.
+
+    ``form`` asks for the form of a column of text.
+    """
     parts = []
     names = ", ".join(map(column, want.order))
     for position, sign in ((want.after, ">"), (want.upto, "<=")):
@@ -138,10 +144,13 @@ def condition(
         if least is not None:
             first = want.order[0]
             parts.append(f"{column(first)} >= {value(first, least)}")
-    if want.rows is not Rows.ALL:
+    if want.rows is not Rows.ALL and want.order:
         first = want.order[0]
-        apart = [f"{column(first)} IS NULL", *odd(column(first), types[first], clock)]
-        sign = "" if want.rows is Rows.ODD else "NOT "
+        apart = [f"{column(name)} IS NULL" for name in want.order]
+        if want.rows is not Rows.UNPLACED:
+            usual = form(first) if types[first] in LIKE_TEXT else OTHER
+            apart += odd(column(first), types[first], clock, usual)
+        sign = "NOT " if want.rows is Rows.TIMELY else ""
         parts.append(f"{sign}({' OR '.join(apart)})")
     if want.settled is not None:
         parts += settled(want.settled)
@@ -190,23 +199,51 @@ def _distance(number: str, start: int) -> str:
     return f"((({number} - {start}) % {_NUMBERS} + {_NUMBERS}) % {_NUMBERS})"
 
 
-def odd(column: str, kind: str, clock: datetime | None) -> list[str]:
+def form_of(column: str) -> str:
+    """Spell the form of a text."""
+    cases = [
+        f"WHEN {' OR '.join(f'{column}::text LIKE {_literal(p)}' for p in patterns)} "
+        f"THEN {_literal(name)}"
+        for name, patterns in classes()
+    ]
+    digits = f"WHEN {column}::text ~ '^[0-9]+$' THEN {_literal(NUMBER)}"
+    return f"CASE {' '.join(cases)} {digits} ELSE {_literal(OTHER)} END"
+
+
+def forms(column: str, place: str) -> str:
+    """Spell the query for the forms of a column, with the lengths of its values."""
+    length = f"length({column}::text)"
+    return (
+        f"SELECT {form_of(column)}, count(*)::text, min({length}), max({length}) "  # noqa: S608
+        f"FROM {place} WHERE {column} IS NOT NULL GROUP BY 1"
+    )
+
+
+def _literal(text: str) -> str:
+    return "'" + text.replace("'", "''") + "'"
+
+
+def odd(column: str, kind: str, clock: datetime | None, form: str) -> list[str]:
     """Spell, as alternatives, which values have no place before the clock; NULL apart.
 
-    Constants of ours, not bound values: they are folded once, not read again for each row.
+    ``form``: of most values, where they are text. Constants of ours, not bound values: they are
+    folded once, not read again for each row.
     """
-    if clock is not None and kind in _LIKE_TEXT:
-        return [
-            f"({column}::text LIKE '{pattern}' AND {column} > '{limit}')"
-            for pattern, limit in text_limits(clock)
+    if kind in LIKE_TEXT:
+        like = [f"{column}::text LIKE {_literal(pattern)}" for pattern in allowed(form)]
+        apart = [f"NOT ({' OR '.join(like)})"] if like else []
+        ahead = limits(form, clock) if clock is not None else ()
+        return apart + [
+            f"({column}::text LIKE {_literal(pattern)} AND {column} > {_literal(limit)})"
+            for pattern, limit in ahead
         ]
-    limits = _LIMITS.get(kind)
+    bounds = _LIMITS.get(kind)
     if clock is not None and kind in _FIRST:
         top = {_DATE: f"{clock:%Y-%m-%d}", _ZONED: f"{clock}+08:00"}.get(kind, str(clock))
-        limits = (_FIRST[kind], top)
-    if limits is None:
+        bounds = (_FIRST[kind], top)
+    if bounds is None:
         return []
-    least, most = limits
+    least, most = bounds
     return [f"{column} < '{least}'::{kind}", f"{column} > '{most}'::{kind}"]
 
 

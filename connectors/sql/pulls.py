@@ -22,6 +22,7 @@ from exchange.connectors.sql.cursor import (
     position,
     row_hashes,
 )
+from exchange.connectors.sql.epoch import epoch_ahead, looks_ahead
 from exchange.connectors.sql.reader import (
     Chunk,
     Horizon,
@@ -42,33 +43,60 @@ from exchange.connectors.sql.window import (
 def snapshot(
     reader: TableReader, names: Sequence[str], key: tuple[str, ...], cursor: Cursor | None
 ) -> Iterator[Pulled]:
-    """Read everything; with a key in its order, so that the next pull can go on."""
+    """Read everything; with a key in its order, so that the next pull can go on.
+
+    A row with NULL in the key has no position. Where NULL sorts last, a pull that goes on would
+    miss such rows: they are read once more at its end.
+    """
     if not key:
         # Without a key a pull that died can only start again (at least once).
         for chunk in reader.read(Want(), names):
             yield Pulled(chunk.frame, {})
         return
     frame = pl.DataFrame()
-    before = position(cursor, "after", key)
+    resumed = before = position(cursor, "after", key)
     for chunk in reader.read(Want(order=key, after=before), names):
         frame = chunk.frame
         if frame.height:
             before = _checked(chunk, key, before)
-            yield Pulled(frame, {"after": named(key, before)})
+            yield Pulled(frame, {} if before is None else {"after": named(key, before)})
+    if resumed is not None and before is not None:
+        for chunk in reader.read(Want(key, Rows.UNPLACED), names):
+            if chunk.frame.height:
+                yield Pulled(chunk.frame, {"after": named(key, before)})
     # The snapshot is complete: the next pull starts from the beginning.
     yield Pulled(frame.clear(), {})
 
 
-def odd_rows(reader: TableReader, order: tuple[str, ...]) -> tuple[int, int]:
-    """Count rows with a cursor value beyond the clock, and with one that is impossible."""
-    ahead = impossible = 0
+@dataclass(frozen=True, slots=True)
+class OddRows:
+    """How many rows have no place in the order of a cursor column, by why."""
+
+    ahead: int = 0
+    """Beyond the clock, or text of another form than most values have."""
+    impossible: int = 0
+    """A value that cannot be read."""
+    unplaced: int = 0
+    """NULL in a column of the key."""
+
+
+def odd_rows(reader: TableReader, order: tuple[str, ...]) -> OddRows:
+    """Count rows that have no place in the order, those without a cursor value apart."""
+    ahead = impossible = unplaced = 0
     for chunk in reader.read(Want(order, Rows.ODD), order):
-        ahead += int(chunk.frame[order[0]].is_not_null().sum())
-        if DEFECT in chunk.frame.columns:
-            impossible += int(
-                (chunk.frame[order[0]].is_null() & chunk.frame[DEFECT].is_not_null()).sum()
-            )
-    return ahead, impossible
+        frame = chunk.frame
+        loose = _unplaced(frame, order)
+        unplaced += int(loose.sum())
+        ahead += int((frame[order[0]].is_not_null() & ~loose).sum())
+        if DEFECT in frame.columns:
+            impossible += int((frame[order[0]].is_null() & frame[DEFECT].is_not_null()).sum())
+    return OddRows(ahead, impossible, unplaced)
+
+
+def _unplaced(frame: pl.DataFrame, order: Sequence[str]) -> pl.Series:
+    """Tell which rows have NULL in a column of the key."""
+    nulls = pl.any_horizontal(pl.lit(value=False), *(pl.col(n).is_null() for n in order[1:]))
+    return frame.select(nulls.alias("null")).to_series()
 
 
 @dataclass
@@ -111,6 +139,9 @@ class Incremental:
                 notes.append(_held_up(horizon))
         yield from self._new()
         yield from self._odd(notes)
+        if self.state.at is not None:
+            ahead = epoch_ahead(self.reader, self.order, self.state.at[0])
+            notes += [] if ahead is None else [self._epoch(ahead)]
         if self.state.low is not None:
             notes.append(self._narrowed(self.state.low))
         yield self._pulled(self._frame.clear(), tuple(notes))
@@ -226,7 +257,7 @@ class Incremental:
         """Read rows whose cursor value has no place in the order; each comes once."""
         import numpy as np
 
-        known, found, ahead = self.state.odd, nothing(), 0
+        known, found, ahead, unplaced = self.state.odd, nothing(), 0, 0
         for chunk in self.reader.read(Want(self.order, Rows.ODD), self.names):
             self._frame = frame = chunk.frame
             hashes = row_hashes(frame, self.names)
@@ -234,12 +265,16 @@ class Incremental:
             if len(found) > MAX_WINDOW_ROWS:
                 raise self._too_many()
             new = pl.Series(~np.isin(hashes, known))
-            ahead += int((new & frame[self.order[0]].is_not_null()).sum())
+            loose = _unplaced(frame, self.order)
+            ahead += int((new & frame[self.order[0]].is_not_null() & ~loose).sum())
+            unplaced += int((new & loose).sum())
             yield from self._fresh(frame, hashes, known, odd=True)
         # What was remembered and is odd no more has its place now, or is gone.
         self.state = replace(self.state, odd=found)
         if ahead:
             notes.append(self._ahead(ahead))
+        if unplaced:
+            notes.append(_without_key(self.order[1:], unplaced))
 
     def _fresh(
         self, frame: pl.DataFrame, hashes: Hashes, known: Hashes, *, odd: bool
@@ -274,11 +309,15 @@ class Incremental:
     def _ahead(self, count: int) -> Note:
         text = Text(
             f"{self.order[0]} 的值晚于数据库时钟（{self.reader.clock}）的行：{count} 行；"
-            "现在先取来，以后变化时再取；游标停在这些行之前",
+            "现在先取来，以后变化时再取；游标停在这些行之前；写法与多数值不同的文字也计入",
             f"rows with a value of {self.order[0]} beyond the database's clock "
             f"({self.reader.clock}): {count}; they come now, and again when they change; "
-            "the cursor stays before them",
+            "the cursor stays before them; text of another form than most values counts, too",
         )
+        return Note(0, "clock", text.joined())
+
+    def _epoch(self, ahead: int) -> Note:
+        text = looks_ahead(self.order[0], ahead)
         return Note(0, "clock", text.joined())
 
     def _too_many(self) -> Misconfigured:
@@ -308,13 +347,17 @@ def _held_up(horizon: Horizon) -> Note:
     return Note(0, "transaction", text.joined())
 
 
-def _checked(chunk: Chunk, order: tuple[str, ...], before: Position | None) -> Position:
-    """Return the last position; a NULL or a value twice at a border could lose rows."""
-    if chunk.null is not None:
-        raise Misconfigured(
-            Text(f"键列 {chunk.null} 有空值", f"the key column {chunk.null} holds NULL"),
-            hint=Text("键列必须非空且唯一", "key columns are unique and never NULL"),
-        )
+def _without_key(key: Sequence[str], count: int) -> Note:
+    names = ", ".join(key)
+    text = Text(
+        f"键列 {names} 为空的行：{count} 行；现在先取来，以后变化时再取",
+        f"rows with NULL in the key ({names}): {count}; they come now, and again when they change",
+    )
+    return Note(0, "key", text.joined())
+
+
+def _checked(chunk: Chunk, order: tuple[str, ...], before: Position | None) -> Position | None:
+    """Return the last position that there is; a value twice at a border could lose rows."""
     if before is not None and chunk.position(0) == before:
         raise Misconfigured(
             Text(
@@ -323,4 +366,7 @@ def _checked(chunk: Chunk, order: tuple[str, ...], before: Position | None) -> P
             ),
             hint=Text("请在 key 中写全能唯一确定一行的列", "name columns in key that are unique"),
         )
-    return chunk.last()
+    if chunk.null is None:
+        return chunk.last()
+    places = map(chunk.position, reversed(range(chunk.frame.height)))
+    return next((place for place in places if None not in place), before)

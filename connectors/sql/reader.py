@@ -32,7 +32,10 @@ class Rows(Enum):
     TIMELY = "timely"
     """A value that can be ordered, not beyond the database's clock."""
     ODD = "odd"
-    """All others: NULL, infinite, impossible, or beyond the clock."""
+    """All others: NULL, infinite, impossible, of another form, or beyond the clock; and rows
+    with NULL in another column of the order."""
+    UNPLACED = "unplaced"
+    """NULL in some column of the order."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,6 +147,7 @@ class Address:
     statement_seconds: int
     condition: str | None = None
     """The department's own condition; it holds for whatever is read."""
+    lock_seconds: int = 60
 
     @property
     def locator(self) -> str:
@@ -218,14 +222,20 @@ def unfit(column: str, text: str) -> Misconfigured:
     )
 
 
-TEXT_FORMS = (
-    ("____-__-__", "%Y-%m-%d"),
-    ("____-__-__ %", "%Y-%m-%d %H:%M:%S.%f"),
-    ("____-__-__T%", "%Y-%m-%dT%H:%M:%S.%f"),
-)
-"""Text that is a day or a time, as a LIKE pattern, and how the clock is written in that form."""
+def changed(column: str) -> Misconfigured:
+    """Say that a remembered position is no value of a column any more."""
+    return Misconfigured(
+        Text(
+            f"列 {column} 的类型已变，游标中的值不再适用",
+            f"the type of the column {column} has changed: the value in the cursor fits no more",
+        ),
+        hint=Text(
+            "从头读取：exchange source rewind 数据源 --to-beginning --apply",
+            "read from the beginning: exchange source rewind SOURCE --to-beginning --apply",
+        ),
+    )
 
 
-def text_limits(clock: datetime) -> tuple[tuple[str, str], ...]:
-    """Return patterns of text that is a time, each with the clock in the same form."""
-    return tuple((pattern, clock.strftime(form)) for pattern, form in TEXT_FORMS)
+def plain_query(query: str | None) -> str | None:
+    """Return a query as it can stand in brackets: no semicolon at its end, a line end behind it."""
+    return None if query is None else query.rstrip("; \t\r\n") + "\n"

@@ -48,10 +48,12 @@ def _conditions(
         for least in (want.since, want.floor)
         if least is not None
     ]
-    if want.rows is not Rows.ALL:
-        column = spelling.columns[first]
-        odd = sa.or_(column.is_(None), *spelling.odd(first, clock))
-        parts.append(odd if want.rows is Rows.ODD else sa.not_(odd))
+    if want.rows is not Rows.ALL and want.order:
+        apart: list[ColumnElement[bool]] = [spelling.columns[n].is_(None) for n in want.order]
+        if want.rows is not Rows.UNPLACED:
+            apart += spelling.odd(first, clock)
+        odd = sa.or_(*apart)
+        parts.append(sa.not_(odd) if want.rows is Rows.TIMELY else odd)
     if condition is not None:
         own = condition.replace(":", r"\:")
         parts.append(sa.text(f"({own}\n)"))

@@ -17,7 +17,8 @@ import sqlalchemy as sa
 from sqlalchemy.sql.expression import ColumnElement
 
 from exchange.connectors.sql import postgres
-from exchange.connectors.sql.reader import ZONE, number, shift, text_limits, unfit
+from exchange.connectors.sql.reader import ZONE, number, shift, unfit
+from exchange.connectors.sql.text_forms import NUMBER, OTHER, allowed, classes, limits, usual
 from exchange.connectors.sql.values import MAX_PRECISION, ColumnType, Damaged, declared, guessed
 
 Expression = ColumnElement[Any]
@@ -28,6 +29,19 @@ def bind(value: Any) -> Expression:
     return sa.bindparam(None, value, type_=sa.types.NullType(), unique=True)
 
 
+def _constant(text: str) -> Expression:
+    """Spell a constant of ours: a grouped expression must be the very same in both places."""
+    return sa.literal_column(f"'{text}'")
+
+
+FormCounts = Callable[[Expression, Expression], list[tuple[Any, ...]]]
+"""Counts rows by an expression: rows of (form, count, least and greatest length of a column)."""
+
+
+def _no_forms(_form: Expression, _column: Expression) -> list[tuple[Any, ...]]:
+    return []
+
+
 class Spelling:
     """Any database: columns and the driver's values as they are."""
 
@@ -36,9 +50,12 @@ class Spelling:
     unknown: ColumnType | None = None
     """What a column is taken for that nobody defined, as those of a query."""
 
-    def __init__(self, columns: Mapping[str, Expression]) -> None:
+    def __init__(self, columns: Mapping[str, Expression], forms: FormCounts = _no_forms) -> None:
+        """``forms`` counts the forms of a column of text, see :func:`text_forms.usual`."""
         self.columns = columns
         self.how: dict[str, ColumnType] = {}
+        self._count_forms = forms
+        self._form_names: dict[str, str] = {}
 
     def define(self, name: str, kind: sa.types.TypeEngine[Any], database: str) -> None:
         """Take the type of a column from a table's definition."""
@@ -76,17 +93,43 @@ class Spelling:
     def odd(self, name: str, clock: datetime | None) -> list[ColumnElement[bool]]:
         """Return which values have no place before the clock, as alternatives; NULL apart."""
         how, column = self.how.get(name, self.unknown), self.columns[name]
-        if clock is None or how is None:
+        if how is not None and how.dtype == pl.String and self._is_text(name):
+            return self._odd_texts(name, clock)
+        if clock is None or how is None or not how.dtype.is_temporal():
             return []
-        if how.dtype.is_temporal():
-            least, most = self._limits(how.dtype, clock)
-            return [column < least, column > most]
-        if how.dtype != pl.String:
-            return []
-        return [
-            sa.and_(column.like(bind(pattern)), column > bind(limit))
-            for pattern, limit in text_limits(clock)
+        least, most = self._limits(how.dtype, clock)
+        return [column < least, column > most]
+
+    def _is_text(self, _name: str) -> bool:
+        """Whether a column that comes as text is one, and sorts as such."""
+        return True
+
+    def _odd_texts(self, name: str, clock: datetime | None) -> list[ColumnElement[bool]]:
+        form, column = self._form(name), self.columns[name]
+        like = [column.like(bind(pattern)) for pattern in allowed(form)]
+        apart = [sa.not_(sa.or_(*like))] if like else []
+        ahead = limits(form, clock) if clock is not None else ()
+        return apart + [
+            sa.and_(column.like(bind(pattern)), column > bind(limit)) for pattern, limit in ahead
         ]
+
+    def _form(self, name: str) -> str:
+        """Return the form that most texts of a column have; raises Misconfigured."""
+        if name not in self._form_names:
+            column = self.columns[name]
+            cases = [
+                (sa.or_(*(column.like(_constant(p)) for p in patterns)), _constant(form))
+                for form, patterns in classes()
+            ]
+            if (digits := self._digits(column)) is not None:
+                cases.append((digits, _constant(NUMBER)))
+            form = sa.case(*cases, else_=_constant(OTHER))
+            self._form_names[name] = usual(name, self._count_forms(form, column))
+        return self._form_names[name]
+
+    def _digits(self, _column: Expression) -> ColumnElement[bool] | None:
+        """Spell that a text is nothing but digits, where the database can."""
+        return None
 
     def _limits(self, dtype: pl.DataType, clock: datetime) -> tuple[Expression, Expression]:
         if dtype == pl.Date:
@@ -125,9 +168,12 @@ class Sqlite(Spelling):
     unknown = ColumnType(pl.String())  # values that are no text are set apart by their own type
 
     def __init__(
-        self, columns: Mapping[str, Expression], usual: Callable[[Expression], str]
+        self,
+        columns: Mapping[str, Expression],
+        usual: Callable[[Expression], str],
+        forms: FormCounts = _no_forms,
     ) -> None:
-        super().__init__(columns)
+        super().__init__(columns, forms)
         self._usual = usual
         self._kinds: dict[str, str] = {}
 
@@ -140,10 +186,13 @@ class Sqlite(Spelling):
     def odd(self, name: str, clock: datetime | None) -> list[ColumnElement[bool]]:
         """Set apart the values of another type; compare text with the clock as text only."""
         kind = stored(self.columns[name])
-        usual = self._kinds.setdefault(name, self._usual(kind))
-        text = kind == sa.literal_column("'text'")
-        apart = [sa.and_(text, part) for part in super().odd(name, clock)]
-        return [kind != bind(usual), *apart]
+        if name not in self._kinds:
+            self._kinds[name] = self._usual(kind)
+        apart = [kind != bind(self._kinds[name])]
+        return apart + (super().odd(name, clock) if self._kinds[name] == "text" else [])
+
+    def _digits(self, column: Expression) -> ColumnElement[bool] | None:
+        return sa.not_(column.bool_op("GLOB")(_constant("*[^0-9]*")))
 
 
 def stored(column: Expression) -> Expression:
@@ -165,8 +214,9 @@ class Postgres(Spelling):
         columns: Mapping[str, Expression],
         types: Mapping[str, str],
         scales: Mapping[str, tuple[int | None, int | None]],
+        forms: FormCounts = _no_forms,
     ) -> None:
-        super().__init__(columns)
+        super().__init__(columns, forms)
         self._types = types
         self.how = {name: _postgres_column(types[name], *scales[name]) for name in columns}
 
@@ -193,8 +243,18 @@ class Postgres(Spelling):
 
     def odd(self, name: str, clock: datetime | None) -> list[ColumnElement[bool]]:
         """Compare as PostgreSQL's own module spells it."""
-        spelled = postgres.odd(self._spelled(name), self._types[name], clock)
+        kind = self._types[name]
+        form = self._form(name) if kind in postgres.LIKE_TEXT else OTHER
+        spelled = postgres.odd(self._spelled(name), kind, clock, form)
         return [sa.literal_column(part) for part in spelled]
+
+    def _form(self, name: str) -> str:
+        """Return the form that most texts of a column have; raises Misconfigured."""
+        if name not in self._form_names:
+            form: Expression = sa.literal_column(postgres.form_of(self._spelled(name)))
+            column: Expression = sa.literal_column(f"{self._spelled(name)}::text")
+            self._form_names[name] = usual(name, self._count_forms(form, column))
+        return self._form_names[name]
 
     def earlier(self, name: str, value: Any, overlap: float) -> Any:
         """Return a text moved back by ``overlap``."""
@@ -243,12 +303,25 @@ class Mysql(Spelling):
 
     defined = False
 
-    def __init__(self, columns: Mapping[str, Expression], fields: Sequence[Any]) -> None:
-        super().__init__(columns)
+    def __init__(
+        self,
+        columns: Mapping[str, Expression],
+        fields: Sequence[Any],
+        forms: FormCounts = _no_forms,
+    ) -> None:
+        super().__init__(columns, forms)
         self._fields = dict(zip(columns, fields, strict=True))
         self.how = {
             name: ColumnType(_mysql_dtype(field), sent=True) for name, field in self._fields.items()
         }
+
+    def _is_text(self, name: str) -> bool:
+        """Whether it is text: neither a time, nor a padded number, nor one of a list."""
+        field = self._fields[name]
+        return field.type_code in _TEXTS and not field.flags & (_ENUM | _SET)
+
+    def _digits(self, column: Expression) -> ColumnElement[bool] | None:
+        return column.bool_op("REGEXP")(_constant("^[0-9]+$"))
 
     def rank(self, name: str) -> Expression:
         """Return the number behind what is shown, where there is one."""
@@ -304,6 +377,7 @@ _TEXT = {
     *(6, _TIMESTAMP, _DATE, 11, _DATETIME, _NEWDATE, 15, 242),
     *range(245, 256),
 } - {246}
+_TEXTS = {15, *range(249, 255)}
 _UNSIGNED, _ZEROFILL, _ENUM, _SET = 32, 64, 256, 2048
 
 

@@ -163,6 +163,10 @@ class UniversalReader:
         else:
             place = sa.table(name, *columns, schema=schema).alias("q")
         found = {name: place.c[name] for name in names}
+
+        def forms(form: ColumnElement[Any], column: ColumnElement[Any]) -> list[tuple[Any, ...]]:
+            return self._forms(place, form, column)
+
         if kind == "postgresql":
             spelled = [f"q.{postgres.quoted(name)}" for name in names]
             kinds: list[ColumnElement[Any]] = [
@@ -177,12 +181,24 @@ class UniversalReader:
                 name: (getattr(d, "precision", None), getattr(d, "scale", None))
                 for name, d in zip(names, description or (), strict=True)
             }
-            return place, Postgres(found, dict(zip(names, row, strict=True)), scales)
+            return place, Postgres(found, dict(zip(names, row, strict=True)), scales, forms)
         if kind == "mysql" and fields is not None:
-            return place, Mysql(found, fields)
+            return place, Mysql(found, fields, forms)
         if kind == "sqlite":
-            return place, Sqlite(found, lambda stored: self._usual(place, stored))
-        return place, Spelling(found)
+            return place, Sqlite(found, lambda stored: self._usual(place, stored), forms)
+        return place, Spelling(found, forms)
+
+    def _forms(
+        self, place: FromClause, form: ColumnElement[Any], column: ColumnElement[Any]
+    ) -> list[tuple[Any, ...]]:
+        """Count the forms of a column of text, with the least and the greatest length of each."""
+        length = sa.func.length(column)
+        counts = sa.select(form, sa.func.count(), sa.func.min(length), sa.func.max(length))
+        statement = counts.select_from(place).where(column.is_not(None)).group_by(form)
+        if self._where.condition is not None:
+            own = self._where.condition.replace(":", r"\:")
+            statement = statement.where(sa.text(f"({own}\n)"))
+        return [tuple(row) for row in self._connection.execute(statement)]
 
     def _usual(self, place: FromClause, stored: ColumnElement[Any]) -> str:
         """Return what most values of a column are stored as."""

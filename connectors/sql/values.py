@@ -97,14 +97,26 @@ def _sent(name: str, values: Sequence[Any], dtype: pl.DataType) -> Made:
         return _native(name, values, dtype)
     text = pl.Series(name, values, dtype=pl.String)
     if dtype == pl.Date:
-        made = text.str.to_date("%Y-%m-%d", strict=False)
+        made = _known(text.str.to_date("%Y-%m-%d", strict=False), *_DAYS)
     elif isinstance(dtype, pl.Datetime):
         made = text.str.to_datetime("%Y-%m-%d %H:%M:%S%.f", time_unit="us", strict=False)
         if dtype.time_zone:
-            made = (made - ZONE.utcoffset(None)).dt.replace_time_zone("UTC")
+            made = _known(made - ZONE.utcoffset(None), *_TIMES).dt.replace_time_zone("UTC")
+        else:
+            made = _known(made, *_TIMES)
     else:
         made = text.cast(dtype, strict=False)
     return made, _lost(name, text, made, dtype)
+
+
+_DAYS = (date(1, 1, 1), date(9999, 12, 31))
+_TIMES = (datetime(1, 1, 1), datetime.max)  # noqa: DTZ001, DTZ901 - of the session's zone, or UTC
+
+
+def _known(values: pl.Series, least: date, most: date) -> pl.Series:
+    """Drop what lies outside the years 1-9999: MySQL lets year 0 pass as a date."""
+    known = values.is_between(least, most)
+    return values if known.all() else values.set(~known, None)
 
 
 def _lost(name: str, text: pl.Series, made: pl.Series, dtype: pl.DataType) -> pl.Series | None:

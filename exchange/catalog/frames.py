@@ -11,6 +11,7 @@ import polars as pl
 
 from exchange.catalog.model import TODAY, BusinessType, Field, Physical
 from exchange.catalog.problems import shorten, width_hint
+from exchange.catalog.trial import trial_frame
 from exchange.foreign import original
 from exchange.text import Text, suggest
 
@@ -80,13 +81,15 @@ class Conditions:
         known = set(self._empty.columns)
         try:
             for expression in expressions:
-                if len(expression) <= MAX_EXPRESSION:
+                if len(expression) <= MAX_EXPRESSION and _misread(expression) is None:
                     tree = pl.sql_expr(expression)
                     if (roots := set(tree.meta.root_names())) and roots <= known:
                         trees[expression] = tree
             answers = [tree.alias(str(place)) for place, tree in enumerate(trees.values())]
             right = all(kind == pl.Boolean for kind in self._empty.select(answers).dtypes)
             if trees and right and self._passes_a_sort(*trees.values()):
+                reads = {name for tree in trees.values() for name in tree.meta.root_names()}
+                trial_frame(self._empty.select(sorted(reads)).schema).select(answers)
                 self.sound = frozenset(trees)
         except _FOREIGN:
             return
@@ -152,7 +155,38 @@ class Conditions:
                     "for uniqueness use key or unique",
                 ),
             )
+        self._refuse_failures(expression, tree, roots)
         return reads
+
+    def _refuse_failures(self, expression: str, tree: pl.Expr, roots: Collection[str]) -> None:
+        """Refuse functions that mean something else here, or that fail at some value."""
+        if (function := _misread(expression)) is not None:
+            raise BadCondition(
+                Text(
+                    f"{function} 把第二个文字当作正则表达式，不是原文",
+                    f"{function} takes what it looks for as a regular expression",
+                ),
+                Text(
+                    "包含用 LIKE '%文字%'，开头用 STARTS_WITH，格式用 ~ '正则表达式'",
+                    "write LIKE '%text%', STARTS_WITH, or ~ 'regular expression'",
+                ),
+            )
+        try:
+            trial_frame(self._empty.select(sorted(roots)).schema).select(tree)
+        except _FOREIGN as error:
+            quoted = original(shorten(str(error).strip().split("\n", 1)[0], 160))
+            raise BadCondition(
+                Text(
+                    f"条件遇到某些值会出错：{quoted.zh}",
+                    f"the condition fails at some values: {quoted.en}",
+                ),
+                Text(
+                    "文字中的日期请在目录中定义为日期字段；长度、位置、指数写成固定的非负数；"
+                    "正则表达式写成固定文字",
+                    "make text that is a date a field of the type date; write lengths, places "
+                    "and exponents as constants that are not negative, patterns as constants",
+                ),
+            ) from error
 
     def _passes_a_sort(self, *conditions: pl.Expr) -> bool:
         """Tell whether all conditions are row by row and cannot raise.
@@ -162,6 +196,17 @@ class Conditions:
         several it leaves those above that may not pass.
         """
         return self._sorted.filter(*conditions).explain().startswith("SORT BY")
+
+
+_QUOTED: Final = re.compile("'(?:[^']|'')*'|\"[^\"]*\"")
+_PATTERNS: Final = re.compile(r"\b(?:STRPOS|POSITION)\b(?=\s*\()", re.IGNORECASE)
+"""Functions that take a regular expression where SQL has a text."""
+
+
+def _misread(expression: str) -> str | None:
+    """Return the name of a function that means something else here than in SQL."""
+    match = _PATTERNS.search(_QUOTED.sub("''", expression))
+    return None if match is None else match[0].upper()
 
 
 def _unreadable(expression: str, error: BaseException) -> BadCondition:

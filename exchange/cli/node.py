@@ -85,7 +85,12 @@ def release(context: typer.Context, resource: str) -> int:
             node.store.audit.append(actor(), "partition.release", resource)
             output.inform(f"{resource} 已恢复", f"{resource} goes on with the next run")
         else:
-            output.inform(f"{resource} 并未停止", f"{resource} is not halted")
+            output.inform(
+                f"{resource} 并未因超限而停止，没有改变；若它不前进，原因见 exchange doctor",
+                f"{resource} is not halted, and nothing has changed; if it does not go on, "
+                "exchange doctor tells why",
+            )
+            return 1
     return 0
 
 

@@ -34,6 +34,7 @@ from exchange.seal.eseal.signature import Sealer
 from exchange.text import BEIJING, Text
 from exchange.validate.claimed_keys import ClaimedKeys
 from exchange.validate.deletes import blank_deletes
+from exchange.validate.isolation import check_isolated
 from exchange.validate.oversized import TOO_LARGE, refuse, refuse_all
 from exchange.validate.refused_records import histogram
 from exchange.validate.source_frame import VERSION
@@ -301,11 +302,14 @@ class SealStage:
         A pull brings no such chunk: the catalog has changed since.
         """
         today = self.context.clock().astimezone(BEIJING).date()
+
+        def check(part: pl.DataFrame, before: ClaimedKeys) -> CheckResult:
+            return self._validator.check(part, today=today, claimed=before)
+
         try:
-            return self._validator.check(frame, today=today, claimed=claimed)
+            return check_isolated(check, self.resource, frame, claimed)
         except Misconfigured as error:
-            nothing = self._validator.check(pl.DataFrame(), today=today, claimed=claimed)
-            return refuse_all(nothing, frame, error.what)
+            return refuse_all(check(pl.DataFrame(), claimed), frame, error.what)
 
     def _claimed(self, work: _Work, pull: str, first: _Chunk) -> ClaimedKeys:
         """Return the keys that this pull has brought; read them again after a restart."""

@@ -40,7 +40,7 @@ FULL_WIDTH: Final = "full_width"
 FORMAL: Final = frozenset({"type", "precision", "scale", "pattern", "check_digit", "table"})
 
 _WIDE: Final = "[\uff01-\uff5e\u3000]"
-_NUMBER: Final = "^[+-]?[0-9]*[.]?[0-9]*$"
+_NUMBER: Final = "^[+-]?(?:[0-9]+[.]?[0-9]*|[.][0-9]+)$"
 
 
 def source(name: str) -> str:
@@ -68,8 +68,9 @@ class CompiledRule:
 
 _TYPE_TEXTS: Final[Mapping[Physical, Text]] = {
     Physical.STRING: Text(
-        "不是文本：浮点数等可能已丢失位数或格式，请在来源中改为文本",
-        "is no text: a float may have lost digits already; make it text at the source",
+        "不是文本：浮点数可能已丢失位数，日期、时间和真假值有多种写法；请在来源中改为文本",
+        "is no text: a float may have lost digits already, a date, time or boolean is written in "
+        "many ways; make it text at the source",
     ),
     Physical.LONG: Text("不是整数", "is no whole number"),
     Physical.DECIMAL: Text(

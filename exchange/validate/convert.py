@@ -13,7 +13,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from datetime import datetime, time, timedelta
+from datetime import date, datetime, time, timedelta
 from typing import Final
 
 import polars as pl
@@ -28,6 +28,7 @@ FALSE: Final = ("否", "false", "FALSE", "False", "0", "N", "n")
 _EXACT: Final = 2**53
 """Whole numbers up to here are told apart by a float."""
 _INSTANT: Final = pl.Datetime("ms", "UTC")
+_NS_PER_US: Final = 1_000
 _VALUE: Final = pl.col("value")
 
 
@@ -48,15 +49,18 @@ def number_pattern(kind: BusinessType) -> str:
 def convert(values: pl.Series, kind: BusinessType, *, zone: str) -> ConvertedColumn:
     """Convert a source column; naive instants are read in ``zone``. Never raises on values."""
     target = dtype(kind)
-    name, values = values.name, values.alias("value")
+    name, values = values.name, _of_known_years(values.alias("value"))
     if values.dtype in (pl.Categorical, pl.Enum):
         values = values.cast(pl.String)
     coarsened = 0
     try:
         if kind.physical is Physical.TIMESTAMP:
-            exact = _instants(values, zone)
+            exact = _instants(_microseconds(values), zone)
+            finer = exact.cast(_INSTANT).cast(exact.dtype) != exact
+            if _is_nanoseconds(values):
+                finer = finer | (values.to_physical() % _NS_PER_US != 0)
             values = exact.cast(_INSTANT)
-            coarsened = int((values.cast(exact.dtype) != exact).sum())
+            coarsened = int(finer.sum())
         elif kind.physical is Physical.DATE:
             values = _days(values, zone)
         elif values.dtype != target or kind.physical is Physical.DOUBLE:
@@ -138,6 +142,37 @@ def _boolean(source: pl.DataType) -> pl.Expr:
     return _VALUE.cast(pl.String).replace_strict(
         list(words), list(words.values()), default=None, return_dtype=pl.Boolean
     )
+
+
+_FIRST: Final = (date(1, 1, 1) - date(1970, 1, 1)).days
+_LAST: Final = (date(9999, 12, 31) - date(1970, 1, 1)).days
+_UNITS: Final = {"ms": 86_400_000, "us": 86_400_000_000}
+"""Of an instant, in a day."""
+
+
+def _of_known_years(values: pl.Series) -> pl.Series:
+    """Null what lies outside the years 1-9999: the library fails at years far beyond.
+
+    Nanoseconds reach from 1677 to 2262.
+    """
+    kind = values.dtype
+    if isinstance(kind, pl.Datetime) and kind.time_unit in _UNITS:
+        unit = _UNITS[kind.time_unit]
+    elif kind == pl.Date:
+        unit = 1
+    else:
+        return values
+    known = values.to_physical().is_between(_FIRST * unit, (_LAST + 1) * unit, closed="left")
+    return values if known.all() else values.set(~known, None)
+
+
+def _is_nanoseconds(values: pl.Series) -> bool:
+    return isinstance(values.dtype, pl.Datetime) and values.dtype.time_unit == "ns"
+
+
+def _microseconds(values: pl.Series) -> pl.Series:
+    """Return instants in a unit that holds every year."""
+    return values.dt.cast_time_unit("us") if _is_nanoseconds(values) else values
 
 
 # --- dates and instants ----------------------------------------------------------------------

@@ -47,6 +47,8 @@ TOO_LARGE: Final = (
     Text("记录过大，无法放入一个批次", "the record is too large for a batch"),
 )
 """Rule and text of a record that fits no batch."""
+COLUMNS: Final = "columns"
+"""Rule of a record without the columns of the catalog."""
 
 
 def refuse(
@@ -79,16 +81,18 @@ def add_reason(
     return replace(result, rejected=rejected.with_columns(reasons.alias(REASONS)))
 
 
-def refuse_all(nothing: CheckResult, frame: pl.DataFrame, why: Text) -> CheckResult:
-    """Refuse every record of a chunk whose columns are not those of the catalog.
+def refuse_all(
+    nothing: CheckResult, frame: pl.DataFrame, why: Text, *, rule: str = COLUMNS
+) -> CheckResult:
+    """Refuse every record of a chunk, as one whose columns are not those of the catalog.
 
     ``nothing``: the verdict on no rows. The records can be replayed once the catalog fits.
     """
     return replace(
         nothing,
-        rejected=_with_reason(frame, "columns", why),
+        rejected=_with_reason(frame, rule, why),
         rejected_rows=np.arange(frame.height),
-        counts={"columns": frame.height},
+        counts={rule: frame.height} if frame.height else {},
     )
 
 

@@ -88,10 +88,38 @@ def only_deletes(frame: pl.DataFrame) -> bool:
 
 
 def as_text(values: pl.Series) -> pl.Series:
-    """Write any column as text; whatever has no text of its own in the library, as Python does."""
-    if values.dtype == pl.String:
+    """Write any column as text, whatever it holds: columns of any library, years of any size.
+
+    Days and instants as Python writes them; a year that the library cannot write, as the number
+    of days, or of the units of an instant, since 1970.
+    """
+    kind = values.dtype
+    if kind == pl.String:
         return values
-    if values.dtype.is_numeric() or values.dtype in (pl.Null, pl.Enum, pl.Categorical):
+    if kind.is_numeric() or kind in (pl.Null, pl.Enum, pl.Categorical):
         return values.cast(pl.String)
-    texts = [None if value is None else str(value) for value in values.to_list()]
+    if kind == pl.Date or isinstance(kind, pl.Datetime):
+        return _times_as_text(values)
+    try:
+        texts = [None if value is None else str(value) for value in values.to_list()]
+    except (ValueError, OverflowError):
+        physical = values.to_physical().to_list()
+        texts = [None if value is None else str(value) for value in physical]
     return pl.Series(values.name, texts, dtype=pl.String)
+
+
+def _times_as_text(values: pl.Series) -> pl.Series:
+    written = pl.col("value")
+    form = "%Y-%m-%d"
+    if isinstance(values.dtype, pl.Datetime):
+        zone = "%:z" if values.dtype.time_zone else ""
+        form += f" %H:%M:%S%.{_DIGITS[values.dtype.time_unit]}f{zone}"
+    whole = "[.]0+(|[+-][0-9:]+)$"
+    frame = values.to_frame("value").with_columns(sized=written.dt.year().is_not_null())
+    text = pl.when("sized").then(written).dt.to_string(form).str.replace(whole, "$1")
+    texts = frame.select(text.fill_null(written.to_physical().cast(pl.String)))
+    return texts.to_series().alias(values.name)
+
+
+_DIGITS: Final = {"ms": 6, "us": 6, "ns": 9}
+"""Decimals of a second."""

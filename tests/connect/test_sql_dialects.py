@@ -45,7 +45,7 @@ def test_a_dialect_spells_what_is_new(name: str) -> None:
     assert text == (
         f"SELECT q.id AS id, {at} AS {at[2:]}, q.name AS name FROM {place} "
         f"WHERE {at} >= :param_1 AND ({at} > :param_1 OR q.id > :param_2) "
-        f"AND NOT ({at} IS NULL OR {at} < :param_3 OR {at} > :param_4) "
+        f"AND NOT ({at} IS NULL OR q.id IS NULL OR {at} < :param_3 OR {at} > :param_4) "
         f"AND (status <> 'a:b' ) ORDER BY {at}, q.id"
     )
 
@@ -64,4 +64,7 @@ def test_a_dialect_spells_a_whole_table_and_the_odd(name: str) -> None:
     dialect, at, place = DIALECTS[name]
     assert text_of(dialect, Want()).endswith(f"FROM {place}")
     odd = text_of(dialect, Want(("更新时间", "id"), Rows.ODD))
-    assert f"WHERE {at} IS NULL OR {at} < :param_1 OR {at} > :param_2 ORDER BY" in odd
+    nulls = f"{at} IS NULL OR q.id IS NULL"
+    assert f"WHERE {nulls} OR {at} < :param_1 OR {at} > :param_2 ORDER BY" in odd
+    unplaced = text_of(dialect, Want(("更新时间", "id"), Rows.UNPLACED))
+    assert f"WHERE {nulls} ORDER BY" in unplaced

@@ -17,6 +17,7 @@ from exchange.pipeline.dismissal import Selection, dismiss
 from exchange.pipeline.messages import KEPT_BYTES, Origin, Original, RefusedEntry
 from exchange.pipeline.refused import waiting
 from exchange.pipeline.replay import replay
+from exchange.validate.isolation import CHECK_FAILED
 from exchange.validate.refused_records import UNREADABLE, show
 from tests.pipeline.place import Place, records
 from tests.support.nodes import make, run
@@ -45,7 +46,16 @@ def place(tmp_path: Path) -> Place:
     return make(tmp_path / "node", {"cases": records(30, dirty=False), "firms": records(10)})
 
 
+FAILS = """
+    rules:
+      short: "SUBSTR(name, 1, CASE WHEN id = 'r7' THEN -1 ELSE 1 END) <> 'x' | 名称不符"
+"""
+"""A rule that the library fails at for one record; nobody foresaw its value."""
+
+
 def test_it_goes_to_quarantine_as_a_whole(place: Place) -> None:
+    path = place.folder / "catalog.yaml"
+    path.write_text(path.read_text(encoding="utf-8") + FAILS, encoding="utf-8")
     with place.node() as node:
         node.context.ensure("cases")
         with node.log.transaction("intruder") as tx:
@@ -59,6 +69,10 @@ def test_it_goes_to_quarantine_as_a_whole(place: Place) -> None:
     with place.node() as node:
         sealed = sum(row.rows for row in node.store.deliveries.find(resource="cases"))
         assert sealed == 30, "what the source gave is sealed"
+        sealed = sum(row.rows for row in node.store.deliveries.find(resource="firms"))
+        assert sealed == 9, "one record that the program fails at holds up nobody"
+        (failed,) = node.store.quarantine.find(resource="firms", waiting=True)
+        assert (failed.rows, failed.reasons) == (1, {f"{CHECK_FAILED}:": 1})
         index = node.store.quarantine.find(resource="cases", waiting=True)
         unreadable = [row for row in index if row.reasons == {UNREADABLE: 1}]
         assert len(unreadable) == len(VALUES) + 1 == len(index) - 1

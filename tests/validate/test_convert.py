@@ -148,6 +148,46 @@ def test_instants_keep_milliseconds_and_tell() -> None:
     ]
 
 
+def test_nanoseconds_keep_milliseconds_and_tell() -> None:
+    """A connector's frame may have them; no library's literal of another unit fits beside."""
+    nanoseconds = [1_767_312_000_000_000_000, 1_767_312_000_001_000_001, -1, None]
+    local = pl.Series(nanoseconds, dtype=pl.Int64).cast(pl.Datetime("ns"))
+    expected = [
+        datetime(2026, 1, 2, tzinfo=UTC),
+        datetime(2026, 1, 2, 0, 0, 0, 1000, tzinfo=UTC),
+        datetime(1969, 12, 31, 23, 59, 59, 999_000, tzinfo=UTC),
+        None,
+    ]
+    converted = _convert(local.dt.replace_time_zone("UTC"), "datetime")
+    assert (converted.values.to_list(), converted.coarsened) == (expected, 2)
+    converted = _convert(local, "datetime", "Etc/GMT")
+    assert (converted.values.to_list(), converted.coarsened) == (expected, 2)
+    assert _convert(local, "date").values.to_list() == [date(2026, 1, 2), None, None, None]
+
+
+@given(
+    st.lists(st.none() | st.integers(-(2**63), 2**63 - 1)),
+    st.sampled_from(["ms", "us", "ns"]),
+    st.sampled_from([None, "UTC", SHANGHAI]),
+    st.sampled_from(["date", "datetime", "text(40)"]),
+)
+def test_instants_of_any_year_raise_nothing(
+    numbers: list[int | None], unit: str, zone: str | None, kind: str
+) -> None:
+    values = pl.Series(numbers, dtype=pl.Int64).cast(pl.Datetime(unit, zone))  # type: ignore[arg-type]
+    converted = _convert(values, kind, "Etc/GMT-8").values
+    if kind.startswith("date"):
+        assert converted.drop_nulls().dt.year().is_between(0, 10_000).all()
+    else:
+        assert converted.null_count() == len(numbers)
+
+
+def test_days_of_years_that_nobody_has_are_refused() -> None:
+    days = pl.Series([-719_529, 2_932_897, 2**31 - 1, 0], dtype=pl.Int32).cast(pl.Date)
+    assert _convert(days, "date").values.to_list() == [None, None, None, date(1970, 1, 1)]
+    assert _convert(days, "datetime").values.null_count() == 3
+
+
 def test_hours_that_were_skipped_or_doubled_are_not_guessed() -> None:
     texts = ["1986-05-04 02:30:00", "1986-09-14 01:30:00", "1986-07-01 12:00:00"]
     assert _convert(pl.Series(texts), "datetime").values.to_list() == [
