@@ -158,6 +158,8 @@ def receiver(settings: Path) -> Iterator[str]:
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()
+        if process.stdout is not None:
+            process.stdout.close()
 
 
 def _free_port() -> int:
