@@ -162,8 +162,12 @@ class WebPage:
             if len(line) < len(header) and len(filled) == 1:
                 notes.append(filled[0][:_SHOWN])
                 continue
-            odd = next((cell.defect for cell in line if isinstance(cell, Odd) and cell.defect), "")
-            if len(line) != len(header) or odd:
+            if len(line) != len(header):
+                raise self._other_row(number, len(line), len(header), "")
+            # A box to tick stands in a column that nobody asked for.
+            cells = [line[place] for place in order]
+            odd = next((c.defect for c in cells if isinstance(c, Odd) and c.defect), "")
+            if odd:
                 raise self._other_row(number, len(line), len(header), odd)
             if any(texts[place] for place in untitled):
                 raise self._untitled(number)
