@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import json
+import re
 from collections import Counter
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from exchange.audit.findings import Findings
 from exchange.audit.given import Given, Trail
 from exchange.evidence.entry import TrailEntry
 from exchange.pipeline.messages import replayed_key, replayed_rows
 from exchange.pipeline.projection import SETTLED_BY
+
+_CUT: Final = re.compile(r'\{"reason": "(?:[^"\\]|\\.)*", "rows": \d+(?=, "addresses")')
+"""Begin of a detail of a former version, which cut what was too long."""
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -104,19 +108,46 @@ def _split(
 
 
 def _take(trail: Trail, row: AuditRow) -> None:
-    if row.action in {"source.rewind", "source.retry"}:
+    if row.action == RECOVERED:
+        trail.recovered = True
+    elif row.action in {"source.rewind", "source.retry"}:
         trail.rewinds[row.subject] += 1
     elif row.action in {"quarantine.dismiss", "log.retain", "log.recover"}:
         try:
-            detail = json.loads(row.detail)
-            if row.action != "quarantine.dismiss":
-                for place, _, offsets in (str(item).partition(": ") for item in detail):
-                    trail.retained[place] = int(offsets.partition("-")[2]) + 1
-                return
-            key = (row.actor, row.subject, str(detail["reason"]))
-            trail.dismissed[key] += int(detail["rows"])
+            if row.action == "quarantine.dismiss":
+                _take_dismissal(trail, row)
+            else:
+                trail.rebuilt |= row.action == "log.recover"
+                _take_removal(trail, json.loads(row.detail))
         except (ValueError, KeyError, TypeError):
             return  # the chain tells whether it was written so
+
+
+def _take_removal(trail: Trail, detail: Any) -> None:
+    former = isinstance(detail, list)  # without entries in the evidence log
+    removed = detail if former else detail["removed"]
+    for place, _, offsets in (str(item).partition(": ") for item in removed):
+        trail.retained[place] = int(offsets.partition("-")[2]) + 1
+        if former:
+            trail.former_retained[place] = trail.retained[place]
+
+
+def _take_dismissal(trail: Trail, row: AuditRow) -> None:
+    former = _CUT.match(row.detail)
+    detail = json.loads(row.detail if former is None else former[0] + "}")
+    key, rows = (row.actor, row.subject, str(detail["reason"])), int(detail["rows"])
+    trail.dismissed[key] += rows
+    if former is not None:
+        trail.former_dismissed[key] += rows
+
+
+def check_dismissals(given: Given) -> None:
+    """Check that everything that the trail says was dismissed is so; all records were looked at."""
+    for (actor, resource, reason), left in given.trail.dismissed.items():
+        if left > given.trail.former_dismissed[actor, resource, reason]:
+            where = f"{resource}, dismissed by {actor}: {reason[:60]}"
+            expected = f"{left} more records, as the audit trail says"
+            given.findings.fault("store.decisions", where, expected, "not dismissed")
 
 
 def check_decisions(given: Given, row: QuarantineRow) -> None:

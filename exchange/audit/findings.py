@@ -81,6 +81,10 @@ CHECKS: Final[Mapping[str, Text]] = {
         "印章台账的每一步与其存证一致", "every step with a seal is as its evidence"
     ),
     "evidence.trail": Text("审计链与其存证一致", "the audit trail is as its evidence"),
+    "evidence.retention": Text(
+        "清理掉的恰为存证所述", "what was removed is what its evidence says"
+    ),
+    "evidence.checkpoints": Text("签过的检查点都在", "the checkpoints that were signed are there"),
     "evidence.identity": Text("存证属于这份日志", "the evidence is that of this log"),
     "received.rows": Text(
         "接收端的每个批次都有其文件和回执", "every batch received has its file and receipt"
@@ -88,9 +92,20 @@ CHECKS: Final[Mapping[str, Text]] = {
     "received.files": Text(
         "接收端的每个文件都有登记", "every file received has its row in the store"
     ),
+    "received.chain": Text(
+        "接收的批次在各自的链上首尾相接", "every batch received is in the chain of its sender"
+    ),
+    "received.trail": Text(
+        "接收端的审计链完整，与登记一致", "the receiver's audit trail is whole, and says the same"
+    ),
+    "received.witness": Text("见证过的状态从不倒退", "what was witnessed never went back"),
+    "received.known": Text("他人持有的回执都有登记", "the receipts that others have are kept here"),
 }
 """What each check says, in the order of their numbers; those of the evidence log follow."""
-_APART: Final = ("catalog.applied", "schemas.released", "received.rows", "received.files")
+_APART: Final = (
+    *("catalog.applied", "schemas.released", "received.rows", "received.files"),
+    *("received.chain", "received.trail", "received.witness", "received.known"),
+)
 """Checks that need no log."""
 _NAMED: Final = 5
 """Faults that a check names; the others are counted."""

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import TYPE_CHECKING, Final, NamedTuple
 
+from exchange.audit.dropped import Gone
 from exchange.audit.findings import Findings
 from exchange.audit.leaves import Leaves
 from exchange.log import CURSORS, Entry, Log
@@ -53,10 +54,18 @@ class Trail:
 
     rewinds: Counter[str] = field(default_factory=Counter)
     """By source: how often a person moved its cursor."""
+    rebuilt: bool = False
+    """Whether the log was lost once, and rebuilt."""
+    recovered: bool = False
+    """Whether the store was lost once, and made again: it shows the newest pulls only."""
     dismissed: Counter[tuple[str, str, str]] = field(default_factory=Counter)
     """Records that were dismissed, by person, resource and reason."""
+    former_dismissed: Counter[tuple[str, str, str]] = field(default_factory=Counter)
+    """Those of them in lines of a former version, which came before the dismissal."""
     retained: dict[str, int] = field(default_factory=dict)
     """By ``topic/partition``: first offset that retention by a person has left."""
+    former_retained: dict[str, int] = field(default_factory=dict)
+    """As far as a former version did it, which left no entries in the evidence log."""
 
 
 class Fact(NamedTuple):
@@ -70,6 +79,8 @@ class Fact(NamedTuple):
     sealed_at: str
     resource_code: str
     pull: str
+    void: bool
+    """Whether the log says that a person has withdrawn it."""
 
 
 @dataclass
@@ -83,10 +94,23 @@ class Totals:
     messages: dict[tuple[str, str], dict[int, int]] = field(default_factory=dict)
     """Raw messages by source and pull, by partition."""
     shortened: set[str] = field(default_factory=set)
-    """Resources of whose raw messages retention has dropped some."""
+    """Resources of whose raw messages some are gone, nobody can say of which pull."""
+    removed: Counter[str] = field(default_factory=Counter)
+    """Rows of raw messages that a person has removed, by pull."""
+    removed_messages: dict[str, Counter[int]] = field(default_factory=dict)
+    """How many messages these were, by pull and partition."""
+    gone: Gone = field(default_factory=Gone)
     batches: dict[str, dict[str, Fact]] = field(default_factory=dict)
     """By resource and batch number."""
     receipts: dict[tuple[str, str], str] = field(default_factory=dict)
     """Digest of the receipt by resource and batch number."""
+    receipt_numbers: dict[tuple[str, str], str] = field(default_factory=dict)
+    """Its number."""
+    refusals: dict[tuple[str, str], tuple[str, str]] = field(default_factory=dict)
+    """Code and reason of a batch's newest refusal, by resource and batch number."""
+    wrong: set[tuple[str, str]] = field(default_factory=set)
+    """Batches of which the log has a wrong receipt."""
+    upto: int = 0
+    """Next offset of the topic of receipts that was not read."""
     newest: tuple[str, str] = ("", "")
     """Time of the newest batch, and the digest of its catalog."""

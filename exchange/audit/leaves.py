@@ -7,11 +7,13 @@ from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
+from exchange.audit.dropped import Dropped
 from exchange.audit.findings import Findings
 from exchange.evidence.entry import (
     EvidenceEntry,
     MessagesEntry,
     PullEntry,
+    RetentionEntry,
     TrailEntry,
     bytes_digest,
     message_hashes,
@@ -20,6 +22,7 @@ from exchange.evidence.entry import (
 )
 from exchange.evidence.log import LogReader
 from exchange.log import Entry
+from exchange.pipeline.checkpoint_state import CheckpointState
 
 
 @dataclass
@@ -33,6 +36,8 @@ class Ranges:
     upto: int
     """Where the reader that writes leaves stood: messages before it have one."""
     check: str
+    removed: Dropped
+    """What was removed of the partition."""
     _hashes: dict[int, bytearray] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -60,15 +65,17 @@ class Ranges:
         """Compare, after the last message."""
         for at, leaf in enumerate(self.leaves):
             if leaf.first < self.kept:
-                self.findings.note(
-                    self.check,
-                    f"{leaf.topic}/{leaf.lane}: retention dropped what is before {self.kept}",
-                )
+                self._removed(leaf)
                 continue
             hashes = bytes(self._hashes.get(at, b""))
             if bytes_digest(hashes) != leaf.digest:
                 found = f"{len(hashes) // 64} messages, others or changed"
                 self._fault(leaf, f"{leaf.count} messages as they were", found)
+
+    def _removed(self, leaf: MessagesEntry) -> None:
+        """Compare a leaf of messages that were removed: with others whole, or not at all."""
+        if leaf.next > self.kept and self.removed.known:
+            self._fault(leaf, f"{leaf.count} messages", f"removed in part, up to {self.kept}")
 
     def _fault(self, leaf: MessagesEntry, expected: str, found: str) -> None:
         where = f"{leaf.topic}/{leaf.lane}/{leaf.first} to {leaf.next - 1}"
@@ -94,6 +101,7 @@ class Leaves:
         self._messages: dict[tuple[str, int], list[MessagesEntry]] = defaultdict(list)
         self.pulls: dict[str, list[PullEntry]] = defaultdict(list)
         self.trail: list[TrailEntry] = []
+        self.removals: dict[tuple[str, int], list[RetentionEntry]] = defaultdict(list)
         self._others: Counter[str] = Counter()
         self.waiting = dict.fromkeys(self._follow(lines))
         """Entries that the folder does not have yet: whoever writes it is behind."""
@@ -120,6 +128,8 @@ class Leaves:
             self._others[entry.log] += 1
         elif isinstance(entry, MessagesEntry):
             self._messages[entry.topic, entry.lane].append(entry)
+        elif isinstance(entry, RetentionEntry):
+            self.removals[entry.topic, entry.lane].append(entry)
         else:
             self.pulls[entry.source].append(entry)
         return True
@@ -157,13 +167,27 @@ class Leaves:
         self,
         topic: str,
         partition: int,
-        kept: int,
+        removed: Dropped,
         upto: int,
         check: str = "evidence.quarantine",
     ) -> Ranges:
         """Return the leaves of a partition's messages; they are taken out."""
         leaves = self._messages.pop((topic, partition), [])
-        return Ranges(leaves, self._findings, kept, upto, check)
+        return Ranges(leaves, self._findings, removed.kept, upto, check, removed)
+
+    def check_checkpoints(self, signed: CheckpointState) -> None:
+        """Check that what was signed, and witnessed, is there: as much as the log noted."""
+        reader, check = self._reader, "evidence.checkpoints"
+        if reader is None:
+            return  # told by the checks of the folder
+        for name, note, size in (
+            ("the newest checkpoint", reader.newest(), max(signed.size, min(self.size, 1))),
+            ("the newest that was witnessed", reader.witnessed(), signed.witnessed),
+        ):
+            found = 0 if note is None else note.checkpoint.head.size
+            if found < size:
+                expected = f"of {size} entries or more"
+                self._findings.fault(check, name, expected, f"of {found}" if note else "none")
 
     def left(self) -> Iterator[str]:
         """Name the partitions that have leaves and were not read."""

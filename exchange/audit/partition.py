@@ -8,15 +8,16 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
 import numpy as np
 import numpy.typing as npt
 
 from exchange.audit.decisions import check_decisions
+from exchange.audit.dropped import Dropped, RowsByPull, check_index, compare_dropped, dropped
 from exchange.audit.findings import Findings
 from exchange.audit.given import CLOCK_SKEW, Fact, Given, Totals
+from exchange.audit.raw_rows import UNKNOWN, RawRows, Running
 from exchange.audit.scan import entries
 from exchange.errors import Integrity
 from exchange.evidence.entry import EvidenceEntry
@@ -26,39 +27,19 @@ from exchange.pipeline.evidence import GROUP, LEAVES_GROUP
 from exchange.pipeline.messages import NotesEntry, RawBatch, RefusedEntry, SealedEntry
 from exchange.pipeline.partition import PartitionState, partition_key
 from exchange.pipeline.projection import pending, refused_row
+from exchange.pipeline.removal import share_of
+from exchange.pipeline.withdrawal import is_withdrawn, withdrawn_of
 from exchange.seal.batch.statement import Statement
 from exchange.seal.batch.verify import verify_batch
+from exchange.store.columns import as_kept
 from exchange.store.node.quarantine import QuarantineRow
 
-_UNKNOWN = -1
-"""Stands for the rows of a raw message that cannot be read, and for no pull."""
+_INDEX = (
+    *("resource", "source", "pull", "locator", "rows", "reasons", "catalog_version"),
+    "created_at",
+)
+"""Columns of the index of quarantine that follow from the log."""
 Bounds = tuple[int, int]
-
-
-@dataclass
-class _Counts:
-    """Numbers by raw message, from offset ``first`` on."""
-
-    first: int
-    size: int
-    pulls: list[str] = field(default_factory=list)
-
-    def __post_init__(self) -> None:
-        self.rows = np.zeros(self.size, np.int64)
-        self.pull = np.full(self.size, _UNKNOWN, np.int32)
-        """Number of the pull in ``pulls``."""
-        self.done = np.zeros(self.size, np.int64)
-        """Rows that were sealed or refused."""
-        self.refused = np.zeros(self.size, np.int64)
-        """Records of it that were refused."""
-        self.loose: Counter[str] = Counter()
-        """Rows by pull of batches that do not say which raw message they come from."""
-        self.complete = True
-        """Whether every batch says which raw message it comes from; those of former versions
-        do not."""
-
-    def has(self, offset: int) -> bool:
-        return 0 <= offset - self.first < self.size
 
 
 class PartitionAudit:
@@ -86,15 +67,21 @@ class PartitionAudit:
         bounds = {topic: log.bounds(topic, self.number) for topic in (quarantine, sealed, raw)}
         self.bounds = bounds
         first, end = bounds[raw]
-        self.counts = _Counts(first, end - first)
-        if first > 0:
-            self.totals.shortened.add(self.resource)
+        self.counts = RawRows(first, end - first)
+        self.removed = {topic: self._removed(topic) for topic in self.topics}
+        self._take_removed(self.removed[raw])
+        self.tally = RowsByPull()
         self.floor = max(first, *(self._floor(topic) for topic in (sealed, quarantine)))
-        self._retained()
         self._raw(bounds[raw])
         self._quarantine(bounds[quarantine])
         last = self._sealed(bounds[sealed])
+        self.totals.gone.take(
+            self.resource, self.number, self.removed[sealed], self._first_number(last)
+        )
         self._compare(end)
+        others = [self.removed[sealed], self.removed[quarantine]]
+        where = f"{raw}/{self.number}"
+        compare_dropped(where, self.removed[raw], others, self.tally, self.findings)
         self._positions()
         self._state(last)
 
@@ -111,15 +98,29 @@ class PartitionAudit:
                 return int(raw) + 1
         return self.before["seal", self.topics[0]]
 
-    def _retained(self) -> None:
-        """Compare what the log has dropped with what a person has: the trail says so."""
-        for topic, (first, _) in self.bounds.items():
-            place = f"{topic}/{self.number}"
-            allowed = self.given.trail.retained.get(place, 0)
-            if self.given.ages and first > 0:
-                self.findings.note("log.entries", f"{place}: by its age, all before {first}")
-            elif first > allowed:
-                self.findings.fault("log.entries", place, f"from {allowed} on", f"from {first} on")
+    def _removed(self, topic: str) -> Dropped:
+        """Compare what the log has dropped with what a person has: trail and evidence say so."""
+        given, place = self.given, f"{topic}/{self.number}"
+        first = self.bounds[topic][0]
+        former = given.trail.former_retained.get(place, 0)
+        entries = given.leaves.removals.get((topic, self.number), ())
+        part = dropped(entries, first, former, ages=given.ages)
+        allowed = min(given.trail.retained.get(place, 0), max(part.upto, former))
+        if given.ages and first > 0:
+            self.findings.note("log.entries", f"{place}: by its age, all before {first}")
+        elif first > allowed:
+            self.findings.fault("log.entries", place, f"from {allowed} on", f"from {first} on")
+        elif not part.known:
+            text = f"{place}: a former version removed what is before {former}"
+            self.findings.note("evidence.retention", text)
+        return part
+
+    def _take_removed(self, raw: Dropped) -> None:
+        if not raw.known:
+            self.totals.shortened.add(self.resource)
+        self.totals.removed += raw.rows
+        for pull, count in raw.messages.items():
+            self.totals.removed_messages.setdefault(pull, Counter())[self.number] += count
 
     def _where(self, topic: str, offset: int) -> str:
         return f"{topic}/{self.number}/{offset}"
@@ -137,7 +138,7 @@ class PartitionAudit:
     def _missed(self, offset: int) -> None:
         """Compare a raw message no further that cannot be read."""
         if self._reading_raw and self.counts.has(offset):
-            self.counts.rows[offset - self.counts.first] = _UNKNOWN
+            self.counts.rows[offset - self.counts.first] = UNKNOWN
 
     _reading_raw = False
 
@@ -149,6 +150,7 @@ class PartitionAudit:
         self._reading_raw = True
         for entry in self._read(self.topics[0], bounds):
             at = entry.offset - counts.first
+            counts.time[at] = entry.time
             batch = RawBatch.of(entry)
             if batch is None:
                 counts.rows[at] = 1  # none of ours: it is refused as one
@@ -159,6 +161,9 @@ class PartitionAudit:
             if number == len(counts.pulls):
                 counts.pulls.append(batch.origin.pull)
             counts.rows[at], counts.pull[at] = batch.rows, number
+            self.tally.pulled[batch.origin.pull] += batch.rows
+            if entry.offset >= self.before["seal", self.topics[0]]:
+                self.tally.waiting.add(batch.origin.pull)
             totals.raw[key] = totals.raw.get(key, 0) + batch.rows
             by_partition = totals.messages.setdefault(key, {})
             by_partition[self.number] = by_partition.get(self.number, 0) + 1
@@ -177,7 +182,8 @@ class PartitionAudit:
 
     def _quarantine(self, bounds: Bounds) -> None:
         topic = self.topics[2]
-        leaves = self.given.leaves.ranges(topic, self.number, bounds[0], self.evident[topic])
+        removed = self.removed[topic]
+        leaves = self.given.leaves.ranges(topic, self.number, removed, self.evident[topic])
         index = self._index(topic)
         for entry in self._read(topic, bounds):
             leaves.see(entry)
@@ -189,6 +195,7 @@ class PartitionAudit:
             self._count_refused(entry, refused)
             self._compare_index(entry, index.pop(entry.offset, None))
         leaves.end()
+        self._index_of_removed(removed, index)
         for offset, row in index.items():
             if offset < bounds[1] and offset >= bounds[0]:
                 found = f"{row.rows} rows in the store's index"
@@ -196,10 +203,24 @@ class PartitionAudit:
                     "store.quarantine", self._where(topic, offset), "nothing refused", found
                 )
 
+    def _index_of_removed(self, removed: Dropped, index: dict[int, QuarantineRow]) -> None:
+        if self.given.store is None:
+            return
+        rows = {offset: row for offset, row in index.items() if offset < removed.kept}
+        for row in rows.values():
+            if row.replayed or row.dismissed or row.settled:
+                check_decisions(self.given, row)
+        waiting = {offset: row.waiting for offset, row in rows.items()}
+        where = f"{self.topics[2]}/{self.number}"
+        if removed.kept > 0 or waiting:
+            check_index(where, removed, waiting, self.findings)
+
     def _count_refused(self, entry: Entry, refused: RefusedEntry) -> None:
         partition, _, offset = refused.raw.partition("/")
         if refused.origin.locator.startswith(f"{self.topics[1]}/") or not offset.isdecimal():
             return  # a message of others: from the sealed topic, or from nowhere
+        share = share_of(entry)
+        self.tally.done[share.pull] += share.rows
         where, at = self._where(entry.topic, entry.offset), int(offset)
         if partition != str(self.number) or at >= self.bounds[self.topics[0]][1]:
             self.findings.fault("pulls.sealed", where, "a raw message", f"{refused.raw}: none")
@@ -223,10 +244,9 @@ class PartitionAudit:
                 self.findings.fault("store.quarantine", where, "in the store's index", "missing")
             return
         expected = refused_row(self.resource, entry)
-        for name in ("source", "pull", "locator", "rows", "reasons", "catalog_version"):
-            self.findings.equal(
-                "store.quarantine", f"{where} {name}", getattr(expected, name), getattr(row, name)
-            )
+        for name in _INDEX:
+            wanted, there = getattr(expected, name), getattr(row, name)
+            self.findings.equal("store.quarantine", f"{where} {name}", as_kept(wanted), there)
         if row.replayed or row.dismissed or row.settled:
             check_decisions(self.given, row)
 
@@ -234,15 +254,19 @@ class PartitionAudit:
 
     def _sealed(self, bounds: Bounds) -> SealedEntry | None:
         topic, facts = self.topics[1], self.totals.batches.setdefault(self.resource, {})
+        ranges = withdrawn_of(self.given.log, self.resource, self.number)
         last: SealedEntry | None = None
         self._previous: Statement | None = None
-        self._running = _Running(self.counts, self.floor)
+        self._first, self._taken = "", -1
+        self._running = Running(self.counts, self.floor)
         for entry in self._read(topic, bounds):
             sealed = SealedEntry.of(entry)
             if sealed is None:
                 self.findings.note("batches.place", f"{self._where(topic, entry.offset)}: foreign")
                 continue
-            last = sealed
+            self._first = self._first or entry.key
+            void = is_withdrawn(ranges, entry.offset)
+            last = last if void else sealed
             found = verify_batch(entry.value, trust=self.given.trust)
             where = f"{self._where(topic, entry.offset)}, batch {entry.key}"
             for check in found.failed:
@@ -255,8 +279,10 @@ class PartitionAudit:
                 continue
             statement = found.statement
             self._place(where, entry, sealed, statement)
-            self._follows(where, entry, statement)
-            self._count_sealed(where, sealed, statement)
+            if not void:  # others stand for those that were withdrawn
+                self._follows(where, entry, statement)
+                self._count_sealed(where, sealed, statement)
+            self._taken = entry.time
             self._evident(where, entry.offset, statement)
             if entry.key in facts:
                 other = facts[entry.key]
@@ -265,12 +291,18 @@ class PartitionAudit:
             row = pending(self.resource, entry, sealed)
             facts[entry.key] = Fact(
                 row.partition, row.offset, row.statement, row.root, row.rows,
-                statement.sealed_at, statement.resource_code, row.pull,
+                statement.sealed_at, statement.resource_code, row.pull, void,
             )  # fmt: skip
             self.totals.newest = max(
                 self.totals.newest, (statement.sealed_at, statement.catalog_digest)
             )
         return last
+
+    def _first_number(self, last: SealedEntry | None) -> str:
+        """Return the first batch number that was not removed; behind the last one: all were."""
+        if last is not None:
+            return self._first
+        return f"{self.state.batch_no}~" if self.state.statement else ""
 
     def _place(self, where: str, entry: Entry, sealed: SealedEntry, statement: Statement) -> None:
         stated = {
@@ -306,15 +338,28 @@ class PartitionAudit:
             if statement.sealed_at < before.sealed_at:
                 expected = f"not before {before.sealed_at}"
                 findings.fault("batches.time", where, expected, statement.sealed_at)
+        self._times(where, entry, statement)
+
+    def _times(self, where: str, entry: Entry, statement: Statement) -> None:
+        """Compare times with those of the log, which stand still where a clock was set back."""
         taken = datetime.fromtimestamp(entry.time / 1000, UTC)
-        if abs(datetime.fromisoformat(statement.sealed_at) - taken) > CLOCK_SKEW:
+        stands = entry.time == self._taken
+        late = taken - datetime.fromisoformat(statement.sealed_at)
+        if late < -CLOCK_SKEW or (late > CLOCK_SKEW and not stands):
             expected = f"about {taken.isoformat(timespec='seconds')}, when the log took it"
-            findings.fault("batches.time", where, expected, statement.sealed_at)
-        if datetime.fromisoformat(statement.pulled_at) > taken + CLOCK_SKEW:
-            findings.fault("batches.time", f"{where} pulled", "before", statement.pulled_at)
+            self.findings.fault("batches.time", where, expected, statement.sealed_at)
+        sealed, counts = SealedEntry.of(entry), self.counts
+        if sealed is None or sealed.raw is None or not counts.has(sealed.raw[0]):
+            return
+        at = int(counts.time[sealed.raw[0] - counts.first])
+        came = datetime.fromtimestamp(at / 1000, UTC)
+        if at and datetime.fromisoformat(statement.pulled_at) > came + CLOCK_SKEW:
+            expected = f"not after {came.isoformat(timespec='seconds')}, when the log took it"
+            self.findings.fault("batches.time", f"{where} pulled", expected, statement.pulled_at)
 
     def _count_sealed(self, where: str, sealed: SealedEntry, statement: Statement) -> None:
         counts = self.counts
+        self.tally.done[sealed.pull] += sealed.rows
         if sealed.raw is None:
             counts.complete = False
             counts.loose[sealed.pull] += sealed.rows
@@ -346,7 +391,7 @@ class PartitionAudit:
         counts, raw = self.counts, self.topics[0]
         offsets = np.arange(counts.first, end)
         taken = (offsets < self.before["seal", raw]) & (offsets >= self.floor)
-        taken &= counts.rows != _UNKNOWN
+        taken &= counts.rows != UNKNOWN
         if not counts.complete:
             self._compare_pulls(taken)
             return
@@ -389,30 +434,6 @@ class PartitionAudit:
         expected = ("", "") if last is None else (last.batch_no, last.statement)
         found = (state.batch_no if state.statement else "", state.statement)
         self.findings.equal("partitions.state", key, expected, found)
-
-
-class _Running:
-    """Counts a pull as sealing did: from its first raw message on, anew with every other pull."""
-
-    def __init__(self, counts: _Counts, floor: int) -> None:
-        self._counts = counts
-        self._floor = floor
-        self._next = 0
-        self._pull = _UNKNOWN
-        self.accepted = self.rejected = 0
-        self.known = floor == 0
-        """Whether all of the pull is there: retention may have dropped its beginning."""
-
-    def advance(self, offset: int) -> None:
-        """Go on up to a raw message, this one included."""
-        counts, end = self._counts, offset - self._counts.first + 1
-        for at in range(self._next, end):
-            pull = int(counts.pull[at])
-            if pull not in {_UNKNOWN, self._pull}:
-                self.known = self.known or at + counts.first >= self._floor
-                self._pull, self.accepted, self.rejected = pull, 0, 0
-            self.rejected += int(counts.refused[at])
-        self._next = max(self._next, end)
 
 
 def _readers(raw: str, sealed: str, quarantine: str) -> tuple[tuple[str, str], ...]:

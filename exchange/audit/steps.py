@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from exchange.audit.dropped import Dropped
 from exchange.audit.scan import entries
 from exchange.errors import Rejected
 from exchange.log import SEALS
@@ -26,7 +27,7 @@ def check_seals(given: Given) -> None:
     has_topic = (SEALS, 0) in given.evident  # a former version had none
     upto = given.evident.get((SEALS, 0), 0)
     kept = log.bounds(SEALS, 0)[0] if has_topic else 0
-    leaves = given.leaves.ranges(SEALS, 0, kept, upto, "evidence.seals")
+    leaves = given.leaves.ranges(SEALS, 0, Dropped(kept), upto, "evidence.seals")
     for entry in _entries(given, kept) if has_topic else ():
         kept = entry.offset + 1
         leaves.see(entry)

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from exchange.audit.contract import check_contract, read_schemas
-from exchange.audit.decisions import read_trail
+from exchange.audit.decisions import check_dismissals, read_trail
 from exchange.audit.findings import Findings
 from exchange.audit.given import Given, Totals, Trail
 from exchange.audit.leaves import Leaves, check_state, compare_pulls
@@ -17,12 +17,14 @@ from exchange.audit.partition import PartitionAudit
 from exchange.audit.received import check_received
 from exchange.audit.scan import entries
 from exchange.audit.settled import (
-    check_pulls,
     check_receipts,
+    check_removed,
     check_store,
-    read_states,
+    check_withdrawn,
+    find_removed,
     unexplained,
 )
+from exchange.audit.source_pulls import check_pulls, read_states, shown_pulls
 from exchange.audit.steps import check_seals
 from exchange.errors import Integrity, Misconfigured
 from exchange.evidence.audit import audit as audit_folder
@@ -37,8 +39,13 @@ from exchange.log import (
     raw_topic,
     sealed_topic,
 )
+from exchange.pipeline.checkpoint_state import CHECKPOINT_KEY, CheckpointState
 from exchange.pipeline.evidence import GROUP, LEAVES_GROUP, pull_entry
-from exchange.pipeline.messages import IDENTITY_KEY, identity_of, pull_key
+from exchange.pipeline.messages import (
+    IDENTITY_KEY,
+    identity_of,
+    pull_key,
+)
 from exchange.seal.checks import Check, Verification
 from exchange.seal.pki.trust import Trust
 
@@ -73,6 +80,8 @@ class NodeParts:
     """Folder of a receiver; None: this node receives nothing."""
     received_store: Store | None = None
     received_trust: Trust | None = None
+    received_province: str = ""
+    """Its name in receipts."""
 
 
 def audit(
@@ -92,7 +101,12 @@ def audit(
     received = 0
     if parts.received is not None and parts.received_trust is not None:
         received = check_received(
-            parts.received_store, parts.received, parts.received_trust, findings
+            parts.received_store,
+            parts.received,
+            parts.received_trust,
+            findings,
+            province=parts.received_province,
+            known=known,
         )
     facts: dict[str, object] = {"received": received}
     for wrong in parts.structure():
@@ -167,7 +181,7 @@ def _node(
         findings,
         progress,
     )
-    states = read_states(given, parts.sources)
+    states, shown = read_states(given, parts.sources), shown_pulls(parts.store)
     settled, delivered = (
         {
             (name, number): log.position(group, sealed_topic(name), number)
@@ -180,9 +194,14 @@ def _node(
     for _ in entries(log, CURSORS, 0, findings):
         pass  # its states are read by their keys; here is every entry's checksum
     check_seals(given)
+    if parts.store is not None:
+        check_dismissals(given)
+    find_removed(given, totals)
     check_receipts(given, totals)
+    check_removed(given, totals)
+    check_withdrawn(given, totals)
     check_store(given, totals, settled, delivered)
-    check_pulls(given, totals, parts.sources, states)
+    check_pulls(given, totals, parts.sources, states, shown)
     _check_evidence(given, totals, parts.sources)
     return {
         "batches": sum(map(len, totals.batches.values())),
@@ -245,7 +264,11 @@ def _lines(log: Log, findings: Findings) -> Iterator[bytes]:
 def _check_evidence(given: Given, totals: Totals, sources: Mapping[str, str]) -> None:
     """Compare the evidence log with what was read: order, leaves without their thing, pulls."""
     findings, leaves = given.findings, given.leaves
-    for what, digest in unexplained(given):
+    with suppress(Integrity):  # the checks of the folder say what cannot be read
+        signed = CheckpointState.of(given.latest(CHECKPOINT_KEY))
+        # On a cluster each machine has a folder, with the checkpoints that it has signed itself.
+        leaves.check_checkpoints(CheckpointState() if given.ages else signed)
+    for what, digest in unexplained(given, totals):
         findings.fault("evidence.batches", what, digest, "nothing in the log")
     for place in leaves.left():
         findings.fault("evidence.quarantine", place, "messages with leaves", "no such partition")
@@ -258,13 +281,10 @@ def _check_evidence(given: Given, totals: Totals, sources: Mapping[str, str]) ->
             continue
         if entry.offset < upto:
             check_state(source, pull_entry(entry, leaves.identity), leaves.pulls[source], findings)
-    whole = {
-        key: rows for key, rows in totals.raw.items() if sources.get(key[0]) not in totals.shortened
-    }
-    missing = {
-        (source, state.pull): 0
+    rows = {
+        (source, state.pull): totals.raw.get((source, state.pull), 0) + totals.removed[state.pull]
         for source, states in leaves.pulls.items()
         for state in states
-        if (source, state.pull) not in whole and sources.get(source) not in totals.shortened
+        if sources.get(source) not in totals.shortened
     }
-    compare_pulls(leaves.pulls, missing | whole, given.trail.rewinds, findings)
+    compare_pulls(leaves.pulls, rows, given.trail.rewinds, findings)

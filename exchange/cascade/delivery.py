@@ -13,7 +13,8 @@ afterwards: it sends in SENDING, checks the receipt in CHECKING, and goes on wit
 from a state that is ``settled``. Rules that hold by construction:
 
 1. RECEIPTED is reached from CHECKING only, by a receipt whose every check passed.
-2. RECEIPTED is the end. REFUSED (死信, dead letter) and HALTED stay until a person retries.
+2. RECEIPTED is the end; so is WITHDRAWN (已撤回), by a person before it was received. REFUSED
+   (死信, dead letter) and HALTED stay until a person retries.
 3. A transient failure never gives up: waits grow to ``Policy.cap`` and stay there.
 4. An event in the wrong state raises :class:`OutOfOrder` and changes nothing.
 5. A refusal lets the resource go on with its next batch; a halt does not.
@@ -48,6 +49,12 @@ class State(StrEnum):
     """已退回 (dead letter): the province refuses this batch; a person decides."""
     HALTED = "halted"
     """已停止: the receipt contradicts the batch; the resource stops until a person decides."""
+    WITHDRAWN = "withdrawn"
+    """已撤回: a person has it sealed once more under another number; this one is not sent."""
+
+
+SETTLED = frozenset({State.RECEIPTED, State.REFUSED, State.WITHDRAWN})
+"""States from which the pipeline goes on with the next batch."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +79,7 @@ class Delivery:
     @property
     def settled(self) -> bool:
         """Whether the pipeline may go on with the next batch of the partition."""
-        return self.state in {State.RECEIPTED, State.REFUSED}
+        return self.state in SETTLED
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,9 +185,16 @@ class Retry:
     """A person puts a refused or halted delivery back."""
 
 
+@dataclass(frozen=True, slots=True)
+class Withdrawn:
+    """A person has withdrawn the batch: it was never received."""
+
+    code: str
+
+
 Outcome = Answered | Refused | Blocked | Failed
 """How one attempt to send can end."""
-Event = Outcome | Due | ReceiptRight | ReceiptWrong | LeaseExpired | Restarted | Retry
+Event = Outcome | Due | ReceiptRight | ReceiptWrong | LeaseExpired | Restarted | Retry | Withdrawn
 
 
 class OutOfOrder(Integrity):
@@ -244,6 +258,8 @@ def decide(  # noqa: C901, PLR0911 (one case per arrow of the drawing above)
             return _wait(delivery, "lease", f"{delivery.owner} fell silent", now)
         case ((State.SENDING | State.CHECKING), Restarted(owner)) if owner == delivery.owner:
             return _wait(delivery, "restart", f"{owner} restarted", now)
+        case ((State.PENDING | State.WAITING | State.SENDING), Withdrawn(code)):
+            return _stop(delivery, State.WITHDRAWN, code, "")
         case ((State.REFUSED | State.HALTED), Retry()):
             return Delivery(delivery.resource, delivery.batch_no)
     raise OutOfOrder(delivery, event)

@@ -33,6 +33,8 @@ ACCEPTED = "200"
 _BUSY = frozenset({408, 425, 429})
 """Client errors that time heals: too slow, too early, too often."""
 _NOT_OURS = frozenset({401, 403})
+EARLY = "425"
+"""The batch was sealed in the future by the province's clock."""
 GAP = 424
 """The province has not received the batch before this one: it waits for that, or for a person."""
 _NO_SUCH_PATH = frozenset({404, 405})

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
     from exchange.log import Log
     from exchange.node.node import Node
+    from exchange.run.audit_schedule import LastAudit
     from exchange.run.status import ResourceStatus
     from exchange.store.glance import LastPull
 
@@ -72,6 +73,9 @@ def items(
         yield from of_seals(node)
     for status in statuses:
         yield from of_resource(node, status)
+    audit = last_audit_of(node)
+    if audit is not None and audit.error is not None:
+        yield Item("audit", audit.error.what, "exchange audit")
     for name in node.settings.sources:
         if (pause := pause_of(node, name)) is not None:
             yield Item(name, pause, f"exchange source resume {name}")
@@ -126,6 +130,16 @@ def of_seals(node: Node) -> Iterator[Item]:
         yield Item(f"seal {name}", text, f"exchange seal {step} {name}{filing}")
 
 
+def last_audit_of(node: Node) -> LastAudit | None:
+    """Return what the newest report of an audit by schedule says; None: there is none."""
+    section = node.settings.audit
+    if section is None:
+        return None
+    from exchange.run.audit_schedule import last_audit
+
+    return last_audit(node.settings.resolve(section.folder))
+
+
 def of_resource(node: Node, status: ResourceStatus) -> Iterator[Item]:
     """Name what waits of a resource."""
     name = status.resource
@@ -137,7 +151,10 @@ def of_resource(node: Node, status: ResourceStatus) -> Iterator[Item]:
     if status.deliveries.get(State.WAITING) and (blocked := node.glance().blocked(name)):
         why = Text.split(blocked)
         text = Text(f"投递等待：{why.zh}", f"a batch waits: {why.en}")
-        yield Item(name, text, f"exchange cascade list {name} --state waiting")
+        do = f"exchange cascade list {name} --state waiting"
+        if blocked.startswith("425 "):  # sealed in the future: it waits for that time
+            do = f'exchange cascade reseal {name} --reason "…"'
+        yield Item(name, text, do)
     if refused := status.deliveries.get(State.REFUSED, 0):
         text = Text(
             f"省级退回 {refused} 个批次", f"{counted(refused, 'batch')} refused by the province"

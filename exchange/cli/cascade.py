@@ -28,6 +28,7 @@ STATES: Mapping[State, Text] = {
     State.RECEIPTED: Text("已回执", "receipted"),
     State.REFUSED: Text("已退回", "refused"),
     State.HALTED: Text("已停止", "halted"),
+    State.WITHDRAWN: Text("已撤回", "withdrawn"),
 }
 BY_PERSON = (State.REFUSED, State.HALTED)
 """States that end only when a person decides."""
@@ -119,10 +120,7 @@ def retry(
                 raise _not_stopped(row)
             _sealed_bytes(node, row)  # what cannot be read cannot be sent
         for row in rows:
-            put_back(node.store, row, node.clock)
-            detail = f"{row.state} {row.code} {row.reason}"
-            subject = f"{row.resource}/{row.batch_no}"
-            node.store.audit.append(actor(), "cascade.retry", subject, detail)
+            put_back(node.store, row, node.clock, actor())
     numbers = [row.batch_no for row in rows]
     output.answer(
         {"resource": resource, "batches": numbers},
@@ -135,6 +133,62 @@ def retry(
         output.inform(
             "运行中的节点会自动投递；否则运行 exchange run --once --only cascade",
             "a running node sends them; else `exchange run --once --only cascade`",
+        )
+    return 0
+
+
+@app.command(
+    help=bilingual(
+        "时钟曾超前：撤回封签时间在未来、尚未接收的批次，以现在的时间重新封签",
+        "the clock was ahead: withdraw what was sealed in the future, seal it with the right time",
+    )
+)
+def reseal(
+    context: typer.Context,
+    resource: str,
+    *,
+    reason: Annotated[str, typer.Option(help=bilingual("理由，记入审计", "why; audited"))],
+    apply: Annotated[
+        bool, typer.Option("--apply", help=bilingual("执行（否则只显示）", "do it, else show"))
+    ] = False,
+    as_json: Json = False,
+) -> int:
+    """Seal once more, with the time of now, what was sealed with a clock ahead."""
+    from exchange.pipeline.reseal import find_future
+    from exchange.pipeline.reseal import reseal as seal_again
+
+    call: Invocation = context.obj
+    output = call.output(as_json=as_json)
+    if not reason.strip():
+        raise Rejected(
+            Text("改正须写明原因", "a correction has a reason"),
+            hint=Text("用 --reason 写明", "say it with --reason"),
+        )
+    with call.open_node() as node:
+        contract = node.catalog.resource(resource)
+        futures = find_future(node.context, node.store, resource)
+        now = beijing(node.clock())
+        if apply and futures:
+            futures = seal_again(
+                node.context,
+                node.store,
+                contract,
+                lambda: node.seals.ready(contract),
+                by=actor(),
+                reason=reason.strip(),
+            )
+    numbers = [number for future in futures for number in future.numbers]
+    output.answer(
+        {"resource": resource, "batches": numbers, "applied": apply},
+        output.t(
+            f"{len(numbers)} 个批次的封签时间在未来（现在是 {now}）",
+            f"{len(numbers)} batches were sealed in the future (it is {now})",
+        ),
+    )
+    if numbers and not apply:
+        output.inform(
+            "先确认本机时钟正确（exchange doctor），再加 --apply",
+            "see that this clock is right (`exchange doctor`), then --apply",
         )
     return 0
 

@@ -25,6 +25,7 @@ from exchange.text import Text
 if TYPE_CHECKING:
     from exchange.cli.run_log import RunLog, RunProgress
     from exchange.node.node import Node
+    from exchange.run.audit_schedule import ScheduledAudit
     from exchange.run.metrics import Meter
     from exchange.run.outcome import RunOutcome, Where
 
@@ -151,7 +152,8 @@ def run(
         if once:
             progress = RunProgress(Progress(output, output.t("拉取", "pulled")))
             return _run_once(node, progress, sources, stages, file)
-        return _run_until(node, stages, stop, RunLog(output, worker, file), notify)
+        run_log = RunLog(output, worker, file)
+        return _run_until(node, stages, stop, run_log, notify, audits=_audits(node, call))
 
 
 def _run_once(
@@ -389,6 +391,8 @@ def _run_until(
     stop: Stop,
     log: RunLog,
     notify: Callable[[str, str], None],
+    *,
+    audits: ScheduledAudit | None,
 ) -> int:
     from exchange.run.runner import Runner
 
@@ -410,10 +414,30 @@ def _run_until(
         if meter is not None:
             stop.heartbeat = meter.heartbeat
         notify("运行中；Ctrl-C 或 SIGTERM 停止", "running; Ctrl-C or SIGTERM stops it")
-        runner = Runner(node, count, stages=stages, heartbeat=heartbeat, report_pull=log.pull)
+        runner = Runner(
+            node,
+            count,
+            stages=stages,
+            audits=audits,
+            heartbeat=heartbeat,
+            report_pull=log.pull,
+        )
         runner.forever(stop, report)
     notify("已停止", "stopped")
     return 0
+
+
+def _audits(node: Node, call: Invocation) -> ScheduledAudit | None:
+    """Return the audit by schedule, as the settings want it."""
+    from exchange.run.audit_schedule import ScheduledAudit
+
+    section = node.settings.audit
+    if section is None:
+        return None
+    command = [sys.executable, "-m", "exchange", "audit", "--json"]
+    command += ["--config", str(call.settings_path()), "--lang", call.lang]
+    folder = node.settings.resolve(section.folder)
+    return ScheduledAudit(command, folder, section.every, section.keep, node.clock)
 
 
 @contextmanager

@@ -75,10 +75,10 @@ def rewind(
         cursor = None if to_beginning else source.rewind(state.cursor, to)
         before, after = shown_place(state.cursor), shown_place(cursor)
         if apply:
-            with node.context.log.transaction(key) as tx:
-                tx.append(state.rewind(cursor).to_message(name))
             target = "beginning" if to_beginning else after
             node.store.audit.append(actor(), "source.rewind", name, f"{before} -> {target}")
+            with node.context.log.transaction(key) as tx:
+                tx.append(state.rewind(cursor).to_message(name))
     output.answer(
         {"source": name, "before": before, "after": after, "applied": apply},
         f"{name}: {before} → {after}",
@@ -108,9 +108,9 @@ def retry(context: typer.Context, name: str, *, as_json: Json = False) -> int:
             cursor = source.retry(cursor)
         changed = state is not None and cursor != state.cursor
         if state is not None and changed:
+            node.store.audit.append(actor(), "source.retry", name, "")
             with node.context.log.transaction(key) as tx:
                 tx.append(replace(state, cursor=cursor).to_message(name))
-            node.store.audit.append(actor(), "source.retry", name, "")
     output.answer(
         {"source": name, "changed": changed},
         output.t(f"{name}：下次拉取重新读取", f"{name}: the next pull reads it again")

@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from exchange.cascade.delivery import State
-from exchange.cli.attention import items, last_checks, last_pulls
+from exchange.cli.attention import items, last_audit_of, last_checks, last_pulls
 from exchange.cli.invocation import Invocation
 from exchange.cli.options import Json, alone, bilingual
 from exchange.cli.output import Output
 from exchange.errors import ExchangeError
 from exchange.log import publish_group
-from exchange.text import Text, with_beijing
+from exchange.text import Text, beijing, with_beijing
 
 if TYPE_CHECKING:
     from exchange.node.node import Node
@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from exchange.store.glance import LastPull
 
 _GROUPS = ("seal", "cascade", "store", "evidence")
+
+_RESULTS = {True: ("通过", "passed"), False: ("未通过", "failed")}
 
 app = alone()
 
@@ -41,9 +43,11 @@ def status(context: typer.Context, *, as_json: Json = False) -> int:
         pulls, checks = last_pulls(node), last_checks(node)
         broken = _broken_catalog(node)
         attention = [item.as_dict() for item in items(node, statuses, pulls, broken)]
+        audited = last_audit_of(node)
         now = node.clock()
     rows = [_row(status, pulls, checks, now) for status in statuses]
-    output.answer({"attention": attention, "resources": rows})
+    audit = None if audited is None else audited.as_dict()
+    output.answer({"attention": attention, "resources": rows, "audit": audit})
     code = 0 if broken is None else broken.exit_code
     if output.as_json:
         return code
@@ -51,6 +55,10 @@ def status(context: typer.Context, *, as_json: Json = False) -> int:
         output.answer(None, f"! {item['subject']}: {item['what'][output.lang]}\n  → {item['do']}")
     _resources(output, rows)
     _lags(output, rows)
+    if audited is not None:
+        result = output.t(*_RESULTS[audited.result == "passed"])
+        at = beijing(audited.at)
+        output.answer(None, output.t(f"最近审计 {at}：{result}", f"last audit {at}: {result}"))
     return code
 
 

@@ -5,13 +5,14 @@
     {"batch_no":"2026112300001","digest":"sm3:<64 hex>","lane":0,"resource":"permits",
      "type":"statement"}
 
-(without the line break). ``digest`` is SM3 of the statement's canonical bytes, or of the
-receipt's envelope, whatever suite they are sealed with. An entry follows from what it stands
-for, so equal things are equal entries, and whoever has a statement can look for its leaf.
+(without the line break). ``digest`` is SM3 of the statement's canonical bytes, of the
+receipt's envelope, or of the message that keeps a refusal, whatever suite they are sealed with.
+An entry follows from what it stands for, so equal things are equal entries, and whoever has a
+statement can look for its leaf.
 
 Entries of version 2 stand for what is not sealed: messages of the log (:class:`MessagesEntry`),
-states of pulls (:class:`PullEntry`) and the audit trail (:class:`TrailEntry`). They hold digests
-and counts, and nothing of a record.
+states of pulls (:class:`PullEntry`), the audit trail (:class:`TrailEntry`), and messages that a
+person removed (:class:`RetentionEntry`). They hold digests and counts, and nothing of a record.
 """
 
 from __future__ import annotations
@@ -26,11 +27,11 @@ from exchange.seal.batch import jcs
 from exchange.seal.batch.statement import Statement
 from exchange.seal.crypto.suites import SM2_SM3
 
-EntryType = Literal["statement", "receipt"]
+EntryType = Literal["statement", "receipt", "refusal"]
 
 _FORM = re.compile(
     rb'\{"batch_no":"([0-9]{13})","digest":"(sm3:[0-9a-f]{64})","lane":(0|[1-9][0-9]{0,9}),'
-    rb'"resource":"([a-z][a-z0-9_]{0,127})","type":"(statement|receipt)"\}'
+    rb'"resource":"([a-z][a-z0-9_]{0,127})","type":"(statement|receipt|refusal)"\}'
 )
 """Canonical JSON of five fixed keys is a regular language: no JSON reader is needed."""
 VERSION: Final = 2
@@ -88,8 +89,9 @@ class EvidenceEntry:
         if found is None:
             raise ValueError(f"not an entry of the evidence log: {data[:200]!r}")
         batch_no, digest, lane, resource, kind = (part.decode() for part in found.groups())
+        (known,) = (name for name in get_args(EntryType) if name == kind)
         return cls(
-            type="statement" if kind == "statement" else "receipt",
+            type=known,
             resource=resource,
             lane=int(lane),
             batch_no=batch_no,
@@ -186,11 +188,38 @@ class TrailEntry(_Leaf):
     digest: str
 
 
-AnyEntry = EvidenceEntry | MessagesEntry | PullEntry | TrailEntry
-_LEAVES: Final[tuple[type[MessagesEntry | PullEntry | TrailEntry], ...]] = (
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RetentionEntry(_Leaf):
+    """Messages of one pull that a person removed: ``first`` up to, not with, ``next``."""
+
+    TYPE: ClassVar[str] = "retention"
+    FORM: ClassVar[re.Pattern[bytes]] = re.compile(
+        rb'\{"count":' + _NUMBER + rb',"digest":' + _SM3 + rb',"first":' + _NUMBER
+        + rb',"lane":(0|[1-9][0-9]{0,9}),"log":' + _IDENTITY + rb',"next":' + _NUMBER
+        + rb',"pull":"([0-9A-Za-z.-]{0,64})","rows":' + _NUMBER
+        + rb',"topic":"([A-Za-z0-9._-]{1,249})","type":"retention","version":2\}'
+    )  # fmt: skip
+
+    log: str
+    topic: str
+    lane: int
+    first: int
+    next: int
+    pull: str
+    """Empty for messages of no pull: those that others wrote."""
+    count: int
+    rows: int
+    """Records in them; 0 for notes, which are no records."""
+    digest: str
+    """:func:`messages_digest` of the messages."""
+
+
+AnyEntry = EvidenceEntry | MessagesEntry | PullEntry | TrailEntry | RetentionEntry
+_LEAVES: Final[tuple[type[MessagesEntry | PullEntry | TrailEntry | RetentionEntry], ...]] = (
     MessagesEntry,
     PullEntry,
     TrailEntry,
+    RetentionEntry,
 )
 
 

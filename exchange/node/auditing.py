@@ -61,6 +61,7 @@ def _parts(node: Node, opened: ExitStack) -> NodeParts:
         received=received,
         received_store=received_store,
         received_trust=received_trust,
+        received_province="" if settings.receiver is None else settings.receiver.province,
     )
 
 

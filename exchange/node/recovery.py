@@ -281,6 +281,7 @@ def recover(node: Node, plan: RecoveryPlan, *, by: str, repeat: bool = False) ->
         with closing(node.evidence_stage()) as stage:
             while stage.step() is not None:
                 pass
+            stage.sign_anew()
     exchange_marks(node)
     check_witness(node)
 

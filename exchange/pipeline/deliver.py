@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from functools import partial
@@ -20,6 +20,7 @@ from exchange.cascade.delivery import (
     Restarted,
     Retry,
     State,
+    Withdrawn,
     decide,
     is_due,
 )
@@ -36,7 +37,9 @@ from exchange.pipeline.messages import (
     put_back_offset,
 )
 from exchange.pipeline.projection import delivery_of, moved, pending, receipt_row
+from exchange.pipeline.refusal import RefusalEntry, begin_refusals
 from exchange.pipeline.stage import Reading
+from exchange.pipeline.withdrawal import WITHDRAWN, is_withdrawn, withdrawn
 from exchange.receipt import SentBatch
 from exchange.receipt import check as check_receipt
 from exchange.seal.batch.build import open_statement
@@ -147,7 +150,18 @@ class DeliverStage:
             self.store.deliveries.add([pending(name, way.entry, way.sealed)])
             row = self.store.deliveries.get(name, batch_no)
             assert row is not None  # noqa: S101 - added one line above
+        if is_withdrawn(withdrawn(self.context, name, partition), way.entry.offset):
+            return self._withdraw(row)
         return self._attempt(row, partition, way)
+
+    def _withdraw(self, row: DeliveryRow) -> Delivery:
+        """Settle a batch that a person has withdrawn: another stands for it, further behind."""
+        delivery = delivery_of(row)
+        if not delivery.settled:
+            event = Withdrawn(WITHDRAWN)
+            delivery = decide(delivery, event, self.context.clock(), self.policy)
+            self.store.deliveries.save(moved(row, delivery))
+        return delivery
 
     def _look(self) -> None:
         """Take up the next batch of every partition of ours that has none under way."""
@@ -155,6 +169,7 @@ class DeliverStage:
         for partition in self._under_way.keys() - mine:  # another worker has the partition now
             self._drop(partition)
         now = self.context.clock()
+        self._begin_refusals(mine - self._looked.keys())
         for partition in sorted(mine):
             # Now and then for a batch that was put back, …
             current = self._under_way.get(partition)
@@ -178,6 +193,11 @@ class DeliverStage:
             else:
                 way = _UnderWay(entries[0], sealed, put_back=False)
                 self._under_way[entries[0].partition] = way
+
+    def _begin_refusals(self, partitions: Iterable[int]) -> None:
+        for partition in partitions:
+            position = self.context.log.position("cascade", self._topic, partition)
+            begin_refusals(self.context, self.resource.name, partition, position)
 
     def _foreign(self, entry: Entry) -> None:
         """Keep a message that is none of ours in quarantine, and go on behind it."""
@@ -236,6 +256,8 @@ class DeliverStage:
                 continue
             if delivery.state is State.HALTED:
                 self._keep_wrong(delivery, partition, receipt)
+            if delivery.state is State.REFUSED:
+                self._keep_refusal(delivery, partition)
             receipted = delivery.state is State.RECEIPTED
             context.failpoint("receipt:before" if receipted else "delivery:before")
             row = self.store.deliveries.save(
@@ -284,6 +306,15 @@ class DeliverStage:
             name, number = delivery.resource, delivery.batch_no
             tx.append(ReceiptEntry(name, number, partition, content, verified=False).to_message())
 
+    def _keep_refusal(self, delivery: Delivery, partition: int) -> None:
+        """Keep a refusal before the store knows: what the store calls refused can be compared."""
+        place, number = (delivery.resource, partition), delivery.batch_no
+        refusal = RefusalEntry.new(
+            place, number, delivery.code, delivery.reason, self.context.clock()
+        )
+        with self.context.log.transaction(cascade_owner(*place)) as tx:
+            tx.append(refusal.to_message())
+
     def _settle(self, delivery: Delivery, partition: int, way: _UnderWay) -> None:
         """Write the receipt to the log and move on, in one transaction."""
         context, name = self.context, self.resource.name
@@ -310,7 +341,10 @@ def cascade_owner(resource: str, partition: int) -> str:
     return f"cascade/{resource}/{partition}"
 
 
-def retry(store: Store, row: DeliveryRow, clock: Callable[[], datetime]) -> DeliveryRow:
-    """Put a refused or halted delivery back, as a person asked."""
+def retry(store: Store, row: DeliveryRow, clock: Callable[[], datetime], by: str) -> None:
+    """Put a refused or halted delivery back, as a person asked, with its line in the trail."""
     delivery = decide(delivery_of(row), Retry(), clock(), Policy())
-    return store.deliveries.save(moved(row, delivery))
+    detail = f"{row.state} {row.code} {row.reason}"
+    subject = f"{row.resource}/{row.batch_no}"
+    back = moved(row, delivery)
+    store.audit.append(by, "cascade.retry", subject, detail, beside=store.deliveries.saving(back))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING
 
 import polars as pl
 
@@ -18,6 +19,13 @@ from exchange.text import Text
 from exchange.validate.refused_records import RefusedRecords
 from exchange.validate.source_frame import REASONS
 
+if TYPE_CHECKING:
+    from sqlalchemy import Connection
+
+MAX_REASON = 1_000
+"""Characters of a reason: it is kept whole, in the trail and beside each record."""
+TRAIL_VERSION = 2
+"""Lines of the trail of this version name what was dismissed with them, not before it."""
 MAX_MESSAGES = 100_000
 """Quarantine messages looked at in one dismissal."""
 
@@ -74,14 +82,20 @@ def dismiss(
     by: str,
     reason: str,
 ) -> int:
-    """Dismiss the chosen records; return how many. The audit trail has it first, with the reason.
+    """Dismiss the chosen records; return how many: with their line in the audit trail, or not.
 
-    Raises Rejected without a reason. Safe to be repeated: what was dismissed waits no more.
+    Raises Rejected without a reason, or with a long one. Safe to be repeated: what was dismissed
+    waits no more.
     """
     if not reason.strip():
         raise Rejected(
             Text("忽略记录须写明原因", "records are dismissed for a reason"),
             hint=Text("用 --reason 写明", "say it with --reason"),
+        )
+    if len(reason) > MAX_REASON:
+        raise Rejected(
+            Text(f"原因超过 {MAX_REASON} 个字符", f"a reason has up to {MAX_REASON} characters"),
+            hint=Text("写得更短，或注明文件的位置", "make it shorter, or say where it is written"),
         )
     places = [
         (refused.partition, refused.offset, list(refused.positions()))
@@ -91,18 +105,31 @@ def dismiss(
     if not rows:
         return 0
     context.failpoint("dismiss:before")
-    detail = {"reason": reason, "rows": rows} | asdict(chosen)
-    entry = json.dumps(detail, ensure_ascii=False)
-    store.audit.append(by, "quarantine.dismiss", resource, entry)
-    context.failpoint("dismiss:audited")
     topic = quarantine_topic(resource)
     count = 0
-    for partition, offset, positions in places:
-        count += len(
-            store.quarantine.decide(
-                topic, partition, offset, positions, state="dismissed", by=by, note=reason
+
+    def decide(connection: Connection) -> None:
+        nonlocal count
+        count = sum(
+            len(
+                store.quarantine.decide_in(
+                    connection,
+                    (topic, partition, offset),
+                    positions,
+                    state="dismissed",
+                    by=by,
+                    note=reason,
+                )
             )
+            for partition, offset, positions in places
         )
+
+    def detail() -> str:
+        context.failpoint("dismiss:audited")
+        said = {"reason": reason, "rows": count, "version": TRAIL_VERSION} | asdict(chosen)
+        return json.dumps(said, ensure_ascii=False)
+
+    store.audit.append(by, "quarantine.dismiss", resource, detail, beside=decide)
     context.failpoint("dismiss:after")
     return count
 

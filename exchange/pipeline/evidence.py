@@ -3,7 +3,7 @@
     EvidenceStage  sealed, receipts ─────────────────┬──► exchange.evidence ──► folder ──► witness
                    quarantine, seals, pulls, trail ──┘
 
-Every statement and every receipt is an entry; messages of quarantine, steps of seals, states of
+Every statement, receipt and refusal is an entry; messages of quarantine, steps of seals, states of
 pulls and lines of the audit trail have one for what a step has read of them: a digest and counts.
 
 A topic holds the entries in their order, and the folder of the evidence log is a projection of
@@ -47,6 +47,7 @@ from exchange.log import (
     quarantine_topic,
     sealed_topic,
 )
+from exchange.pipeline.checkpoint_state import CHECKPOINT_KEY, CheckpointState
 from exchange.pipeline.context import CHUNK_BYTES, PipelineContext
 from exchange.pipeline.messages import (
     EVIDENCE_KEY,
@@ -62,6 +63,7 @@ from exchange.pipeline.messages import (
     leaf_message,
     pull_key,
 )
+from exchange.pipeline.refusal import refusal_leaf
 from exchange.pipeline.stage import Reading
 from exchange.seal.batch.build import open_statement
 from exchange.seal.crypto.suites import SM2_SM3
@@ -231,9 +233,36 @@ class EvidenceStage:
     def checkpoint(self) -> SignedNote:
         """Sign the log as it is; the time of signing never runs backwards, whatever the clock."""
         newest, now = self.log.newest(), self.context.clock()
-        return self.log.checkpoint(
+        note = self.log.checkpoint(
             self.sealer(), now if newest is None else max(now, newest.checkpoint.time)
         )
+        self._note_checkpoint(note)
+        return note
+
+    def first_checkpoint(self) -> None:
+        """Sign a log that was never signed: one without a checkpoint is no log at all."""
+        if self.log.size and self.log.newest() is None:
+            self.checkpoint()
+
+    def sign_anew(self) -> None:
+        """Sign what was rebuilt, and note what there is: former checkpoints may be lost."""
+        if not self.log.size:
+            return
+        size, seen = self.checkpoint().checkpoint.head.size, self.log.witnessed()
+        state = CheckpointState(size, 0 if seen is None else seen.checkpoint.head.size)
+        with self.context.log.transaction("evidence/checkpoint") as tx:
+            tx.append(state.to_message())
+
+    def _note_checkpoint(self, note: SignedNote) -> None:
+        """Note in the log how much was signed, and witnessed: no checkpoint may go unnoticed."""
+        known = CheckpointState.of(self.context.latest(CHECKPOINT_KEY))
+        size = note.checkpoint.head.size
+        state = CheckpointState(
+            max(known.size, size), max(known.witnessed, size if note.witnesses else 0)
+        )
+        if state != known:
+            with self.context.log.transaction("evidence/checkpoint") as tx:
+                tx.append(state.to_message())
 
     def witness(self) -> SignedNote | None:
         """Have the newest state signed by node and witness; None when that is done already.
@@ -241,7 +270,11 @@ class EvidenceStage:
         Raises Integrity when witness and log contradict each other.
         """
         seen = self.log.witnessed()
-        if self.ask is None or self.log.size == (seen.checkpoint.head.size if seen else 0):
+        if self.ask is None:
+            if self.log.size:
+                self.checkpoint()
+            return None
+        if self.log.size == (seen.checkpoint.head.size if seen else 0):
             return None
         note = self.checkpoint()
         self.context.failpoint("witness:before")
@@ -271,6 +304,7 @@ class EvidenceStage:
             )
         self._trusted(note, answer)
         whole = self.log.add_witness(note.checkpoint.head.size, answer.line, answer.certificates)
+        self._note_checkpoint(whole)
         self.context.failpoint("witness:after")
         return whole
 
@@ -367,12 +401,14 @@ def cursor_digest(cursor: Mapping[str, Any] | None) -> str:
 
 
 def entry_of(message: Entry) -> EvidenceEntry | None:
-    """Return the entry of a sealed batch or a receipt; None for what does not belong."""
+    """Return the entry of a sealed batch, a receipt or a refusal; None for what does not belong."""
     if message.topic != RECEIPTS:
         sealed = SealedEntry.of(message)
         return None if sealed is None else EvidenceEntry.of_statement(open_statement(sealed.data))
     receipt = ReceiptEntry.of(message)
-    if receipt is None or not receipt.verified:
+    if receipt is None:
+        return refusal_leaf(message)
+    if not receipt.verified:
         return None
     return EvidenceEntry(
         type="receipt",

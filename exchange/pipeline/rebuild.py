@@ -10,12 +10,14 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 
-from exchange.cascade.delivery import State
+from exchange.cascade.delivery import SETTLED, State
 from exchange.log import RECEIPTS, Entry, Log, quarantine_topic, sealed_topic
 from exchange.pipeline.context import PipelineContext
 from exchange.pipeline.messages import NotesEntry, ReceiptEntry, SealedEntry
 from exchange.pipeline.projection import pending, project, receipt_row
+from exchange.pipeline.refusal import RefusalEntry
 from exchange.pipeline.settlement import Settlement
+from exchange.pipeline.withdrawal import WITHDRAWN
 from exchange.store.database import Store
 from exchange.store.node.deliveries import DeliveryRow
 
@@ -35,9 +37,12 @@ def catch_up(context: PipelineContext, store: Store, resource: str) -> bool:
     partitions = [(topic, number) for topic in topics for number in range(count)]
     if all(_knows(log, store, resource, *partition) for partition in partitions):
         return False
-    receipts = {}
+    receipts: dict[str, bytes] = {}
+    refusals: dict[str, RefusalEntry] = {}
     for entry in _entries(log, RECEIPTS, 0, log.bounds(RECEIPTS, 0)[1]):
-        receipt = ReceiptEntry.of(entry)
+        receipt, refusal = ReceiptEntry.of(entry), RefusalEntry.of(entry)
+        if refusal is not None and refusal.resource == resource:
+            refusals[refusal.batch_no] = refusal
         if receipt is not None and receipt.verified and receipt.resource == resource:
             receipts[receipt.batch_no] = receipt.content
     settlement = Settlement(context, context.resource(resource), store)
@@ -47,7 +52,7 @@ def catch_up(context: PipelineContext, store: Store, resource: str) -> bool:
             sealed = SealedEntry.of(entry) if topic == sealed_in else None
             if sealed is not None and entry.offset < settled:
                 row = pending(resource, entry, sealed)
-                _settle(store, row, receipts.get(sealed.batch_no))
+                _settle(store, row, receipts.get(row.batch_no), refusals.get(row.batch_no))
             else:
                 project(store, resource, [entry])
             if topic == sealed_in:
@@ -69,16 +74,21 @@ def _knows(log: Log, store: Store, resource: str, topic: str, number: int) -> bo
     return store.quarantine.get(topic, number, entry.offset) is not None
 
 
-def _settle(store: Store, row: DeliveryRow, content: bytes | None) -> None:
-    """Show a batch that was settled, with its receipt."""
+def _settle(
+    store: Store, row: DeliveryRow, content: bytes | None, refusal: RefusalEntry | None
+) -> None:
+    """Show a batch that was settled, with its receipt or refusal."""
     settled = replace(row, state=State.REFUSED, code="rebuilt", reason=_UNKNOWN)
+    if refusal is not None:
+        state = State.WITHDRAWN if refusal.code == WITHDRAWN else State.REFUSED
+        settled = replace(settled, state=state, code=refusal.code, reason=refusal.reason)
     if content is not None:
         receipt = receipt_row(content)
         store.receipts.add(receipt)
         settled = replace(row, state=State.RECEIPTED, receipt_no=receipt.receipt_no)
     store.deliveries.add([settled])
     known = store.deliveries.get(row.resource, row.batch_no)
-    if known is not None and known.state not in {State.RECEIPTED, State.REFUSED}:
+    if known is not None and known.state not in SETTLED:
         news = {name: getattr(settled, name) for name in ("state", "code", "reason", "receipt_no")}
         store.deliveries.save(replace(known, **news, owner="", due=None))
 

@@ -50,6 +50,11 @@ def gap(chain: ChainRow | None, statement: Statement) -> Gap | None:
     return None
 
 
+def is_behind(chain: ChainRow | None, statement: Statement) -> bool:
+    """Tell whether a chain has passed a statement: numbers rise in a partition."""
+    return chain is not None and statement.batch_no <= chain.batch_no
+
+
 def advance(chain: ChainRow | None, statement: Statement, sender: str) -> ChainRow:
     """Return the chain with a statement that has its place in it, or was admitted."""
     if chain is not None and _fills(chain, statement):

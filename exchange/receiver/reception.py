@@ -18,7 +18,7 @@ from exchange.errors import ExchangeError, Misconfigured, Rejected
 from exchange.evidence.checkpoint import Checkpoint
 from exchange.receipt import Receipt, issue
 from exchange.receiver.callers import Caller
-from exchange.receiver.chain import advance, early, gap
+from exchange.receiver.chain import advance, early, gap, is_behind
 from exchange.seal.batch.statement import Statement, instant
 from exchange.seal.batch.verify import verify_batch
 from exchange.seal.eseal.signature import Sealer
@@ -100,9 +100,16 @@ class Reception:
         batches = self.store.received_batches
         subject = statement.department, statement.resource
         same = batches.numbered(*subject, statement.batch_no)
-        for row in same:  # whoever sent it: the same bytes get the same receipt
-            if row.statement == statement.digest:
-                return self._answer(row, statement, rid)
+        before = batches.chain(*subject, statement.lane, rid)
+        # Whoever sent it: the same bytes get the same receipt. The chain of this caller goes on
+        # with them as if nobody had been faster.
+        known = next((row for row in same if row.statement == statement.digest), None)
+        if known is not None and (known.sender in {rid, ANYBODY} or is_behind(before, statement)):
+            return self._answer(known, statement, rid)
+        wrong = gap(before, statement)
+        if known is not None and wrong is None:
+            batches.move(before, advance(before, statement, rid))
+            return self._answer(known, statement, rid)
         early_by = early(statement, self.clock(), self.ahead)
         if early_by:
             return Reply(
@@ -112,8 +119,6 @@ class Reception:
                 retry_after=early_by,
             )
         own = [row for row in same if row.sender in {rid, ANYBODY}]
-        before = batches.chain(*subject, statement.lane, rid)
-        wrong = gap(before, statement)
         admission = batches.admission(statement.digest) if own or wrong is not None else None
         if own and admission is None:
             return self._answer(own[-1], statement, rid)

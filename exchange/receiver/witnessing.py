@@ -115,7 +115,7 @@ class Witness:
         line = cosign(previous, checkpoint, asked.proof, sealer=self.sealer, name=self.name, at=now)
         head, signer = checkpoint.head, _signer(note, signers)
         row = WitnessedLogRow(head.origin, signer, head.size, checkpoint.to_bytes(), now, rid)
-        self.store.witnessed_checkpoints.move(before, row)
+        self.store.witnessed_checkpoints.move(before, row, head.root)
         with suppress(OSError):  # a mark that stays behind is as true
             self.rise()
         if before is not None and before.signer not in {"", signer}:

@@ -13,9 +13,9 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
-from exchange.cascade.delivery import Delivery, Policy, State
+from exchange.cascade.delivery import SETTLED, Delivery, Policy, State
 from exchange.cascade.delivery import Outcome as Answer
-from exchange.cascade.profiles import GAP, OutgoingBatch
+from exchange.cascade.profiles import EARLY, GAP, OutgoingBatch
 from exchange.errors import Denied, ExchangeError, Integrity, Misconfigured, Rejected, Transient
 from exchange.node.node import Node
 from exchange.pipeline.deliver import DeliverStage
@@ -26,6 +26,8 @@ ATTEMPTS = 3
 """How often ``run --once`` offers a batch before it leaves the batch for the next run."""
 _PATIENCE = timedelta(seconds=10)
 """How long ``run --once`` waits for a batch whose time has not come."""
+_ALIVE = frozenset({str(GAP), EARLY})
+"""Codes of troubles of a batch with a province that is well: its witness answers."""
 _REST = timedelta(minutes=1)
 """How long a supervised run leaves alone what needs a person."""
 
@@ -211,7 +213,7 @@ class DeliveryLoop:
     def _report(self, report: DeliveryReport) -> None:
         """Report what is new: a resource that waits says so once."""
         summary = report.state, str(report.error)
-        settled = report.state in {State.RECEIPTED, State.REFUSED}
+        settled = report.state in SETTLED
         if settled or self._work.summaries.get(report.resource) != summary:
             self._work.summaries[report.resource] = summary
             self._reports.put(report)
@@ -232,7 +234,7 @@ def report_of(resource: str, delivery: Delivery | None) -> DeliveryReport:
         return DeliveryReport(resource)
     error: ExchangeError | None
     match delivery.state:
-        case State.RECEIPTED:
+        case State.RECEIPTED | State.WITHDRAWN:
             error = None
         case State.REFUSED:
             error = _refused(delivery)
@@ -240,7 +242,8 @@ def report_of(resource: str, delivery: Delivery | None) -> DeliveryReport:
             error = _wrong_receipt(delivery)
         case _:
             error = _unanswered(delivery)
-    return DeliveryReport(resource, delivery.state, error)
+    alive = delivery.state is State.HALTED or delivery.code in _ALIVE
+    return DeliveryReport(resource, delivery.state, error, answered=alive)
 
 
 def _refused(delivery: Delivery) -> Rejected:
@@ -279,7 +282,10 @@ def _unanswered(delivery: Delivery) -> ExchangeError:
         f"batch {name} is not delivered ({delivery.attempts} attempts): {delivery.code} {why.en}",
     )
     if delivery.code in {"401", "403"}:
-        hint = Text("请检查 upstream 的 rid、sid、secret", "check rid, sid and secret of upstream")
+        hint = Text(
+            "请检查 upstream 的 rid、sid、secret 和本机时钟：exchange doctor",
+            "check rid, sid and secret of upstream, and this clock: `exchange doctor`",
+        )
         return Denied(what, hint=hint)
     if delivery.code == str(GAP):
         return Integrity(
@@ -291,6 +297,13 @@ def _unanswered(delivery: Delivery) -> ExchangeError:
                 " province lets this one in: `exchange receiver admit`",
             ),
         )
+    if delivery.code == EARLY:
+        hint = Text(
+            "校准本机时钟；封签时间到来时自动送达，不等则用 exchange cascade reseal 重新封签",
+            "set this clock; it is delivered when that time comes; not to wait for it:"
+            " `exchange cascade reseal`",
+        )
+        return Transient(what, hint=hint)
     if delivery.code == "settings":
         return Misconfigured(what, hint=Text("请检查 upstream 配置", "check the upstream settings"))
     hint = Text(

@@ -39,6 +39,8 @@ class DeliveryReport:
     state: State | None = None
     """State of the delivery; None: there is none, or the step failed."""
     error: ExchangeError | None = None
+    answered: bool = False
+    """Whether the province is well: it is the batch that waits."""
 
     @property
     def where(self) -> Where:
@@ -74,6 +76,8 @@ class RunOutcome:
     """Statements and receipts that are new in the evidence log."""
     unasked: Text | None = None
     """Why the witness was not asked, before the run, what it has seen of the evidence log."""
+    silent: list[str] = field(default_factory=list)
+    """Deliveries with which the province is away, or turns us away."""
     halted: set[Where] = field(default_factory=set)
     """What waits for a person: a resource in the stage seal or cascade."""
     errors: dict[Where, ExchangeError] = field(default_factory=dict)
@@ -119,10 +123,13 @@ class RunOutcome:
                 error = None  # the next batch follows
             case State.HALTED:
                 self.halted.add(where)
+        self.silent = [name for name in self.silent if name != str(where)]
         if error is None:
             self.errors.pop(where, None)
-        else:
-            self.errors[where] = error
+            return
+        self.errors[where] = error
+        if not report.answered:
+            self.silent.append(str(where))
 
 
 def exchange_error(

@@ -6,8 +6,10 @@ Raw, sealed and quarantine messages go, oldest first, and only those that nobody
 2. Every consumer group has read them. The groups of our stages count even before they first read.
 3. Raw and sealed: nothing of the resource waits to be sealed. Raw: no open pull goes on behind
    them, and nothing that is sealed waits for the store.
-4. Sealed: each batch has a receipt that verified. A refused batch may be put back, so it stays.
-5. Quarantine: each record was replayed, dismissed or settled.
+4. Sealed: each batch has a receipt that verified, or was withdrawn. A refused batch may be put
+   back, so it stays.
+5. Quarantine: each record was replayed, dismissed or settled; an entry of the evidence log is
+   not cut in two.
 6. A waiting record keeps what came since it did, raw and sealed, in every partition: a replay
    looks there for newer records of its key.
 
@@ -24,8 +26,10 @@ from typing import TYPE_CHECKING, Final, Literal
 
 from exchange.errors import Rejected
 from exchange.log import Entry, quarantine_topic, raw_topic, sealed_topic
-from exchange.pipeline.evidence import LEAVES_GROUP
+from exchange.pipeline.evidence import LEAVES_GROUP, log_identity
 from exchange.pipeline.messages import NotesEntry, SealedEntry, put_back_key, put_back_offset
+from exchange.pipeline.removal import append_entries, digest_of, leaf_ends, removal_entries
+from exchange.pipeline.withdrawal import Withdrawals, is_withdrawn, withdrawn_of
 from exchange.run.status import readers
 from exchange.text import Text
 
@@ -40,10 +44,11 @@ KINDS: Final[Mapping[TopicKind, Callable[[str], str]]] = {
 }
 _PAGE = 16
 """Messages read at once: each may have a megabyte."""
-_LINE = 20
+_LINE = 8
 """Partitions in one line of the audit trail, whose text has an end."""
 _MAX_WAITING = 100_000
 """Quarantine messages with waiting records that are looked at; with more, nothing is removed."""
+_ONE_ENTRY = Text("与更晚的消息同属一条存证", "younger ones share its entry of the evidence log")
 _YOUNG = Text("其余消息尚未到期", "the rest is younger")
 _OPEN = Text("数据源 {0} 的拉取尚未结束", "the pull of source {0} is not done")
 _BEHIND = Text("消费组「{0}」尚未处理", "group {0} has not read it")
@@ -113,16 +118,28 @@ def plan_retention(
 def remove(node: Node, resource: str, removals: Iterable[Removal], *, by: str) -> list[Removal]:
     """Remove what was planned, audited first; return what was removed.
 
-    Raises Rejected when a group went back meanwhile. Safe to be repeated after a kill.
+    The evidence log gets an entry for what goes: digest, count and records of each pull. Raises
+    Rejected when a group went back meanwhile. Safe to be repeated after a kill.
     """
+    log, identity = node.log, log_identity(node.context)
     planned = [removal for removal in removals if removal.count]
     for start in range(0, len(planned), _LINE):
         part = planned[start : start + _LINE]
-        detail = [f"{r.topic}/{r.partition}: {r.first}-{r.before - 1}" for r in part]
+        entries = [
+            entry
+            for r in part
+            for entry in removal_entries(log, identity, (r.topic, r.partition), (r.first, r.before))
+        ]
+        detail = {
+            "removed": [f"{r.topic}/{r.partition}: {r.first}-{r.before - 1}" for r in part],
+            "entries": len(entries),
+            "digest": digest_of(entries),
+        }
         text = json.dumps(detail, ensure_ascii=False)
         node.store.audit.append(by, "log.retain", resource, text)
+        append_entries(log, entries)
         for removal in part:
-            node.log.retain(removal.topic, removal.partition, removal.before)
+            log.retain(removal.topic, removal.partition, removal.before)
     return planned
 
 
@@ -154,10 +171,14 @@ class _Plan:
     """Groups for which something waits that may be compared with what came before."""
     partitions: Mapping[str, int] = field(init=False)
     """By topic."""
+    withdrawn: Sequence[Withdrawals] = field(init=False)
+    """By partition, batches that a person has withdrawn: others stand for them."""
 
     def __post_init__(self) -> None:
         """Look at what concerns all partitions."""
         self.partitions = {topic.name: topic.partitions for topic in self.node.log.topics()}
+        count = self.partitions.get(sealed_topic(self.resource), 0)
+        self.withdrawn = [withdrawn_of(self.node.log, self.resource, n) for n in range(count)]
         self.oldest = self._oldest_waiting()
         pairs = (("seal", raw_topic(self.resource)), ("store", sealed_topic(self.resource)))
         self.behind = tuple(group for group, topic in pairs if self._waits(group, topic))
@@ -183,13 +204,12 @@ class _Plan:
         log = self.node.log
         first, end = log.bounds(topic, partition)
         bound = _Bound(end)
+        leaves = (LEAVES_GROUP, quarantine_topic(self.resource))
         moment = int((self.node.clock() - self.age).timestamp() * 1000)
         bound.lower(self._offset_at(topic, partition, moment), _YOUNG)
-        for group, name in readers(self.resource, self.partitions):
+        for group, name in (*readers(self.resource, self.partitions), leaves):
             if name == topic:
                 bound.lower(log.position(group, topic, partition), _BEHIND, group)
-        if kind == "quarantine":
-            bound.lower(log.position(LEAVES_GROUP, topic, partition), _BEHIND, LEAVES_GROUP)
         group, position = log.slowest(topic, partition)
         bound.lower(position, _BEHIND, group)
         if kind != "quarantine" and self.oldest is not None:
@@ -206,6 +226,8 @@ class _Plan:
             bound.lower(end if put_back is None else put_back, _PUT_BACK)
         if kind != "raw" and first < bound.offset:
             self._walk(bound, topic, partition, first)
+        if kind == "quarantine" and first < bound.offset < end:
+            self._bound_by_leaves(bound, topic, partition)
         return bound
 
     def _bound_by_pulls(self, bound: _Bound, partition: int) -> None:
@@ -216,6 +238,12 @@ class _Plan:
             state = self.node.context.pull_state(name)
             if state is not None and not state.done and partition < len(state.since):
                 bound.lower(state.since[partition], _OPEN, name)
+
+    def _bound_by_leaves(self, bound: _Bound, topic: str, partition: int) -> None:
+        """Keep what shares an entry of the evidence log with a message that stays."""
+        ends = leaf_ends(self.node.log, topic, partition)
+        whole = max((n for n in ends if n <= bound.offset), default=0)
+        bound.lower(max(whole, self.node.log.bounds(topic, partition)[0]), _ONE_ENTRY)
 
     def _walk(self, bound: _Bound, topic: str, partition: int, offset: int) -> None:
         """Stop at the first message that is not done with."""
@@ -230,7 +258,8 @@ class _Plan:
         store = self.node.store
         if entry.topic == sealed_topic(self.resource):
             sealed = SealedEntry.of(entry)
-            if sealed and store.receipts.get(self.resource, sealed.batch_no) is None:
+            gone = is_withdrawn(self.withdrawn[entry.partition], entry.offset)
+            if sealed and not gone and store.receipts.get(self.resource, sealed.batch_no) is None:
                 bound.lower(entry.offset, _NO_RECEIPT, sealed.batch_no)
         elif NotesEntry.of(entry) is None:
             row = store.quarantine.get(entry.topic, entry.partition, entry.offset)

@@ -19,7 +19,7 @@ from contextlib import closing, contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 
-from exchange.cascade.delivery import Policy, State
+from exchange.cascade.delivery import SETTLED, Policy, State
 from exchange.errors import ExchangeError, Rejected, Transient
 from exchange.evidence.log import Locked
 from exchange.node.lost_log import check_log
@@ -32,6 +32,7 @@ from exchange.pipeline.pause import Pause, pause_key
 from exchange.pipeline.project import ProjectStage
 from exchange.pipeline.rebuild import catch_up
 from exchange.pipeline.seal import Sealed, SealStage
+from exchange.run.audit_schedule import ScheduledAudit
 from exchange.run.delivery_loop import ATTEMPTS, DeliveryLoop
 from exchange.run.notice_loop import NoticeLoop
 from exchange.run.notices import problems_of
@@ -63,6 +64,8 @@ class Runner:
     progress: ProgressHook = lambda _what, _count: None
     policy: Policy = field(default_factory=Policy)
     stages: Collection[str] = STAGES
+    audits: ScheduledAudit | None = None
+    """None: no audit is made by schedule."""
     heartbeat: Callable[[RunOutcome], None] = lambda _outcome: None
     """Called in each round of a supervised run: how everything stands."""
     report_pull: Callable[[PullReport], None] = lambda _report: None
@@ -91,6 +94,7 @@ class Runner:
         """Run by the sources' schedules until ``stop`` is set; everything under way ends well."""
         reported: dict[Where, str] = {}
         with (
+            self._audited(),
             self._assignment() as assignment,
             self._open(stop) as run,
             self._notices() as notices,
@@ -105,6 +109,9 @@ class Runner:
                         run.pull_due(assignment.sources())
                     run.seal_all(self.node.topics.resources())
                     run.append_evidence()
+                if self.audits is not None and run.keeps_evidence:
+                    with outcome.keep(Where("audit")):
+                        self.audits.look()
                 if notices is not None:
                     sources = frozenset[str]() if assignment is None else assignment.sources()
                     notices.show(problems_of(outcome), sources)
@@ -120,6 +127,15 @@ class Runner:
                 self.heartbeat(outcome)
                 if not stop.is_set():
                     run.wait(_SUPERVISED_IDLE_SECONDS)
+
+    @contextmanager
+    def _audited(self) -> Iterator[None]:
+        """End an audit that is under way with the run."""
+        try:
+            yield
+        finally:
+            if self.audits is not None:
+                self.audits.close()
 
     @contextmanager
     def _assignment(self) -> Iterator[SourceAssignment | None]:
@@ -425,7 +441,7 @@ class _Run:
     def append_evidence(self) -> None:
         """Append to the evidence log what is new; then have it witnessed when that is due.
 
-        Another process that has the log open is left to it. While the province does not answer,
+        Another process that has the log open is left to it. While the province is away,
         it is not asked: its deliveries tell what is missing.
         """
         if "evidence" not in self._stages:
@@ -435,11 +451,19 @@ class _Run:
                 self._append()
             except Locked:
                 return
-        away = any(where.stage == "cascade" for where in self.outcome.errors)
-        if self._evidence is not None and self._witness_is_due() and not away:
+        if self._evidence is None:
+            return
+        with self.outcome.keep(Where("evidence", "checkpoint")):
+            self._evidence.first_checkpoint()
+        if self._witness_is_due() and not self.outcome.silent:
             with self.outcome.keep(Where("evidence", "witness")):
                 self._witness_asked_at = self._node.clock()
                 self._evidence.witness()
+
+    @property
+    def keeps_evidence(self) -> bool:
+        """Whether this process writes the evidence log of its machine."""
+        return self._evidence is not None
 
     def _append(self) -> None:
         resources = self._node.topics.resources()
@@ -477,6 +501,5 @@ def _over_limits(resource: str, why: Text) -> Rejected:
 
 
 def _open_batches(node: Node) -> int:
-    settled = {State.RECEIPTED, State.REFUSED}
     counts: Mapping[tuple[str, str], int] = node.store.deliveries.counts()
-    return sum(count for (_, state), count in counts.items() if state not in settled)
+    return sum(count for (_, state), count in counts.items() if state not in SETTLED)

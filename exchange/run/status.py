@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-from exchange.cascade.delivery import State
+from exchange.cascade.delivery import SETTLED, State
 from exchange.log import (
     CURSORS,
     publish_group,
@@ -34,7 +34,6 @@ READERS: tuple[tuple[str, Callable[[str], str]], ...] = (
     ("evidence", sealed_topic),
 )
 """Which group reads which topic of a resource, besides the one that publishes its records."""
-_SETTLED = frozenset({State.RECEIPTED, State.REFUSED})
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,13 +80,13 @@ class ResourceStatus:
 
     @property
     def batches(self) -> int:
-        """How many batches were sealed."""
-        return sum(self.deliveries.values())
+        """How many batches were sealed, without those that a person has withdrawn."""
+        return sum(self.deliveries.values()) - self.deliveries.get(State.WITHDRAWN, 0)
 
     @property
     def waiting(self) -> int:
         """How many batches wait for the province."""
-        return sum(count for state, count in self.deliveries.items() if state not in _SETTLED)
+        return sum(count for state, count in self.deliveries.items() if state not in SETTLED)
 
 
 def readers(resource: str, topics: Collection[str]) -> Iterator[tuple[str, str]]:

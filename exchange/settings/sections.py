@@ -277,6 +277,14 @@ class EvidenceSettings(_Frozen):
     every: Duration = timedelta(minutes=1)
 
 
+class AuditSettings(_Frozen):
+    """The audit by schedule (定期审计): how often, where its sealed reports are, how many stay."""
+
+    every: Duration = timedelta(days=1)
+    folder: Path = Path("data/audits")
+    keep: Annotated[int, Field(ge=1, le=10_000)] = 90
+
+
 class KafkaSettings(_Frozen):
     """An Apache Kafka cluster: where it is, how we prove who we are, how durable topics are.
 
@@ -398,6 +406,7 @@ class Settings(_Frozen):
     trust: tuple[Path, ...] = ()
     upstream: UpstreamSettings | None = None
     evidence: EvidenceSettings = EvidenceSettings()
+    audit: AuditSettings | None = None
     receiver: ReceiverSettings | None = None
     registry: RegistrySettings | None = None
     metrics: MetricsSettings | None = None

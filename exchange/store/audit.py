@@ -26,6 +26,8 @@ from exchange.text import Text
 TRIES = 50
 """How often an entry is tried when other writers take its number."""
 PAGE = 1_000
+_BEGIN = 500
+"""Characters of a detail that is too long which are kept as they are."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,17 +61,21 @@ class AuditTrail:
         actor: str,
         action: str,
         subject: str,
-        detail: str = "",
+        detail: str | Callable[[], str] = "",
         *,
         beside: Callable[[Connection], None] = lambda _: None,
     ) -> AuditRow:
-        """Write an entry behind the newest one; ``beside`` is done in the same transaction."""
-        detail = detail.replace("\0", "\ufffd").encode(errors="replace").decode()[:MAX_TEXT]
+        """Write an entry behind the newest one; ``beside`` is done in the same transaction.
+
+        A ``detail`` that is a function is asked after ``beside``. One that is too long is kept by
+        its length and digest: it is never cut.
+        """
         for _ in range(TRIES):
             try:
                 with self._lender.write() as connection:
                     beside(connection)
-                    return self._append(connection, actor, action, subject, detail)
+                    text = bounded(detail() if callable(detail) else detail)
+                    return self._append(connection, actor, action, subject, text)
             except Integrity as error:
                 # The number was taken between look and insert: look again.
                 if not isinstance(error.__cause__, IntegrityError):
@@ -127,6 +133,40 @@ class AuditTrail:
                 raise _broken(number)
             digest = row.digest
         return number, digest
+
+
+def bounded(detail: str) -> str:
+    """Return a detail as it is kept: as it is, else by its length and digest, with its begin.
+
+    Of JSON the long members go, the longest first, each for its length and digest: it stays JSON.
+    """
+    detail = detail.replace("\0", "\ufffd").encode(errors="replace").decode()
+    if len(detail) <= MAX_TEXT:
+        return detail
+    try:
+        members = json.loads(detail)
+    except ValueError:
+        members = None
+    while isinstance(members, dict) and members:
+        longest = max(members, key=lambda name: len(_json(members[name])))
+        short = _digested(_json(members[longest]))
+        if short == members[longest] or len(_json(short)) >= len(_json(members[longest])):
+            break
+        members[longest] = short
+        if len(text := _json(members)) <= MAX_TEXT:
+            return text
+    return _json(_digested(detail) | {"begins": detail[:_BEGIN]})
+
+
+def _json(value: object) -> str:
+    return json.dumps(value, ensure_ascii=False)
+
+
+def _digested(text: str) -> dict[str, object]:
+    return {
+        "characters": len(text),
+        "digest": f"sha256:{hashlib.sha256(text.encode()).hexdigest()}",
+    }
 
 
 def _head(connection: Connection) -> tuple[int, str]:

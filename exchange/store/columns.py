@@ -83,16 +83,28 @@ class FreeText(TypeDecorator[str]):
     def process_bind_param(self, value: str | None, dialect: Dialect) -> str | None:
         """Write NULL for an empty text."""
         del dialect
-        if not value:
-            return None
-        if not _storable(value):  # NUL, or bytes of a file name that were no text
-            value = value.replace("\0", "\ufffd").encode(errors="replace").decode()
-        return value if len(value) <= MAX_TEXT else value[: MAX_TEXT - 1] + "…"
+        return stored_text(value) if value else None
 
     def process_result_value(self, value: str | None, dialect: Dialect) -> str:
         """Read NULL as empty."""
         del dialect
         return value or ""
+
+
+def stored_text(value: str) -> str:
+    """Return a free text as it is kept."""
+    if not _storable(value):  # NUL, or bytes of a file name that were no text
+        value = value.replace("\0", "\ufffd").encode(errors="replace").decode()
+    return value if len(value) <= MAX_TEXT else value[: MAX_TEXT - 1] + "…"
+
+
+def as_kept(value: object) -> object:
+    """Return a value as it comes back from the store: texts cut to size, times to a millisecond."""
+    if isinstance(value, str):
+        return stored_text(value)
+    if isinstance(value, datetime):
+        return value.replace(microsecond=value.microsecond // 1000 * 1000)
+    return value
 
 
 def _storable(value: str) -> bool:

@@ -41,11 +41,11 @@ _UNREADABLE = (
     " AND row_count > replayed + dismissed + settled"
     " AND reasons LIKE '%message.unreadable%'"
 )
-BLOCKED: Final = ("401", "403", "424", "settings")
+BLOCKED: Final = ("401", "403", "424", "425", "settings")
 """Codes of deliveries that wait for a person, here or at the province."""
 _BLOCKED = (
     "SELECT trouble_code, trouble_text FROM deliveries WHERE resource_name = ?"
-    " AND delivery_state = 'waiting' AND trouble_code IN (?, ?, ?, ?)"
+    " AND delivery_state = 'waiting' AND trouble_code IN (?, ?, ?, ?, ?)"
     " ORDER BY batch_no LIMIT 1"
 )
 _PULL = (

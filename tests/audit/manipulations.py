@@ -20,7 +20,7 @@ from exchange.audit.decisions import RECOVERED
 from exchange.catalog.canonical import catalog_digest
 from exchange.catalog.model import Catalog
 from exchange.catalog.plan import APPLIED
-from exchange.evidence.checkpoint import SignedNote
+from exchange.evidence.checkpoint import Checkpoint, Head, SignedNote
 from exchange.evidence.log import EvidenceLog, LogReader
 from exchange.log import quarantine_topic, raw_topic, sealed_topic
 from exchange.log.embedded.log import EmbeddedLog
@@ -28,7 +28,11 @@ from exchange.log.frames import decode_frame, encode_frame
 from exchange.node.node import Node
 from exchange.node.seal_administration import SealAdministration
 from exchange.node.topics import common_topics
+from exchange.pipeline.dismissal import Selection, dismiss
+from exchange.pipeline.evidence import log_identity
+from exchange.pipeline.removal import append_entries, removal_entries
 from exchange.run.outcome import Where
+from exchange.run.retention import TopicKind, plan_retention, remove
 from exchange.run.runner import Runner
 from exchange.seal.eseal.lifecycle import Step
 from exchange.settings import load
@@ -43,6 +47,7 @@ RECEIPTS, EVIDENCE, CURSORS = "exchange.receipts", "exchange.evidence", "exchang
 SEALS = "exchange.seals"
 NODE, RECEIVER = "exchange audit", "exchange audit (receiver)"
 KNOWN = "exchange audit --known"
+HELD = "exchange audit --known RECEIPT (receiver)"
 
 
 @dataclass(frozen=True)
@@ -492,6 +497,174 @@ def _(copy: Copy) -> None:
     copy.sql("UPDATE pulls SET rows_pulled = rows_pulled - 1")
 
 
+@manipulation("a delivery that waits is set refused", "store.deliveries")
+def _(copy: Copy) -> None:
+    pull(copy, "seal")
+    copy.sql("UPDATE deliveries SET delivery_state = 'refused' WHERE delivery_state = 'pending'")
+
+
+@manipulation("a delivery that waits is set halted", "store.deliveries")
+def _(copy: Copy) -> None:
+    pull(copy, "seal")
+    copy.sql("UPDATE deliveries SET delivery_state = 'halted' WHERE delivery_state = 'pending'")
+
+
+@manipulation("a batch with a receipt is put back by hand", "store.deliveries")
+def _(copy: Copy) -> None:
+    copy.sql("UPDATE deliveries SET delivery_state = 'pending' WHERE resource_name = 'firms'")
+
+
+@manipulation("a delivery shows the number of another receipt", "store.deliveries")
+def _(copy: Copy) -> None:
+    copy.sql("UPDATE deliveries SET receipt_no = 'R20261123-0' WHERE resource_name = 'firms'")
+
+
+@manipulation("a receipt's row counts other records", "store.receipts")
+def _(copy: Copy) -> None:
+    copy.sql("UPDATE receipts SET rows_accepted = 1 WHERE resource_name = 'firms'")
+
+
+@manipulation("a pull is removed from the store", "store.pulls")
+def _(copy: Copy) -> None:
+    copy.sql(
+        "DELETE FROM pulls WHERE resource_name = 'cases' AND pull_id ="
+        " (SELECT min(pull_id) FROM pulls WHERE resource_name = 'cases')"
+    )
+
+
+@manipulation("a pull is said to come from another source", "store.pulls")
+def _(copy: Copy) -> None:
+    copy.sql("UPDATE pulls SET source_name = 'other' WHERE resource_name = 'firms'")
+
+
+@manipulation("a pull is invented in the store", "store.pulls")
+def _(copy: Copy) -> None:
+    with copy.node() as node:
+        (row, *_) = node.store.pulls.find(source="cases")
+        node.store.pulls.save(replace(row, pull="20261101T000000-00000000"))
+
+
+@manipulation("the time of a refusal is changed in the index", "store.quarantine")
+def _(copy: Copy) -> None:
+    copy.sql("UPDATE quarantine SET created_at = '2026-01-01T00:00:00.000Z'")
+
+
+@manipulation("a dismissal is undone in the store", "store.decisions")
+def _(copy: Copy) -> None:
+    copy.sql("DELETE FROM quarantine_rows WHERE row_state = 'dismissed'")
+    copy.sql("UPDATE quarantine SET dismissed = 0 WHERE dismissed > 0")
+
+
+@manipulation("a dismissed record is set settled", "store.decisions")
+def _(copy: Copy) -> None:
+    copy.sql("UPDATE quarantine SET settled = dismissed, dismissed = 0 WHERE dismissed > 0")
+    copy.sql(
+        "UPDATE quarantine_rows SET row_state = 'settled', touched_by = 'exchange'"
+        " WHERE row_state = 'dismissed'"
+    )
+
+
+# --- after a retention --------------------------------------------------------------------
+
+
+def retain(copy: Copy, *kinds: TopicKind) -> None:
+    """Remove what is old and done with, as the command does; the evidence log follows."""
+    later = now() + timedelta(days=40)
+    with copy.place.node(clock=lambda: later) as node:
+        every = Selection(addresses=tuple(f"cases/0/{n}" for n in range(9)))
+        dismiss(node.context, node.store, "cases", every, by="wang", reason="过期")
+        removals = plan_retention(node, "cases", timedelta(days=30), kinds)
+        assert all(removal.count for removal in removals)
+        remove(node, "cases", removals, by="wang")
+        work(node, "evidence")
+
+
+@manipulation("after a retention, a receipt is removed as if it had never been", "evidence.batches")
+def _(copy: Copy) -> None:
+    retain(copy, "sealed")
+    copy.log.cut(RECEIPTS, last(copy, RECEIPTS).offset)
+
+
+@manipulation("after a retention, a receipt of a removed batch is replaced", "receipts.seal")
+def _(copy: Copy) -> None:
+    retain(copy, "sealed")
+    row = next(row for row in copy.log.entries(RECEIPTS) if row.key.startswith("cases/"))
+    copy.log.edit(RECEIPTS, row, value=forged(copy, row))
+
+
+@manipulation("after a retention, a removed batch is set refused", "store.deliveries")
+def _(copy: Copy) -> None:
+    retain(copy, "sealed")
+    copy.sql("UPDATE deliveries SET delivery_state = 'refused' WHERE resource_name = 'cases'")
+
+
+@manipulation("after a retention, a pull is removed from the store", "store.pulls")
+def _(copy: Copy) -> None:
+    retain(copy, "sealed")
+    copy.sql(
+        "DELETE FROM pulls WHERE resource_name = 'cases' AND pull_id ="
+        " (SELECT min(pull_id) FROM pulls WHERE resource_name = 'cases')"
+    )
+
+
+@manipulation("after a retention, rows of a later pull are removed before sealing", "pulls.rows")
+def _(copy: Copy) -> None:
+    retain(copy, "raw")
+    pull(copy)
+    shorten(copy, last(copy, RAW), 49)
+
+
+@manipulation("after a retention, more messages are removed than it says", "log.entries")
+def _(copy: Copy) -> None:
+    retain(copy, "raw")
+    pull(copy, "seal")
+    copy.log.drop(RAW, last(copy, RAW).offset)
+    copy.log.run("UPDATE shard SET first = next WHERE topic = ?", RAW)
+
+
+@manipulation("messages are removed with a line in the trail, and no evidence", "log.entries")
+def _(copy: Copy) -> None:
+    end = last(copy, RAW).offset + 1
+    with copy.node() as node:
+        detail = {"removed": [f"{RAW}/0: 0-{end - 1}"], "entries": 1, "digest": "sm3:" + "0" * 64}
+        node.store.audit.append("wang", "log.retain", "cases", json.dumps(detail))
+        node.log.retain(RAW, 0, end)
+        work(node, "evidence")
+
+
+@manipulation("a retention says that fewer batches were removed", "evidence.retention")
+def _(copy: Copy) -> None:
+    end = last(copy, SEALED).offset + 1
+    with copy.node() as node:
+        entries = list(removal_entries(node.log, log_identity(node.context), (SEALED, 0), (0, end)))
+        lying = [replace(entry, count=entry.count - 1) for entry in entries[:1]] + entries[1:]
+        detail = {"removed": [f"{SEALED}/0: 0-{end - 1}"]}
+        node.store.audit.append("wang", "log.retain", "cases", json.dumps(detail))
+        append_entries(node.log, lying)
+        node.log.retain(SEALED, 0, end)
+        work(node, "evidence")
+
+
+@manipulation("a retention says that fewer rows of a pull were removed", "evidence.pulls")
+def _(copy: Copy) -> None:
+    end = last(copy, RAW).offset + 1
+    with copy.node() as node:
+        entries = list(removal_entries(node.log, log_identity(node.context), (RAW, 0), (0, end)))
+        lying = [replace(entry, rows=entry.rows - 1) for entry in entries]
+        detail = {"removed": [f"{RAW}/0: 0-{end - 1}"]}
+        node.store.audit.append("wang", "log.retain", "cases", json.dumps(detail))
+        append_entries(node.log, lying)
+        node.log.retain(RAW, 0, end)
+        work(node, "evidence")
+
+
+@manipulation("after a retention, a row of a removed message leaves the index", "store.quarantine")
+def _(copy: Copy) -> None:
+    retain(copy, "quarantine")
+    copy.sql("DELETE FROM quarantine_rows WHERE log_topic = ? AND log_offset = 0", QUARANTINE)
+    copy.sql("DELETE FROM quarantine WHERE log_topic = ? AND log_offset = 0", QUARANTINE)
+
+
 # --- audit trail --------------------------------------------------------------------------
 
 
@@ -617,6 +790,25 @@ def _(copy: Copy) -> None:
     path = copy.evidence / "witnessed"
     note = SignedNote.from_bytes(path.read_bytes())
     path.write_bytes(replace(note, witnesses=()).to_bytes())
+
+
+@manipulation("all checkpoints of the evidence log are removed", "evidence.checkpoints")
+def _(copy: Copy) -> None:
+    for name in ("checkpoint", "witnessed"):
+        (copy.evidence / name).unlink()
+    shutil.rmtree(copy.evidence / "checkpoints")
+
+
+@manipulation("the newest checkpoints of the evidence log are removed", "evidence.checkpoints")
+def _(copy: Copy) -> None:
+    files = [path for path in (copy.evidence / "checkpoints").rglob("*") if path.is_file()]
+    oldest, *rest = sorted(files, key=lambda path: SignedNote.from_bytes(
+        path.read_bytes()).checkpoint.head.size)  # fmt: skip
+    assert rest
+    for path in rest:
+        path.unlink()
+    for name in ("checkpoint", "witnessed"):
+        (copy.evidence / name).write_bytes(oldest.read_bytes())
 
 
 # --- lost and older parts -----------------------------------------------------------------
@@ -777,6 +969,120 @@ def _(copy: Copy) -> None:
     value["seal"] |= {"state": "in_use", "version": value["seal"]["version"] + 1}
     row = last(copy, SEALS)
     copy.log.append(SEALS, replace(row, value=json.dumps(value, ensure_ascii=False).encode()))
+
+
+PROVINCE = "province/received.db"
+
+
+def take_last(copy: Copy) -> None:
+    """Remove the newest batch of a resource from the receiver: row and file."""
+    with closing(sqlite3.connect(copy.folder / PROVINCE)) as database:
+        ((path,),) = database.execute(
+            "SELECT file_path FROM received_batches WHERE resource_name = 'cases'"
+            " ORDER BY batch_no DESC LIMIT 1"
+        ).fetchall()
+    (copy.folder / "province" / "received" / path).unlink()
+    copy.sql("DELETE FROM received_batches WHERE file_path = ?", path, store=PROVINCE)
+
+
+@manipulation("a batch leaves the receiver, row and file", "received.trail", RECEIVER)
+def _(copy: Copy) -> None:
+    take_last(copy)
+
+
+@manipulation("a batch leaves the receiver whose receipt others have", "received.known", HELD)
+def _(copy: Copy) -> None:
+    take_last(copy)
+
+
+@manipulation("a batch in the middle leaves the receiver", "received.chain", RECEIVER)
+def _(copy: Copy) -> None:
+    with closing(sqlite3.connect(copy.folder / PROVINCE)) as database:
+        rows = database.execute(
+            "SELECT file_path FROM received_batches WHERE resource_name = 'cases' ORDER BY batch_no"
+        ).fetchall()
+    path = rows[1][0]
+    (copy.folder / "province" / "received" / path).unlink()
+    copy.sql("DELETE FROM received_batches WHERE file_path = ?", path, store=PROVINCE)
+
+
+@manipulation("a batch the receiver took counts other rows", "received.rows", RECEIVER)
+def _(copy: Copy) -> None:
+    copy.sql("UPDATE received_batches SET row_count = row_count - 1", store=PROVINCE)
+
+
+@manipulation("a batch the receiver took gets another sender", "received.trail", RECEIVER)
+def _(copy: Copy) -> None:
+    copy.sql(
+        "UPDATE received_batches SET sender_id = 'other' WHERE resource_name = 'firms'",
+        store=PROVINCE,
+    )
+
+
+@manipulation("a batch the receiver took gets another time", "received.rows", RECEIVER)
+def _(copy: Copy) -> None:
+    copy.sql("UPDATE received_batches SET received_at = '2026-01-01T00:00:00.000Z'",
+             store=PROVINCE)  # fmt: skip
+
+
+@manipulation("a chain of the receiver goes back to an earlier batch", "received.chain", RECEIVER)
+def _(copy: Copy) -> None:
+    with closing(sqlite3.connect(copy.folder / PROVINCE)) as database:
+        ((statement, number),) = database.execute(
+            "SELECT statement_digest, batch_no FROM received_batches"
+            " WHERE resource_name = 'cases' ORDER BY batch_no LIMIT 1"
+        ).fetchall()
+    copy.sql(
+        "UPDATE received_chains SET statement_digest = ?, batch_no = ?"
+        " WHERE resource_name = 'cases'",
+        *(statement, number),
+        store=PROVINCE,
+    )
+
+
+@manipulation("a chain of the receiver is removed", "received.chain", RECEIVER)
+def _(copy: Copy) -> None:
+    copy.sql("DELETE FROM received_chains WHERE resource_name = 'cases'", store=PROVINCE)
+
+
+@manipulation("a statement is let in without a line in the trail", "received.trail", RECEIVER)
+def _(copy: Copy) -> None:
+    copy.sql(
+        "INSERT INTO admissions (statement_digest, reason, actor_name, admitted_at)"
+        " VALUES ('ff', 'x', 'wang', '2026-12-01T00:00:00.000Z')",
+        store=PROVINCE,
+    )
+
+
+@manipulation("a line of the receiver's audit trail is edited", "received.trail", RECEIVER)
+def _(copy: Copy) -> None:
+    copy.sql("UPDATE audit_trail SET actor_name = 'li' WHERE entry_no = 1", store=PROVINCE)
+
+
+@manipulation("the receiver's audit trail is emptied", "received.witness", RECEIVER)
+def _(copy: Copy) -> None:
+    copy.sql("DELETE FROM audit_trail", store=PROVINCE)
+    copy.sql("UPDATE witnessed_logs SET log_size = log_size - 1", store=PROVINCE)
+
+
+@manipulation("what the receiver has witnessed goes back", "received.witness", RECEIVER)
+def _(copy: Copy) -> None:
+    with closing(sqlite3.connect(copy.folder / PROVINCE)) as database:
+        ((note,),) = database.execute("SELECT note FROM witnessed_logs").fetchall()
+    before = Checkpoint.from_bytes(note)
+    head = Head(before.head.origin, before.head.size - 1, bytes(32))
+    data = replace(before, head=head).to_bytes()
+    copy.sql("UPDATE witnessed_logs SET log_size = ?, note = ?", head.size, data, store=PROVINCE)
+
+
+@manipulation("what the receiver has witnessed is removed", "received.witness", RECEIVER)
+def _(copy: Copy) -> None:
+    copy.sql("DELETE FROM witnessed_logs", store=PROVINCE)
+
+
+@manipulation("what a caller showed last is removed", "received.witness", RECEIVER)
+def _(copy: Copy) -> None:
+    copy.sql("DELETE FROM witnessed", store=PROVINCE)
 
 
 # --- one byte -----------------------------------------------------------------------------

@@ -20,7 +20,7 @@ from exchange.pipeline.dismissal import Selection, dismiss
 from exchange.seal.checks import Verification
 from exchange.seal.eseal.lifecycle import Step
 from exchange.settings import load
-from tests.audit.manipulations import KNOWN, RECEIVER, TABLE, Copy, Manipulation
+from tests.audit.manipulations import HELD, KNOWN, RECEIVER, TABLE, Copy, Manipulation
 from tests.pipeline.place import Place, records
 from tests.support.nodes import add, make, run
 
@@ -37,14 +37,15 @@ def prepared(tmp_path_factory: pytest.TempPathFactory) -> Place:
             node.take_up_catalog()
         assert run(place).errors == {}
         with place.node() as node:
-            dismiss(
+            dismissed = dismiss(
                 node.context,
                 node.store,
                 "cases",
-                Selection(rule="date"),
+                Selection(rule="type"),
                 by="wang",
                 reason="无法更正",
             )
+            assert dismissed > 0
             SealAdministration(node, "wang").take("data", Step.SUSPEND, "机构调整")
             SealAdministration(node, "wang").take("data", Step.RESUME)
         shutil.copytree(place.folder / "data", folder.with_name("older"))
@@ -63,9 +64,9 @@ def copied(place: Place, folder: Path) -> Copy:
 
 
 def audited(copy: Copy, command: str, *known: bytes) -> Verification:
-    if command == RECEIVER:
+    if command in {RECEIVER, HELD}:
         with Node(load(copy.folder / "province" / "exchange.yaml")) as receiver:
-            return audit_node(receiver)
+            return audit_node(receiver, known=known)
     with copy.node() as node:
         return audit_node(node, known=known)
 
@@ -74,11 +75,19 @@ def witnessed(place: Place) -> bytes:
     return (place.folder / "data" / "evidence" / "witnessed").read_bytes()
 
 
-@pytest.mark.parametrize("command", [RECEIVER, KNOWN])
+def prepared_receipt(place: Place) -> bytes:
+    """Return the newest receipt of a resource, which the node has."""
+    with place.node() as node:
+        (row,) = node.store.receipts.find(resource="cases", limit=1)
+    return row.content
+
+
+@pytest.mark.parametrize("command", [RECEIVER, HELD, KNOWN])
 def test_what_nobody_touched_passes_every_check(
     prepared: Place, tmp_path: Path, command: str
 ) -> None:
-    found = audited(copied(prepared, tmp_path), command, witnessed(prepared))
+    known = witnessed(prepared) if command == KNOWN else prepared_receipt(prepared)
+    found = audited(copied(prepared, tmp_path), command, known)
     assert found.failed == ()
     assert [check.name for check in found.checks[: len(CHECKS)]] == list(CHECKS)
     if command == KNOWN:
@@ -92,6 +101,8 @@ def test_a_manipulation_is_found(prepared: Place, tmp_path: Path, row: Manipulat
     copy = copied(prepared, tmp_path)
     row.do(copy)
     known = (witnessed(prepared),) if row.command == KNOWN else ()
+    if row.command == HELD:
+        known = (prepared_receipt(prepared),)
     failed = {check.name: check for check in audited(copy, row.command, *known).failed}
     assert row.check in failed
     assert failed[row.check].found, "it says what is there"

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
+import shutil
+import sqlite3
 import tarfile
 import threading
+from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -16,12 +19,16 @@ from exchange.durable import write_file
 from exchange.evidence.audit_report import ENVELOPE
 from exchange.log import RECEIPTS, Message, raw_topic
 from exchange.node.auditing import audit_node
+from exchange.pipeline.deliver import retry as put_back
+from exchange.pipeline.dismissal import Selection, dismiss
 from exchange.pipeline.replay import replay
 from exchange.run.retention import plan_retention, remove
 from exchange.run.runner import Runner
 from exchange.seal.checks import Verification
 from tests.pipeline.place import EAGER, Place, now, records
-from tests.support.nodes import add, make, run
+from tests.receiver.faults import Fault
+from tests.support.nodes import add, faulty, make, run
+from tests.support.soak import KILLED
 from tests.test_former import FORMER, STOPPED
 
 ROWS = 200
@@ -94,6 +101,68 @@ def test_retention_with_its_line_in_the_trail_is_no_fault(place: Place) -> None:
         add(place, "cases", records(ROWS, first=2 * ROWS + 1))
         assert run(place).errors == {}
     assert told(audited(place)) == []
+
+
+def test_a_long_dismissal_a_refusal_and_a_retry_are_no_fault(place: Place) -> None:
+    """And what is changed afterwards is one."""
+    addresses = tuple(f"cases/0/{number}" for number in range(500))
+    with faulty(place, Fault.REFUSES):
+        assert run(place).refused > 0
+    assert told(audited(place)) == []
+    with place.node() as node:
+        chosen = Selection(addresses=addresses)
+        reason = '原因"引号"' + "长" * 900
+        assert dismiss(node.context, node.store, "cases", chosen, by="wang", reason=reason) > 0
+        detail = json.loads(node.store.audit.find()[-1].detail)
+        assert detail["reason"] == reason
+        assert detail["addresses"]["characters"] > 4_000, "kept by its digest"
+    assert told(audited(place)) == []
+    store = place.folder / "data" / "store.db"
+    with closing(sqlite3.connect(store)) as database, database:
+        database.execute("UPDATE deliveries SET trouble_text = 'x' WHERE trouble_code = '422'")
+    assert {check.name for check in audited(place).failed} == {"store.deliveries"}
+    with place.node() as node:
+        for row in node.store.deliveries.find(resource="cases"):
+            put_back(node.store, row, node.clock, "wang")
+    assert told(audited(place)) == [], "put back by a person"
+    with place.receiver():
+        outcome = run(place)
+        assert (outcome.errors, outcome.waiting) == ({}, 0)
+    assert told(audited(place)) == []
+
+
+def test_what_was_pulled_with_the_clock_ahead_is_no_fault(place: Place) -> None:
+    later = now() + timedelta(days=2)
+    with place.node(clock=lambda: later) as node:
+        assert Runner(node, policy=EAGER, stages=("pull",)).once().errors == {}
+    with place.node() as node:
+        assert Runner(node, policy=EAGER, stages=("seal",)).once().errors == {}
+    assert told(audited(place)) == []
+
+
+class Struck(BaseException):
+    """The process ends here."""
+
+
+def test_a_node_that_was_killed_is_audited_as_it_lies(place: Place, tmp_path: Path) -> None:
+    """Wherever it was: what is under way is no fault, before it goes on and after."""
+    names: list[str] = []
+    trial = Place(tmp_path / "trial", dict(place.sources))
+    shutil.copytree(place.folder, trial.folder)
+    with trial.receiver(), trial.node(failpoint=names.append) as node:
+        assert Runner(node, policy=EAGER).once().errors == {}
+    points = list(dict.fromkeys(names))
+    for number, name in enumerate(points[:: KILLED.now]):
+        copy = Place(tmp_path / str(number), dict(place.sources))
+        shutil.copytree(place.folder, copy.folder)
+
+        def strike(passed: str, name: str = name) -> None:
+            if passed == name:
+                raise Struck(name)
+
+        with copy.receiver(), copy.node(failpoint=strike) as node, pytest.raises(Struck):
+            Runner(node, policy=EAGER).once()
+        assert told(audited(copy)) == [], name
 
 
 def test_a_node_that_runs_meanwhile_is_audited_as_it_was(place: Place) -> None:

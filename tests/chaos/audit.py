@@ -141,9 +141,10 @@ def _receipts(bootstrap: Sequence[str], findings: Findings) -> Counter[str]:
     """Count the receipts in the log by batch."""
     counts: Counter[str] = Counter()
     for entry in read(bootstrap, RECEIPTS):
-        if dict(entry.headers)["kind"] == b"receipt":
+        kind = dict(entry.headers)["kind"]
+        if kind == b"receipt":
             counts[entry.key.decode()] += 1
-        else:
+        elif kind != b"refusal":
             findings.unverifiable.append(f"wrong receipt of {entry.key.decode()}")
     return counts
 
@@ -262,7 +263,9 @@ def _evidence(
     ordered = [
         line for item in read(bootstrap, EVIDENCE) for line in item.value.decode().split("\n")
     ]
-    sealed = [line for line in ordered if '"version"' not in line]
+    sealed = [
+        line for line in ordered if '"version"' not in line and '"type":"refusal"' not in line
+    ]
     findings.compare("evidence:", expected, Counter(sealed))
     try:
         others = dict.fromkeys(line for line in ordered if '"version"' in line)  # in their order

@@ -23,6 +23,7 @@ from tests.support.servers import Server, nobody
 from tests.support.workbooks import minimal_xlsx
 
 PAGE = Path(__file__).parents[2] / "docs" / "operations.md"
+TESTS = Path(__file__).parents[1]
 ROWS = 5
 FILES, TABLES, SERVED = 8, 8, 4
 CHINESE = re.compile("[\u4e00-\u9fff]")
@@ -228,16 +229,29 @@ ENDS = {
     "foreign": Poison("message-unreadable", "cannot be read as records", _dismiss),
 }
 ELSEWHERE = {
-    "settings-refused",  # below, before the node runs
-    "topic-anew",  # below, behind the node's first run
-    "topic-deleted",  # tests/cli/test_cluster.py
-    "deletions-wait",  # tests/cli/test_deletions.py
-    "difference-lost",
-    "receipt-wrong",  # tests/cli/test_cascade.py
-    "batch-refused",
-    "records-refused",  # tests/cli/test_quarantine.py
-    "seal-stopped",  # tests/cli/test_seal.py
+    "settings-refused": "cli/test_poison.py::_check_that_settings_are_refused",
+    "topic-anew": "cli/test_poison.py::_check_that_a_topic_made_anew_has_an_end",
+    "topic-deleted": "cli/test_cluster.py::test_a_topic_that_was_deleted_comes_back_by_apply_alone",
+    "deletions-wait": "cli/test_deletions.py::"
+    "test_deletions_wait_for_a_person_who_accepts_or_refuses",
+    "difference-lost": "cli/test_deletions.py::test_a_lost_state_has_an_end",
+    "receipt-wrong": "pipeline/test_province.py::"
+    "test_a_wrong_receipt_halts_its_resource_and_no_other",
+    "batch-refused": "cli/test_cascade.py::test_a_refused_batch_is_sent_again_as_it_was",
+    "batch-gap": "pipeline/test_clocks.py::test_a_gap_is_told_and_the_missing_batch_goes_first",
+    "number-taken": "pipeline/test_clocks.py::test_a_number_in_use_is_let_in_by_a_person",
+    "sealed-early": "pipeline/test_clocks.py::"
+    "test_what_was_sealed_with_a_clock_ahead_is_sealed_again",
+    "clock-wrong": "pipeline/test_clocks.py::test_a_province_whose_clock_is_wrong",
+    "seal-stopped": "pipeline/test_seals.py::"
+    "test_a_running_node_stops_with_its_seal_and_goes_on_with_it",
+    "log-lost": "audit/test_lost_parts.py::test_a_lost_log_stops_the_node",
+    "evidence-other": "pipeline/test_evidence_writer.py::test_a_replaced_folder_is_not_continued",
+    "resource-dropped": "pipeline/test_faults.py::"
+    "test_a_resource_dropped_from_the_catalog_is_told_and_its_data_waits",
+    "records-refused": "cli/test_quarantine.py::test_a_corrected_file_goes_back_once",
 }
+"""Where what ends a state is shown: file and function."""
 
 
 def states() -> dict[str, str]:
@@ -249,7 +263,10 @@ def states() -> dict[str, str]:
 
 def test_every_state_of_the_page_has_an_end_that_is_tested() -> None:
     found = states()
-    assert set(found) == {poison.state for poison in ENDS.values()} | ELSEWHERE
+    assert set(found) == {poison.state for poison in ENDS.values()} | ELSEWHERE.keys()
+    for place in ELSEWHERE.values():
+        file, _, name = place.partition("::")
+        assert f"\ndef {name}(" in (TESTS / file).read_text("utf-8"), place
     assert all("`exchange " in command for command in found.values())
 
 

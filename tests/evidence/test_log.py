@@ -15,6 +15,7 @@ from exchange.evidence.entry import (
     EvidenceEntry,
     MessagesEntry,
     PullEntry,
+    RetentionEntry,
     TrailEntry,
     messages_digest,
     read_entry,
@@ -242,7 +243,20 @@ PULL = PullEntry(
 TRAIL = TrailEntry(trail="sm3:" + "c" * 64, number=12, digest="sha256:" + "d" * 64)
 
 
-@pytest.mark.parametrize("leaf", [MESSAGES, PULL, TRAIL], ids=lambda leaf: leaf.TYPE)
+RETENTION = RetentionEntry(
+    log="f" * 32,
+    topic="exchange.raw.permits",
+    lane=0,
+    first=0,
+    next=12,
+    pull="20261123T010203-00ff00ff",
+    count=12,
+    rows=300,
+    digest="sm3:" + "a" * 64,
+)
+
+
+@pytest.mark.parametrize("leaf", [MESSAGES, PULL, TRAIL, RETENTION], ids=lambda leaf: leaf.TYPE)
 def test_entries_of_version_2_are_of_one_form_each(leaf: MessagesEntry | PullEntry) -> None:
     data = leaf.to_bytes()
     assert well_formed(data)

@@ -38,7 +38,7 @@ RECEIPT: page.Form = page.BATCH | {
     f"{NAME} {SIZE} {page.HEX}": "log?",
     page.TEXT: "resource_code code message province", int: "rows_sent rows_accepted rows_rejected"}
 ENTRY: page.Form = page.BATCH | {
-    f"sm3:{page.HEX}": "digest", int: "lane", "statement|receipt": "type"}
+    f"sm3:{page.HEX}": "digest", int: "lane", "statement|receipt|refusal": "type"}
 UNSEALED: dict[str, page.Form] = {
     "messages": {
         f"sm3:{page.HEX}": "digest", int: "count first lane next version",
@@ -46,6 +46,10 @@ UNSEALED: dict[str, page.Form] = {
     "pull": {
         f"sm3:{page.HEX}": "digest", int: "done offset rows version", "[0-9a-f]{32}": "log",
         "[0-9A-Za-z.-]{0,64}": "pull", "[a-z][a-z0-9_]{0,47}": "source", ".*": "type"},
+    "retention": {
+        f"sm3:{page.HEX}": "digest", int: "count first lane next rows version",
+        "[0-9a-f]{32}": "log", "[A-Za-z0-9._-]{1,249}": "topic", "[0-9A-Za-z.-]{0,64}": "pull",
+        "retention": "type"},
     "audit": {
         "[a-z0-9]{2,16}:[0-9a-f]{40,128}": "digest trail", int: "number version", ".*": "type"}}
 PACKAGE: page.Form = {

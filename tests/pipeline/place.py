@@ -416,7 +416,7 @@ def audit(place: Place, *, pulls: bool = True, wrong: int = 0, witnessed: bool =
         receipts: dict[str, bytes] = {}
         for entry in entries(node.log, RECEIPTS):
             wrong -= entry.headers["kind"] == "wrong"
-            if entry.headers["kind"] == "wrong":
+            if entry.headers["kind"] in {"wrong", "refusal"}:
                 continue
             assert entry.key not in receipts, f"two receipts of {entry.key}"
             receipts[entry.key] = entry.value
@@ -531,7 +531,18 @@ def _evidence(place: Place, node: Node, receipts: dict[str, bytes], *, witnessed
             expected.add(EvidenceEntry.of_receipt(content, statement).to_bytes())
     items = [log.entry(index) for index in range(log.size)]
     assert len(set(items)) == len(items), "no entry twice"
-    assert {entry for entry in items if b'"version"' not in entry} == expected
+    sealed = {entry for entry in items if b'"version"' not in entry}
+    refusals = {entry for entry in sealed if b'"type":"refusal"' in entry}
+    told = {
+        (entry.key, f"sm3:{sm3(entry.value).hex()}")
+        for entry in entries(node.log, RECEIPTS)
+        if entry.headers["kind"] == "refusal"
+    }
+    leaf_of = (
+        (one["resource"], one["batch_no"], one["digest"]) for one in map(json.loads, refusals)
+    )
+    assert {(f"{name}/{number}", digest) for name, number, digest in leaf_of} == told
+    assert sealed - refusals == expected
     leaves(node, (json.loads(entry) for entry in items if b'"version"' in entry), place.sources)
     seen = log.witnessed()
     size = 0 if seen is None else seen.checkpoint.head.size
@@ -540,7 +551,12 @@ def _evidence(place: Place, node: Node, receipts: dict[str, bytes], *, witnessed
 
 def leaves(node: Node, kept: Iterable[dict[str, Any]], resources: Iterable[str]) -> None:
     """Compare the leaves of what is not sealed: every refused message once, pulls, the trail."""
-    by_type: dict[str, list[dict[str, Any]]] = {"messages": [], "pull": [], "audit": []}
+    by_type: dict[str, list[dict[str, Any]]] = {
+        "messages": [],
+        "pull": [],
+        "audit": [],
+        "retention": [],
+    }
     for leaf in kept:
         by_type[leaf["type"]].append(leaf)
     found = [

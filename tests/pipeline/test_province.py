@@ -89,7 +89,7 @@ def test_a_refusal_is_told_and_the_next_batches_go_on(place: Place) -> None:
         with place.node() as node:
             (row,) = node.store.deliveries.find(states=[State.REFUSED])
             assert row.reason == "目录不存在"
-            retry(node.store, row, node.clock)
+            retry(node.store, row, node.clock, "test")
         assert run(place).errors == {}
     audit(place)
 
@@ -123,7 +123,7 @@ def test_a_wrong_receipt_halts_its_resource_and_no_other(fault: Fault, place: Pl
             (row,) = node.store.deliveries.find(resource="cases", states=[State.HALTED])
             (kept,) = [e for e in entries(node.log, RECEIPTS) if e.headers["kind"] == "wrong"]
             assert kept.key == f"cases/{row.batch_no}", "the receipt is kept as evidence"
-            retry(node.store, row, node.clock)
+            retry(node.store, row, node.clock, "test")
         settle(place)
     audit(place, wrong=1)
 

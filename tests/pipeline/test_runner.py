@@ -341,7 +341,7 @@ def test_a_supervised_run_goes_on_with_what_a_person_mends(tmp_path: Path) -> No
         province.fault = Fault.NONE
         with place.node() as node:
             (row,) = node.store.deliveries.find(states=["halted"])
-            retry(node.store, row, node.clock)
+            retry(node.store, row, node.clock, "test")
         settle(place)
     audit(place, wrong=1)
 

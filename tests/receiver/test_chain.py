@@ -123,7 +123,10 @@ def test_a_person_admits_another_content_and_both_stay(
     kept = {path.read_bytes() for path in province.files}
     assert kept == {first.data, other.data}
     actions = [line.action for line in province.store.audit.find()]
-    assert actions == ["receiver.conflict", "receiver.admit", "receiver.admitted"]
+    assert actions == [
+        *("receiver.received", "receiver.conflict", "receiver.admit"),
+        *("receiver.received", "receiver.admitted"),
+    ]
     assert deliver(batch(2, other.digest)).status == 200, "the chain goes on from it"
 
 

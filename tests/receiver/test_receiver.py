@@ -119,8 +119,10 @@ def test_another_content_under_a_used_number_is_refused_with_an_alarm(province: 
     assert isinstance(refused, Refused)
     assert refused.code == "409"
     assert first == again
-    (entry,) = province.store.audit.find()
+    taken, entry = province.store.audit.find()
+    assert (taken.actor, taken.action) == ("rid-dxal", "receiver.received")
     assert (entry.actor, entry.action) == ("rid-dxal", "receiver.conflict")
+    assert taken.subject == entry.subject
     assert entry.subject == "11232700MB0A12345X/permits/2026112300001"
     assert BATCH.digest in entry.detail
     assert other.digest in entry.detail

@@ -233,6 +233,40 @@ def test_using_the_others_number_for_another_content_with_its_secret_and_seal(
     place.east_goes_on()
 
 
+def test_delivering_the_others_batches_first(place: Place) -> None:
+    """The owner's chain goes on with its own batches, whoever has brought them."""
+    first = place.east_goes_on()
+    second = batch(EAST, EAST_UNIT, 2, previous=first.digest)
+    third = batch(EAST, EAST_UNIT, 3, previous=second.digest)
+    theirs = [place.deliver(one.data, LOOSE) for one in (second, third)]
+    assert [reply.status for reply in theirs] == [200, 200]
+    fourth = batch(EAST, EAST_UNIT, 4, previous=third.digest)
+    gap = place.deliver(fourth.data, STRICT["east"])
+    assert (gap.status, gap.data["chain"]) == (424, "previous")
+    own = [place.deliver(one.data, STRICT["east"]) for one in (second, third, second, fourth)]
+    assert [reply.status for reply in own] == [200] * 4
+    assert [reply.data for reply in own[:3]] == [theirs[0].data, theirs[1].data, theirs[0].data]
+
+
+def test_delivering_one_of_the_others_batches_out_of_order(place: Place) -> None:
+    first = place.east_goes_on()
+    second = batch(EAST, EAST_UNIT, 2, previous=first.digest)
+    third = batch(EAST, EAST_UNIT, 3, previous=second.digest)
+    assert place.deliver(third.data, LOOSE).status == 200
+    assert place.deliver(third.data, STRICT["east"]).status == 424, "it waits for the second"
+    assert place.deliver(second.data, STRICT["east"]).status == 200
+    assert place.deliver(third.data, STRICT["east"]).status == 200
+    place.east_goes_on(4, third.digest)
+
+
+def test_another_content_under_the_others_next_number(place: Place) -> None:
+    first = place.east_goes_on()
+    forged = batch(UNNAMED, EAST_UNIT, 2, previous=first.digest, prefix="x")
+    assert place.deliver(forged.data, LOOSE).status == 200
+    second = place.east_goes_on(2, first.digest)
+    place.east_goes_on(3, second.digest)
+
+
 # --- read ---------------------------------------------------------------------------------
 
 
@@ -254,6 +288,18 @@ def test_asking_what_the_witness_saw_of_the_others_log(place: Place) -> None:
     assert place.witness.seen(EAST_LOG, caller=STRICT["west"]).status == 403
     seen = place.witness.seen(EAST_LOG, caller=STRICT["east"])
     assert EAST_LOG in str(seen.data["checkpoint"])
+
+
+def test_asking_for_the_others_log_where_nothing_was_shown_yet(place: Place) -> None:
+    for origin in (EAST_LOG, "exchange/nobody", EAST_LOG.upper()):
+        assert place.witness.seen(origin, caller=STRICT["west"]).status == 403
+
+
+def test_reading_the_others_receipt_by_its_number_alone(place: Place) -> None:
+    place.east_goes_on()
+    reply = place.deliver(batch(WEST, WEST_UNIT, 1).data, STRICT["west"])
+    assert reply.status == 200, "it is a number of its own"
+    assert EAST_UNIT not in json.dumps(reply.data)
 
 
 # --- witness ------------------------------------------------------------------------------

@@ -43,6 +43,7 @@ HISTORIES: Final = Amount("histories of sources, quarantine and replays", 7, 40)
 INTERLEAVINGS: Final = Amount("histories of open transactions and pulls, by server", 1, 100)
 ATTACK: Final = Amount("seconds of silent connections at the receiver", 3, 120)
 SCREENS: Final = Amount("screens of the walk that are compared with their pages", 2, 4)
+KILLED: Final = Amount("of the failpoints at which a killed node is audited, one in", 4, 1)
 PLANTED: Final = Amount("planted bugs that chaos must notice", 0, 1)
 
 AMOUNTS: Final = (
@@ -64,6 +65,7 @@ AMOUNTS: Final = (
     INTERLEAVINGS,
     ATTACK,
     SCREENS,
+    KILLED,
     PLANTED,
 )
 

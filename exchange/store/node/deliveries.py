@@ -89,14 +89,26 @@ class Deliveries:
         Return the row as it stands now. Raises Stale, a Transient, when another worker saved
         it meanwhile: of two workers that take the same delivery, one gets it.
         """
-        saved = replace(row, updated_at=self._clock(), version=row.version + 1)
-        place = DELIVERIES.at(row.resource, row.batch_no) | {"read_version": row.version}
         with self._lender.write() as connection:
-            result = connection.execute(_SAVE, place | DELIVERIES.values(saved, _MOVING))
-            if result.rowcount != 1:
-                raise stale(f"delivery {row.resource}/{row.batch_no}")
+            saved = self._save(connection, row)
             if receipt is not None:
                 add_receipt(connection, receipt)
+        return saved
+
+    def saving(self, row: DeliveryRow) -> Callable[[Connection], None]:
+        """Return what saves a row in a transaction of others, such as that of the audit trail."""
+
+        def write(connection: Connection) -> None:
+            self._save(connection, row)
+
+        return write
+
+    def _save(self, connection: Connection, row: DeliveryRow) -> DeliveryRow:
+        saved = replace(row, updated_at=self._clock(), version=row.version + 1)
+        place = DELIVERIES.at(row.resource, row.batch_no) | {"read_version": row.version}
+        result = connection.execute(_SAVE, place | DELIVERIES.values(saved, _MOVING))
+        if result.rowcount != 1:
+            raise stale(f"delivery {row.resource}/{row.batch_no}")
         return saved
 
     def get(self, resource: str, batch_no: str) -> DeliveryRow | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Annotated, Any
@@ -16,6 +16,7 @@ from exchange.store.node.deliveries import DELIVERIES
 from exchange.store.node.quarantine import QUARANTINE
 from exchange.store.sql import Lender, RowTable, Stored
 
+_WITHDRAWN = "withdrawn"
 DONE = "done"
 """The state of a pull that came to the end of its source."""
 
@@ -101,6 +102,17 @@ class Pulls:
         with self._lender.read() as connection:
             return PULLS.read(connection, query.limit(limit))
 
+    def walk(self) -> Iterator[PullRow]:
+        """Yield all pulls by name, without sums; a page in memory at a time."""
+        after: tuple[object, ...] = ()
+        while page := self._page(after):
+            yield from page
+            after = (page[-1].pull,)
+
+    def _page(self, after: tuple[object, ...]) -> list[PullRow]:
+        with self._lender.read() as connection:
+            return PULLS.page(connection, after)
+
     def add_notes(self, rows: Sequence[NoteRow]) -> int:
         """Add notes; those already there stay as they are. Return how many were new."""
         with self._lender.write() as connection:
@@ -124,6 +136,8 @@ def _query() -> Select[Any]:
     def total(table: RowTable[Any]) -> Any:
         rows = func.coalesce(func.sum(table.c.rows), 0)
         query = select(cast(rows, Integer)).where(table.c.pull == PULLS.c.pull)
+        if table is DELIVERIES:  # what was withdrawn was sealed once more
+            query = query.where(DELIVERIES.c.state != _WITHDRAWN)
         return query.correlate(PULLS.table).scalar_subquery()
 
     return select(

@@ -7,7 +7,16 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Annotated, Literal
 
-from sqlalchemy import BigInteger, ForeignKeyConstraint, Index, Integer, func, select, update
+from sqlalchemy import (
+    BigInteger,
+    Connection,
+    ForeignKeyConstraint,
+    Index,
+    Integer,
+    func,
+    select,
+    update,
+)
 
 from exchange.errors import Rejected
 from exchange.store.columns import Counts, FreeText, Moment, Name
@@ -152,44 +161,58 @@ class Quarantine:
         A record is decided about once: two people who replay the same one do not double it.
         Only one that was settled may be replayed all the same, by a person who insists.
         """
+        with self._lender.write() as connection:
+            return self.decide_in(
+                connection, (topic, partition, offset), rows, state=state, by=by, note=note
+            )
+
+    def decide_in(
+        self,
+        connection: Connection,
+        place: tuple[str, int, int],
+        rows: Sequence[int],
+        *,
+        state: Literal["replayed", "dismissed", "settled"],
+        by: str,
+        note: str = "",
+    ) -> list[int]:
+        """Mark records of one message, in a transaction that is open; see :meth:`decide`."""
+        topic, partition, offset = place
         address = QUARANTINE.at(topic, partition, offset)
         now = self._clock()
         new = [
             DecisionRow(topic, partition, offset, row, state, by, now, note)
             for row in sorted(set(rows))
         ]
-        with self._lender.write() as connection:
-            # Taking the message's row first makes two people wait for each other.
-            count = connection.execute(
-                select(QUARANTINE.c.rows).where(QUARANTINE.has_key).with_for_update(), address
-            ).scalar()
-            if count is None or not all(0 <= row < count for row in rows):
-                raise Rejected(
-                    Text(
-                        f"隔离区没有 {topic}/{partition}/{offset} 的这些记录",
-                        f"quarantine has no such records at {topic}/{partition}/{offset}",
-                    ),
-                    hint=Text(
-                        "用 exchange quarantine list 查看", "look at `exchange quarantine list`"
-                    ),
-                )
-            known = {row for *_, row in DECISIONS.insert_missing(connection, new)}
-            fresh = [row for row in sorted(set(rows)) if row not in known]
-            again = 0
-            if state == "replayed" and known:
-                c = DECISIONS.c
-                again = connection.execute(
-                    update(DECISIONS.table)
-                    .where(c.topic == topic, c.partition == partition, c.offset == offset)
-                    .where(c.state == "settled", c.row.in_(sorted(known)))
-                    .values(state=state, by=by, at=now, note=note)
-                ).rowcount
-            counts = {state: QUARANTINE.c[state] + len(fresh) + again}
-            if again:
-                counts["settled"] = QUARANTINE.c.settled - again
-            connection.execute(
-                update(QUARANTINE.table).where(QUARANTINE.has_key).values(counts), address
+        # Taking the message's row first makes two people wait for each other.
+        count = connection.execute(
+            select(QUARANTINE.c.rows).where(QUARANTINE.has_key).with_for_update(), address
+        ).scalar()
+        if count is None or not all(0 <= row < count for row in rows):
+            raise Rejected(
+                Text(
+                    f"隔离区没有 {topic}/{partition}/{offset} 的这些记录",
+                    f"quarantine has no such records at {topic}/{partition}/{offset}",
+                ),
+                hint=Text("用 exchange quarantine list 查看", "look at `exchange quarantine list`"),
             )
+        known = {row for *_, row in DECISIONS.insert_missing(connection, new)}
+        fresh = [row for row in sorted(set(rows)) if row not in known]
+        again = 0
+        if state == "replayed" and known:
+            c = DECISIONS.c
+            again = connection.execute(
+                update(DECISIONS.table)
+                .where(c.topic == topic, c.partition == partition, c.offset == offset)
+                .where(c.state == "settled", c.row.in_(sorted(known)))
+                .values(state=state, by=by, at=now, note=note)
+            ).rowcount
+        counts = {state: QUARANTINE.c[state] + len(fresh) + again}
+        if again:
+            counts["settled"] = QUARANTINE.c.settled - again
+        connection.execute(
+            update(QUARANTINE.table).where(QUARANTINE.has_key).values(counts), address
+        )
         return fresh
 
     def decisions(self, topic: str, partition: int, offset: int) -> dict[int, DecisionRow]:

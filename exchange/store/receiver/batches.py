@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Annotated, Final
 
 from sqlalchemy import BigInteger, Integer, LargeBinary, UniqueConstraint, func, select, update
@@ -19,6 +22,8 @@ if TYPE_CHECKING:
 
     from exchange.store.audit import AuditTrail
 
+RECEIVED_LINE: Final = "receiver.received"
+"""Action of the line of the audit trail of every batch that is taken."""
 ANYBODY: Final = "-"
 """Sender of batches that were received before senders were kept."""
 
@@ -81,6 +86,24 @@ CHAINS = RowTable("received_chains", ChainRow)
 ADMISSIONS = RowTable("admissions", AdmissionRow)
 
 
+def received_detail(row: ReceivedBatchRow) -> str:
+    """Return what the line of the audit trail says of a batch: what must not change afterwards."""
+    said = {
+        "version": row.version,
+        "statement": row.statement,
+        "rows": row.rows,
+        "file": row.path,
+        "receipt": row.receipt_no,
+        "digest": f"sha256:{hashlib.sha256(row.receipt).hexdigest()}",
+        "received_at": row.received_at.astimezone(UTC).isoformat(timespec="milliseconds"),
+    }
+    return json.dumps(said, ensure_ascii=False)
+
+
+class _TakenError(Exception):
+    """The batch is there already."""
+
+
 class ReceivedBatches:
     """The batches that were taken in."""
 
@@ -97,18 +120,50 @@ class ReceivedBatches:
 
         Two requests with one batch at the same time get one and the same receipt. The caller
         compares ``statement``: another digest under the same number is another batch. ``after``
-        takes the place of ``before`` in the same transaction; raises Stale, and keeps nothing,
-        when the chain has moved meanwhile.
+        takes the place of ``before`` in the same transaction, and the audit trail gets its line;
+        raises Stale, and keeps nothing, when the chain has moved meanwhile.
         """
-        with self._lender.write() as connection:
-            there = RECEIVED.insert_missing(connection, [row])
-            key = (getattr(row, name) for name in RECEIVED.key)
-            stored = RECEIVED.get(connection, *key)
-            if after is not None and not there:
+        key = tuple(getattr(row, name) for name in RECEIVED.key)
+
+        def write(connection: Connection) -> None:
+            if RECEIVED.insert_missing(connection, [row]):
+                raise _TakenError
+            if after is not None:
                 _move(connection, before, after)
+
+        place = f"{row.department}/{row.resource}/{row.batch_no}"
+        with suppress(_TakenError):
+            detail = received_detail(row)
+            self._audit.append(row.sender, RECEIVED_LINE, place, detail, beside=write)
+            return row
+        with self._lender.read() as connection:
+            stored = RECEIVED.get(connection, *key)
         if stored is None:
             raise stale(f"batch {row.resource}/{row.batch_no}")
         return stored
+
+    def answered(self, receipt_no: str) -> ReceivedBatchRow | None:
+        """Find the batch that was answered with a receipt."""
+        query = select(*RECEIVED.columns).where(RECEIVED.c.receipt_no == receipt_no)
+        with self._lender.read() as connection:
+            rows = RECEIVED.read(connection, query)
+        return rows[0] if rows else None
+
+    def chains(self) -> Iterator[ChainRow]:
+        """Yield all chains by department and resource; a page in memory at a time."""
+        after: tuple[object, ...] = ()
+        while page := self._chain_page(after):
+            yield from page
+            after = tuple(getattr(page[-1], name) for name in CHAINS.key)
+
+    def _chain_page(self, after: tuple[object, ...]) -> list[ChainRow]:
+        with self._lender.read() as connection:
+            return CHAINS.page(connection, after)
+
+    def admissions(self) -> list[AdmissionRow]:
+        """Find everything that people let in."""
+        with self._lender.read() as connection:
+            return ADMISSIONS.read(connection, select(*ADMISSIONS.columns))
 
     def numbered(self, department: str, resource: str, batch_no: str) -> list[ReceivedBatchRow]:
         """Find the batches of one number: of every sender, all versions, the oldest first."""
@@ -123,6 +178,14 @@ class ReceivedBatches:
         """Find where a chain stands; None: nothing of it was received."""
         with self._lender.read() as connection:
             return CHAINS.get(connection, department, resource, partition, sender)
+
+    def move(self, before: ChainRow | None, after: ChainRow) -> None:
+        """Let a chain go on with a batch that another caller has delivered already.
+
+        Raises Stale, and changes nothing, when the chain has moved meanwhile.
+        """
+        with self._lender.write() as connection:
+            _move(connection, before, after)
 
     def admit(self, statement: str, reason: str, actor: str) -> None:
         """Let a statement in, as a person decided: with its line of the audit trail."""

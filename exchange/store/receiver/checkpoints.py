@@ -6,15 +6,22 @@ under a second name. Beside it stands what each caller showed last, which its re
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Final
 
-from sqlalchemy import BigInteger, LargeBinary, bindparam, delete, select, update
+from sqlalchemy import BigInteger, Connection, LargeBinary, bindparam, delete, select, update
 
 from exchange.store.columns import Moment, Name
 from exchange.store.sql import Lender, RowTable, Stored, stale
+
+if TYPE_CHECKING:
+    from exchange.store.audit import AuditTrail
+
+WITNESSED_LINE: Final = "witness.signed"
+"""Action of the line of the audit trail of every checkpoint that is signed along."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,12 +60,18 @@ _MOVE = (
 _FORGET = delete(WITNESSED.table).where(WITNESSED.has_key)
 
 
+def witnessed_detail(size: int, root: bytes) -> str:
+    """Return what the line of the audit trail says of a state that was signed along."""
+    return json.dumps({"size": size, "root": root.hex()})
+
+
 class WitnessedCheckpoints:
     """The newest checkpoint of each log, and what each caller showed last."""
 
-    def __init__(self, lender: Lender) -> None:
+    def __init__(self, lender: Lender, audit: AuditTrail) -> None:
         """Work on the lender's database."""
         self._lender = lender
+        self._audit = audit
 
     def get(self, origin: str) -> WitnessedLogRow | None:
         """Find what was seen of a log last, whoever showed it."""
@@ -71,10 +84,24 @@ class WitnessedCheckpoints:
         with self._lender.read() as connection:
             return WITNESSED.read(connection, query.order_by(WITNESSED.c.seen_at.desc()))
 
-    def move(self, before: WitnessedLogRow | None, row: WitnessedLogRow) -> None:
-        """Put ``row`` in the place of ``before``; raises Stale when another request was faster."""
+    def logs(self) -> list[WitnessedLogRow]:
+        """Find what was seen last of all logs."""
+        with self._lender.read() as connection:
+            return LOGS.read(connection, select(*LOGS.columns))
+
+    def shown(self) -> list[WitnessedCheckpointRow]:
+        """Find what all callers showed last."""
+        with self._lender.read() as connection:
+            return WITNESSED.read(connection, select(*WITNESSED.columns))
+
+    def move(self, before: WitnessedLogRow | None, row: WitnessedLogRow, root: bytes) -> None:
+        """Put ``row`` in the place of ``before``, with a line of the audit trail.
+
+        ``root`` is that of the checkpoint. Raises Stale when another request was faster.
+        """
         shown = WitnessedCheckpointRow(row.sender, row.origin, row.size, row.note, row.seen_at)
-        with self._lender.write() as connection:
+
+        def write(connection: Connection) -> None:
             if before is None:
                 late = bool(LOGS.insert_missing(connection, [row]))
             else:
@@ -85,3 +112,6 @@ class WitnessedCheckpoints:
                 raise stale(f"log {row.origin}")
             connection.execute(_FORGET, WITNESSED.at(row.sender, row.origin))
             WITNESSED.insert_missing(connection, [shown])
+
+        detail = witnessed_detail(row.size, root)
+        self._audit.append(row.sender, WITNESSED_LINE, row.origin, detail, beside=write)
