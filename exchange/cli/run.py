@@ -131,10 +131,10 @@ def run(
                 bilingual("不能与 --once 或数据源同用", "neither with --once nor with sources"),
                 param_hint="--workers",
             )
-        told = ["--json"] if as_json else []
-        told += [] if log is None else ["--log", str(log.absolute())]
+        worker_options = ["--json"] if as_json else []
+        worker_options += [] if log is None else ["--log", str(log.absolute())]
         return _supervise_workers(
-            call, stages, workers, prefix=name, wait=wait, drain=drain, options=told
+            call, stages, workers, prefix=name, wait=wait, drain=drain, options=worker_options
         )
     from exchange.cli.run_log import RunLog, RunProgress, open_log
 

@@ -126,7 +126,7 @@ class NoticeLoop:
             self._looked = now
         return self._statuses
 
-    def _lasting(self, sources: Collection[str], told: Collection[str]) -> dict[str, str]:
+    def _lasting(self, sources: Collection[str], notified: Collection[str]) -> dict[str, str]:
         """Name what log and store say is wrong: of our sources, and of all that was told.
 
         One worker tells of a resource: the one that pulls its first source.
@@ -136,7 +136,7 @@ class NoticeLoop:
         problems = {}
         for name, kind in self._failing.items():
             where = str(Where("pull", name))
-            if kind and (name in sources or where in told):
+            if kind and (name in sources or where in notified):
                 problems[where] = kind
         first: dict[str, str] = {}
         for name, source in settings.items():
@@ -150,7 +150,7 @@ class NoticeLoop:
             }
             for kind in (kind for kind, stands in wrong.items() if stands):
                 where = str(Where(kind, status.resource))
-                if first.get(status.resource) in sources or where in told:
+                if first.get(status.resource) in sources or where in notified:
                     problems[where] = ""
         return problems
 
@@ -161,10 +161,10 @@ class NoticeLoop:
         state = NoticeState.of(self._node.context.latest(key))
         rule = NoticeRule(settings.after, settings.repeat, settings.distance, settings.summary_time)
         title = self._node.settings.node.name
-        standing = {**problems, **self._lasting(sources, state.told)}
+        standing = {**problems, **self._lasting(sources, state.notified)}
         if self._monotonic() - self._began < rule.after.total_seconds():
             # A run that has just begun does not know yet what it will meet again.
-            standing = {**dict.fromkeys(state.told, ""), **standing}
+            standing = {**dict.fromkeys(state.notified, ""), **standing}
         notice, after = decide(state, standing, now, rule, title)
         if notice is not None:
             self.send(name, notice)

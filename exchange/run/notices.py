@@ -76,7 +76,7 @@ class NoticeState:
 
     began: Mapping[str, str] = field(default_factory=dict)
     """By problem, since when it stands."""
-    told: Mapping[str, str] = field(default_factory=dict)
+    notified: Mapping[str, str] = field(default_factory=dict)
     """By problem, when it was told last."""
     last: str = ""
     """When the last notice of problems was sent."""
@@ -120,17 +120,19 @@ def decide(
     new = [
         name
         for name, since in began.items()
-        if name not in state.told and _age(since, now) >= rule.after
+        if name not in state.notified and _age(since, now) >= rule.after
     ]
     again = [
-        name for name, at in state.told.items() if name in began and _age(at, now) >= rule.repeat
+        name
+        for name, at in state.notified.items()
+        if name in began and _age(at, now) >= rule.repeat
     ]
-    over = [name for name in state.told if name not in began]
+    over = [name for name in state.notified if name not in began]
     near = bool(state.last) and _age(state.last, now) < rule.distance
     if near or not (new or again or over):
         return None, known
-    told = {name: at for name, at in state.told.items() if name in began}
-    told |= dict.fromkeys([*new, *again], stamp)
+    notified = {name: at for name, at in state.notified.items() if name in began}
+    notified |= dict.fromkeys([*new, *again], stamp)
     lines = [
         *_lines(new, Text("", ""), problems, began),
         *_lines(again, Text("仍未恢复：", "still: "), problems, began),
@@ -145,7 +147,7 @@ def decide(
         title = Text(f"【{node}】已全部恢复", f"[{node}] everything is back to normal")
     else:
         lines.append(Text("查看：exchange status", "see: exchange status"))
-    return Notice(title, tuple(lines)), replace(known, told=told, last=stamp)
+    return Notice(title, tuple(lines)), replace(known, notified=notified, last=stamp)
 
 
 def summary_is_due(state: NoticeState, now: datetime, rule: NoticeRule) -> bool:
