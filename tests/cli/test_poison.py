@@ -245,7 +245,7 @@ ELSEWHERE = {
     "clock-wrong": "pipeline/test_clocks.py::test_a_province_whose_clock_is_wrong",
     "seal-stopped": "pipeline/test_seals.py::"
     "test_a_running_node_stops_with_its_seal_and_goes_on_with_it",
-    "log-lost": "audit/test_lost_parts.py::test_a_lost_log_stops_the_node",
+    "log-lost": "audit/test_lost_parts.py::test_each_part_and_each_pair_is_rebuilt",
     "evidence-other": "pipeline/test_evidence_writer.py::test_a_replaced_folder_is_not_continued",
     "resource-dropped": "pipeline/test_faults.py::"
     "test_a_resource_dropped_from_the_catalog_is_told_and_its_data_waits",
