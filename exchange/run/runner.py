@@ -237,6 +237,8 @@ class _Run:
         )
         self._report_pull = runner.report_pull
         self._news: tuple[object, ...] = ()
+        self._ended = 0
+        """How many pulls have ended that brought something, or failed."""
         self._bound = True
         """Whether sources are pulled at their permitted times only."""
         self._pulls = SourcePulls(
@@ -293,9 +295,10 @@ class _Run:
             self.add(self.delivery.reports())
 
     def has_news(self) -> bool:
-        """Tell whether something fails, or does no more, since last asked."""
+        """Tell whether a pull has ended, or something fails or does no more, since last asked."""
         outcome = self.outcome
-        before, self._news = self._news, (outcome.refused, *outcome.halted, *outcome.errors)
+        news = self._ended, outcome.refused, *outcome.halted, *outcome.errors
+        before, self._news = self._news, news
         return self._news != before
 
     def take_notice_errors(self, errors: Mapping[Where, ExchangeError]) -> None:
@@ -349,6 +352,7 @@ class _Run:
             else:
                 schedule.finish(result.source, clock(), failed=result.failed)
             if result.report is not None:
+                self._ended += bool(result.report.rows or result.failed)
                 following = schedule.planned(result.source)
                 self._report_pull(replace(result.report, next=following))
 
