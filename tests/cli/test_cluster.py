@@ -61,7 +61,7 @@ def test_topics_are_planned_made_and_mended(folder: Path, cluster: Cluster, run:
     applied = run("catalog", "apply", "--json")
     assert applied.code == 0
     assert {topic["topic"] for topic in applied.json["topics"]} == {
-        *(f"exchange.{name}" for name in ("cursors", "evidence", "receipts", "sources")),
+        *(f"exchange.{name}" for name in ("cursors", "evidence", "receipts", "seals", "sources")),
         *(f"exchange.{kind}.companies" for kind in ("raw", "sealed", "quarantine")),
     }
     with open_node() as node:
