@@ -91,7 +91,7 @@ def test_wrong_credentials_say_what_is_wrong(
 def test_a_broker_under_another_name_is_not_talked_to(guarded: SecuredBroker) -> None:
     error = refused(guarded.settings(bootstrap=guarded.misnamed), guarded.folder)
     assert isinstance(error, Misconfigured)
-    assert "IP address mismatch" in error.what.en
+    assert "the certificate is of another address" in error.what.en
 
 
 def test_settings_that_are_too_strong_for_a_plain_broker(
