@@ -35,7 +35,11 @@ T = TypeVar("T")
 class Builder:
     """Builds the catalog; what cannot be built is noted and left out."""
 
-    def __init__(self, source: SectionNodes, problems: Problems) -> None:
+    def __init__(
+        self, source: SectionNodes, problems: Problems, *, conditions: bool = True
+    ) -> None:
+        """``conditions``: check them, and keep the rules; without, the catalog has none."""
+        self.conditions = conditions
         self.source = source
         self.problems = problems
         self.reader = source.reader
@@ -53,6 +57,7 @@ class Builder:
             tables=tables,
             groups=self._build_section("groups", self._group),
             code_pattern=self._code_pattern(head.get("resource_code")),
+            conditions=self.conditions,
         )
         version = reader.text(head.get("version"), Text("版本", "version"), limit=64)
         catalog = Catalog(

@@ -55,7 +55,9 @@ class Resources:
         tables: Mapping[str, CodeTable],
         groups: Mapping[str, Group],
         code_pattern: str,
+        conditions: bool,
     ) -> None:
+        self.conditions = conditions
         self.reader = reader
         self.problems = reader.problems
         self.departments = departments
@@ -214,7 +216,7 @@ class Resources:
             for field in entries
             if field.text is not None and field.text.required_when is not None
         ]
-        if not conditions and not rules:
+        if not (self.conditions and (conditions or rules)):
             return ()
         from exchange.catalog.frames import BadCondition, Conditions
 

@@ -40,13 +40,22 @@ def take_global(arguments: Sequence[str]) -> tuple[list[str], dict[str, str]]:
     return rest, values
 
 
+def language(environ: Mapping[str, str]) -> str:
+    """Choose ``zh`` or ``en``: ``$EXCHANGE_LANG``, else the locale."""
+    name = environ.get("EXCHANGE_LANG") or environ.get("LC_ALL") or environ.get("LANG")
+    if not name:
+        import locale
+
+        name = locale.getlocale()[0] or ""
+    return "zh" if name.lower().startswith(("zh", "chinese")) else "en"
+
+
 def main(arguments: Sequence[str], environ: Mapping[str, str]) -> int:
     """Run one command and return its exit code."""
     rest, values = take_global(arguments)
     if rest in (["version"], ["--version"]):
         return _version({**environ, **values})
     from exchange.cli.invocation import Invocation
-    from exchange.cli.output import language
     from exchange.errors import ExchangeError
 
     environ = {**environ, **values}
@@ -73,7 +82,6 @@ def main(arguments: Sequence[str], environ: Mapping[str, str]) -> int:
 
 
 def _version(environ: Mapping[str, str]) -> int:
-    from exchange.cli.output import language
     from exchange.seal.crypto.hash_kernel import chosen
 
     hashing = chosen().text.pick(language(environ))

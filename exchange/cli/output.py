@@ -29,16 +29,6 @@ _CONTROLS = {code: 0x2400 + code for code in range(0x20) if code not in {0x09, 0
 and a terminal would carry them out."""
 
 
-def language(environ: Mapping[str, str]) -> str:
-    """Choose ``zh`` or ``en``: ``$EXCHANGE_LANG``, else the locale."""
-    name = environ.get("EXCHANGE_LANG") or environ.get("LC_ALL") or environ.get("LANG")
-    if not name:
-        import locale
-
-        name = locale.getlocale()[0] or ""
-    return "zh" if name.lower().startswith(("zh", "chinese")) else "en"
-
-
 def screen_width(environ: Mapping[str, str]) -> int | None:
     """Return the columns of the screen: ``$COLUMNS``, else the terminal's; None without one."""
     columns = environ.get("COLUMNS", "")

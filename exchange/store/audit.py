@@ -71,14 +71,16 @@ class AuditTrail:
         its length and digest: it is never cut.
         """
         for _ in range(TRIES):
+            done = False
             try:
                 with self._lender.write() as connection:
                     beside(connection)
+                    done = True
                     text = bounded(detail() if callable(detail) else detail)
                     return self._append(connection, actor, action, subject, text)
             except Integrity as error:
                 # The number was taken between look and insert: look again.
-                if not isinstance(error.__cause__, IntegrityError):
+                if not (done and isinstance(error.__cause__, IntegrityError)):
                     raise
         raise stale("audit trail")
 

@@ -65,11 +65,16 @@ def loaded(*arguments: str) -> set[str]:
 
 
 @pytest.mark.parametrize("line", ["version", "--version", "version --lang en"])
-def test_version_loads_nothing_but_the_entry(line: str) -> None:
+def test_version_loads_the_entry_and_what_hashes(line: str) -> None:
     modules = loaded(*line.split())
     names = {name for name in modules if name.partition(".")[0] == "exchange"}
-    assert names == {"exchange", "exchange.cli", "exchange.cli.main"}
-    assert modules.isdisjoint({"typer", "argparse", "dataclasses"})
+    assert {name for name in names if not name.startswith("exchange.seal")} == {
+        *("exchange", "exchange.cli", "exchange.cli.main", "exchange.errors", "exchange.text"),
+    }
+    assert {name for name in names if name.startswith("exchange.seal.")} == {
+        f"exchange.seal.crypto{name}" for name in ("", ".hash_kernel", ".hash_python", ".suites")
+    }
+    assert modules.isdisjoint({"typer", "argparse"})
 
 
 @pytest.mark.usefixtures("folder")
@@ -119,7 +124,8 @@ def test_a_line_that_cannot_be_read_is_64(run: Run, line: str, says: str) -> Non
 
 
 def test_the_version_is_answered_twice(run: Run) -> None:
-    assert run("--version").out == run("version").out == f"exchange {__version__}\n"
+    assert run("--version").out == run("version").out
+    assert run("version").out.startswith(f"exchange {__version__}\nhashing in ")
 
 
 @pytest.mark.parametrize(
@@ -175,7 +181,7 @@ def test_the_extra_of_every_package_is_known() -> None:
 @pytest.mark.parametrize(
     ("words", "place", "completed"),
     [
-        ("exchange rec", 1, "receiver"),
+        ("exchange rece", 1, "receiver"),
         ("exchange receiver s", 2, "serve show"),
         ("exchange cascade list --st", 3, "--state"),
     ],
