@@ -24,6 +24,7 @@ from exchange.cascade.delivery import (
     Restarted,
     Retry,
     State,
+    Withdrawn,
     decide,
     is_due,
 )
@@ -42,15 +43,17 @@ ONE_OF_EACH: tuple[Event, ...] = (
     LeaseExpired(),
     Restarted("a"),
     Retry(),
+    Withdrawn("resealed"),
 )
 ALLOWED = {
-    State.PENDING: {Due},
-    State.WAITING: {Due},
-    State.SENDING: {Answered, Refused, Blocked, Failed, LeaseExpired, Restarted},
+    State.PENDING: {Due, Withdrawn},
+    State.WAITING: {Due, Withdrawn},
+    State.SENDING: {Answered, Refused, Blocked, Failed, LeaseExpired, Restarted, Withdrawn},
     State.CHECKING: {ReceiptRight, ReceiptWrong, LeaseExpired, Restarted},
     State.RECEIPTED: set(),
     State.REFUSED: {Retry},
     State.HALTED: {Retry},
+    State.WITHDRAWN: set(),
 }
 
 

@@ -160,6 +160,7 @@ def test_what_was_sealed_with_a_clock_ahead_is_sealed_again(
     for path in store.parent.glob("store.db*"):
         path.unlink()
     with place.receiver():
+        assert main(["recover", "--apply", config], {}) == 0
         assert run(place, Clock()).error() is None
     with place.node() as node:
         again = node.store.deliveries.find(resource="cases")

@@ -41,16 +41,17 @@ def _serve(connection: socket.socket, handler: Handler) -> None:
 
 
 def read_request(connection: socket.socket) -> bytes:
-    """Read a whole request with a content-length."""
+    """Read a whole request; its body is as long as it says."""
     data = b""
     while b"\r\n\r\n" not in data:
         data += _some(connection)
     head, _, body = data.partition(b"\r\n\r\n")
-    length = next(
+    lengths = (
         int(line.split(b":")[1])
         for line in head.lower().split(b"\r\n")
         if line.startswith(b"content-length")
     )
+    length = next(lengths, 0)
     while len(body) < length:
         body += _some(connection)
     return head + b"\r\n\r\n" + body
