@@ -231,6 +231,7 @@ def _show(output: Output, source: str, place: str, proposal: Draft) -> None:
             "yaml": yaml,
         },
         yaml.removesuffix("\n"),
+        verbatim=True,
     )
     output.inform(
         f"依据 {place} 的前 {proposal.rows:,} 行；按此草稿会拒收 {proposal.refused:,} 行",

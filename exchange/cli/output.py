@@ -59,12 +59,17 @@ class Output:
         """Pick the sentence of this language."""
         return zh if self.lang == "zh" else en
 
-    def answer(self, data: Any, human: str | None = None) -> None:
-        """Write the command's answer to stdout: one JSON line, or text for a person."""
+    def answer(self, data: Any, human: str | None = None, *, verbatim: bool = False) -> None:
+        """Write the command's answer to stdout: one JSON line, or text for a person.
+
+        ``verbatim``: a file that is meant to be kept, whose lines are never folded.
+        """
         if self.as_json:
             sys.stdout.write(json.dumps(data, ensure_ascii=False, default=str) + "\n")
         elif human is not None:
-            sys.stdout.write(self._folded(human) + "\n")
+            sys.stdout.write(
+                (human.translate(_CONTROLS) if verbatim else self._folded(human)) + "\n"
+            )
         sys.stdout.flush()
 
     def table(self, title: str, heads: Sequence[str], rows: Iterable[Sequence[object]]) -> None:

@@ -119,6 +119,7 @@ def run(capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> R
     """Run a command line in this process."""
     monkeypatch.setenv("EXCHANGE_LANG", "en")
     monkeypatch.delenv("EXCHANGE_CONFIG", raising=False)
+    monkeypatch.delenv("COLUMNS", raising=False)  # which pytest-xdist sets
 
     def command(*arguments: object, lang: str = "en") -> Answer:
         monkeypatch.setenv("EXCHANGE_LANG", lang)

@@ -27,7 +27,13 @@ def folder_of(path: str) -> str:
     return Path(path).parts[1]
 
 
-KAFKA: Final = frozenset({"tests/pipeline/test_retention.py", "tests/cli/test_cluster.py"})
+KAFKA: Final = frozenset(
+    {
+        "tests/audit/test_valid.py",
+        "tests/cli/test_cluster.py",
+        "tests/pipeline/test_retention.py",
+    }
+)
 """Files that share brokers, beside the folder publish and all named ``test_kafka…``."""
 MORTAL: Final = frozenset(
     {
@@ -87,6 +93,9 @@ def pytest_report_header(config: pytest.Config) -> list[str]:
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     for item in items:
         fixtures = getattr(item, "fixturenames", ())
+        if BROKERS & set(fixtures) and scope_of(item.nodeid) not in ("kafka", "mortal"):
+            # Brokers end with their scope.
+            raise pytest.UsageError(f"{item.nodeid} asks a broker: name its file in KAFKA")
         if folder_of(item.nodeid) in HEAVY or SERVERS & set(fixtures):
             item.add_marker(pytest.mark.server)
     seed = config.getoption(_OPTION)
