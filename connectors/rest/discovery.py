@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from exchange.connectors.rest.document import Number
-from exchange.connectors.rest.json_path import Path
+from exchange.connectors.rest.json_path import Path, walk
 
 _MAX_LISTS = 50
 _MAX_DEPTH = 6
@@ -15,6 +15,7 @@ _MAX_COLUMNS = 300
 _PLAIN = re.compile(r'[^.\[\]"]+')
 _COUNT = re.compile(r"total|count|sum|num|size", re.IGNORECASE)
 _TOTAL = re.compile(r"total", re.IGNORECASE)
+_ALL = re.compile(r"total|count", re.IGNORECASE)
 _PAGE = re.compile(r"page|size", re.IGNORECASE)
 
 
@@ -42,6 +43,20 @@ def lists_of(document: Any) -> list[dict[str, Any]]:
         if len(entries) == _MAX_LISTS:
             break
     return entries
+
+
+def count_beside(document: Any, records: Path, rows: int) -> tuple[str, int] | None:
+    """Return path and value of a total beside a list that is higher than the list's length."""
+    for depth in range(len(records) - 1, -1, -1):
+        holder = walk(document, records[:depth])
+        if not isinstance(holder, dict):
+            continue
+        for name, value in holder.items():
+            if _ALL.search(name) and isinstance(value, Number) and value[:18].isdigit():
+                count = int(value[:18])
+                if count > rows and not _PAGE.search(name):
+                    return write_path((*records[:depth], name)), count
+    return None
 
 
 def write_path(path: Path) -> str:

@@ -54,6 +54,8 @@ class Page:
     total: int | None
     count: int
     """Records in the answer."""
+    counted: tuple[str, int] | None = None
+    """Where an answer without paging says that there are more, and how many."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -26,6 +26,7 @@ from exchange.connect import (
     Text,
 )
 from exchange.connectors.rest.auth import Authenticator
+from exchange.connectors.rest.discovery import count_beside
 from exchange.connectors.rest.document import read_document
 from exchange.connectors.rest.increment import Increment
 from exchange.connectors.rest.json_path import MISSING, Path, walk
@@ -110,7 +111,10 @@ class Service:
         total = self._total(document, place)
         records = self.records(document, total, place)
         rows = self.paging.new_rows(position, shape.rows(records, place), place)
-        page = Page(rows, document, answer.headers, url, total, len(records))
+        counted = None
+        if total is None and self.paging.names.kind == "none":
+            counted = count_beside(document, self.query.records, len(records))
+        page = Page(rows, document, answer.headers, url, total, len(records), counted)
         return page, len(answer.body)
 
     def document(
@@ -262,7 +266,8 @@ class Pull:
             # Also where the total went down: what was deleted has shifted the pages behind it.
             yield Pulled(pl.DataFrame(), self._again())
             raise _too_few(rows, most)
-        yield from self._end(rows, total)
+        notes = () if page.counted is None else (_more(*page.counted, rows),)
+        yield from self._end(rows, total, notes)
 
     def _begin(self) -> tuple[PagePosition, bool]:
         """Return where to go on; the first page, when what is asked for has changed."""
@@ -321,8 +326,8 @@ class Pull:
             # A token of yesterday may have ended: the next pull begins with the first page.
             yield Pulled(pl.DataFrame(), self._again())
 
-    def _end(self, rows: int, total: int | None) -> Iterator[Pulled]:
-        notes = () if self.increment is None else self.increment.notes()
+    def _end(self, rows: int, total: int | None, notes: tuple[Note, ...]) -> Iterator[Pulled]:
+        notes += () if self.increment is None else self.increment.notes()
         if total is not None and rows > total:
             text = Text(
                 f"服务报 {total} 条，实发 {rows} 条：其间有变化",
@@ -362,6 +367,15 @@ def without(url: str, parameters: Mapping[str, str]) -> str:
     return urlunsplit(parts._replace(query="&".join(kept), fragment=""))
 
 
+def _more(path: str, count: int, rows: int) -> Note:
+    text = Text(
+        f"应答的 {path} 为 {count}，只有 {rows} 条：其余未取，请设置分页（paging）和 total",
+        f"{path} of the answer says {count}, and it has {rows}: the others are not read; "
+        "set paging and total",
+    )
+    return Note(0, "total", text.joined())
+
+
 def _too_few(rows: int, total: int) -> Shifted:
     return Shifted(
         Text(
@@ -369,9 +383,9 @@ def _too_few(rows: int, total: int) -> Shifted:
             f"the service counts {total} records, and sent {rows}",
         ),
         hint=Text(
-            "数据在读取时变动，或对方限制了页数：下次从头读取；若总数不可靠，去掉 total",
-            "it changed while it was read, or limits its pages: the next pull starts again; "
-            "where its count is wrong, drop total",
+            "未设分页请设置 paging；否则是数据在读取时变动，或对方限制了页数：下次从头读取",
+            "set paging where it is not; else it changed while it was read, or the service limits "
+            "its pages: the next pull starts again",
         ),
     )
 

@@ -384,6 +384,21 @@ def test_fewer_records_than_the_total_are_an_error(
         list(source(served, **PAGED).pull())
 
 
+def test_a_count_beside_a_list_without_paging_is_told(
+    service: Callable[[Behaviour], Service],
+) -> None:
+    """Without paging a service gives its first page: the others are not missed in silence."""
+    answer = {"data": {"total": 1234, "list": cases(20)}, "pageCount": 99}
+    (pulled,) = source(service(lambda _: as_json(answer)), records="data.list").pull()
+    assert pulled.frame.height == 20
+    (note,) = pulled.notes
+    assert note.kind == "total"
+    assert "data.total of the answer says 1234, and it has 20" in note.text
+    whole = {"data": {"total": 20, "list": cases(20)}, "pageCount": 99}
+    (pulled,) = source(service(lambda _: as_json(whole)), records="data.list").pull()
+    assert pulled.notes == ()
+
+
 @pytest.mark.parametrize("mode", ["page", "offset", "incremental"])
 @pytest.mark.parametrize("killed", [False, True], ids=["in one pull", "resumed"])
 def test_a_deletion_that_shifts_the_pages_is_found(
