@@ -172,15 +172,17 @@ def _plan_log(node: Node, plan: RecoveryPlan, *, store: bool, evidence: bool) ->
     else:
         _plan_waiting(node.store, plan)
     _plan_sources(node, plan, store=store)
-    if not evidence and store:
-        row = node.store.parts.get(EVIDENCE_LOG)
-        if row is not None and row.detail == node.origin:
-            plan.before.append(
-                Text(f"存证日志 {node.origin} 已丢失 {row.mark} 条，无法接续："
-                     "另定 evidence.origin，通知上级",
-                     f"the evidence log {node.origin} lost {row.mark} entries and cannot go on:"
-                     " name evidence.origin anew and tell the province")
-            )  # fmt: skip
+    row = node.store.parts.get(EVIDENCE_LOG) if store else None
+    reader = _evidence(node) if evidence else None
+    size = 0 if reader is None else reader.size
+    if row is not None and row.detail == node.origin and size < row.mark:
+        plan.before.append(
+            Text(f"存证日志 {node.origin} 曾有 {row.mark} 条，只剩 {size} 条，无法接续："
+                 "移走存证目录，另定 evidence.origin，通知上级",
+                 f"the evidence log {node.origin} had {row.mark} entries, {size} are left, and it"
+                 " cannot go on: move its folder away, name evidence.origin anew, tell the"
+                 " province")
+        )  # fmt: skip
 
 
 def _plan_waiting(store: Store, plan: RecoveryPlan) -> None:
