@@ -68,13 +68,15 @@ def run_receiver(
 
 
 def check_database(address: str, folder: Path) -> None:
-    """Raise Integrity where batches were received and the file of the database is gone.
+    """Raise Integrity where batches were received and the database's file is gone or empty.
 
     Whoever delivers such a batch once more would get a second, other receipt. A file without a
     row in a database that is there is no sign: a kill between the two leaves it.
     """
     url = make_url(address)
-    gone = url.get_backend_name() == "sqlite" and not Path(url.database or "").is_file()
+    file = Path(url.database or "")
+    there = file.is_file() and file.stat().st_size > 0  # a disk that was full leaves an empty one
+    gone = url.get_backend_name() == "sqlite" and not there
     if not gone or next(folder.rglob("*.avro"), None) is None:
         return
     raise Integrity(

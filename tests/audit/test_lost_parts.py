@@ -283,5 +283,8 @@ def test_a_receiver_whose_database_was_lost_does_not_answer(place: Place) -> Non
         path.unlink()
     with pytest.raises(Integrity, match="database was lost"):
         check_database(options.store, options.folder)
+    (place.folder / "province" / "received.db").touch()
+    with pytest.raises(Integrity, match="database was lost"):
+        check_database(options.store, options.folder)
     shutil.rmtree(options.folder)
     check_database(options.store, options.folder)
