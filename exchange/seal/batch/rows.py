@@ -19,6 +19,7 @@ from itertools import accumulate
 from typing import Final
 
 from exchange.seal.batch.schema import OPERATIONS, RANGES, Column, Kind, Malformed, Schema
+from exchange.text import BEIJING
 
 _SURROGATE, _SURROGATES = 0xD800, 0x800
 _PAD: Final = bytes(32)
@@ -212,6 +213,8 @@ def _is_utf8(text: bytes) -> bool:
 def read_record(record: bytes, schema: Schema) -> dict[str, object]:
     """Read one record, strictly: texts, integers and booleans as such, the rest as text.
 
+    Times are Beijing time with its offset, which people compare with what they know.
+
     Raises Malformed for anything but a record of the schema.
     """
     cells = list(walk(record, (0, len(record)), schema))
@@ -234,12 +237,21 @@ def _value(record: bytes, cells: RowCells) -> object:  # noqa: PLR0911 - a line 
         case Kind.DATE:
             return str(date.fromordinal(_EPOCH_DAY + value))
         case Kind.TIMESTAMP:
-            return str(_EPOCH + value * _MILLISECOND)
+            return _moment(value)
         case Kind.DECIMAL:
             digits = tuple(map(int, str(abs(value))))
             return str(Decimal((int(value < 0), digits, -cells.column.scale)))
         case Kind.LONG:
             return value
+
+
+def _moment(milliseconds: int) -> str:
+    """Write a moment in Beijing time with its offset; at the end of the calendar in UTC."""
+    moment = _EPOCH + milliseconds * _MILLISECOND
+    try:
+        return str(moment.astimezone(BEIJING))
+    except OverflowError:
+        return str(moment)
 
 
 def write_value(column: Column, text: str) -> bytes:
