@@ -238,19 +238,22 @@ def _point(kinds: list[str]) -> int:
 def _rendered(section: _Section, number: float) -> str | None:
     """Carry the section out; None when what it shows is another number."""
     kinds = [kind for kind, _ in section.parts]
+    if number >= 10**EXACT_DIGITS:
+        return None
     if "@" in kinds and "0" not in kinds:
         number_text = shown_number_text(number)
         return "".join(number_text if kind == "@" else text for kind, text in section.parts)
     if "%" in kinds or "@" in kinds or ("," in kinds and "lit" in kinds):
         return None
     point = _point(kinds)
-    if "," in kinds and len(str(int(number))) < sum(kind == "0" for kind in kinds[:point]):
+    zeros = sum(part == ("0", "0") for part in section.parts[:point])
+    if "," in kinds and len(str(int(number))) < zeros:
         return None  # leading zeros with commas between
     whole = fraction = ""
     if "0" in kinds:
         exact = Decimal(f"{number:.15g}")
         rounded = exact.quantize(Decimal(1).scaleb(-kinds[point:].count("0")), ROUND_HALF_UP)
-        if rounded != exact or exact >= 10**EXACT_DIGITS:
+        if rounded != exact:
             return None
         whole, _, fraction = f"{rounded:f}".partition(".")
     shown = _before_point(section.parts[:point], "" if whole == "0" else whole)

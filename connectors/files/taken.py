@@ -91,7 +91,7 @@ class Taken:
         """Remember which names are passed over; return those that were not told before."""
         names = {_digest(name): name for name in sorted(passed)[:MAX_FILES]}
         known = set(self.passed)
-        new = [name for digest, name in names.items() if not known & {digest, name}]
+        new = [name for digest, name in names.items() if digest not in known]
         self.passed = list(names)
         return new
 
